@@ -1,0 +1,158 @@
+//! An [`Action`] is everything that decides a result, and an [`ActionResult`] is what
+//! came of it. Neither knows where results are kept or how they are made.
+//!
+//! `inputs` finds and hashes the files, with `index` remembering digests by stat;
+//! `manifest` writes an action as canonical text, whose digest is its key.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::buildfile::model::Output;
+use crate::digest::Digest;
+use crate::glob::Pattern;
+use crate::path::RelPath;
+
+/// The name of a result: the digest of its action's manifest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ActionKey(pub Digest);
+
+impl fmt::Debug for ActionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActionKey({})", self.0.short())
+    }
+}
+
+/// Everything that decides a result, and what a command is given besides.
+#[derive(Clone, Debug)]
+pub struct Action {
+    /// The commands after expansion.
+    pub commands: Vec<ResolvedCommand>,
+    /// Their working directory.
+    pub dir: RelPath,
+    /// The declared variables and their values; unset ones are `None`.
+    pub env: BTreeMap<String, Option<OsString>>,
+    /// Variables that commands see and the key ignores: `pass` and the standard list.
+    pub ambient: BTreeMap<String, OsString>,
+    /// Variables that commands see and nothing may show.
+    pub secrets: BTreeMap<String, OsString>,
+    /// The tools and what their probes said.
+    pub tools: BTreeMap<String, ToolVersion>,
+    /// The input files, sorted by path, each once.
+    pub inputs: Vec<Entry>,
+    /// What the needed targets produced, by their names.
+    pub needs: BTreeMap<String, Vec<Entry>>,
+    /// What is to be made.
+    pub outputs: Vec<OutputSpec>,
+}
+
+/// A command with every value in place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ResolvedCommand {
+    /// A program and its arguments.
+    Run(Vec<OsString>),
+    /// A script for `sh -eu`.
+    Sh(String),
+}
+
+/// What a tool's probe said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolVersion {
+    /// The first version number in the probe's output, such as `1.26.8`.
+    pub version: String,
+    /// The digest of the whole output.
+    pub output: Digest,
+}
+
+/// A declared output and how it is treated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputSpec {
+    /// What is made.
+    pub output: Output,
+    /// Lives in version control: rewritten only where the content differs.
+    pub committed: bool,
+    /// What in an owned folder is not ours; relative to the root.
+    pub keep: Vec<Pattern>,
+}
+
+/// A file, link or folder with its content's identity: an input, or part of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where it is.
+    pub path: RelPath,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// A regular file.
+    File {
+        /// Its content.
+        digest: Digest,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// A symbolic link, never followed to a folder.
+    Link {
+        /// Where it points, as written.
+        #[serde(with = "bytes_as_text")]
+        target: Vec<u8>,
+        /// The content of the regular file it leads to, when it is an input and leads to one.
+        content: Option<Digest>,
+    },
+    /// A folder (listed in results only, so that empty ones come back).
+    Folder,
+}
+
+/// The bytes of a link's target: escaped text where people read, bytes elsewhere.
+mod bytes_as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() {
+            to.serialize_str(&crate::path::escape(bytes))
+        } else {
+            to.serialize_bytes(bytes)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        if from.is_human_readable() {
+            let text = String::deserialize(from)?;
+            crate::path::unescape(&text).ok_or_else(|| D::Error::custom("not an escaped target"))
+        } else {
+            Ok(<&[u8]>::deserialize(from)?.to_vec())
+        }
+    }
+}
+
+/// What came of an action: enough to put its outputs back and to show what it said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionResult {
+    /// Everything it made, sorted by path, each once; folders before what is in them.
+    pub outputs: Vec<Entry>,
+    /// What it printed (secrets masked), as a blob; `None` when it printed nothing.
+    pub log: Option<Digest>,
+    /// Its manifest, as a blob.
+    pub manifest: Digest,
+    /// How long its commands took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl ActionResult {
+    /// Returns every blob that the result needs, each once.
+    pub fn blobs(&self) -> Vec<Digest> {
+        let files = self.outputs.iter().filter_map(|entry| match entry.kind {
+            EntryKind::File { digest, .. } => Some(digest),
+            _ => None,
+        });
+        let mut blobs: Vec<Digest> = files.chain(self.log).chain([self.manifest]).collect();
+        blobs.sort_unstable();
+        blobs.dedup();
+        blobs
+    }
+}

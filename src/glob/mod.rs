@@ -1,0 +1,380 @@
+//! Patterns over paths: what `inputs`, `outputs`, `except` and `keep` are written in.
+//! It matches paths that it is given; walking folders is done elsewhere.
+//!
+//! ```
+//! # use fbuild::{glob::Pattern, path::RelPath};
+//! let sources = Pattern::new("internal/**/*.go")?;
+//! assert!(sources.matches(&RelPath::new("internal/a/b.go")?));
+//! assert!(!sources.matches(&RelPath::new("cmd/main.go")?));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `?` is one character, `*` any number of them within a component, `[a-z]` a class,
+//! `{a,b}` alternatives, `**` any number of whole components, and a backslash takes
+//! the meaning from the next character. A trailing slash means everything below.
+//! Names that begin with a dot are names like all others.
+//!
+//! A pattern is split into a literal folder and a tail with the wildcards. Ten thousand
+//! targets whose patterns differ only in the folder share one compiled matcher.
+
+mod overlap;
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use globset::{GlobBuilder, GlobMatcher};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::path::{self, RelPath};
+
+pub use overlap::overlap;
+
+/// A pattern over paths below the root.
+#[derive(Clone)]
+pub struct Pattern {
+    text: Arc<str>,
+    /// The leading components without wildcards; the whole path when there is no tail.
+    folder: RelPath,
+    tail: Option<Arc<Tail>>,
+}
+
+/// The part of a pattern from its first wildcard on, shared between equal ones.
+struct Tail {
+    matcher: GlobMatcher,
+    /// Below which folders the tail matches everything.
+    covered: Covered,
+    /// The most components that a match can have; `None` with `**`.
+    most_components: Option<usize>,
+}
+
+/// The folders below which a tail matches everything.
+enum Covered {
+    /// None: it does not end with `**`.
+    None,
+    /// All: it is `**`.
+    All,
+    /// Those that it matches itself, and those that this matches (`x` for `x/**`).
+    Matching(Box<GlobMatcher>),
+}
+
+/// Why a text is not a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It is not a path below the root.
+    #[error(transparent)]
+    Path(#[from] path::Error),
+    /// `**` has other characters beside it.
+    #[error("`**` must stand alone between slashes")]
+    StarsNotAlone,
+    /// It is empty.
+    #[error("the pattern is empty")]
+    Empty,
+    /// It is malformed in some other way.
+    #[error("{0}")]
+    Syntax(String),
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    pub fn new(text: &str) -> Result<Self, Error> {
+        let normal = normalise(text)?;
+        let parts: Vec<&str> = normal.split('/').collect();
+        if parts
+            .iter()
+            .any(|part| part.contains("**") && *part != "**")
+        {
+            return Err(Error::StarsNotAlone);
+        }
+        let literal = parts.iter().take_while(|part| !has_wildcard(part)).count();
+        let folder = RelPath::new(parts[..literal].join("/"))?;
+        let tail = match &parts[literal..] {
+            [] => None,
+            rest => Some(Tail::shared(&rest.join("/"))?),
+        };
+        Ok(Self {
+            text: normal.into(),
+            folder,
+            tail,
+        })
+    }
+
+    /// Returns the pattern for exactly one path, whatever characters it has.
+    pub fn literal_path(path: &RelPath) -> Self {
+        Self {
+            text: path.to_string().into(),
+            folder: path.clone(),
+            tail: None,
+        }
+    }
+
+    /// Returns the pattern for everything below `folder`.
+    pub fn everything_below(folder: &RelPath) -> Self {
+        static EVERYTHING: LazyLock<Option<Arc<Tail>>> = LazyLock::new(|| Tail::shared("**").ok());
+        let text = match folder.is_root() {
+            true => "**".to_owned(),
+            false => format!("{folder}/**"),
+        };
+        Self {
+            text: text.into(),
+            folder: folder.clone(),
+            tail: EVERYTHING.clone(),
+        }
+    }
+
+    /// Returns the same pattern for paths below `folder`.
+    #[must_use]
+    pub fn within(&self, folder: &RelPath) -> Self {
+        let text = match folder.is_root() {
+            true => self.text.clone(),
+            false => format!("{folder}/{}", self.text).into(),
+        };
+        Self {
+            text,
+            folder: folder.join(&self.folder),
+            tail: self.tail.clone(),
+        }
+    }
+
+    /// Returns its normalised text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the one path that it matches, when it has no wildcard.
+    pub fn as_literal(&self) -> Option<&RelPath> {
+        self.tail.is_none().then_some(&self.folder)
+    }
+
+    /// Returns the folder that everything it matches lies in; for a pattern without
+    /// wildcards, the path itself.
+    pub fn folder(&self) -> &RelPath {
+        &self.folder
+    }
+
+    /// Tells whether it matches `path`.
+    pub fn matches(&self, path: &RelPath) -> bool {
+        match &self.tail {
+            None => *path == self.folder,
+            Some(_) if *path == self.folder => false,
+            Some(tail) => self
+                .rest(path)
+                .is_some_and(|rest| tail.matcher.is_match(rest)),
+        }
+    }
+
+    /// Tells whether it matches everything below `folder`, so that a walk need not go in
+    /// to leave it out.
+    pub fn covers_folder(&self, folder: &RelPath) -> bool {
+        let (Some(tail), Some(rest)) = (&self.tail, self.rest(folder)) else {
+            return false;
+        };
+        match &tail.covered {
+            Covered::None => false,
+            Covered::All => true,
+            Covered::Matching(stem) => stem.is_match(rest) || tail.matcher.is_match(rest),
+        }
+    }
+
+    /// Tells whether it can match anything below `folder`, which lies within its own
+    /// folder, so that a walk must go in.
+    pub fn reaches_into(&self, folder: &RelPath) -> bool {
+        let Some(tail) = &self.tail else {
+            return self.folder.is_within(folder) && self.folder != *folder;
+        };
+        let depth = |path: &RelPath| path.components().count();
+        tail.most_components
+            .is_none_or(|most| depth(folder) < depth(&self.folder) + most)
+    }
+
+    /// Returns the part of `path` below the literal folder.
+    fn rest<'p>(&self, path: &'p RelPath) -> Option<&'p Path> {
+        if !path.is_within(&self.folder) {
+            return None;
+        }
+        let rest = &path.as_bytes()[self.folder.as_bytes().len()..];
+        let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+        Some(Path::new(OsStr::from_bytes(rest)))
+    }
+}
+
+/// Checks the text as a path and brings it to one spelling.
+fn normalise(text: &str) -> Result<String, Error> {
+    if text.is_empty() {
+        return Err(Error::Empty);
+    }
+    if text.starts_with('/') {
+        return Err(path::Error::Absolute.into());
+    }
+    let is_kept = |part: &&str| !part.is_empty() && *part != ".";
+    let mut parts: Vec<&str> = text.split('/').filter(is_kept).collect();
+    if parts.contains(&"..") {
+        return Err(path::Error::Parent.into());
+    }
+    if parts.is_empty() || text.ends_with('/') {
+        parts.push("**");
+    }
+    Ok(parts.join("/"))
+}
+
+fn has_wildcard(part: &str) -> bool {
+    part.contains(['*', '?', '[', ']', '{', '}', '\\'])
+}
+
+impl Tail {
+    /// Returns the compiled form of `text`, made once for each text in the program's life.
+    fn shared(text: &str) -> Result<Arc<Self>, Error> {
+        static TAILS: LazyLock<Mutex<HashMap<String, Arc<Tail>>>> = LazyLock::new(Mutex::default);
+        let mut tails = TAILS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tail) = tails.get(text) {
+            return Ok(tail.clone());
+        }
+        let tail = Arc::new(Self::compile(text)?);
+        tails.insert(text.to_owned(), tail.clone());
+        Ok(tail)
+    }
+
+    fn compile(text: &str) -> Result<Self, Error> {
+        let covered = match text.strip_suffix("**") {
+            None => Covered::None,
+            Some("") => Covered::All,
+            Some(stem) => Covered::Matching(Box::new(matcher(stem.trim_end_matches('/'))?)),
+        };
+        let components = text.split('/').count();
+        Ok(Self {
+            matcher: matcher(text)?,
+            covered,
+            most_components: (!text.contains("**")).then_some(components),
+        })
+    }
+}
+
+fn matcher(text: &str) -> Result<GlobMatcher, Error> {
+    let glob = GlobBuilder::new(text)
+        .literal_separator(true)
+        .backslash_escape(true)
+        .empty_alternates(true)
+        .build();
+    match glob {
+        Ok(glob) => Ok(glob.compile_matcher()),
+        Err(error) => Err(Error::Syntax(error.kind().to_string())),
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pattern({})", self.text)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pattern {}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::new(text).unwrap()
+    }
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).unwrap()
+    }
+
+    #[track_caller]
+    fn check(text: &str, yes: &[&str], no: &[&str]) {
+        let pattern = pattern(text);
+        for p in yes {
+            assert!(pattern.matches(&path(p)), "{text} must match {p}");
+        }
+        for p in no {
+            assert!(!pattern.matches(&path(p)), "{text} must not match {p}");
+        }
+    }
+
+    #[test]
+    fn patterns_mean_what_they_say() {
+        check("go.mod", &["go.mod"], &["a/go.mod", "go.modx"]);
+        check(
+            "web/*.go",
+            &["web/a.go", "web/.go"],
+            &["web/a/b.go", "a.go", "web"],
+        );
+        check(
+            "internal/**",
+            &["internal/a", "internal/a/b"],
+            &["internal", "x/internal/a"],
+        );
+        check("src/", &["src/a/b"], &["src"]);
+        check("**/*_test.go", &["a_test.go", "x/y/a_test.go"], &["a.go"]);
+        check("a/**/z", &["a/z", "a/b/c/z"], &["a/b", "z"]);
+        check("[ab]?.txt", &["ax.txt"], &["cx.txt", "a.txt"]);
+        check("{web,addon}/x", &["web/x", "addon/x"], &["x"]);
+        check(r"\*.txt", &["*.txt"], &["a.txt"]);
+        check("**", &["a", "a/b", ".hidden"], &[]);
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_a_name() {
+        let odd = RelPath::new(b"a/\xff\xfe.go").unwrap();
+        assert!(pattern("a/*.go").matches(&odd));
+        assert!(pattern("**").matches(&odd));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        assert_eq!(Pattern::new(""), Err(Error::Empty));
+        assert_eq!(Pattern::new("/a"), Err(path::Error::Absolute.into()));
+        assert_eq!(Pattern::new("a/../b"), Err(path::Error::Parent.into()));
+        assert_eq!(Pattern::new("a**/b"), Err(Error::StarsNotAlone));
+        assert!(matches!(Pattern::new("a[b"), Err(Error::Syntax(_))));
+    }
+
+    #[test]
+    fn a_walk_skips_what_is_excluded_whole_and_what_is_out_of_reach() {
+        let modules = pattern("**/node_modules/**");
+        assert!(modules.covers_folder(&path("web/node_modules")));
+        assert!(modules.covers_folder(&path("node_modules/a/b")));
+        assert!(!modules.covers_folder(&path("web")));
+        assert!(pattern("web/**").covers_folder(&path("web")));
+        assert!(!pattern("web/*").covers_folder(&path("web")));
+        assert!(pattern("web/*/x").reaches_into(&path("web/a")));
+        assert!(!pattern("web/*").reaches_into(&path("web/a")));
+        assert!(pattern("a/b/c.txt").reaches_into(&path("a/b")));
+    }
+
+    #[test]
+    fn patterns_of_an_included_file_are_below_its_folder() {
+        let inner = pattern("src/*.go").within(&path("tools/gen"));
+        assert_eq!(inner, pattern("tools/gen/src/*.go"));
+        assert!(inner.matches(&path("tools/gen/src/a.go")));
+    }
+}

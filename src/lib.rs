@@ -1,0 +1,45 @@
+//! A **buildfile** is read into a **graph**; each wanted target becomes an
+//! **action**; the **store** may already hold its result; otherwise **exec** makes
+//! it; **build** drives this in parallel and emits **events**; the **journal**
+//! keeps them, **report** shows them; **cli** is the face.
+//!
+//! The modules stand below in layer order: a module may use only modules declared
+//! above it, and `tests/architecture.rs` checks that it does. `docs/ARCHITECTURE.md`
+//! is the map, with the invariants and the files on disk.
+
+// Words.
+pub mod cancel;
+pub mod digest;
+pub mod path;
+
+pub mod glob;
+pub mod source;
+
+// The language.
+pub mod buildfile;
+
+// The graph.
+pub mod graph;
+
+pub mod workspace;
+
+// What is to be done.
+pub mod action;
+
+pub mod event;
+
+// Where results live.
+pub mod store;
+
+pub mod journal;
+
+// How results are made.
+pub mod exec;
+
+// The build.
+pub mod build;
+
+pub mod report;
+
+// The face.
+pub mod cli;

@@ -1,0 +1,192 @@
+//! Source texts and what there is to say about them: spans, diagnostics and "did you
+//! mean". It does not know what the texts mean, nor where a diagnostic is shown.
+
+mod render;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Which of the [`Sources`] a span lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FileId(pub u32);
+
+/// A place in a source text, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Span {
+    /// The file it lies in.
+    pub file: FileId,
+    /// The first byte.
+    pub start: u32,
+    /// How many bytes.
+    pub len: u32,
+}
+
+/// The source texts of a workspace, in the order they were read.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    files: Vec<SourceFile>,
+}
+
+/// One source text.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Its path as it is shown to people.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: Arc<str>,
+}
+
+impl Sources {
+    /// Takes in a text and returns its id.
+    pub fn add(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> FileId {
+        self.files.push(SourceFile {
+            path: path.into(),
+            text: text.into(),
+        });
+        FileId(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the file with this id.
+    pub fn get(&self, id: FileId) -> Option<&SourceFile> {
+        self.files.get(id.0 as usize)
+    }
+
+    /// Returns all files in the order they were added.
+    pub fn files(&self) -> &[SourceFile] {
+        &self.files
+    }
+
+    /// Returns the file, line and column (both from 1, the column in characters) of a span's start.
+    pub fn position(&self, span: Span) -> Option<(&Path, usize, usize)> {
+        let file = self.get(span.file)?;
+        let before = file.text.get(..span.start as usize)?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        Some((&file.path, line, column))
+    }
+}
+
+/// How bad a [`Diagnostic`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing can be built.
+    Error,
+    /// Likely a mistake.
+    Warning,
+}
+
+/// Something to say about the sources: a message, the places it is about, and help.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// A stable code such as `fbuild::graph::cycle`, explained in `docs/errors.md`.
+    pub code: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong: lower case, no period, names in backticks.
+    pub message: String,
+    /// The places it is about; the first is the main one.
+    pub labels: Vec<Label>,
+    /// What to do or type next.
+    pub help: Option<String>,
+}
+
+/// A place and what is to be said there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// The place.
+    pub span: Span,
+    /// What stands under it.
+    pub text: String,
+}
+
+impl Diagnostic {
+    /// Starts an error.
+    pub fn error(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            severity: Severity::Error,
+            message: message.into(),
+            labels: Vec::new(),
+            help: None,
+        }
+    }
+
+    /// Starts a warning.
+    pub fn warning(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(code, message)
+        }
+    }
+
+    /// Adds a place.
+    #[must_use]
+    pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.labels.push(Label {
+            span,
+            text: text.into(),
+        });
+        self
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Says "did you mean …" if there is a name close enough to `name` in `known`.
+    #[must_use]
+    pub fn did_you_mean<'a>(self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        match nearest(name, known) {
+            Some(near) => self.help(format!("did you mean `{near}`?")),
+            None => self,
+        }
+    }
+}
+
+/// Returns the name in `known` nearest to `name`, if it is near enough to be a slip:
+/// at most one edit in three characters, counted as Damerau and Levenshtein do.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let most = (name.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|other| (strsim::damerau_levenshtein(name, other), other))
+        .filter(|(distance, other)| *distance <= most && *other != name)
+        .min()
+        .map(|(_, other)| other)
+}
+
+pub use render::{RenderOptions, render, render_all};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_its_name_and_a_stranger_none() {
+        let known = ["manager", "worker", "webapp-static"];
+        assert_eq!(nearest("manger", known), Some("manager"));
+        assert_eq!(nearest("wroker", known), Some("worker"));
+        assert_eq!(nearest("zip", known), None);
+    }
+
+    #[test]
+    fn positions_count_lines_and_characters_from_one() {
+        let mut sources = Sources::default();
+        let file = sources.add("Buildfile.kdl", "a\néb c\n");
+        let span = |start| Span {
+            file,
+            start,
+            len: 1,
+        };
+        let at = |start| sources.position(span(start)).map(|(_, l, c)| (l, c));
+        assert_eq!(at(0), Some((1, 1)));
+        assert_eq!(at(5), Some((2, 3)));
+        assert_eq!(at(99), None);
+    }
+}

@@ -1,0 +1,204 @@
+//! Shows diagnostics with miette: the source line, a caret under the place, the help.
+//! It decides neither what is shown nor where it goes.
+
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, ReportHandler, SourceCode,
+};
+
+use super::{Diagnostic, Severity, Sources};
+
+/// The most diagnostics shown at once; the rest are counted.
+const MOST_SHOWN: usize = 50;
+
+/// How diagnostics are to look.
+#[derive(Clone, Copy, Debug)]
+pub struct RenderOptions {
+    /// Whether colours are used.
+    pub color: bool,
+    /// The width of the terminal in columns.
+    pub width: usize,
+}
+
+/// Shows every diagnostic, at most 50 of them, then says how many more there are.
+pub fn render_all(diagnostics: &[Diagnostic], sources: &Sources, options: RenderOptions) -> String {
+    let mut out = String::new();
+    for diagnostic in diagnostics.iter().take(MOST_SHOWN) {
+        out.push_str(&render(diagnostic, sources, options));
+        out.push('\n');
+    }
+    match diagnostics.len().saturating_sub(MOST_SHOWN) {
+        0 => {}
+        more => out.push_str(&format!("… and {more} more\n")),
+    }
+    out
+}
+
+/// Shows one diagnostic; labels in several files become one snippet for each file.
+pub fn render(diagnostic: &Diagnostic, sources: &Sources, options: RenderOptions) -> String {
+    let report = Report::new(diagnostic, sources);
+    let theme = match options.color {
+        true => GraphicalTheme::unicode(),
+        false => GraphicalTheme::unicode_nocolor(),
+    };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_links(false)
+        .with_width(options.width);
+    format!("{:?}", Handled(&handler, &report))
+}
+
+struct Handled<'a>(&'a GraphicalReportHandler, &'a Report);
+
+impl std::fmt::Debug for Handled<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.debug(self.1, f)
+    }
+}
+
+/// A diagnostic in miette's terms: the labels in one file, the others as related reports.
+#[derive(Debug)]
+struct Report {
+    code: Option<String>,
+    severity: miette::Severity,
+    message: String,
+    help: Option<String>,
+    source: Option<NamedSource<String>>,
+    labels: Vec<LabeledSpan>,
+    related: Vec<Report>,
+}
+
+impl Report {
+    fn new(diagnostic: &Diagnostic, sources: &Sources) -> Self {
+        let severity = match diagnostic.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        };
+        let mut files: Vec<_> = diagnostic.labels.iter().map(|l| l.span.file).collect();
+        files.dedup();
+        let mut parts = files.into_iter().map(|file| Self {
+            code: None,
+            severity: miette::Severity::Advice,
+            message: "also here".to_owned(),
+            help: None,
+            source: sources
+                .get(file)
+                .map(|f| NamedSource::new(f.path.display().to_string(), harmless(&f.text))),
+            labels: labels_in(diagnostic, file),
+            related: Vec::new(),
+        });
+        let first = parts.next();
+        let (source, labels) = first.map_or((None, Vec::new()), |p| (p.source, p.labels));
+        Self {
+            code: Some(diagnostic.code.clone()),
+            severity,
+            message: diagnostic.message.clone(),
+            help: diagnostic.help.clone(),
+            source,
+            labels,
+            related: parts.collect(),
+        }
+    }
+}
+
+fn labels_in(diagnostic: &Diagnostic, file: super::FileId) -> Vec<LabeledSpan> {
+    let here = diagnostic.labels.iter().filter(|l| l.span.file == file);
+    here.map(|label| {
+        let (start, len) = (label.span.start as usize, label.span.len as usize);
+        LabeledSpan::new(Some(label.text.clone()), start, len)
+    })
+    .collect()
+}
+
+/// Replaces what could act on a terminal by something of the same length in bytes, so
+/// that spans still fit: control characters, and marks that turn the writing direction.
+fn harmless(text: &str) -> String {
+    let replace = |c: char| match (c, c.len_utf8()) {
+        ('\n' | '\r' | '\t', _) => c,
+        (c, 1) if c.is_control() => '?',
+        (c, 2) if c.is_control() => '\u{00B7}',
+        (c, 3) if crate::path::is_escaped(c) => '\u{FFFD}',
+        _ => c,
+    };
+    text.chars().map(replace).collect()
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Report {}
+
+impl miette::Diagnostic for Report {
+    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        let code = self.code.as_ref()?;
+        Some(Box::new(code))
+    }
+
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(self.severity)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        let help = self.help.as_ref()?;
+        Some(Box::new(help))
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|s| s as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.labels.iter().cloned()))
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
+        if self.related.is_empty() {
+            return None;
+        }
+        let related = self.related.iter();
+        Some(Box::new(related.map(|r| r as &dyn miette::Diagnostic)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Span;
+    use super::*;
+
+    const PLAIN: RenderOptions = RenderOptions {
+        color: false,
+        width: 80,
+    };
+
+    #[test]
+    fn a_diagnostic_shows_message_place_label_and_help() {
+        let mut sources = Sources::default();
+        let file = sources.add("Buildfile.kdl", "target manager {\n    needs wroker\n}\n");
+        let span = Span {
+            file,
+            start: 27,
+            len: 6,
+        };
+        let diagnostic = Diagnostic::error("fbuild::graph::unknown", "unknown target `wroker`")
+            .label(span, "not a target or group")
+            .did_you_mean("wroker", ["worker"]);
+        let text = render(&diagnostic, &sources, PLAIN);
+        for part in [
+            "unknown target `wroker`",
+            "Buildfile.kdl:2:11",
+            "not a target",
+            "`worker`",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn source_text_cannot_act_on_the_terminal_and_keeps_its_length() {
+        let text = "a\u{1b}[31m \u{202e} \u{9b} ü\n";
+        let shown = harmless(text);
+        assert_eq!(shown.len(), text.len());
+        assert!(!shown.contains(['\u{1b}', '\u{202e}', '\u{9b}']));
+    }
+}
