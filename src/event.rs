@@ -52,12 +52,13 @@ pub enum What {
         /// Which attempt, from 1.
         attempt: u32,
     },
-    /// A target's commands printed something (sent only to who streams).
+    /// A target's commands printed something: as they print when its output is streamed,
+    /// otherwise in pieces just before it is settled. Not kept by the journal.
     TargetOutput {
         /// Its name.
         target: String,
-        /// What it printed: text, bytes that are not UTF-8 replaced.
-        text: String,
+        /// The next piece of what it printed, secrets masked.
+        text: Printed,
     },
     /// A target is settled.
     TargetFinished {
@@ -85,6 +86,22 @@ pub enum What {
     },
     /// The run ended.
     RunFinished(Summary),
+}
+
+/// Bytes that a command printed; as JSON, text in which what is not UTF-8 is replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Printed(pub Vec<u8>);
+
+impl Serialize for Printed {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Printed {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(text.into_bytes()))
+    }
 }
 
 /// What became of a target.

@@ -11,6 +11,7 @@
 pub mod cancel;
 pub mod digest;
 pub mod path;
+pub mod stamp;
 
 pub mod glob;
 pub mod source;

@@ -1,0 +1,147 @@
+//! What the system says of a file without opening it, as a fingerprint: when nothing in
+//! it changed, and it is old enough, the content did not change either. It hashes nothing.
+//!
+//! A stamp is only ever a reason not to read a file again; content decides. Sources of
+//! the rule: git's `racy-git` document (a file changed in the same tick in which it was
+//! read keeps its stamp) and the fact that only the change time (`ctime`) cannot be set
+//! back by a program.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Stat};
+use serde::{Deserialize, Serialize};
+
+/// A file is trusted once its times lie this far (nanoseconds) before it was looked at:
+/// several ticks of the coarsest clock that Linux file systems with fine stamps use.
+const FINE_TICK: i64 = 20_000_000;
+/// The same for file systems that keep whole seconds only (two: FAT counts in pairs).
+const COARSE_TICK: i64 = 2_000_000_000;
+const SECOND: i64 = 1_000_000_000;
+
+/// Kind, mode, size, times and identity of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Kind and permissions, as `st_mode` has them.
+    pub mode: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// When the content changed, in nanoseconds since 1970.
+    pub mtime: i64,
+    /// When content or metadata changed, in nanoseconds since 1970.
+    pub ctime: i64,
+    /// The inode's number.
+    pub inode: u64,
+    /// The device it is on.
+    pub device: u64,
+}
+
+impl Stamp {
+    /// Returns the stamp of what stands at `path` below the open folder `at`, links not
+    /// followed; `None` when nothing does.
+    pub fn at(at: impl AsFd, path: impl AsRef<Path>) -> io::Result<Option<Self>> {
+        Self::stat(at, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Returns the stamp of what `path` leads to, links followed; `None` when it leads nowhere.
+    pub fn followed(at: impl AsFd, path: impl AsRef<Path>) -> io::Result<Option<Self>> {
+        Self::stat(at, path.as_ref(), AtFlags::empty())
+    }
+
+    fn stat(at: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Option<Self>> {
+        use rustix::io::Errno;
+        match rustix::fs::statat(at, path, flags) {
+            Ok(stat) => Ok(Some(Self::from(&stat))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns the stamp of an open file.
+    pub fn of(file: &File) -> io::Result<Self> {
+        Ok(Self::from(&rustix::fs::fstat(file)?))
+    }
+
+    /// Returns what kind of thing it is.
+    pub fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    /// Tells whether its owner may execute it.
+    pub fn is_executable(&self) -> bool {
+        self.mode & 0o100 != 0
+    }
+
+    /// Tells whether a change made after `looked_at` (nanoseconds since 1970) would show
+    /// in the stamp. One made in the same tick of the clock might not.
+    pub fn is_settled(&self, looked_at: i64) -> bool {
+        let is_coarse = self.mtime % SECOND == 0 && self.ctime % SECOND == 0;
+        let tick = if is_coarse { COARSE_TICK } else { FINE_TICK };
+        self.mtime.max(self.ctime).saturating_add(tick) < looked_at
+    }
+}
+
+impl From<&Stat> for Stamp {
+    #[expect(
+        clippy::cast_possible_wrap,
+        clippy::unnecessary_cast,
+        reason = "the types of these fields differ between platforms; times fit 63 bits until 2262"
+    )]
+    fn from(stat: &Stat) -> Self {
+        Self {
+            mode: stat.st_mode as u32,
+            size: stat.st_size as u64,
+            mtime: (stat.st_mtime as i64) * SECOND + stat.st_mtime_nsec as i64,
+            ctime: (stat.st_ctime as i64) * SECOND + stat.st_ctime_nsec as i64,
+            inode: stat.st_ino as u64,
+            device: stat.st_dev as u64,
+        }
+    }
+}
+
+/// Returns the time now, in nanoseconds since 1970, on the clock that stamps are made with.
+pub fn now() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    now.tv_sec * SECOND + now.tv_nsec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_as_young_as_the_look_is_not_trusted() {
+        let stamp = |time| Stamp {
+            mode: 0o100_644,
+            size: 1,
+            mtime: time,
+            ctime: time,
+            inode: 1,
+            device: 1,
+        };
+        let time = 5 * SECOND + 1;
+        assert!(!stamp(time).is_settled(time));
+        assert!(!stamp(time).is_settled(time + FINE_TICK));
+        assert!(stamp(time).is_settled(time + FINE_TICK + 1));
+        assert!(!stamp(5 * SECOND).is_settled(6 * SECOND));
+        assert!(stamp(5 * SECOND).is_settled(8 * SECOND));
+        assert!(!stamp(i64::MAX).is_settled(time), "a time in the future");
+    }
+
+    #[test]
+    fn a_stamp_sees_what_stands_at_a_path_and_what_a_link_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "abc").unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        let at = File::open(dir.path()).unwrap();
+        let file = Stamp::at(&at, "file").unwrap().unwrap();
+        assert_eq!((file.kind(), file.size), (FileType::RegularFile, 3));
+        let link = Stamp::at(&at, "link").unwrap().unwrap();
+        assert_eq!(link.kind(), FileType::Symlink);
+        assert_eq!(Stamp::followed(&at, "link").unwrap(), Some(file));
+        assert_eq!(Stamp::at(&at, "nothing").unwrap(), None);
+        assert_eq!(Stamp::at(&at, "file/below").unwrap(), None);
+    }
+}
