@@ -4,6 +4,11 @@
 //! `inputs` finds and hashes the files, with `index` remembering digests by stat;
 //! `manifest` writes an action as canonical text, whose digest is its key.
 
+pub mod environment;
+pub mod index;
+pub mod inputs;
+pub mod manifest;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;

@@ -1,0 +1,91 @@
+//! The closed environment of a target's commands: what they see, and what of it decides
+//! the result. It is given the surrounding environment and never reads it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use super::ResolvedCommand;
+use crate::buildfile::model::{Command, EnvValue, Piece, Target, Text};
+
+/// What every command sees besides what its target declares, when it is set. None of it
+/// is in a key. `TMPDIR`, a private folder, comes with each attempt.
+pub const STANDARD: &[&str] = &[
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ",
+];
+
+/// The variables around fbuild itself.
+pub type Surrounding = BTreeMap<OsString, OsString>;
+
+/// The variables of a target's commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// Those in the key, with their values; unset ones are `None`.
+    pub env: BTreeMap<String, Option<OsString>>,
+    /// Those that the key ignores.
+    pub ambient: BTreeMap<String, OsString>,
+    /// Those that nothing may show.
+    pub secrets: BTreeMap<String, OsString>,
+}
+
+impl Environment {
+    /// Chooses the variables of a target.
+    pub fn of(target: &Target, surrounding: &Surrounding) -> Self {
+        let outer = |name: &str| surrounding.get(OsStr::new(name)).cloned();
+        let env = env_of(target, surrounding);
+        let passed = target.pass.iter().map(|name| name.value.as_str());
+        let ambient = STANDARD
+            .iter()
+            .copied()
+            .chain(passed)
+            .filter(|name| !env.contains_key(*name))
+            .filter_map(|name| Some((name.to_owned(), outer(name)?)));
+        let secrets = target.secret.iter().map(|name| &name.value);
+        let secrets = secrets.filter_map(|name| Some((name.clone(), outer(name)?)));
+        Self {
+            ambient: ambient.collect(),
+            secrets: secrets.collect(),
+            env,
+        }
+    }
+
+    /// Puts the values of declared variables into a command.
+    pub fn expand(&self, command: &Command) -> ResolvedCommand {
+        match command {
+            Command::Run(argv) => {
+                let argv = argv.iter().map(|text| expand(text, &self.env));
+                ResolvedCommand::Run(argv.collect())
+            }
+            Command::Sh(script) => ResolvedCommand::Sh(script.clone()),
+        }
+    }
+}
+
+/// Returns the values of the variables that a target declares. Inherited ones first, so
+/// that a value written in the Buildfile can refer to them.
+fn env_of(target: &Target, surrounding: &Surrounding) -> BTreeMap<String, Option<OsString>> {
+    let mut env = BTreeMap::new();
+    for var in &target.env {
+        let outer = surrounding.get(OsStr::new(&var.name.value)).cloned();
+        env.insert(var.name.value.clone(), outer);
+    }
+    for var in &target.env {
+        let current = env.get(&var.name.value).cloned().flatten();
+        let value = match (&var.value, current) {
+            (EnvValue::Set(text), _) | (EnvValue::Default(text), None) => Some(expand(text, &env)),
+            (EnvValue::Inherit | EnvValue::Default(_), current) => current,
+        };
+        env.insert(var.name.value.clone(), value);
+    }
+    env
+}
+
+fn expand(text: &Text, env: &BTreeMap<String, Option<OsString>>) -> OsString {
+    let mut out = OsString::new();
+    for piece in &text.0 {
+        match piece {
+            Piece::Literal(literal) => out.push(literal),
+            Piece::Env(name) => out.push(env.get(name).cloned().flatten().unwrap_or_default()),
+        }
+    }
+    out
+}

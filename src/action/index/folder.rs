@@ -1,0 +1,175 @@
+//! What is remembered of one folder: its listing and its files. It makes no system calls.
+
+use serde::{Deserialize, Serialize};
+
+use super::Seen;
+use crate::action::EntryKind;
+use crate::digest::Digest;
+use crate::stamp::Stamp;
+
+/// One folder.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Folder {
+    /// What the folder's own stamp was when it was listed; `None` when it never was, and
+    /// `files` holds only those asked for by name.
+    pub(super) listed: Option<Look>,
+    /// The epoch in which the listing was last found to hold.
+    #[serde(skip)]
+    pub(super) checked: u64,
+    /// Whether it was there, and no link, when last checked.
+    #[serde(skip)]
+    pub(super) exists: bool,
+    /// What is in it, sorted by name.
+    pub(super) files: Vec<File>,
+}
+
+/// A stamp and when it was taken.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Look {
+    pub(super) stamp: Stamp,
+    pub(super) at: i64,
+}
+
+impl Look {
+    /// Tells whether what was seen then still holds, given the stamp of now.
+    pub(super) fn holds(&self, now: &Stamp) -> bool {
+        self.stamp == *now && now.is_settled(self.at)
+    }
+}
+
+/// Something in a folder.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct File {
+    #[serde(with = "bytes")]
+    pub(super) name: Box<[u8]>,
+    pub(super) kind: Kind,
+    pub(super) known: Option<Known>,
+    /// The epoch in which `known` was last found to hold.
+    #[serde(skip)]
+    pub(super) checked: u64,
+}
+
+/// What kind of thing a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Kind {
+    File,
+    Link,
+    Folder,
+    /// A socket, a device, a pipe: nobody's input.
+    Special,
+}
+
+/// What a file held when it was looked at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Known {
+    pub(super) look: Look,
+    pub(super) content: Content,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Content {
+    File(Digest),
+    Link(Box<Link>),
+}
+
+/// A link: its text, and what is behind it if that is a regular file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Link {
+    pub(super) target: Vec<u8>,
+    pub(super) behind: Option<(Look, Digest)>,
+}
+
+impl Known {
+    /// Returns it in the words of the rest of the program.
+    pub(super) fn to_entry_kind(&self) -> EntryKind {
+        match &self.content {
+            Content::File(digest) => EntryKind::File {
+                digest: *digest,
+                executable: self.look.stamp.is_executable(),
+            },
+            Content::Link(link) => EntryKind::Link {
+                target: link.target.clone(),
+                content: link.behind.map(|(_, digest)| digest),
+            },
+        }
+    }
+}
+
+impl Folder {
+    /// Returns the place of `name`, made for it if it is new.
+    pub(super) fn file(&mut self, name: &[u8], kind: Kind) -> &mut File {
+        let at = match self.files.binary_search_by(|file| (*file.name).cmp(name)) {
+            Ok(at) => at,
+            Err(at) => {
+                self.files.insert(at, File::new(name, kind));
+                at
+            }
+        };
+        &mut self.files[at]
+    }
+
+    /// Takes in a fresh listing, keeping what is known of files that are still there.
+    /// `names` need not be sorted.
+    pub(super) fn relist(&mut self, look: Look, mut names: Vec<(Box<[u8]>, Kind)>) {
+        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut old = std::mem::take(&mut self.files).into_iter().peekable();
+        self.files = names
+            .into_iter()
+            .map(|(name, kind)| {
+                while old.next_if(|file| file.name < name).is_some() {}
+                match old.next_if(|file| file.name == name) {
+                    Some(file) if file.kind == kind => file,
+                    _ => File::new(&name, kind),
+                }
+            })
+            .collect();
+        self.listed = Some(look);
+    }
+
+    pub(super) fn learn(&mut self, seen: &Seen, epoch: u64) {
+        let file = self.file(seen.path.name(), Kind::File);
+        file.kind = Kind::File;
+        file.checked = epoch;
+        file.known = Some(Known {
+            look: Look {
+                stamp: seen.stamp,
+                at: seen.looked_at,
+            },
+            content: Content::File(seen.digest),
+        });
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // Writing plain data to memory cannot fail; an empty slab reads as unknown.
+        postcard::to_stdvec(self).unwrap_or_default()
+    }
+
+    pub(super) fn decode(slab: &[u8]) -> Option<Self> {
+        postcard::from_bytes(slab).ok()
+    }
+}
+
+impl File {
+    fn new(name: &[u8], kind: Kind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            known: None,
+            checked: 0,
+        }
+    }
+}
+
+/// Names as bytes rather than as a sequence of numbers.
+mod bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::borrowed_box, reason = "the signature that serde asks for")]
+    pub(super) fn serialize<S: Serializer>(bytes: &Box<[u8]>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Box<[u8]>, D::Error> {
+        Ok(<&[u8]>::deserialize(from)?.into())
+    }
+}

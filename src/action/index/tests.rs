@@ -1,0 +1,214 @@
+//! The laws of the index, on real folders.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use super::*;
+use crate::glob::Pattern;
+
+struct Tree {
+    dir: tempfile::TempDir,
+}
+
+impl Tree {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let tree = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        for (path, text) in files {
+            tree.write(path, text);
+        }
+        tree
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.dir.path().join("tree").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn index(&self) -> FileIndex {
+        let root = Root::open(&self.dir.path().join("tree")).unwrap();
+        FileIndex::open(root, &self.saved(), vec![path(".build-cache")])
+    }
+
+    fn saved(&self) -> std::path::PathBuf {
+        self.dir.path().join("index")
+    }
+}
+
+fn path(text: &str) -> RelPath {
+    RelPath::new(text).unwrap()
+}
+
+fn file(text: &str) -> EntryKind {
+    EntryKind::File {
+        digest: Digest::of(text.as_bytes()),
+        executable: false,
+    }
+}
+
+fn find(index: &FileIndex, include: &[&str], except: &[&str]) -> Vec<String> {
+    let patterns = |texts: &[&str]| -> Vec<Pattern> {
+        texts.iter().map(|t| Pattern::new(t).unwrap()).collect()
+    };
+    let (include, except) = (patterns(include), patterns(except));
+    let found = index
+        .find(Selection {
+            include: &include.iter().collect::<Vec<_>>(),
+            except: &except.iter().collect::<Vec<_>>(),
+            folders: false,
+        })
+        .unwrap();
+    let names = found.entries.iter().map(|entry| entry.path.to_string());
+    names.collect()
+}
+
+#[test]
+fn patterns_find_files_sorted_and_each_once() {
+    let tree = Tree::new(&[
+        ("b/x.go", ""),
+        ("a.go", ""),
+        ("b/y.txt", ""),
+        ("c/d/z.go", ""),
+    ]);
+    let index = tree.index();
+    assert_eq!(
+        find(&index, &["**/*.go", "b/*"], &[]),
+        ["a.go", "b/x.go", "b/y.txt", "c/d/z.go"]
+    );
+    assert_eq!(find(&index, &["**"], &["b/**", "**/z.go"]), ["a.go"]);
+    assert_eq!(find(&index, &["nothing/**", "a.go/x"], &[]), [""; 0]);
+}
+
+#[test]
+fn version_control_and_the_cache_are_nobodys_inputs() {
+    let tree = Tree::new(&[
+        (".git/HEAD", ""),
+        (".build-cache/x", ""),
+        ("sub/.git/x", ""),
+        (".env", ""),
+    ]);
+    let index = tree.index();
+    assert_eq!(find(&index, &["**", ".git/HEAD"], &[]), [".env"]);
+}
+
+#[test]
+fn a_rewrite_of_the_same_size_in_the_same_instant_is_seen() {
+    let tree = Tree::new(&[("a", "one")]);
+    let index = tree.index();
+    assert_eq!(index.entry(&path("a")).unwrap(), Some(file("one")));
+    tree.write("a", "two");
+    index.begin_epoch();
+    assert_eq!(index.entry(&path("a")).unwrap(), Some(file("two")));
+    index.save(&tree.saved()).unwrap();
+    tree.write("a", "tri");
+    assert_eq!(tree.index().entry(&path("a")).unwrap(), Some(file("tri")));
+}
+
+#[test]
+fn a_new_file_a_removed_file_and_a_new_kind_are_seen_in_the_next_epoch() {
+    let tree = Tree::new(&[("d/a", "1"), ("d/b", "2")]);
+    let index = tree.index();
+    assert_eq!(find(&index, &["d/**"], &[]), ["d/a", "d/b"]);
+    tree.write("d/c", "3");
+    fs::remove_file(index.root().absolute(&path("d/a"))).unwrap();
+    fs::remove_file(index.root().absolute(&path("d/b"))).unwrap();
+    tree.write("d/b/inner", "4");
+    index.begin_epoch();
+    assert_eq!(find(&index, &["d/**"], &[]), ["d/b/inner", "d/c"]);
+}
+
+#[test]
+fn links_count_by_their_text_and_by_the_file_behind_them() {
+    let tree = Tree::new(&[("real", "1"), ("folder/x", "")]);
+    let at = |p: &str| tree.dir.path().join("tree").join(p);
+    symlink("real", at("to-file")).unwrap();
+    symlink("folder", at("to-folder")).unwrap();
+    symlink("nowhere", at("dangling")).unwrap();
+    let index = tree.index();
+    let link = |target: &str, content: Option<&str>| {
+        Some(EntryKind::Link {
+            target: target.into(),
+            content: content.map(|c| Digest::of(c.as_bytes())),
+        })
+    };
+    assert_eq!(
+        index.entry(&path("to-file")).unwrap(),
+        link("real", Some("1"))
+    );
+    assert_eq!(
+        index.entry(&path("to-folder")).unwrap(),
+        link("folder", None)
+    );
+    assert_eq!(
+        index.entry(&path("dangling")).unwrap(),
+        link("nowhere", None)
+    );
+    assert_eq!(find(&index, &["to-folder/**", "to-folder/x"], &[]), [""; 0]);
+    tree.write("real", "2");
+    index.begin_epoch();
+    assert_eq!(
+        index.entry(&path("to-file")).unwrap(),
+        link("real", Some("2"))
+    );
+}
+
+#[test]
+fn the_executable_bit_counts() {
+    let tree = Tree::new(&[("a", "1")]);
+    let index = tree.index();
+    assert_eq!(index.entry(&path("a")).unwrap(), Some(file("1")));
+    let at = index.root().absolute(&path("a"));
+    fs::set_permissions(&at, fs::Permissions::from_mode(0o755)).unwrap();
+    index.begin_epoch();
+    let digest = Digest::of(b"1");
+    let executable = true;
+    let expected = Some(EntryKind::File { digest, executable });
+    assert_eq!(index.entry(&path("a")).unwrap(), expected);
+}
+
+#[test]
+fn a_saved_index_that_was_damaged_anywhere_is_empty_and_never_wrong() {
+    let tree = Tree::new(&[("a", "one"), ("d/b", "two")]);
+    let index = tree.index();
+    find(&index, &["**"], &[]);
+    index.save(&tree.saved()).unwrap();
+    let whole = fs::read(tree.saved()).unwrap();
+    assert!(
+        Saved::read(&tree.saved())
+            .folder(&RelPath::root())
+            .is_some()
+    );
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x41;
+        fs::write(tree.saved(), &bytes).unwrap();
+        assert!(
+            Saved::read(&tree.saved())
+                .folder(&RelPath::root())
+                .is_none(),
+            "byte {at}"
+        );
+        fs::write(tree.saved(), &whole[..at]).unwrap();
+        assert!(
+            Saved::read(&tree.saved())
+                .folder(&RelPath::root())
+                .is_none(),
+            "cut at {at}"
+        );
+    }
+}
+
+#[test]
+fn folders_that_a_run_did_not_ask_for_stay_remembered() {
+    let tree = Tree::new(&[("a/x", "1"), ("b/x", "2")]);
+    let first = tree.index();
+    find(&first, &["**"], &[]);
+    first.save(&tree.saved()).unwrap();
+    let second = tree.index();
+    tree.write("a/x", "3");
+    find(&second, &["a/**"], &[]);
+    second.save(&tree.saved()).unwrap();
+    assert!(Saved::read(&tree.saved()).folder(&path("b")).is_some());
+}

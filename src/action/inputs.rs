@@ -1,0 +1,127 @@
+//! Finds what a target's `inputs` and `outputs` nodes mean on the disk right now. It
+//! knows one target at a time and nothing of the graph.
+
+use super::index::{self, FileIndex, Selection};
+use super::{Entry, OutputSpec};
+use crate::buildfile::model::{Inputs, Output, Spanned, Target};
+use crate::glob::Pattern;
+use crate::source::Diagnostic;
+
+/// Why the inputs of a target could not be found.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Files could not be read.
+    #[error(transparent)]
+    Index(#[from] index::Error),
+    /// Patterns match nothing: one diagnostic for each.
+    #[error("{} match nothing", .0.len())]
+    Empty(Vec<Diagnostic>),
+}
+
+/// Returns the input files of a target, sorted by path, each once. Its own outputs are
+/// never among them.
+pub fn find(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Error> {
+    let own = own_outputs(target);
+    let mut entries = Vec::new();
+    let mut empty = Vec::new();
+    for inputs in &target.inputs {
+        let include: Vec<&Pattern> = inputs.patterns.iter().map(|p| &p.value).collect();
+        let except: Vec<&Pattern> = inputs.except.iter().map(|p| &p.value).chain(&own).collect();
+        let found = index.find(Selection {
+            include: &include,
+            except: &except,
+            folders: false,
+        })?;
+        empty.extend(unmatched(index, inputs, &found.matches));
+        entries.extend(found.entries);
+    }
+    if !empty.is_empty() {
+        return Err(Error::Empty(empty));
+    }
+    if target.inputs.len() > 1 {
+        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        entries.dedup_by(|a, b| a.path == b.path);
+    }
+    Ok(entries)
+}
+
+/// Returns what stands where a target's outputs belong, sorted by path, folders included.
+pub fn find_outputs(index: &FileIndex, specs: &[OutputSpec]) -> Result<Vec<Entry>, index::Error> {
+    let mut entries = Vec::new();
+    for spec in specs {
+        let patterns = match &spec.output {
+            Output::File(path) => vec![Pattern::literal_path(path)],
+            Output::Folder(path) => {
+                vec![Pattern::literal_path(path), Pattern::everything_below(path)]
+            }
+            Output::Glob(pattern) => vec![pattern.clone()],
+        };
+        let found = index.find(Selection {
+            include: &patterns.iter().collect::<Vec<_>>(),
+            except: &spec.keep.iter().collect::<Vec<_>>(),
+            folders: matches!(spec.output, Output::Folder(_)),
+        })?;
+        entries.extend(found.entries);
+    }
+    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    entries.dedup_by(|a, b| a.path == b.path);
+    Ok(entries)
+}
+
+/// Returns a target's outputs as they are declared.
+pub fn specs(target: &Target) -> Vec<OutputSpec> {
+    let spec = |outputs: &crate::buildfile::model::Outputs, output: &Spanned<Output>| OutputSpec {
+        output: output.value.clone(),
+        committed: outputs.committed,
+        keep: match output.value {
+            Output::Folder(_) => outputs.keep.iter().map(|k| k.value.clone()).collect(),
+            _ => Vec::new(),
+        },
+    };
+    let all = target.outputs.iter();
+    all.flat_map(|outputs| outputs.paths.iter().map(|o| spec(outputs, o)))
+        .collect()
+}
+
+fn own_outputs(target: &Target) -> Vec<Pattern> {
+    let outputs = target.outputs.iter().flat_map(|o| &o.paths);
+    outputs
+        .map(|output| match &output.value {
+            Output::File(path) => Pattern::literal_path(path),
+            Output::Folder(path) => Pattern::everything_below(path),
+            Output::Glob(pattern) => pattern.clone(),
+        })
+        .collect()
+}
+
+fn unmatched(index: &FileIndex, inputs: &Inputs, matches: &[usize]) -> Vec<Diagnostic> {
+    if inputs.optional {
+        return Vec::new();
+    }
+    let empty = inputs
+        .patterns
+        .iter()
+        .zip(matches)
+        .filter(|(_, n)| **n == 0);
+    empty.map(|(pattern, _)| no_match(index, pattern)).collect()
+}
+
+fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>) -> Diagnostic {
+    let text = pattern.value.text();
+    let literal = pattern.value.as_literal();
+    if literal.is_some_and(|path| index.root().absolute(path).is_dir()) {
+        return Diagnostic::error(
+            "fbuild::action::input_is_folder",
+            format!("the input `{text}` is a folder"),
+        )
+        .label(pattern.span, "files are inputs, folders are not")
+        .help(format!("for everything below it, write `{text}/`"));
+    }
+    let message = match literal {
+        Some(_) => format!("the input `{text}` does not exist"),
+        None => format!("the pattern `{text}` matches no file"),
+    };
+    Diagnostic::error("fbuild::action::no_match", message)
+        .label(pattern.span, "nothing here")
+        .help("correct it, or write `optional=#true` after the patterns if nothing is fine")
+}

@@ -1,0 +1,423 @@
+//! An action as canonical text, the digest of which is its key. The same text, kept as a
+//! blob, is what `explain` compares: the reason shown cannot disagree with the key.
+//!
+//! Format 1: a line a fact, its fields separated by tabs, each field escaped as
+//! [`path::escape`] does (so that none holds a tab or a newline), the lines in the order
+//! of the list below and sorted within each kind.
+//!
+//! ```text
+//! fbuild-action 1
+//! platform <os> <architecture>
+//! dir <path>
+//! run <argument>…            sh <script>
+//! output <file|folder|glob> <path> [committed] [keep <pattern>…]
+//! tool <name> <version> <digest of the probe's output>
+//! env <name> [=<value>]      secret <name>
+//! input <path> <what>        need <path> <what>
+//! ```
+//!
+//! `<what>` is `file`, `exec` or `link`, and the digest (a link: its text, the digest of
+//! what is behind it) or `folder`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
+
+use super::{Action, ActionKey, Entry, EntryKind, OutputSpec, ResolvedCommand};
+use crate::buildfile::model::Output;
+use crate::digest::Digest;
+use crate::path;
+
+/// The first line: the version of the key format is in every key.
+const HEADER: &str = "fbuild-action\t1\n";
+
+/// An action as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    text: String,
+}
+
+/// One difference between two manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What kind of fact it is about.
+    pub fact: Fact,
+    /// What it is called: a path, a variable, a tool; empty where there is only one.
+    pub name: String,
+    /// What was there before, escaped; `None` if nothing.
+    pub from: Option<String>,
+    /// What is there now, escaped; `None` if nothing.
+    pub to: Option<String>,
+}
+
+/// The kinds of facts in a manifest, in the order in which they are the better reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fact {
+    /// The version of the key format.
+    Format,
+    /// System and processor.
+    Platform,
+    /// A command, by its number.
+    Command,
+    /// The working directory.
+    Dir,
+    /// A declared output.
+    Output,
+    /// A tool and its version.
+    Tool,
+    /// A variable and its value.
+    Env,
+    /// The name of a secret.
+    Secret,
+    /// An input file.
+    Input,
+    /// Something that a needed target made.
+    Need,
+}
+
+impl Manifest {
+    /// Writes an action down.
+    pub fn of(action: &Action) -> Self {
+        let files = action.inputs.len() + action.needs.values().map(Vec::len).sum::<usize>();
+        let mut lines = Lines(String::with_capacity(512 + files * 128));
+        lines.0.push_str(HEADER);
+        lines.line(&["platform", std::env::consts::OS, std::env::consts::ARCH]);
+        lines.line(&["dir", &action.dir.to_string()]);
+        for command in &action.commands {
+            lines.command(command);
+        }
+        for output in &action.outputs {
+            lines.output(output);
+        }
+        for (name, tool) in &action.tools {
+            let output = tool.output.to_string();
+            lines.line(&[
+                "tool",
+                &path::escape(name.as_bytes()),
+                &tool.version,
+                &output,
+            ]);
+        }
+        for (name, value) in &action.env {
+            lines.env(name, value.as_deref());
+        }
+        for name in action.secrets.keys() {
+            lines.line(&["secret", &path::escape(name.as_bytes())]);
+        }
+        for entry in &action.inputs {
+            lines.entry("input", entry);
+        }
+        for entry in merged(&action.needs) {
+            lines.entry("need", entry);
+        }
+        Self { text: lines.0 }
+    }
+
+    /// Reads a manifest back; `None` if it is not one of this format.
+    pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
+        let text = String::from_utf8(bytes).ok()?;
+        text.starts_with(HEADER).then_some(Self { text })
+    }
+
+    /// Returns its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the key of the action that it describes.
+    pub fn key(&self) -> ActionKey {
+        ActionKey(Digest::of(self.text.as_bytes()))
+    }
+
+    /// Returns its facts in order: kind, name, value.
+    pub fn facts(&self) -> impl Iterator<Item = (Fact, String, &str)> {
+        let mut commands = 0;
+        self.text.lines().filter_map(move |line| {
+            let (word, rest) = line.split_once('\t').unwrap_or((line, ""));
+            let (fact, has_name) = fact(word)?;
+            if fact == Fact::Command {
+                commands += 1;
+                return Some((fact, commands.to_string(), line));
+            }
+            let (name, value) = match has_name {
+                true => rest.split_once('\t').unwrap_or((rest, "")),
+                false => ("", rest),
+            };
+            Some((fact, name.to_owned(), value))
+        })
+    }
+
+    /// Returns what differs between an earlier manifest and this one, the better reasons first.
+    pub fn changes_since(&self, earlier: &Self) -> Vec<Change> {
+        let facts = |manifest: &Self| -> BTreeMap<(Fact, String), String> {
+            let facts = manifest.facts();
+            facts
+                .map(|(f, name, value)| ((f, name), value.to_owned()))
+                .collect()
+        };
+        let (mut old, new) = (facts(earlier), facts(self));
+        let mut changes = Vec::new();
+        for ((fact, name), to) in new {
+            let from = old.remove(&(fact, name.clone()));
+            if from.as_ref() != Some(&to) {
+                changes.push(Change {
+                    fact,
+                    name,
+                    from,
+                    to: Some(to),
+                });
+            }
+        }
+        changes.extend(old.into_iter().map(|((fact, name), from)| Change {
+            fact,
+            name,
+            from: Some(from),
+            to: None,
+        }));
+        changes.sort_by(|a, b| (a.fact, &a.name).cmp(&(b.fact, &b.name)));
+        changes
+    }
+}
+
+/// Returns the kind of fact that a line begins with, and whether a name follows.
+fn fact(word: &str) -> Option<(Fact, bool)> {
+    Some(match word {
+        "fbuild-action" => (Fact::Format, false),
+        "platform" => (Fact::Platform, false),
+        "dir" => (Fact::Dir, false),
+        "run" | "sh" => (Fact::Command, false),
+        "output" => (Fact::Output, false),
+        "tool" => (Fact::Tool, true),
+        "env" => (Fact::Env, true),
+        "secret" => (Fact::Secret, true),
+        "input" => (Fact::Input, true),
+        "need" => (Fact::Need, true),
+        _ => return None,
+    })
+}
+
+/// What the needed targets made, sorted by path, each once: by which target is not part
+/// of the key.
+fn merged(needs: &BTreeMap<String, Vec<Entry>>) -> Vec<&Entry> {
+    let mut entries: Vec<&Entry> = needs.values().flatten().collect();
+    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    entries.dedup_by(|a, b| a.path == b.path);
+    entries
+}
+
+struct Lines(String);
+
+impl Lines {
+    /// Adds a line of fields that are escaped already.
+    fn line(&mut self, fields: &[&str]) {
+        for (at, field) in fields.iter().enumerate() {
+            if at > 0 {
+                self.0.push('\t');
+            }
+            self.0.push_str(field);
+        }
+        self.0.push('\n');
+    }
+
+    fn command(&mut self, command: &ResolvedCommand) {
+        let mut fields: Vec<Cow<'_, str>> = Vec::new();
+        match command {
+            ResolvedCommand::Run(argv) => {
+                fields.push("run".into());
+                fields.extend(argv.iter().map(|arg| path::escape(arg.as_bytes())));
+            }
+            ResolvedCommand::Sh(script) => {
+                fields.extend(["sh".into(), path::escape(script.as_bytes())]);
+            }
+        }
+        self.line(&fields.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+    }
+
+    fn output(&mut self, spec: &OutputSpec) {
+        let (kind, what) = match &spec.output {
+            Output::File(path) => ("file", path.to_string()),
+            Output::Folder(path) => ("folder", path.to_string()),
+            Output::Glob(pattern) => ("glob", path::escape(pattern.text().as_bytes()).into()),
+        };
+        let mut fields = vec!["output", kind, &what];
+        if spec.committed {
+            fields.push("committed");
+        }
+        let keep: Vec<Cow<'_, str>> = spec
+            .keep
+            .iter()
+            .map(|pattern| path::escape(pattern.text().as_bytes()))
+            .collect();
+        if !keep.is_empty() {
+            fields.push("keep");
+            fields.extend(keep.iter().map(AsRef::as_ref));
+        }
+        self.line(&fields);
+    }
+
+    fn env(&mut self, name: &str, value: Option<&std::ffi::OsStr>) {
+        let name = path::escape(name.as_bytes());
+        match value {
+            Some(value) => {
+                let value = format!("={}", path::escape(value.as_bytes()));
+                self.line(&["env", &name, &value]);
+            }
+            None => self.line(&["env", &name]),
+        }
+    }
+
+    fn entry(&mut self, word: &str, entry: &Entry) {
+        self.0.push_str(word);
+        self.0.push('\t');
+        self.0.push_str(&path::escape(entry.path.as_bytes()));
+        self.0.push('\t');
+        match &entry.kind {
+            EntryKind::File { digest, executable } => {
+                self.0
+                    .push_str(if *executable { "exec\t" } else { "file\t" });
+                digest.push_to(&mut self.0);
+            }
+            EntryKind::Link { target, content } => {
+                self.0.push_str("link\t");
+                self.0.push_str(&path::escape(target));
+                if let Some(digest) = content {
+                    self.0.push('\t');
+                    digest.push_to(&mut self.0);
+                }
+            }
+            EntryKind::Folder => self.0.push_str("folder"),
+        }
+        self.0.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::action::ToolVersion;
+    use crate::path::RelPath;
+
+    fn entry(path: &str, text: &str) -> Entry {
+        Entry {
+            path: RelPath::new(path).unwrap(),
+            kind: EntryKind::File {
+                digest: Digest::of(text.as_bytes()),
+                executable: false,
+            },
+        }
+    }
+
+    fn action() -> Action {
+        let tool = ToolVersion {
+            version: "1.26.8".into(),
+            output: Digest::of(b"go version go1.26.8 linux/amd64\n"),
+        };
+        Action {
+            commands: vec![ResolvedCommand::Run(vec!["go".into(), "build".into()])],
+            dir: RelPath::root(),
+            env: [
+                ("CGO_ENABLED".to_owned(), Some("0".into())),
+                ("GOOS".to_owned(), None),
+            ]
+            .into(),
+            ambient: [("HOME".to_owned(), OsString::from("/root"))].into(),
+            secrets: [("TOKEN".to_owned(), OsString::from("s3cret"))].into(),
+            tools: [("go".to_owned(), tool)].into(),
+            inputs: vec![entry("go.mod", "module x\n")],
+            needs: [(
+                "generate".to_owned(),
+                vec![entry("a.gen.go", "package a\n")],
+            )]
+            .into(),
+            outputs: vec![OutputSpec {
+                output: Output::File(RelPath::new("app").unwrap()),
+                committed: false,
+                keep: Vec::new(),
+            }],
+        }
+    }
+
+    #[track_caller]
+    fn changes(edit: impl FnOnce(&mut Action)) -> Vec<(Fact, String)> {
+        let before = Manifest::of(&action());
+        let mut edited = action();
+        edit(&mut edited);
+        let after = Manifest::of(&edited);
+        let changes = after.changes_since(&before);
+        assert_eq!(changes.is_empty(), after.key() == before.key());
+        changes.into_iter().map(|c| (c.fact, c.name)).collect()
+    }
+
+    #[test]
+    fn the_text_is_what_the_format_says() {
+        let os = std::env::consts::OS;
+        let arch = std::env::consts::ARCH;
+        let (tool, module, generated) = (
+            Digest::of(b"go version go1.26.8 linux/amd64\n"),
+            Digest::of(b"module x\n"),
+            Digest::of(b"package a\n"),
+        );
+        let expected = format!(
+            "fbuild-action\t1\nplatform\t{os}\t{arch}\ndir\t.\nrun\tgo\tbuild\n\
+             output\tfile\tapp\ntool\tgo\t1.26.8\t{tool}\nenv\tCGO_ENABLED\t=0\nenv\tGOOS\n\
+             secret\tTOKEN\ninput\tgo.mod\tfile\t{module}\nneed\ta.gen.go\tfile\t{generated}\n"
+        );
+        assert_eq!(Manifest::of(&action()).text(), expected);
+    }
+
+    #[test]
+    fn whatever_decides_a_result_changes_the_key_and_is_named() {
+        let one = |fact, name: &str| vec![(fact, name.to_owned())];
+        assert_eq!(changes(|_| {}), []);
+        let command = |a: &mut Action| a.commands.push(ResolvedCommand::Sh("true".into()));
+        assert_eq!(changes(command), one(Fact::Command, "2"));
+        let dir = |a: &mut Action| a.dir = RelPath::new("sub").unwrap();
+        assert_eq!(changes(dir), one(Fact::Dir, ""));
+        let unset = |a: &mut Action| a.env.insert("CGO_ENABLED".into(), None);
+        assert_eq!(changes(|a| drop(unset(a))), one(Fact::Env, "CGO_ENABLED"));
+        let empty = |a: &mut Action| a.env.insert("GOOS".into(), Some("".into()));
+        assert_eq!(changes(|a| drop(empty(a))), one(Fact::Env, "GOOS"));
+        let input = |a: &mut Action| a.inputs[0] = entry("go.mod", "module y\n");
+        assert_eq!(changes(input), one(Fact::Input, "go.mod"));
+        let exec = |a: &mut Action| {
+            let EntryKind::File { executable, .. } = &mut a.inputs[0].kind else {
+                unreachable!()
+            };
+            *executable = true;
+        };
+        assert_eq!(changes(exec), one(Fact::Input, "go.mod"));
+    }
+
+    #[test]
+    fn what_does_not_decide_a_result_is_not_in_the_key() {
+        assert_eq!(changes(|a| a.ambient.clear()), []);
+        let secret = |a: &mut Action| a.secrets.insert("TOKEN".into(), "other".into());
+        assert_eq!(changes(|a| drop(secret(a))), []);
+        let renamed = |a: &mut Action| {
+            let made = a.needs.remove("generate").unwrap();
+            a.needs.insert("renamed".into(), made);
+        };
+        assert_eq!(changes(renamed), []);
+        assert!(!Manifest::of(&action()).text().contains("s3cret"));
+    }
+
+    #[test]
+    fn arguments_cannot_run_together() {
+        let key = |args: &[&str]| {
+            let mut action = action();
+            action.commands = vec![ResolvedCommand::Run(args.iter().map(Into::into).collect())];
+            Manifest::of(&action).key()
+        };
+        let keys = [
+            key(&["ab", "c"]),
+            key(&["a", "bc"]),
+            key(&["a\tb", "c"]),
+            key(&["a\nrun\tb", "c"]),
+            key(&["ab", "c", ""]),
+        ];
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+    }
+}
