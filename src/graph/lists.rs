@@ -1,0 +1,72 @@
+//! Many short lists of targets in one piece of memory: half the size of a `Vec` of
+//! `Vec`s, and read back by two allocations. It knows nothing of what the lists mean.
+
+use serde::{Deserialize, Serialize};
+
+use super::TargetId;
+
+/// One list of targets for each index from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lists {
+    /// Where each list starts in `items`, and where the last one ends.
+    starts: Vec<u32>,
+    items: Vec<TargetId>,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self {
+            starts: vec![0],
+            items: Vec::new(),
+        }
+    }
+}
+
+impl Lists {
+    /// Returns the list at `index`.
+    pub(super) fn get(&self, index: usize) -> &[TargetId] {
+        &self.items[self.starts[index] as usize..self.starts[index + 1] as usize]
+    }
+
+    /// Adds an item to the list that the next [`Self::end_list`] ends.
+    pub(super) fn push(&mut self, item: TargetId) {
+        self.items.push(item);
+    }
+
+    /// Ends the list that was being written; the next index begins.
+    pub(super) fn end_list(&mut self) {
+        self.starts.push(number(self.items.len()));
+    }
+
+    /// Returns how many items all lists have together.
+    pub(super) fn total(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Turns edges around: the list at `t` holds, in rising order, each once, the indices
+    /// below `len` at which one of `lists` holds `t`.
+    pub(super) fn reversed(lists: &[&Self], len: usize) -> Self {
+        let mut pairs: Vec<(TargetId, TargetId)> = Vec::new();
+        for index in 0..len {
+            let from = TargetId(number(index));
+            let items = lists.iter().flat_map(|list| list.get(index));
+            pairs.extend(items.map(|to| (*to, from)));
+        }
+        pairs.sort_unstable();
+        pairs.dedup();
+        let mut reversed = Self::default();
+        let mut pairs = pairs.into_iter().peekable();
+        for index in 0..len {
+            while let Some((_, from)) = pairs.next_if(|(to, _)| to.index() == index) {
+                reversed.push(from);
+            }
+            reversed.end_list();
+        }
+        reversed
+    }
+}
+
+/// Narrows an index: a Buildfile is far too small to hold more than `u32::MAX` of anything.
+pub(super) fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

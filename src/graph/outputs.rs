@@ -1,0 +1,235 @@
+//! Who produces what, by folder: the outputs of all targets, sorted so that everything
+//! below a folder stands together. It answers which outputs can have to do with a path
+//! or a pattern, without comparing each with each; it reads no files.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::buildfile::model::{Buildfile, Output, Spanned, Target};
+use crate::glob::{self, Pattern};
+use crate::path::RelPath;
+use crate::source::{Diagnostic, Span};
+
+use super::TargetId;
+use super::lists::number;
+
+pub(super) const UNCHECKED: &str = "fbuild::graph::unchecked";
+
+/// The most comparisons of two patterns: a second or so.
+const MOST_COMPARISONS: usize = 1_000_000;
+
+/// An output and whose it is.
+pub(super) struct Produced<'b> {
+    /// Who produces it.
+    pub(super) target: TargetId,
+    /// What.
+    pub(super) output: &'b Output,
+    /// Where that is written.
+    pub(super) span: Span,
+    /// What in it is not the target's.
+    keep: &'b [Spanned<Pattern>],
+}
+
+impl<'b> Produced<'b> {
+    /// Returns the outputs of a target.
+    pub(super) fn by(id: TargetId, target: &'b Target) -> impl Iterator<Item = Self> {
+        target.outputs.iter().flat_map(move |outputs| {
+            outputs.paths.iter().map(move |path| Self {
+                target: id,
+                output: &path.value,
+                span: path.span,
+                keep: &outputs.keep,
+            })
+        })
+    }
+
+    /// Returns the file, the folder, or the folder that a pattern's matches lie in.
+    pub(super) fn place(&self) -> &'b RelPath {
+        match self.output {
+            Output::File(path) | Output::Folder(path) => path,
+            Output::Glob(pattern) => pattern.folder(),
+        }
+    }
+
+    /// Returns the pattern that its files match.
+    pub(super) fn pattern(&self) -> Pattern {
+        match self.output {
+            Output::File(path) => Pattern::literal_path(path),
+            Output::Folder(folder) => Pattern::everything_below(folder),
+            Output::Glob(pattern) => pattern.clone(),
+        }
+    }
+
+    /// Tells whether a file at `path` is its doing.
+    pub(super) fn produces(&self, path: &RelPath) -> bool {
+        match self.output {
+            Output::File(file) => file == path,
+            Output::Folder(folder) => {
+                path.is_within(folder) && path != folder && !self.keeps_file(path)
+            }
+            Output::Glob(pattern) => pattern.matches(path),
+        }
+    }
+
+    /// Tells whether all that a pattern matches can only be its doing.
+    pub(super) fn produces_all(&self, pattern: &Pattern) -> bool {
+        match (pattern.as_literal(), self.output) {
+            (Some(path), _) => self.produces(path),
+            (None, Output::Folder(folder)) => {
+                pattern.folder().is_within(folder) && self.keep.is_empty()
+            }
+            (None, Output::Glob(own)) => own == pattern,
+            (None, Output::File(_)) => false,
+        }
+    }
+
+    /// Returns a path that it can produce and `pattern` matches.
+    pub(super) fn overlap(&self, pattern: &Pattern) -> Option<RelPath> {
+        let path = match pattern.as_literal() {
+            Some(path) => path.clone(),
+            None => glob::overlap(pattern, &self.pattern())?,
+        };
+        self.produces(&path).then_some(path)
+    }
+
+    /// Tells whether it is a folder in which all of another output is not its own.
+    pub(super) fn keeps(&self, other: &Self) -> bool {
+        let Output::Folder(folder) = self.output else {
+            return false;
+        };
+        let covers = |inner: &RelPath| {
+            let mut keep = self.keep.iter();
+            inner != folder && keep.any(|k| k.value.covers_folder(inner))
+        };
+        match other.output {
+            Output::File(path) => self.keeps_file(path),
+            Output::Folder(inner) => covers(inner),
+            Output::Glob(pattern) => {
+                covers(pattern.folder()) || self.keep.iter().any(|k| k.value == *pattern)
+            }
+        }
+    }
+
+    fn keeps_file(&self, path: &RelPath) -> bool {
+        self.keep.iter().any(|keep| keep.value.matches(path))
+    }
+}
+
+/// All outputs of a Buildfile.
+pub(super) struct Index<'b> {
+    /// Sorted by place, component by component; at one place folders come first.
+    sorted: Vec<Produced<'b>>,
+    /// Which of them stand at a place.
+    at: HashMap<&'b [u8], Range<u32>>,
+}
+
+impl<'b> Index<'b> {
+    /// Sorts the outputs of all targets.
+    pub(super) fn new(buildfile: &'b Buildfile) -> Self {
+        let targets = buildfile.targets.iter().enumerate();
+        let mut sorted: Vec<Produced<'b>> = targets
+            .flat_map(|(i, target)| Produced::by(TargetId(number(i)), target))
+            .collect();
+        sorted.sort_by_cached_key(|output| {
+            let is_folder = matches!(output.output, Output::Folder(_));
+            (sort_key(output.place()), !is_folder)
+        });
+        let mut at: HashMap<&[u8], Range<u32>> = HashMap::with_capacity(sorted.len());
+        for (i, output) in sorted.iter().enumerate() {
+            let i = number(i);
+            let range = at.entry(output.place().as_bytes()).or_insert(i..i);
+            range.end = i + 1;
+        }
+        Self { sorted, at }
+    }
+
+    /// Returns all outputs, sorted by place.
+    pub(super) fn all(&self) -> &[Produced<'b>] {
+        &self.sorted
+    }
+
+    /// Returns which outputs lie at `folder` or below it.
+    pub(super) fn within(&self, folder: &RelPath) -> Range<usize> {
+        let key = sort_key(folder);
+        let start = self
+            .sorted
+            .partition_point(|output| sort_key(output.place()) < key);
+        let inside = self.sorted[start..].partition_point(|o| o.place().is_within(folder));
+        start..start + inside
+    }
+
+    /// Returns which outputs lie exactly at `path`.
+    pub(super) fn at(&self, path: &RelPath) -> Range<usize> {
+        self.at_bytes(path.as_bytes())
+    }
+
+    /// Returns which outputs lie at folders around `path`, from the root inwards.
+    pub(super) fn around<'a>(&'a self, path: &'a RelPath) -> impl Iterator<Item = usize> + 'a {
+        let bytes = path.as_bytes();
+        let ends = (0..bytes.len()).filter(|i| *i == 0 || bytes[*i] == b'/');
+        ends.flat_map(|end| self.at_bytes(&bytes[..end]))
+    }
+
+    fn at_bytes(&self, path: &[u8]) -> Range<usize> {
+        let range = self.at.get(path).cloned().unwrap_or_default();
+        range.start as usize..range.end as usize
+    }
+}
+
+/// Returns bytes in whose order a folder comes directly before all that is below it.
+fn sort_key(path: &RelPath) -> Vec<u8> {
+    let bytes = path.as_bytes().iter();
+    bytes.map(|b| if *b == b'/' { 0 } else { *b }).collect()
+}
+
+/// How many comparisons may still be made.
+pub(super) struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(MOST_COMPARISONS)
+    }
+}
+
+impl Budget {
+    /// Pays for one comparison; tells whether there was enough left.
+    pub(super) fn pay(&mut self) -> bool {
+        self.0 = self.0.saturating_sub(1);
+        self.0 > 0
+    }
+
+    /// Reports that it did not last.
+    pub(super) fn report(&self) -> Option<Diagnostic> {
+        let message =
+            "not every input was compared with every output: too many can be in the same folders";
+        let help = "begin patterns with the folders that they are meant for";
+        (self.0 == 0).then(|| Diagnostic::warning(UNCHECKED, message).help(help))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::BuildText;
+    use super::*;
+
+    #[test]
+    fn outputs_are_found_below_at_and_around_a_place() {
+        let text = BuildText::read("target t outputs a-b a/ a/x/*.go a/x/y ab **/z");
+        let index = Index::new(&text.buildfile);
+        let path = |p: &str| RelPath::new(p).unwrap();
+        let show = |found: &mut dyn Iterator<Item = usize>| -> Vec<String> {
+            found
+                .map(|i| index.all()[i].pattern().to_string())
+                .collect()
+        };
+        assert_eq!(
+            show(&mut index.within(&path("a"))),
+            ["a/**", "a/x/*.go", "a/x/y"]
+        );
+        assert_eq!(show(&mut index.at(&path("a/x"))), ["a/x/*.go"]);
+        assert_eq!(
+            show(&mut index.around(&path("a/x/y"))),
+            ["**/z", "a/**", "a/x/*.go"]
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! Whether there is a way from one target to another over `needs`, `after` and groups,
+//! asked of many pairs at once. It does not know why they are asked about.
+//!
+//! 64 goals share one pass over the components between them, which are in order already:
+//! each component's set of goals, one bit for each, is the union of those it leads to.
+
+use super::cycles::Components;
+use super::resolve::{Names, Node};
+
+/// Tells for each pair whether a way leads from its first node to its second.
+pub(super) fn paths(
+    names: &Names<'_>,
+    components: &Components,
+    pairs: &[(Node, Node)],
+) -> Vec<bool> {
+    let mut goals: Vec<Node> = pairs.iter().map(|(_, goal)| *goal).collect();
+    goals.sort_unstable_by_key(|goal| (components.number(*goal), *goal));
+    goals.dedup();
+    let mut by_goal: Vec<usize> = (0..pairs.len()).collect();
+    by_goal.sort_unstable_by_key(|i| (components.number(pairs[*i].1), pairs[*i].1));
+    let mut answers = vec![false; pairs.len()];
+    let mut pass = Pass {
+        names,
+        components,
+        bits: vec![0; names.len()],
+        reached: vec![0; components.len()],
+    };
+    let mut rest = &by_goal[..];
+    for goals in goals.chunks(64) {
+        let is_here = |i: &usize| goals.contains(&pairs[*i].1);
+        let (here, later) = rest.split_at(rest.partition_point(is_here));
+        let starts = here.iter().map(|i| components.number(pairs[*i].0));
+        pass.run(goals, starts.max().unwrap_or(0));
+        for i in here {
+            answers[*i] = pass.leads(pairs[*i]);
+        }
+        pass.forget(goals);
+        rest = later;
+    }
+    answers
+}
+
+struct Pass<'n, 'b> {
+    names: &'n Names<'b>,
+    components: &'n Components,
+    /// The bit of each goal of this pass, 0 for all other nodes.
+    bits: Vec<u64>,
+    /// The goals that each component leads to; left over from earlier passes below the
+    /// first goal and above the last start.
+    reached: Vec<u64>,
+}
+
+impl Pass<'_, '_> {
+    /// Fills in `reached` from the first of the `goals`, which are in order, up to `last`.
+    fn run(&mut self, goals: &[Node], last: u32) {
+        for (i, goal) in goals.iter().enumerate() {
+            self.bits[*goal as usize] = 1 << i;
+        }
+        let first = goals
+            .first()
+            .map_or(0, |goal| self.components.number(*goal));
+        for component in first..=last {
+            self.reached[component as usize] = 0;
+            self.reached[component as usize] = self.union(component, first);
+        }
+    }
+
+    fn forget(&mut self, goals: &[Node]) {
+        for goal in goals {
+            self.bits[*goal as usize] = 0;
+        }
+    }
+
+    fn union(&self, component: u32, first: u32) -> u64 {
+        let nodes = self.components.nodes(component).iter();
+        let edges = nodes.flat_map(|node| self.names.edges(*node));
+        edges.fold(0, |set, edge| {
+            let to = self.components.number(edge.to);
+            let beyond = if to < first {
+                0
+            } else {
+                self.reached[to as usize]
+            };
+            set | beyond | self.bits[edge.to as usize]
+        })
+    }
+
+    fn leads(&self, (start, goal): (Node, Node)) -> bool {
+        let start = self.components.number(start);
+        // What a component leads to has lower numbers: from below there is no way.
+        start >= self.components.number(goal)
+            && self.reached[start as usize] & self.bits[goal as usize] != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::BuildText;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Follows edges from `start` one by one.
+    fn walk(edges: &[(usize, usize)], start: usize) -> Vec<bool> {
+        let mut is_met = vec![false; 150];
+        let mut open = vec![start];
+        while let Some(at) = open.pop() {
+            for (_, to) in edges.iter().filter(|(from, _)| *from == at) {
+                if !std::mem::replace(&mut is_met[*to], true) {
+                    open.push(*to);
+                }
+            }
+        }
+        is_met
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_is_found_exactly_when_walking_finds_one(
+            edges in proptest::collection::vec((0..150usize, 0..150usize), 0..250),
+            questions in proptest::collection::vec((0..150u32, 0..150u32), 1..400),
+        ) {
+            let line = |i: usize| {
+                let needs = edges.iter().filter(|(from, _)| *from == i);
+                let needs: String = needs.map(|(_, to)| format!(" t{to}")).collect();
+                match i % 5 {
+                    // Groups stand behind all targets, and are numbered so here.
+                    _ if i >= 120 => format!("group t{i} needs{needs}\n"),
+                    0 => format!("target t{i} after{needs}\n"),
+                    _ => format!("target t{i} needs{needs}\n"),
+                }
+            };
+            let text = BuildText::read(&(0..150).map(line).collect::<String>());
+            let (names, _) = Names::new(&text.buildfile);
+            let components = Components::of(&names);
+            let answers = paths(&names, &components, &questions);
+            for ((from, to), answer) in questions.into_iter().zip(answers) {
+                prop_assert_eq!(answer, walk(&edges, from as usize)[to as usize]);
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! From the names that a person types to targets, and from targets to everything they
+//! stand on. It does not know what is to be done with them.
+
+use crate::source::Diagnostic;
+
+use super::lists::number;
+use super::resolve::{self, UNKNOWN};
+use super::{Graph, Named, TargetId};
+
+impl Graph {
+    /// Returns what a name stands for.
+    pub fn find(&self, name: &str) -> Option<Named> {
+        let node = resolve::find(&self.buildfile, &self.by_name, name)? as usize;
+        Some(match node.checked_sub(self.len()) {
+            Some(group) => Named::Group(group),
+            None => Named::Target(TargetId(number(node))),
+        })
+    }
+
+    /// Returns the names of all targets and groups, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let nodes = self.by_name.iter();
+        nodes.map(|node| resolve::name(&self.buildfile, *node))
+    }
+
+    /// Returns the targets that the project names as its default; none when it names none.
+    pub fn default_targets(&self) -> Vec<TargetId> {
+        let names = self.buildfile.project.iter().flat_map(|p| &p.default);
+        let found = names.filter_map(|name| self.find(&name.value));
+        self.expand(found)
+    }
+
+    /// Returns the targets that names stand for, each once, in the order given; for no
+    /// names, the default ones. Reports every unknown name, and a default that is missing.
+    pub fn select<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<TargetId>, Vec<Diagnostic>> {
+        if names.is_empty() {
+            let targets = self.default_targets();
+            return match targets.is_empty() {
+                true => Err(vec![self.no_default()]),
+                false => Ok(targets),
+            };
+        }
+        let found: Vec<_> = names.iter().map(|name| self.find(name.as_ref())).collect();
+        let unknown = names
+            .iter()
+            .zip(&found)
+            .filter(|(_, found)| found.is_none());
+        let unknown: Vec<_> = unknown
+            .map(|(name, _)| self.unknown(name.as_ref()))
+            .collect();
+        match unknown.is_empty() {
+            true => Ok(self.expand(found.into_iter().flatten())),
+            false => Err(unknown),
+        }
+    }
+
+    /// Returns the targets and everything that they need or follow, directly or not, each
+    /// behind all that it needs or follows.
+    pub fn closure(&self, targets: &[TargetId]) -> Vec<TargetId> {
+        let mut is_wanted = vec![false; self.len()];
+        let mut open = targets.to_vec();
+        while let Some(id) = open.pop() {
+            if !std::mem::replace(&mut is_wanted[id.index()], true) {
+                open.extend(self.needs(id).iter().chain(self.after(id)));
+            }
+        }
+        let order = self.order.iter().copied();
+        order.filter(|id| is_wanted[id.index()]).collect()
+    }
+
+    /// Puts a group's members in its place, and keeps each target once.
+    fn expand(&self, named: impl Iterator<Item = Named>) -> Vec<TargetId> {
+        let mut is_taken = vec![false; self.len()];
+        let mut targets = Vec::new();
+        for named in named {
+            let one;
+            let these = match named {
+                Named::Group(group) => self.members(group),
+                Named::Target(id) => {
+                    one = [id];
+                    &one
+                }
+            };
+            for id in these {
+                if !std::mem::replace(&mut is_taken[id.index()], true) {
+                    targets.push(*id);
+                }
+            }
+        }
+        targets
+    }
+
+    fn unknown(&self, name: &str) -> Diagnostic {
+        let shown = crate::path::escape(name.as_bytes());
+        let diagnostic = Diagnostic::error(UNKNOWN, format!("unknown target `{shown}`"))
+            .help("`fbuild list` shows all of them");
+        diagnostic.did_you_mean(name, self.names())
+    }
+
+    fn no_default(&self) -> Diagnostic {
+        let help = match self.names().next() {
+            Some(name) => format!(
+                "name one, as in `fbuild run {name}`, or write `default {name}` into `project`"
+            ),
+            None => "the Buildfile has no targets yet; `fbuild add NAME` writes one".to_owned(),
+        };
+        Diagnostic::error(
+            UNKNOWN,
+            "no target is named, and the project has no default",
+        )
+        .help(help)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{graph, names};
+    use super::*;
+
+    const TEXT: &str = "default all
+        target manager needs web after lint
+        target worker
+        target web
+        target lint
+        target doc
+        group all needs manager worker";
+
+    fn selected(names_given: &[&str]) -> Result<String, Vec<(String, Option<String>)>> {
+        let graph = graph(TEXT);
+        let shown = |d: Diagnostic| (d.message, d.help);
+        match graph.select(names_given) {
+            Ok(targets) => Ok(names(&graph, &targets)),
+            Err(unknown) => Err(unknown.into_iter().map(shown).collect()),
+        }
+    }
+
+    #[test]
+    fn names_are_targets_and_groups_and_nothing_is_the_default() {
+        assert_eq!(selected(&["doc"]), Ok("doc".to_owned()));
+        assert_eq!(
+            selected(&["worker", "all"]),
+            Ok("worker manager".to_owned())
+        );
+        assert_eq!(selected(&[]), Ok("manager worker".to_owned()));
+    }
+
+    #[test]
+    fn every_unknown_name_is_answered() {
+        let unknown = selected(&["manger", "doc", "\u{1b}[2J"]).unwrap_err();
+        let help = |text: &str| Some(text.to_owned());
+        let expected = [
+            (
+                "unknown target `manger`".to_owned(),
+                help("did you mean `manager`?"),
+            ),
+            (
+                r"unknown target `\x1b[2J`".to_owned(),
+                help("`fbuild list` shows all of them"),
+            ),
+        ];
+        assert_eq!(unknown, expected);
+    }
+
+    #[test]
+    fn without_a_default_a_name_must_be_given() {
+        let graph = graph("target a\ntarget b");
+        let [diagnostic] = &graph.select::<&str>(&[]).unwrap_err()[..] else {
+            panic!()
+        };
+        assert_eq!(
+            diagnostic.message,
+            "no target is named, and the project has no default"
+        );
+        assert_eq!(
+            diagnostic.help.as_deref(),
+            Some("name one, as in `fbuild run a`, or write `default a` into `project`")
+        );
+    }
+
+    #[test]
+    fn a_closure_is_all_that_is_needed_or_followed_in_order() {
+        let graph = graph(TEXT);
+        let closure = graph.closure(&graph.select(&["manager"]).unwrap());
+        assert_eq!(names(&graph, &closure), "web lint manager");
+    }
+}
