@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::Diagnostic;
+
 /// The version of the event format, in every `run-started`.
 pub const FORMAT: u32 = 1;
 
@@ -51,6 +53,8 @@ pub enum What {
         expected_ms: Option<u64>,
         /// Which attempt, from 1.
         attempt: u32,
+        /// Whether it is handed the terminal.
+        interactive: bool,
     },
     /// A target's commands printed something: as they print when its output is streamed,
     /// otherwise in pieces just before it is settled. Not kept by the journal.
@@ -147,7 +151,7 @@ impl Outcome {
 }
 
 /// How a target failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// A stable code such as `fbuild::exec::exit`.
@@ -162,6 +166,9 @@ pub struct Failure {
     pub tail: String,
     /// The exit code, when it ended by itself.
     pub exit_code: Option<i32>,
+    /// The places in the Buildfile that it is about, if it is about any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// Why a target runs, or why its outputs are put back. The sentence is in `Display`.
@@ -178,6 +185,15 @@ pub enum Reason {
     Forced,
     /// `cache #false`.
     NotCached,
+    /// In a dry run: a needed target would run, and may make something else.
+    NeedWouldRun {
+        /// The needed target.
+        target: String,
+    },
+    /// It changed, but what it was is no longer known in detail.
+    Changed,
+    /// This version of fbuild writes keys in another format.
+    FormatChanged,
     /// An input has other content, mode or kind.
     InputChanged {
         /// Which.

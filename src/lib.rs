@@ -11,6 +11,7 @@
 pub mod cancel;
 pub mod digest;
 pub mod path;
+pub mod sealed;
 pub mod stamp;
 
 pub mod glob;

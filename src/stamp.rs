@@ -64,6 +64,18 @@ impl Stamp {
         Ok(Self::from(&rustix::fs::fstat(file)?))
     }
 
+    /// Returns a stamp that no file has.
+    pub const fn unknown() -> Self {
+        Self {
+            mode: 0,
+            size: 0,
+            mtime: i64::MIN,
+            ctime: i64::MIN,
+            inode: 0,
+            device: 0,
+        }
+    }
+
     /// Returns what kind of thing it is.
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.mode)

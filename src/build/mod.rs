@@ -1,1 +1,6 @@
-//! To be written.
+//! The build.
+
+pub mod plan;
+pub mod reason;
+pub mod spool;
+pub mod tally;

@@ -1,28 +1,29 @@
 //! The index as a file: read whole, decoded folder by folder as they are asked for,
 //! written whole and atomically. It knows nothing of what the slabs mean.
 //!
-//! Format 1: the magic, a CRC-32 (little endian) of all that follows, the length of the
-//! table (u32, little endian), the table (postcard), the slabs one after another.
+//! Format 1, in a sealed file: the length of the table (u32, little endian), the table
+//! (postcard), the slabs one after another.
 
 use std::collections::HashSet;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
 use crate::path::RelPath;
+use crate::sealed::{self, Magic, Sealed};
 
-const MAGIC: &[u8; 16] = b"fbuild-index  1\n";
-const HEADER: usize = MAGIC.len() + 8;
+const MAGIC: &Magic = b"fbuild-index  1\n";
 /// How long (in days) a folder is remembered that no run asked for.
 const MOST_IDLE: u64 = 30;
 
 /// What an earlier run left.
 #[derive(Default)]
 pub(super) struct Saved {
-    bytes: Vec<u8>,
+    file: Sealed,
     table: Table,
+    /// Where the slabs begin.
     slabs: usize,
 }
 
@@ -47,26 +48,19 @@ struct Row {
 impl Saved {
     /// Reads the file; whatever is wrong with it, it is then empty.
     pub(super) fn read(file: &Path) -> Self {
-        let Ok(bytes) = std::fs::read(file) else {
-            return Self::default();
-        };
-        Self::parse(bytes).unwrap_or_default()
+        let sealed = sealed::read(file, MAGIC);
+        sealed.and_then(Self::parse).unwrap_or_default()
     }
 
-    fn parse(bytes: Vec<u8>) -> Option<Self> {
-        let checked = bytes.strip_prefix(MAGIC)?;
-        let (crc, checked) = checked.split_first_chunk::<4>()?;
-        if crc32fast::hash(checked) != u32::from_le_bytes(*crc) {
-            return None;
-        }
-        let (len, rest) = checked.split_first_chunk::<4>()?;
+    fn parse(file: Sealed) -> Option<Self> {
+        let (len, rest) = file.split_first_chunk::<4>()?;
         let len = u32::from_le_bytes(*len) as usize;
         let table: Table = postcard::from_bytes(rest.get(..len)?).ok()?;
         (table.boot == boot_id()).then_some(())?;
         Some(Self {
-            slabs: HEADER + len,
+            slabs: 4 + len,
             table,
-            bytes,
+            file,
         })
     }
 
@@ -80,7 +74,7 @@ impl Saved {
     fn slab(&self, row: &Row) -> Option<&[u8]> {
         let start = self.slabs.checked_add(usize::try_from(row.start).ok()?)?;
         let end = start.checked_add(usize::try_from(row.len).ok()?)?;
-        self.bytes.get(start..end)
+        self.file.get(start..end)
     }
 
     /// Writes the folders of this run, and those of earlier runs that it did not ask for.
@@ -100,11 +94,11 @@ impl Saved {
             )
             .collect();
         slabs.sort_unstable_by_key(|(path, ..)| *path);
-        write(&encode(&slabs), file)
+        write(&slabs, file)
     }
 }
 
-fn encode(slabs: &[(&RelPath, u64, &[u8])]) -> Vec<u8> {
+fn write(slabs: &[(&RelPath, u64, &[u8])], file: &Path) -> io::Result<()> {
     let mut start = 0;
     let rows = slabs.iter().map(|(path, used, slab)| {
         let len = slab.len() as u64;
@@ -120,27 +114,12 @@ fn encode(slabs: &[(&RelPath, u64, &[u8])]) -> Vec<u8> {
         rows: rows.collect(),
         boot: boot_id(),
     };
-    // Writing plain data to memory cannot fail; an empty table reads as unknown.
-    let table = postcard::to_stdvec(&table).unwrap_or_default();
-    let mut bytes = Vec::with_capacity(HEADER + table.len() + usize::try_from(start).unwrap_or(0));
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(&u32::try_from(table.len()).unwrap_or(0).to_le_bytes());
-    bytes.extend_from_slice(&table);
-    for (_, _, slab) in slabs {
-        bytes.extend_from_slice(slab);
-    }
-    let crc = crc32fast::hash(&bytes[MAGIC.len() + 4..]);
-    bytes[MAGIC.len()..MAGIC.len() + 4].copy_from_slice(&crc.to_le_bytes());
-    bytes
-}
-
-fn write(bytes: &[u8], file: &Path) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    temporary.write_all(bytes)?;
-    temporary.persist(file)?;
-    Ok(())
+    let table = postcard::to_stdvec(&table).map_err(io::Error::other)?;
+    let len = u32::try_from(table.len()).map_err(io::Error::other)?;
+    let len = len.to_le_bytes();
+    let mut parts: Vec<&[u8]> = vec![&len, &table];
+    parts.extend(slabs.iter().map(|(_, _, slab)| *slab));
+    sealed::write(file, MAGIC, &parts)
 }
 
 /// Returns the system's name for the time since it was started; empty where it has none.

@@ -1,0 +1,145 @@
+//! What is remembered of runs: the last success of each target, and the events of each
+//! run in which anything happened. It decides nothing: a memory that is lost costs time,
+//! never a wrong result.
+
+mod metadata;
+mod runs;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{ActionKey, ActionResult, ToolVersion};
+use crate::sealed::{self, Magic};
+use crate::stamp::Stamp;
+
+pub use metadata::write as write_metadata;
+pub use runs::RunLog;
+
+const MAGIC: &Magic = b"fbuild-state  1\n";
+
+/// The last success of a target: what its outputs are unless somebody touched them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Success {
+    /// The key it had.
+    pub key: ActionKey,
+    /// What came of it.
+    pub result: ActionResult,
+}
+
+/// What a tool's probe said, and of which program file it said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probed {
+    /// The program file.
+    pub program: PathBuf,
+    /// What the system said of it.
+    pub stamp: Stamp,
+    /// The command that was run.
+    pub probe: Vec<String>,
+    /// What it printed.
+    pub version: ToolVersion,
+}
+
+/// The last success of each target, and what tools said.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Memory {
+    successes: HashMap<String, Arc<Success>>,
+    tools: BTreeMap<String, Probed>,
+    #[serde(skip)]
+    changed: bool,
+}
+
+impl Memory {
+    /// Reads what an earlier run wrote; whatever is wrong with it, it is then empty.
+    pub fn read(file: &Path) -> Self {
+        let sealed = sealed::read(file, MAGIC);
+        let memory = sealed.and_then(|sealed| postcard::from_bytes(&sealed).ok());
+        memory.unwrap_or_default()
+    }
+
+    /// Writes it, atomically, if it changed.
+    pub fn save(&mut self, file: &Path) -> io::Result<()> {
+        if !std::mem::take(&mut self.changed) {
+            return Ok(());
+        }
+        let bytes = postcard::to_stdvec(self).map_err(io::Error::other)?;
+        sealed::write(file, MAGIC, &[&bytes])
+    }
+
+    /// Returns the last success of a target.
+    pub fn success(&self, target: &str) -> Option<&Arc<Success>> {
+        self.successes.get(target)
+    }
+
+    /// Notes a success.
+    pub fn succeed(&mut self, target: &str, success: Arc<Success>) {
+        if self.successes.get(target) != Some(&success) {
+            self.successes.insert(target.to_owned(), success);
+            self.changed = true;
+        }
+    }
+
+    /// Forgets a target: its outputs are not what they were.
+    pub fn forget(&mut self, target: &str) {
+        self.changed |= self.successes.remove(target).is_some();
+    }
+
+    /// Returns the keys of all last successes: results that are in use.
+    pub fn keys(&self) -> impl Iterator<Item = ActionKey> {
+        self.successes.values().map(|success| success.key)
+    }
+
+    /// Returns what is known of a tool.
+    pub fn tool(&self, name: &str) -> Option<&Probed> {
+        self.tools.get(name)
+    }
+
+    /// Notes what a tool said.
+    pub fn probed(&mut self, name: &str, probed: Probed) {
+        if self.tools.get(name) != Some(&probed) {
+            self.tools.insert(name.to_owned(), probed);
+            self.changed = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    fn success(text: &str) -> Arc<Success> {
+        Arc::new(Success {
+            key: ActionKey(Digest::of(text.as_bytes())),
+            result: ActionResult {
+                outputs: Vec::new(),
+                log: None,
+                manifest: Digest::of(text.as_bytes()),
+                duration_ms: 5,
+            },
+        })
+    }
+
+    #[test]
+    fn a_memory_survives_and_is_written_only_when_it_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state");
+        let mut memory = Memory::read(&file);
+        memory.save(&file).unwrap();
+        assert!(!file.exists());
+        memory.succeed("manager", success("a"));
+        memory.save(&file).unwrap();
+        let mut again = Memory::read(&file);
+        assert_eq!(again.success("manager"), Some(&success("a")));
+        std::fs::remove_file(&file).unwrap();
+        again.succeed("manager", success("a"));
+        again.save(&file).unwrap();
+        assert!(!file.exists());
+        again.forget("manager");
+        again.save(&file).unwrap();
+        assert_eq!(Memory::read(&file).success("manager"), None);
+    }
+}

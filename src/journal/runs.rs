@@ -1,0 +1,84 @@
+//! The events of a run as a file of JSON lines, kept for the last runs in which anything
+//! happened. A run in which everything was up to date leaves none.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::event::{Event, Outcome, What};
+
+/// How many runs are kept.
+const MOST_RUNS: usize = 100;
+
+/// The log of the run that is going on.
+pub struct RunLog {
+    folder: PathBuf,
+    name: String,
+    /// The start of the run, written once something happens.
+    started: Option<Event>,
+    file: Option<BufWriter<File>>,
+}
+
+impl RunLog {
+    /// Prepares the log of a run that starts now, as a file in `folder`.
+    pub fn new(folder: &Path) -> Self {
+        let now = crate::stamp::now() / 1_000_000;
+        Self {
+            folder: folder.to_owned(),
+            name: format!("{now:015}-{}.jsonl", std::process::id()),
+            started: None,
+            file: None,
+        }
+    }
+
+    /// Takes in an event.
+    pub fn record(&mut self, event: &Event) -> io::Result<()> {
+        match &event.what {
+            What::RunStarted { .. } => {
+                self.started = Some(event.clone());
+                Ok(())
+            }
+            What::TargetOutput { .. } => Ok(()),
+            What::TargetFinished { outcome, .. } if is_quiet(outcome) => Ok(()),
+            What::RunFinished(_) if self.file.is_none() => Ok(()),
+            What::RunFinished(_) => self.write(event).and_then(|()| self.close()),
+            _ => self.write(event),
+        }
+    }
+
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        if self.file.is_none() {
+            let file = File::create_new(self.folder.join(&self.name))?;
+            self.file = Some(BufWriter::new(file));
+        }
+        let started = self.started.take();
+        if let Some(file) = &mut self.file {
+            for event in started.iter().chain([event]) {
+                serde_json::to_writer(&mut *file, event)?;
+                file.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        if let Some(mut file) = self.file.take() {
+            file.flush()?;
+        }
+        let mut names: Vec<PathBuf> = std::fs::read_dir(&self.folder)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        names.sort_unstable();
+        for old in names.iter().rev().skip(MOST_RUNS) {
+            std::fs::remove_file(old)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_quiet(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::UpToDate | Outcome::WouldRun | Outcome::WouldRestore
+    )
+}

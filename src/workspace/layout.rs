@@ -1,0 +1,67 @@
+//! The folders and files that fbuild keeps beside a Buildfile. It only names them.
+
+use std::path::{Path, PathBuf};
+
+/// The state folder and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    state: PathBuf,
+}
+
+impl Layout {
+    /// The name of the state folder, beside the Buildfile.
+    pub const NAME: &'static str = ".build-cache";
+
+    /// Returns the layout for the Buildfile in `folder`.
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            state: folder.join(Self::NAME),
+        }
+    }
+
+    /// Returns the state folder itself; where blobs and results are, too, unless the
+    /// Buildfile says otherwise.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The lock that a run holds.
+    pub fn lock(&self) -> PathBuf {
+        self.state.join("lock")
+    }
+
+    /// What files held when they were last looked at.
+    pub fn index(&self) -> PathBuf {
+        self.state.join("index")
+    }
+
+    /// The last success of each target.
+    pub fn successes(&self) -> PathBuf {
+        self.state.join("state")
+    }
+
+    /// The compiled Buildfile.
+    pub fn graph(&self) -> PathBuf {
+        self.state.join("graph")
+    }
+
+    /// The last success of each target, for people and programs.
+    pub fn metadata(&self) -> PathBuf {
+        self.state.join("metadata")
+    }
+
+    /// The events of each run.
+    pub fn runs(&self) -> PathBuf {
+        self.state.join("runs")
+    }
+
+    /// Where outputs wait while they are restored or made again.
+    pub fn stage(&self) -> PathBuf {
+        self.state.join("stage")
+    }
+
+    /// Private folders of running commands.
+    pub fn temporary(&self) -> PathBuf {
+        self.state.join("tmp")
+    }
+}

@@ -1,0 +1,5 @@
+//! To be written.
+
+mod layout;
+
+pub use layout::Layout;
