@@ -1,13 +1,25 @@
 //! Where results live: blobs by digest, results by key. It does not know targets, the
 //! graph or how a result is made.
 //!
-//! [`Store`] is the narrow waist: five verbs about keys and bytes. Statistics, levels
-//! and policies are wrappers or events, never further methods.
+//! [`Store`] is the narrow waist: verbs about keys and bytes. Statistics, levels and
+//! policies are wrappers or events, never further methods. [`Disk`] keeps results in a
+//! folder, [`Memory`] in the process, for tests.
 
-use std::io::Read;
+#[cfg(test)]
+mod contract;
+pub mod disk;
+mod memory;
+mod record;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
 
 use crate::action::{ActionKey, ActionResult};
-use crate::digest::Digest;
+use crate::digest::{BUFFER_SIZE, Digest};
+
+pub use disk::Disk;
+pub use memory::Memory;
+pub use record::{Refusal, check_entries};
 
 /// A place for results. No trouble in it may fail a build: callers take an error as a
 /// miss and say it once.
@@ -24,11 +36,31 @@ pub trait Store: Send + Sync {
     fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, Error>;
 
     /// Opens a blob. The reader itself refuses bytes that do not match the digest, with
-    /// [`std::io::ErrorKind::InvalidData`] at or before their end.
+    /// [`std::io::ErrorKind::InvalidData`] at or before their end: read to the end.
     fn read(&self, digest: Digest) -> Result<Option<Box<dyn Read + Send>>, Error>;
 
     /// Takes in a blob, hashing the same bytes that are written, and returns its digest.
+    /// [`Error::NotStored`] has the digest too: the bytes were read, but are not kept.
     fn write(&self, bytes: &mut dyn Read) -> Result<Digest, Error>;
+
+    /// Writes a blob into `file`, which is new and empty, and tells whether it is there,
+    /// whole and verified. On `false` and on an error the file is to be thrown away.
+    ///
+    /// A store that can do better than [`Store::read`] and a loop overrides this.
+    fn copy(&self, digest: Digest, file: &mut File) -> Result<bool, Error> {
+        let Some(mut blob) = self.read(digest)? else {
+            return Ok(false);
+        };
+        let mut buffer = vec![0; BUFFER_SIZE];
+        loop {
+            match blob.read(&mut buffer) {
+                Ok(0) => return Ok(true),
+                Ok(n) => file.write_all(&buffer[..n]).map_err(Error::Copy)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Ok(false),
+            }
+        }
+    }
 }
 
 /// What went wrong in a store: the operation, the place and the cause.
@@ -49,4 +81,27 @@ pub enum Error {
     #[error("cannot read what was to be stored")]
     #[diagnostic(code(fbuild::store::input))]
     Input(#[source] std::io::Error),
+    /// The bytes given to [`Store::write`] were read, and have this digest, but could not
+    /// be kept. A result that needs them must not be recorded.
+    #[error("cannot keep a blob of {} bytes", digest.size())]
+    #[diagnostic(code(fbuild::store::not_stored))]
+    NotStored {
+        /// What the bytes are.
+        digest: Digest,
+        /// Why they could not be kept.
+        source: std::io::Error,
+    },
+    /// The file given to [`Store::copy`] could not be written.
+    #[error("cannot write a copy of a blob")]
+    #[diagnostic(code(fbuild::store::copy))]
+    Copy(#[source] std::io::Error),
+}
+
+/// Something that does not fail a build but must not be silent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// A stable code such as `fbuild::store::corrupt`.
+    pub code: &'static str,
+    /// What is wrong, in a sentence.
+    pub message: String,
 }

@@ -1,0 +1,212 @@
+//! The folder of a store: making it, deciding whether it can be trusted and written, and
+//! what its objects are called. It knows nothing of what is in them.
+
+use std::fmt;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::digest::Digest;
+
+/// What `version` holds: one line, so that a person can read it.
+const VERSION: &str = "fbuild store 1\n";
+/// The signature is what backup programs look for; the rest is for people.
+const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
+# This folder holds results that fbuild can make again.
+";
+
+/// The open folder of a store.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// Where it is, for messages.
+    pub(super) path: PathBuf,
+    pub(super) dir: OwnedFd,
+    pub(super) artifacts: OwnedFd,
+    pub(super) actions: OwnedFd,
+    pub(super) access: Access,
+    /// Held shared for life; `None` where the file system has no locks.
+    #[expect(dead_code, reason = "holding it is its use")]
+    pub(super) lock: Option<OwnedFd>,
+}
+
+/// Whether the store may be changed.
+#[derive(Debug)]
+pub(super) enum Access {
+    Full,
+    ReadOnly(io::Error),
+}
+
+/// Why a folder cannot be a store. Each is a sentence of its own.
+#[derive(Debug)]
+pub(super) enum Problem {
+    NotFolder(PathBuf),
+    Owner(PathBuf),
+    Writable(PathBuf),
+    Version(PathBuf),
+    Io(PathBuf, io::Error),
+}
+
+impl Layout {
+    pub(super) fn open(path: &Path) -> Result<Self, Problem> {
+        let dir = open_or_create(path)?;
+        check_owner(path, &dir)?;
+        let io = |error: io::Error| Problem::Io(path.to_owned(), error);
+        let mut access = Access::Full;
+        if !has_version(path, &dir)?
+            && let Err(error) = initialise(&dir)
+        {
+            access = Access::ReadOnly(error);
+        }
+        let artifacts = subfolder(&dir, "artifacts").map_err(io)?;
+        let actions = subfolder(&dir, "actions").map_err(io)?;
+        for folder in [&artifacts, &actions] {
+            let flags = rustix::fs::Access::WRITE_OK;
+            if let Err(error) = rustix::fs::accessat(folder, ".", flags, AtFlags::EACCESS) {
+                access = Access::ReadOnly(error.into());
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            lock: open_lock(&dir),
+            dir,
+            artifacts,
+            actions,
+            access,
+        })
+    }
+}
+
+/// Returns where an object lies below its folder: `ab/ab12…`.
+pub(super) fn name(digest: &Digest) -> String {
+    let hex = digest.hex();
+    [&hex[..2], "/", &hex].concat()
+}
+
+/// Opens an object that somebody may have replaced by anything: neither a link is
+/// followed nor a pipe waited for.
+pub(super) fn open_object(folder: impl AsFd, name: &str, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    Ok(File::from(file))
+}
+
+/// Makes a folder that only its owner can enter; one that is there is as good.
+pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<()> {
+    match rustix::fs::mkdirat(at, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open_or_create(path: &Path) -> Result<OwnedFd, Problem> {
+    let open = || {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+    };
+    let opened = match open() {
+        Err(Errno::NOENT) => DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .and_then(|()| Ok(open()?)),
+        other => other.map_err(io::Error::from),
+    };
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            Problem::NotFolder(path.to_owned())
+        }
+        _ => Problem::Io(path.to_owned(), error),
+    })
+}
+
+/// Refuses a folder in which another user could put results.
+fn check_owner(path: &Path, dir: &OwnedFd) -> Result<(), Problem> {
+    let stat =
+        rustix::fs::fstat(dir).map_err(|error| Problem::Io(path.to_owned(), error.into()))?;
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Problem::Owner(path.to_owned()));
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return Err(Problem::Writable(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// Tells whether the folder is a store of this version; `false` when it is none yet.
+fn has_version(path: &Path, dir: &OwnedFd) -> Result<bool, Problem> {
+    let mut text = Vec::new();
+    let read = open_object(dir, "version", OFlags::RDONLY)
+        .and_then(|file| file.take(64).read_to_end(&mut text));
+    match read {
+        Ok(_) if text == VERSION.as_bytes() => Ok(true),
+        // A power cut can leave it empty.
+        Ok(0) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(_) => Err(Problem::Version(path.to_owned())),
+        Err(error) => Err(Problem::Io(path.to_owned(), error)),
+    }
+}
+
+/// Makes what every store has; `version` last, so that it says that all the rest is there.
+fn initialise(dir: &OwnedFd) -> io::Result<()> {
+    for name in ["artifacts", "actions", "quarantine", "tmp"] {
+        make_folder(dir, name)?;
+    }
+    write_file(dir, "CACHEDIR.TAG", TAG)?;
+    write_file(dir, ".gitignore", "*\n")?;
+    write_file(dir, "version", VERSION)
+}
+
+fn write_file(dir: &OwnedFd, name: &str, text: &str) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let mut file = File::from(rustix::fs::openat(dir, name, flags, mode)?);
+    file.write_all(text.as_bytes())
+}
+
+/// Opens a folder of the store, making it again when somebody removed it.
+fn subfolder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            make_folder(dir, name)?;
+            Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Takes the lock that says "a build uses this store", waiting for a collection to end.
+fn open_lock(dir: &OwnedFd) -> Option<OwnedFd> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let common = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = rustix::fs::openat(dir, "lock", OFlags::RDWR | OFlags::CREATE | common, mode)
+        .or_else(|_| rustix::fs::openat(dir, "lock", OFlags::RDONLY | common, mode))
+        .ok()?;
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::LockShared) {
+            Ok(()) => return Some(lock),
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, why) = match self {
+            Self::NotFolder(path) => (path, "is not a folder".to_owned()),
+            Self::Owner(path) => (path, "belongs to another user".to_owned()),
+            Self::Writable(path) => (path, "can be written by other users".to_owned()),
+            Self::Version(path) => (path, "was made by another version of fbuild".to_owned()),
+            Self::Io(path, error) => (path, format!("cannot be opened: {error}")),
+        };
+        let path = path.display();
+        write!(f, "the cache folder `{path}` {why}; nothing is cached")
+    }
+}

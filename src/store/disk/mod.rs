@@ -1,0 +1,291 @@
+//! A store in a folder: blobs by digest, records by key, each one file that is published
+//! whole. It knows neither workspaces nor outputs, and fails no build: whatever goes wrong
+//! is a miss or an unkept blob, and is said through [`Disk::take_warnings`].
+//!
+//! ```text
+//! <dir>/artifacts/ab/<64 hex>   blobs
+//! <dir>/actions/ab/<64 hex>     records
+//! <dir>/quarantine/             what did not match its name, a bounded number
+//! <dir>/tmp/                    files being written, where the system needs names for them
+//! <dir>/lock                    shared by builds, exclusive for a collection
+//! <dir>/version, CACHEDIR.TAG, .gitignore
+//! ```
+//!
+//! Protocol: a blob is written into a file without a name, hashing the bytes that are
+//! written, and then linked to its name, which never replaces anything. A record is
+//! written after one `syncfs` has made all blobs before it durable. Readers verify what
+//! they read: the sync saves work after a power cut, it is not what makes hits right.
+
+mod blobs;
+mod layout;
+mod publish;
+mod quarantine;
+mod warnings;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{OFlags, Timestamps};
+use rustix::io::Errno;
+
+use self::layout::{Access, Layout};
+use self::publish::{Existing, Publisher};
+use self::warnings::Warnings;
+use super::{Error, Refusal, Store, Warning, record};
+use crate::action::{ActionKey, ActionResult};
+use crate::digest::Digest;
+use crate::stamp::{self, Stamp};
+
+/// A record used again after less than this (nanoseconds) is not marked as used again.
+const USE_INTERVAL: i64 = 24 * 3600 * 1_000_000_000;
+
+/// Whether results survive a power cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Blobs are on the disk before the records that need them, one wait for each batch.
+    #[default]
+    Batched,
+    /// Nothing is waited for. A power cut then costs results, and still never a wrong hit.
+    None,
+}
+
+/// A store in a folder. Cheap to clone; clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Disk(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` when the folder cannot be used at all.
+    layout: Option<Layout>,
+    publisher: Publisher,
+    durability: Durability,
+    warnings: Warnings,
+    /// How many blobs were written, and how many of them are known to be durable.
+    written: AtomicU64,
+    durable: AtomicU64,
+}
+
+impl Disk {
+    /// Opens the store in `dir`, making it when it is not there. Where that cannot be done
+    /// safely the store holds nothing and keeps nothing, with one warning.
+    pub fn open(dir: &Path, durability: Durability) -> Self {
+        let warnings = Warnings::default();
+        let layout = match Layout::open(dir) {
+            Ok(layout) => Some(layout),
+            Err(problem) => {
+                warnings.once("fbuild::store::off", || problem.to_string());
+                None
+            }
+        };
+        if let Some(Access::ReadOnly(cause)) = layout.as_ref().map(|layout| &layout.access) {
+            warnings.once("fbuild::store::read_only", || {
+                let dir = dir.display();
+                format!("the cache folder `{dir}` cannot be written: {cause}; results are not kept")
+            });
+        }
+        Self(Arc::new(Inner {
+            layout,
+            publisher: Publisher::default(),
+            durability,
+            warnings,
+            written: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+        }))
+    }
+
+    /// Returns the warnings since the last call. What is about the folder as a whole is
+    /// said once; what is about an object, for each one up to a bound.
+    pub fn take_warnings(&self) -> Vec<Warning> {
+        self.0.warnings.take()
+    }
+
+    /// Returns how many damaged objects were found since the store was opened.
+    pub fn damaged(&self) -> u64 {
+        self.0.warnings.damaged()
+    }
+}
+
+impl Store for Disk {
+    fn result(&self, key: ActionKey) -> Result<Option<ActionResult>, Error> {
+        Ok(self.0.result(key))
+    }
+
+    fn record(&self, batch: &[(ActionKey, ActionResult)]) -> Result<(), Error> {
+        self.0.record(batch);
+        Ok(())
+    }
+
+    fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, Error> {
+        let is_missing = |digest: &&Digest| !self.0.has_blob(**digest);
+        Ok(digests.iter().filter(is_missing).copied().collect())
+    }
+
+    fn read(&self, digest: Digest) -> Result<Option<Box<dyn Read + Send>>, Error> {
+        Ok(blobs::read(&self.0, digest))
+    }
+
+    fn write(&self, bytes: &mut dyn Read) -> Result<Digest, Error> {
+        self.0.write_blob(bytes)
+    }
+
+    fn copy(&self, digest: Digest, file: &mut File) -> Result<bool, Error> {
+        self.0.copy_blob(digest, file)
+    }
+}
+
+impl Inner {
+    /// Returns the folder, if it can be written.
+    fn writable(&self) -> Option<&Layout> {
+        self.layout
+            .as_ref()
+            .filter(|layout| matches!(layout.access, Access::Full))
+    }
+
+    fn result(&self, key: ActionKey) -> Option<ActionResult> {
+        let layout = self.layout.as_ref()?;
+        let name = layout::name(&key.0);
+        let (bytes, file) = match read_record(layout, &name) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                self.unreadable("record", &key.0, &error);
+                return None;
+            }
+        };
+        match record::decode(key, &bytes) {
+            Ok(result) => {
+                self.mark_used(&file);
+                Some(result)
+            }
+            Err(refusal) => {
+                self.refuse_record(key, &name, &refusal);
+                None
+            }
+        }
+    }
+
+    /// A record of another version of this program is left alone; a damaged one is not.
+    fn refuse_record(&self, key: ActionKey, name: &str, refusal: &Refusal) {
+        let id = key.0.short();
+        if let Refusal::Format(format) = refusal {
+            self.warnings.once("fbuild::store::format", || {
+                format!("results in the cache are of the unknown format {format}; taken as missing")
+            });
+            return;
+        }
+        self.warnings
+            .damage(|| format!("the cached result {id} is damaged: {refusal}; taken as missing"));
+        if let Some(layout) = self.writable() {
+            quarantine::move_there(layout, &layout.actions, name);
+        }
+    }
+
+    /// Marks a record as used, for the collection that drops the least recently used.
+    fn mark_used(&self, file: &File) {
+        if self.writable().is_none() {
+            return;
+        }
+        let Ok(stamp) = Stamp::of(file) else { return };
+        if (stamp::now() - stamp.mtime).abs() > USE_INTERVAL {
+            touch(file);
+        }
+    }
+
+    fn record(&self, batch: &[(ActionKey, ActionResult)]) {
+        let Some(layout) = self.writable() else {
+            return;
+        };
+        if batch.is_empty() || !self.make_durable(layout) {
+            return;
+        }
+        for (key, result) in batch {
+            if let Err(cause) = self.write_record(layout, *key, result) {
+                self.cannot_write(&cause);
+            }
+        }
+    }
+
+    fn write_record(
+        &self,
+        layout: &Layout,
+        key: ActionKey,
+        result: &ActionResult,
+    ) -> io::Result<()> {
+        let bytes = record::encode(key, result).map_err(io::Error::other)?;
+        let mut temp = self.publisher.create(layout)?;
+        temp.write_all(&bytes)?;
+        let name = layout::name(&key.0);
+        self.publisher
+            .publish(temp, &layout.actions, &name, Existing::Replace)?;
+        Ok(())
+    }
+
+    /// Waits until every blob written so far is on the disk. Without that no record may be
+    /// written.
+    fn make_durable(&self, layout: &Layout) -> bool {
+        let written = self.written.load(Ordering::SeqCst);
+        if self.durability == Durability::None || written <= self.durable.load(Ordering::SeqCst) {
+            return true;
+        }
+        match rustix::fs::syncfs(&layout.artifacts) {
+            Ok(()) => {
+                self.durable.fetch_max(written, Ordering::SeqCst);
+                true
+            }
+            Err(error) => {
+                self.cannot_write(&error.into());
+                false
+            }
+        }
+    }
+
+    /// Says, once for each kind of trouble, that results are not kept.
+    fn cannot_write(&self, cause: &io::Error) {
+        let code = match cause.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC | Errno::DQUOT) => "fbuild::store::full",
+            _ => "fbuild::store::write",
+        };
+        self.warnings.once(code, || {
+            let dir = self.layout.as_ref().map(|l| l.path.display().to_string());
+            let dir = dir.unwrap_or_default();
+            format!("cannot write to the cache folder `{dir}`: {cause}; some results are not kept")
+        });
+    }
+
+    /// Says, once, that something in the store cannot be read.
+    fn unreadable(&self, what: &str, digest: &Digest, cause: &io::Error) {
+        self.warnings.once("fbuild::store::read", || {
+            let id = digest.short();
+            format!("cannot read the cached {what} {id}: {cause}; taken as missing")
+        });
+    }
+}
+
+fn read_record(layout: &Layout, name: &str) -> io::Result<(Vec<u8>, File)> {
+    let file = layout::open_object(&layout.actions, name, OFlags::RDONLY)?;
+    let mut bytes = Vec::with_capacity(1024);
+    (&file)
+        .take(record::MAX_RECORD + 1)
+        .read_to_end(&mut bytes)?;
+    Ok((bytes, file))
+}
+
+/// Sets the time of the last change to now. A failure makes an object look older than it
+/// is, which costs at most its place in the cache.
+fn touch(file: &File) {
+    let now = rustix::fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    let _ = rustix::fs::futimens(file, &times);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! What a store in a folder does when its files or its folder are not what they were.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
+
+use super::publish::Way;
+use super::*;
+use crate::digest::BUFFER_SIZE;
+use crate::store::contract;
+
+struct Sample {
+    folder: tempfile::TempDir,
+    store: Disk,
+}
+
+impl Sample {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Disk::open(&folder.path().join("cache"), Durability::Batched);
+        assert_eq!(store.take_warnings(), []);
+        Self { folder, store }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join("cache").join(below)
+    }
+
+    fn reopen(&self) -> Disk {
+        Disk::open(&self.path(""), Durability::Batched)
+    }
+
+    fn artifact(&self, digest: Digest) -> PathBuf {
+        self.path("artifacts").join(layout::name(&digest))
+    }
+
+    fn write(&self, content: &[u8]) -> Digest {
+        self.store.write(&mut &content[..]).unwrap()
+    }
+
+    /// Returns the content of a blob, however it was found to be missing.
+    fn read(&self, digest: Digest) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut reader = self.store.read(digest).unwrap()?;
+        reader.read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    fn record(&self, name: &[u8]) -> (ActionKey, ActionResult) {
+        let key = ActionKey(self.write(name));
+        let result = contract::result(key.0);
+        self.store.record(&[(key, result.clone())]).unwrap();
+        (key, result)
+    }
+
+    fn quarantined(&self) -> usize {
+        fs::read_dir(self.path("quarantine")).unwrap().count()
+    }
+}
+
+fn codes(store: &Disk) -> Vec<&'static str> {
+    store.take_warnings().iter().map(|w| w.code).collect()
+}
+
+fn mode(path: PathBuf) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn disk_keeps_the_contract_in_every_way_of_publishing() {
+    for way in [Way::Descriptor, Way::Proc, Way::Named] {
+        let sample = Sample::new();
+        sample.store.0.publisher.fall_back(way);
+        contract::holds(&sample.store);
+        assert_eq!(sample.store.take_warnings(), []);
+        assert_eq!(fs::read_dir(sample.path("tmp")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn disk_keeps_the_contract_without_durability() {
+    let folder = tempfile::tempdir().unwrap();
+    contract::holds(&Disk::open(folder.path(), Durability::None));
+}
+
+#[test]
+fn what_is_written_is_for_its_owner_only_and_outlives_the_process() {
+    let sample = Sample::new();
+    let (key, result) = sample.record(b"manifest");
+    assert_eq!(mode(sample.path("")), 0o700);
+    assert_eq!(mode(sample.path("artifacts")), 0o700);
+    assert_eq!(mode(sample.artifact(key.0)), 0o600);
+    assert!(
+        fs::read_to_string(sample.path("CACHEDIR.TAG"))
+            .unwrap()
+            .starts_with("Signature: ")
+    );
+    assert_eq!(
+        fs::read_to_string(sample.path(".gitignore")).unwrap(),
+        "*\n"
+    );
+    let store = sample.reopen();
+    assert_eq!(store.result(key).unwrap(), Some(result));
+    assert_eq!(store.missing(&[key.0]).unwrap(), []);
+}
+
+#[test]
+fn a_damaged_blob_is_a_miss_is_put_aside_and_a_later_write_heals() {
+    for size in [100, BUFFER_SIZE * 3] {
+        let content = vec![7; size];
+        let mut flipped = content.clone();
+        flipped[size / 2] ^= 1;
+        for bytes in [
+            &flipped[..],
+            &content[1..],
+            &[&content[..], b"x"].concat(),
+            b"",
+        ] {
+            let sample = Sample::new();
+            let digest = sample.write(&content);
+            fs::write(sample.artifact(digest), bytes).unwrap();
+            assert_eq!(sample.read(digest), None);
+            assert_eq!(codes(&sample.store), ["fbuild::store::corrupt"]);
+            assert_eq!((sample.quarantined(), sample.store.damaged()), (1, 1));
+            assert_eq!(sample.store.missing(&[digest]).unwrap(), [digest]);
+            sample.write(&content);
+            assert_eq!(sample.read(digest), Some(content.clone()));
+        }
+    }
+}
+
+#[test]
+fn copying_a_damaged_blob_is_a_miss_too() {
+    for size in [100, BUFFER_SIZE * 3] {
+        let sample = Sample::new();
+        let digest = sample.write(&vec![7; size]);
+        fs::write(sample.artifact(digest), vec![8; size]).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        assert!(!sample.store.copy(digest, &mut file).unwrap());
+        assert_eq!(codes(&sample.store), ["fbuild::store::corrupt"]);
+        assert_eq!(sample.quarantined(), 1);
+    }
+}
+
+#[test]
+fn writing_over_a_damaged_blob_replaces_it() {
+    for size in [100, BUFFER_SIZE * 3] {
+        for way in [Way::Descriptor, Way::Named] {
+            let sample = Sample::new();
+            sample.store.0.publisher.fall_back(way);
+            let content = vec![7; size];
+            let digest = sample.write(&content);
+            fs::write(sample.artifact(digest), vec![8; size]).unwrap();
+            sample.write(&content);
+            assert_eq!(sample.read(digest), Some(content));
+            assert_eq!(codes(&sample.store), ["fbuild::store::corrupt"]);
+        }
+    }
+}
+
+#[test]
+fn what_stands_in_a_blobs_place_is_never_followed_and_never_waited_for() {
+    let content = b"content".to_vec();
+    let sample = Sample::new();
+    let digest = sample.write(&content);
+    let place = sample.artifact(digest);
+    let secret = sample.folder.path().join("secret");
+    fs::write(&secret, &content).unwrap();
+    let pipe = |place: &PathBuf| {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, place, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
+    let intruders: [&dyn Fn(&PathBuf); 3] = [
+        &|place| symlink(&secret, place).unwrap(),
+        &|place| fs::create_dir(place).unwrap(),
+        &pipe,
+    ];
+    for intrude in intruders {
+        fs::remove_file(&place).unwrap();
+        intrude(&place);
+        assert_eq!(sample.read(digest), None);
+        assert_eq!(sample.write(&content), digest);
+        assert_eq!(sample.read(digest).as_ref(), Some(&content));
+    }
+    assert_eq!(fs::read(&secret).unwrap(), content);
+}
+
+#[test]
+fn a_damaged_record_is_a_miss_and_is_put_aside() {
+    let sample = Sample::new();
+    let (key, result) = sample.record(b"manifest");
+    let place = sample.path("actions").join(layout::name(&key.0));
+    let bytes = fs::read(&place).unwrap();
+    for bad in [&bytes[..bytes.len() - 1], b"", b"nonsense"] {
+        fs::write(&place, bad).unwrap();
+        assert_eq!(sample.store.result(key).unwrap(), None);
+        assert_eq!(codes(&sample.store), ["fbuild::store::corrupt"]);
+        assert!(!place.exists());
+        sample.store.record(&[(key, result.clone())]).unwrap();
+        assert_eq!(sample.store.result(key).unwrap().as_ref(), Some(&result));
+    }
+}
+
+#[test]
+fn a_record_of_a_later_format_is_a_miss_and_is_left_alone() {
+    let sample = Sample::new();
+    let (key, _) = sample.record(b"manifest");
+    let place = sample.path("actions").join(layout::name(&key.0));
+    let mut bytes = fs::read(&place).unwrap();
+    bytes[8] = 9;
+    fs::write(&place, &bytes).unwrap();
+    assert_eq!(sample.store.result(key).unwrap(), None);
+    assert_eq!(codes(&sample.store), ["fbuild::store::format"]);
+    assert_eq!(fs::read(&place).unwrap(), bytes);
+}
+
+#[test]
+fn a_record_swapped_for_another_is_a_miss() {
+    let sample = Sample::new();
+    let (one, _) = sample.record(b"one");
+    let (two, _) = sample.record(b"two");
+    let place = |key: ActionKey| sample.path("actions").join(layout::name(&key.0));
+    fs::copy(place(one), place(two)).unwrap();
+    assert_eq!(sample.store.result(two).unwrap(), None);
+    assert!(sample.store.result(one).unwrap().is_some());
+}
+
+#[test]
+fn the_quarantine_is_bounded() {
+    let sample = Sample::new();
+    for number in 0..50_u32 {
+        let digest = sample.write(&number.to_le_bytes());
+        fs::write(sample.artifact(digest), "bad").unwrap();
+        assert_eq!(sample.read(digest), None);
+    }
+    assert_eq!(sample.quarantined(), 32);
+    assert_eq!(sample.store.damaged(), 50);
+    assert_eq!(codes(&sample.store).len(), 21, "the rest is only counted");
+}
+
+#[test]
+fn folders_that_cannot_be_trusted_hold_nothing_and_fail_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("cache");
+    let is_off = |expected: &str| {
+        let store = Disk::open(&dir, Durability::Batched);
+        let warnings = store.take_warnings();
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings[0].code, "fbuild::store::off");
+        assert!(
+            warnings[0].message.contains(expected),
+            "{}",
+            warnings[0].message
+        );
+        let digest = Digest::of(b"abc");
+        let refused = store.write(&mut &b"abc"[..]).unwrap_err();
+        assert!(matches!(refused, Error::NotStored { digest: d, .. } if d == digest));
+        let key = ActionKey(digest);
+        store.record(&[(key, contract::result(digest))]).unwrap();
+        assert_eq!(store.result(key).unwrap(), None);
+        assert_eq!(store.missing(&[digest]).unwrap(), [digest]);
+        assert!(store.read(digest).unwrap().is_none());
+        assert_eq!(store.take_warnings(), [], "said once");
+    };
+    fs::write(&dir, "a file").unwrap();
+    is_off("is not a folder");
+    fs::remove_file(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o775)).unwrap();
+    is_off("can be written by other users");
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(dir.join("version"), "fbuild store 2\n").unwrap();
+    is_off("another version");
+    fs::remove_file(dir.join("version")).unwrap();
+    symlink("/", dir.join("artifacts")).unwrap();
+    is_off("cannot be opened");
+    if rustix::process::geteuid().is_root() {
+        fs::remove_file(dir.join("artifacts")).unwrap();
+        std::os::unix::fs::chown(&dir, Some(1234), None).unwrap();
+        is_off("belongs to another user");
+    } else {
+        println!("skipped: another user's folder (needs root)");
+    }
+}
+
+#[test]
+fn a_store_whose_making_was_interrupted_is_made_whole() {
+    let sample = Sample::new();
+    fs::write(sample.path("version"), "").unwrap();
+    for name in ["tmp", "quarantine", "actions", "artifacts"] {
+        fs::remove_dir_all(sample.path(name)).unwrap();
+    }
+    let store = sample.reopen();
+    contract::holds(&store);
+    assert_eq!(store.take_warnings(), []);
+}
+
+#[test]
+fn folders_removed_while_the_store_is_open_are_made_again_or_cost_a_miss() {
+    let sample = Sample::new();
+    sample.record(b"manifest");
+    fs::remove_dir_all(sample.path("tmp")).unwrap();
+    for number in 0..300_u32 {
+        sample.write(&number.to_le_bytes());
+    }
+    assert_eq!(sample.store.take_warnings(), []);
+    fs::remove_dir_all(sample.path("")).unwrap();
+    let error = sample.store.write(&mut &b"late"[..]).unwrap_err();
+    assert!(matches!(error, Error::NotStored { .. }));
+    assert_eq!(codes(&sample.store), ["fbuild::store::write"]);
+}
+
+#[test]
+fn large_content_that_cannot_be_kept_is_hashed_to_its_end() {
+    let sample = Sample::new();
+    fs::remove_dir_all(sample.path("")).unwrap();
+    let content = vec![5; BUFFER_SIZE * 4 + 5];
+    match sample.store.write(&mut &content[..]) {
+        Err(Error::NotStored { digest, .. }) => assert_eq!(digest, Digest::of(&content)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn input_that_cannot_be_read_is_an_error_of_its_own() {
+    struct Broken(usize);
+    impl Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let n = self.0.min(buffer.len());
+            self.0 -= n;
+            match n {
+                0 => Err(io::Error::other("broken")),
+                n => Ok(n),
+            }
+        }
+    }
+    let sample = Sample::new();
+    for size in [0, 10, BUFFER_SIZE, BUFFER_SIZE * 2] {
+        let error = sample.store.write(&mut Broken(size)).unwrap_err();
+        assert!(matches!(error, Error::Input(_)), "{size}");
+    }
+}
+
+#[test]
+fn writers_of_one_blob_at_once_all_succeed() {
+    for way in [Way::Descriptor, Way::Named] {
+        let sample = Sample::new();
+        sample.store.0.publisher.fall_back(way);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    // Each thread has a store of its own, as another process would.
+                    let store = sample.reopen();
+                    store.0.publisher.fall_back(way);
+                    for number in 0..50_usize {
+                        let content = vec![number as u8; number * 20_000];
+                        let digest = store.write(&mut &content[..]).unwrap();
+                        let mut file = tempfile::tempfile().unwrap();
+                        assert!(store.copy(digest, &mut file).unwrap());
+                    }
+                    assert_eq!(store.take_warnings(), []);
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(sample.path("tmp")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn one_wait_for_the_disk_serves_a_batch_and_none_is_made_without_need() {
+    let sample = Sample::new();
+    let (key, result) = sample.record(b"manifest");
+    let counters = |store: &Disk| {
+        let load = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        (load(&store.0.written), load(&store.0.durable))
+    };
+    assert_eq!(counters(&sample.store), (1, 1));
+    sample.store.record(&[(key, result)]).unwrap();
+    assert_eq!(counters(&sample.store), (1, 1));
+    sample.write(b"manifest");
+    assert_eq!(
+        counters(&sample.store),
+        (2, 1),
+        "found again, perhaps not durable yet"
+    );
+}
