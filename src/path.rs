@@ -299,7 +299,11 @@ impl Root {
 
     /// Returns the absolute path of `below`, for programs that must be given one.
     pub fn absolute(&self, below: &RelPath) -> PathBuf {
-        self.path.join(OsStr::from_bytes(below.as_bytes()))
+        match below.is_root() {
+            // Joining nothing would add a slash.
+            true => self.path.to_path_buf(),
+            false => self.path.join(OsStr::from_bytes(below.as_bytes())),
+        }
     }
 
     /// Returns the path below this root that an absolute `path` names, if it is below it.
