@@ -1,5 +1,27 @@
 //! How results are made: an [`Executor`] runs an action's commands and says how they
 //! ended. It knows neither the store nor the graph, and captures no outputs.
+//!
+//! [`Local`] runs them on this machine, [`Fake`] pretends to. Below them, `run` is one
+//! command from its start to the end of its last descendant, `process` starts programs
+//! (the only file that does), `lookup` finds them, `tree` knows which processes belong to
+//! which command, `keeper` ends them when fbuild itself is killed, and `terminal` lends
+//! the terminal. `mask` hides secrets, `shell` writes a command down for people, and
+//! `probe` asks a tool for its version.
+
+mod error;
+mod fake;
+mod keeper;
+mod local;
+mod lookup;
+mod mask;
+mod private;
+mod probe;
+mod process;
+mod procfs;
+mod run;
+mod shell;
+mod terminal;
+mod tree;
 
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -7,10 +29,23 @@ use std::time::Duration;
 use crate::action::Action;
 use crate::cancel::Cancel;
 
+pub use error::Error;
+pub use fake::{Asked, Fake, Gate, Script};
+pub use keeper::{KEEPER_ARGUMENT, Keeper, keeper_main};
+pub use local::Local;
+pub use lookup::find;
+pub use mask::Masker;
+pub use probe::{PROBE_LIMIT, PROBE_TIME, probe};
+pub use process::{Program, Streams};
+pub use run::{Ended, GRACE, run};
+pub use shell::{command_line, quote};
+pub use tree::MARKER;
+
 /// Runs the commands of an action, in order, stopping at the first that fails.
 pub trait Executor: Send + Sync {
     /// Runs `task` to its end. `output` receives what the commands print, both streams in
-    /// the order written, bytes untouched; it is called on the calling thread.
+    /// the order written, bytes untouched but for masked secrets; it is called on the
+    /// calling thread.
     ///
     /// Postcondition: no process that was started for the task is left.
     fn execute(
@@ -43,6 +78,8 @@ pub struct Execution {
     pub command: usize,
     /// How long all of them took.
     pub duration: Duration,
+    /// How many processes the commands left running, which were then killed.
+    pub left_behind: usize,
 }
 
 /// How a command ended.
@@ -56,39 +93,16 @@ pub enum End {
     Cancelled,
 }
 
-impl Execution {
-    /// Tells whether every command succeeded.
-    pub fn is_success(&self) -> bool {
-        matches!(self.end, End::Exited(status) if status.success())
+impl End {
+    /// Tells whether the command ended by itself and succeeded.
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Exited(status) if status.success())
     }
 }
 
-/// Why a command could not be run at all.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum Error {
-    /// No program of this name is on `PATH`.
-    #[error("command `{program}` not found on PATH")]
-    #[diagnostic(code(fbuild::exec::not_found))]
-    NotFound {
-        /// The name as written.
-        program: String,
-    },
-    /// The system refused to start it.
-    #[error("cannot start `{program}`")]
-    #[diagnostic(code(fbuild::exec::start))]
-    Start {
-        /// The program.
-        program: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A system call about a process, a pipe or the private folder failed.
-    #[error("cannot {operation}")]
-    #[diagnostic(code(fbuild::exec::system))]
-    System {
-        /// What was tried.
-        operation: &'static str,
-        /// Why it failed.
-        source: std::io::Error,
-    },
+impl Execution {
+    /// Tells whether every command succeeded.
+    pub fn is_success(&self) -> bool {
+        self.end.is_success()
+    }
 }

@@ -1,0 +1,199 @@
+//! Ends the commands when fbuild itself is killed and cannot. It does not know what they
+//! are, only their process groups and the marker of the run.
+//!
+//! The keeper is a second, tiny process: fbuild started anew with [`KEEPER_ARGUMENT`], by
+//! the first command of a run and while that runs already. Its input is a pipe that fbuild
+//! holds and never writes to: at its end, fbuild is gone, in whatever way. Its output is a
+//! table in memory (a `memfd`), into which fbuild notes the group of each running command;
+//! so noting costs one small write and wakes nobody. It then kills these groups, and every
+//! process with the run's marker, until none is left.
+//!
+//! What it cannot find: a process that left its group *and* has no marker. Programs that
+//! use this library without calling [`keeper_main`], such as its tests, have no keeper.
+
+use std::fs::File;
+use std::io::{self, PipeWriter, Read as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitCode};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::tree::{self, STUCK};
+use super::{process, procfs};
+
+/// The hidden first argument with which fbuild is a keeper; the run's name follows.
+pub const KEEPER_ARGUMENT: &str = "__keeper";
+
+/// The size of a group's number in the table.
+const SLOT: usize = size_of::<i32>();
+
+/// Has the commands of a run ended when fbuild is killed.
+#[derive(Debug)]
+pub struct Keeper {
+    program: PathBuf,
+    /// `None` inside when it could not be started.
+    helper: OnceLock<Option<Helper>>,
+}
+
+#[derive(Debug)]
+struct Helper {
+    /// Whose closing is the signal.
+    _alive: PipeWriter,
+    /// Never waited for: it outlives fbuild.
+    _child: Child,
+    table: OwnedFd,
+    /// Which slots of the table are taken.
+    slots: Mutex<Vec<bool>>,
+}
+
+/// A command that the keeper ends, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Kept<'a> {
+    helper: &'a Helper,
+    slot: usize,
+}
+
+impl Keeper {
+    /// Returns a keeper that is not started yet. `program` is fbuild (`/proc/self/exe` is
+    /// it even when its file was replaced) or another that calls [`keeper_main`].
+    pub fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            helper: OnceLock::new(),
+        }
+    }
+
+    /// Notes a command. `None` when there is no keeper: the command runs without.
+    pub(super) fn watch(&self, leader: Pid) -> Option<Kept<'_>> {
+        let start = || Helper::start(&self.program).ok();
+        let helper = self.helper.get_or_init(start).as_ref()?;
+        let slot = helper.take();
+        helper.note(slot, leader.as_raw_pid());
+        Some(Kept { helper, slot })
+    }
+}
+
+impl Helper {
+    fn start(program: &Path) -> io::Result<Self> {
+        let (reader, alive) = io::pipe()?;
+        let table = rustix::fs::memfd_create("fbuild-groups", MemfdFlags::CLOEXEC)?;
+        let theirs = table.try_clone()?;
+        let args = [KEEPER_ARGUMENT, tree::run_id()];
+        let child = tree::adopt(|| process::start_helper(program, &args, reader.into(), theirs))?;
+        Ok(Self {
+            _alive: alive,
+            _child: child,
+            table,
+            slots: Mutex::new(Vec::new()),
+        })
+    }
+
+    fn take(&self) -> usize {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.iter().position(|taken| !taken);
+        let slot = slot.unwrap_or_else(|| {
+            slots.push(false);
+            slots.len() - 1
+        });
+        slots[slot] = true;
+        slot
+    }
+
+    fn note(&self, slot: usize, group: i32) {
+        // Failing (out of memory) only means that the keeper will not find this group.
+        let at = (slot * SLOT) as u64;
+        let _ = rustix::io::pwrite(&self.table, &group.to_ne_bytes(), at);
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.helper.note(self.slot, 0);
+        let slots = self.helper.slots.lock();
+        slots.unwrap_or_else(PoisonError::into_inner)[self.slot] = false;
+    }
+}
+
+/// Is the keeper: called by `main` when the first argument is [`KEEPER_ARGUMENT`].
+pub fn keeper_main() -> ExitCode {
+    let Some(run) = std::env::args().nth(2) else {
+        return ExitCode::from(2);
+    };
+    outlive_signals();
+    wait_for_end();
+    for group in groups() {
+        // Failing means that nobody is left in it.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+    kill_marked(&format!("{run}."));
+    ExitCode::SUCCESS
+}
+
+/// Whoever stops fbuild politely may signal the keeper as well; it has to stay.
+fn outlive_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        // Failing leaves the default, which is to end: a risk, no fault.
+        let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
+    }
+}
+
+fn wait_for_end() {
+    let mut byte = [0; 1];
+    loop {
+        match io::stdin().read(&mut byte) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+fn groups() -> Vec<Pid> {
+    let mut table = Vec::new();
+    let output = rustix::stdio::stdout().try_clone_to_owned();
+    let read = output.and_then(|fd| {
+        let mut file = File::from(fd);
+        io::Seek::rewind(&mut file)?;
+        file.read_to_end(&mut table)
+    });
+    // Started by hand, its output is no table.
+    if read.is_err() {
+        return Vec::new();
+    }
+    let slots = table
+        .chunks_exact(SLOT)
+        .filter_map(|slot| slot.try_into().ok());
+    slots
+        .map(i32::from_ne_bytes)
+        .filter_map(Pid::from_raw)
+        .collect()
+}
+
+/// Kills every process whose marker begins with `run`, again and again until none is left.
+fn kill_marked(run: &str) {
+    let give_up = Instant::now() + STUCK;
+    while Instant::now() < give_up {
+        let is_marked =
+            |pid| procfs::variable(pid, tree::MARKER).is_some_and(|m| m.starts_with(run));
+        let mut found = false;
+        for pid in procfs::all().filter(|pid| is_marked(*pid)) {
+            // Looked at again when held, so that no other that was given its number is hit.
+            let held = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+            if let Ok(pidfd) = held
+                && is_marked(pid)
+                && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+            {
+                found = true;
+                tree::is_dead_by(&pidfd, give_up);
+            }
+        }
+        if !found {
+            return;
+        }
+    }
+}

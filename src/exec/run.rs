@@ -1,0 +1,312 @@
+//! One command, from its start to the end of its last descendant: passes on what it
+//! prints, stops it when its time is up or the run is, and leaves nothing behind. It does
+//! not know what the command is for.
+//!
+//! The end of a command is the end of its *leader*, not the end of its output: a process in
+//! the background may hold the pipe for hours. What outlives the leader is given a moment
+//! to print its last lines, and is then killed before this returns, so that nobody writes
+//! to an output while it is being captured.
+//!
+//! One call waits for everything at once (output, end, time, cancellation) in `poll`; it
+//! belongs on a thread that may wait, never on a worker of the pool.
+
+use std::io::{PipeReader, Read as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use super::End;
+use super::error::{Error, shown};
+use super::process::{self, Program, Streams};
+use super::terminal::Lent;
+use super::tree::{STUCK, Stray, Tree};
+use crate::cancel::{Cancel, Urgency};
+
+/// How long commands have between being asked to end (TERM) and being killed (KILL).
+pub const GRACE: Duration = Duration::from_secs(5);
+/// How long processes that outlive their command have before they are killed.
+const LINGER: Duration = Duration::from_millis(100);
+/// How often it is looked whether a command is stopped, which nothing announces.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often the flag is looked at if it has no bell.
+const LOOK_FOR_CANCEL: Duration = Duration::from_millis(50);
+/// The most that is read from a pipe whose writers are dead: the largest a pipe can be.
+const MOST_LEFT: usize = 1 << 20;
+const BUFFER: usize = 64 << 10;
+
+/// How a command ended, and how much of it had to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How its leader ended.
+    pub end: End,
+    /// How many of its processes outlived it and were killed.
+    pub left_behind: usize,
+}
+
+/// Runs `program` to its end. `output` is given what it prints, on this thread.
+///
+/// Postcondition: none of its processes is left, except such as run as another user or as
+/// could hide (no marker, a session of their own) while other commands were running; the
+/// latter are ended with the last of these.
+pub fn run(
+    program: &Program<'_>,
+    output: &mut dyn FnMut(&[u8]),
+    cancel: &Cancel,
+) -> Result<Ended, Error> {
+    if cancel.is_raised() {
+        let (end, left_behind) = (End::Cancelled, 0);
+        return Ok(Ended { end, left_behind });
+    }
+    let (tree, pipe) = Tree::plant(|marker| process::start(program, marker))?;
+    let kept = program.keeper.map(|keeper| keeper.watch(tree.leader()));
+    let mut life = Life::new(program, tree, pipe, cancel);
+    life.until_exit(output)?;
+    life.until_alone(output)?;
+    let left_behind = life.clear()?;
+    life.drain(output)?;
+    drop(kept);
+    let end = life.end()?;
+    Ok(Ended { end, left_behind })
+}
+
+struct Life<'a> {
+    program: &'a Program<'a>,
+    tree: Tree,
+    pipe: Option<PipeReader>,
+    buffer: Vec<u8>,
+    lent: Option<Lent>,
+    cancel: &'a Cancel,
+    heard: Urgency,
+    phase: Phase,
+}
+
+/// What is being done about a command.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Nothing; it runs.
+    Running,
+    /// It was asked to end, and is killed at that time.
+    Asked(End, Instant),
+    /// It was killed, and counts as stuck at that time.
+    Killed(End, Instant),
+}
+
+impl<'a> Life<'a> {
+    fn new(
+        program: &'a Program<'a>,
+        tree: Tree,
+        pipe: Option<PipeReader>,
+        cancel: &'a Cancel,
+    ) -> Self {
+        let lent = (program.streams == Streams::Terminal).then(|| Lent::to(tree.leader()));
+        Self {
+            program,
+            tree,
+            buffer: vec![0; if pipe.is_some() { BUFFER } else { 0 }],
+            pipe,
+            lent: lent.flatten(),
+            cancel,
+            heard: Urgency::None,
+            phase: Phase::Running,
+        }
+    }
+
+    /// Waits for the end of the leader.
+    fn until_exit(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        loop {
+            let look = Instant::now() + LOOK;
+            let until = self.limit().map_or(look, |limit| limit.min(look));
+            if self.wait(&[], until, output)? {
+                return Ok(());
+            }
+            self.look_at_cancel();
+            self.look_at_time()?;
+            if Instant::now() >= look {
+                self.look_at_stop()?;
+            }
+        }
+    }
+
+    /// Waits until nothing outlives the leader or its time is up: a moment, or the rest of
+    /// the grace period.
+    fn until_alone(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let limit = match self.phase {
+            Phase::Running => Instant::now() + LINGER,
+            Phase::Asked(_, limit) => limit,
+            Phase::Killed(..) => return Ok(()),
+        };
+        loop {
+            let strays = self.tree.strays();
+            let is_killed = matches!(self.phase, Phase::Killed(..));
+            if strays.is_empty() || is_killed || Instant::now() >= limit {
+                return Ok(());
+            }
+            self.wait(&strays, limit, output)?;
+            self.look_at_cancel();
+        }
+    }
+
+    /// Kills what is left, and returns how much that was.
+    fn clear(&mut self) -> Result<usize, Error> {
+        let give_up = Instant::now() + STUCK;
+        self.tree.clear(give_up).ok_or_else(|| self.stuck())
+    }
+
+    /// Reads what is left in the pipe. Mostly it ends there; if a process that could not be
+    /// ended holds it, what can be read without waiting is all.
+    fn drain(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let mut most = MOST_LEFT;
+        while most > 0 && self.pipe.is_some() {
+            let read = self.read_if_ready(output)?;
+            if read == 0 {
+                break;
+            }
+            most = most.saturating_sub(read);
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<End, Error> {
+        drop(self.lent);
+        let status = self.tree.end();
+        let status = status.map_err(Error::system("learn how a process ended"))?;
+        Ok(match self.phase {
+            Phase::Running => End::Exited(status),
+            Phase::Asked(end, _) | Phase::Killed(end, _) => end,
+        })
+    }
+
+    /// Waits until somebody prints, one of `strays` (or the leader, if there are none)
+    /// dies, the flag is raised or the time has come; passes on what was printed. Tells
+    /// whether somebody died.
+    fn wait(
+        &mut self,
+        strays: &[Stray],
+        until: Instant,
+        output: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, Error> {
+        let bell = self.cancel.bell(self.heard);
+        let mut left = until.saturating_duration_since(Instant::now());
+        if bell.is_none() && self.heard != Urgency::Kill {
+            left = left.min(LOOK_FOR_CANCEL);
+        }
+        let mut on: Vec<BorrowedFd<'_>> = strays.iter().map(|stray| stray.as_fd()).collect();
+        if on.is_empty() {
+            on.push(self.tree.as_fd());
+        }
+        let lives = on.len();
+        on.extend(bell);
+        on.extend(self.pipe.as_ref().map(|pipe| pipe.as_fd()));
+        let ready = poll(&on, left)?;
+        if self.pipe.is_some() && ready[on.len() - 1] {
+            self.read(output)?;
+        }
+        Ok(ready[..lives].contains(&true))
+    }
+
+    fn read_if_ready(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<usize, Error> {
+        match &self.pipe {
+            Some(pipe) if poll(&[pipe.as_fd()], Duration::ZERO)?[0] => self.read(output),
+            _ => Ok(0),
+        }
+    }
+
+    /// Reads once from the pipe, which is ready, and closes it at its end.
+    fn read(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<usize, Error> {
+        let Some(pipe) = &mut self.pipe else {
+            return Ok(0);
+        };
+        let read = match pipe.read(&mut self.buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(0),
+            other => other.map_err(Error::system("read what a command prints"))?,
+        };
+        match read {
+            0 => self.pipe = None,
+            _ => output(&self.buffer[..read]),
+        }
+        Ok(read)
+    }
+
+    /// Returns when something is to be done about the command.
+    fn limit(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Running => self.program.deadline,
+            Phase::Asked(_, limit) | Phase::Killed(_, limit) => Some(limit),
+        }
+    }
+
+    fn look_at_cancel(&mut self) {
+        self.heard = self.cancel.urgency();
+        match (self.heard, self.phase) {
+            (Urgency::Stop, Phase::Running) => self.ask(End::Cancelled),
+            (Urgency::Kill, Phase::Running) => self.kill(End::Cancelled),
+            (Urgency::Kill, Phase::Asked(end, _)) => self.kill(end),
+            _ => {}
+        }
+    }
+
+    fn look_at_time(&mut self) -> Result<(), Error> {
+        if self.limit().is_none_or(|limit| Instant::now() < limit) {
+            return Ok(());
+        }
+        match self.phase {
+            Phase::Running => self.ask(End::TimedOut),
+            Phase::Asked(end, _) => self.kill(end),
+            Phase::Killed(..) => return Err(self.stuck()),
+        }
+        Ok(())
+    }
+
+    /// Looks whether the command is stopped. One that has the terminal was stopped by the
+    /// person at it; one that has not, and wants to use it, would wait for ever.
+    fn look_at_stop(&mut self) -> Result<(), Error> {
+        let Some(signal) = self.tree.stopped_by() else {
+            return Ok(());
+        };
+        match &mut self.lent {
+            Some(lent) => lent.suspend(),
+            None if matches!(signal, libc::SIGTTIN | libc::SIGTTOU) => {
+                let program = self.name();
+                return Err(Error::WantsTerminal { program });
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, end: End) {
+        self.phase = Phase::Asked(end, Instant::now() + GRACE);
+        self.tree.signal(Signal::TERM);
+    }
+
+    fn kill(&mut self, end: End) {
+        self.phase = Phase::Killed(end, Instant::now() + STUCK);
+        self.tree.kill_group();
+    }
+
+    fn stuck(&self) -> Error {
+        let program = self.name();
+        Error::Stuck { program }
+    }
+
+    fn name(&self) -> String {
+        self.program.argv.first().map_or(String::new(), shown)
+    }
+}
+
+/// Waits until a descriptor is readable or at its end, and tells which are.
+fn poll(on: &[BorrowedFd<'_>], timeout: Duration) -> Result<Vec<bool>, Error> {
+    let mut fds: Vec<PollFd<'_>> = on
+        .iter()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
+    let timeout = Timespec::try_from(timeout).ok();
+    match rustix::event::poll(&mut fds, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(Error::system("wait for a process")(error)),
+    }
+    Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
+}

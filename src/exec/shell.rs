@@ -1,0 +1,146 @@
+//! Writes commands down as a shell would read them: to run them, to show them, and to
+//! repeat them by hand. It starts no shell.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+
+use super::Task;
+use super::mask::Masker;
+use crate::action::{Action, ResolvedCommand};
+use crate::path::{self, Root};
+
+/// Returns the one line that runs a task's command by hand, from any folder: into its
+/// directory, with its environment and no other.
+///
+/// Secrets are written as their names, `"$TOKEN"`, for the shell to fill in; where another
+/// value holds one, it is hidden. The private folder for temporary files is not there any
+/// more and is left out.
+pub fn command_line(root: &Root, task: &Task<'_>, command: &ResolvedCommand) -> String {
+    let action = task.action;
+    let masker = Masker::new(action.secrets.values());
+    let hidden = |word: &[u8]| quote(&masker.mask(word));
+    let setting =
+        |name: &str, value: &OsStr| hidden(&[name.as_bytes(), value.as_bytes()].join(&b'='));
+    let dir = root.absolute(&action.dir);
+    let mut words = vec![format!(
+        "cd {} && env -i",
+        hidden(dir.as_os_str().as_bytes())
+    )];
+    for (name, value) in variables(action) {
+        match value {
+            _ if action.secrets.contains_key(name) => words.push(format!("{name}=\"${name}\"")),
+            Some(value) => words.push(setting(name, value)),
+            None => {}
+        }
+    }
+    words.push(setting("FBUILD_TARGET", OsStr::new(task.name)));
+    words.extend(argv(command).iter().map(|word| hidden(word.as_bytes())));
+    words.join(" ")
+}
+
+/// Returns the program and the arguments that run a command.
+pub(super) fn argv(command: &ResolvedCommand) -> Vec<OsString> {
+    match command {
+        ResolvedCommand::Run(argv) => argv.clone(),
+        ResolvedCommand::Sh(script) => {
+            let words = ["sh", "-eu", "-c", script];
+            words.map(OsString::from).into()
+        }
+    }
+}
+
+/// Returns the variables that an action says, each once, sorted: secrets before declared
+/// ones before ambient ones; `None` where a declared one is to be unset.
+pub(super) fn variables(action: &Action) -> impl Iterator<Item = (&str, Option<&OsString>)> {
+    let some = |(name, value)| -> (&str, Option<&OsString>) { (name, Some(value)) };
+    let mut all = std::collections::BTreeMap::new();
+    all.extend(
+        action
+            .ambient
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
+            .map(some),
+    );
+    all.extend(
+        action
+            .env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_ref())),
+    );
+    all.extend(
+        action
+            .secrets
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
+            .map(some),
+    );
+    all.into_iter()
+}
+
+/// Returns a word as a shell reads it: as it is if it may be, in quotes otherwise; what
+/// cannot be shown (control characters, bytes that are no text) as `$'\xNN'`.
+pub fn quote(word: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
+    match std::str::from_utf8(word) {
+        Ok(text) if !text.is_empty() && word.iter().all(is_plain) => text.to_owned(),
+        Ok(text) if !text.contains(|c| c != '\\' && path::is_escaped(c)) => {
+            format!("'{}'", text.replace('\'', "'\\''"))
+        }
+        _ => format!("$'{}'", path::escape(word).replace('\'', "\\'")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::path::RelPath;
+
+    #[test]
+    fn words_are_quoted_only_where_a_shell_needs_it() {
+        let cases: [(&[u8], &str); 8] = [
+            (b"-o=./a,b:c@d%e+f_1", "-o=./a,b:c@d%e+f_1"),
+            (b"", "''"),
+            (b"two words", "'two words'"),
+            (b"it's", r"'it'\''s'"),
+            (br"a\b $x `y`", r"'a\b $x `y`'"),
+            ("grün".as_bytes(), "'grün'"),
+            (b"a\nb'c\\", r"$'a\x0ab\'c\\'"),
+            (b"\xff", r"$'\xff'"),
+        ];
+        for (word, quoted) in cases {
+            assert_eq!(quote(word), quoted);
+        }
+    }
+
+    #[test]
+    fn the_line_repeats_a_command_without_showing_a_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.into());
+        let action = Action {
+            commands: Vec::new(),
+            dir: RelPath::new("web").unwrap(),
+            env: BTreeMap::from([("URL".to_owned(), Some("u:hunter2@host".into()))]),
+            ambient: BTreeMap::from([("PATH", "/bin"), ("TOKEN", "x")].map(pair)),
+            secrets: BTreeMap::from([("TOKEN", "hunter2")].map(pair)),
+            tools: BTreeMap::new(),
+            inputs: Vec::new(),
+            needs: BTreeMap::new(),
+            outputs: Vec::new(),
+        };
+        let task = Task {
+            name: "web app",
+            action: &action,
+            timeout: None,
+            interactive: false,
+        };
+        let command = ResolvedCommand::Sh("echo hunter2".to_owned());
+        let line = command_line(&root, &task, &command);
+        let line = line.replace(root.path().to_str().unwrap(), "ROOT");
+        let expected = "cd ROOT/web && env -i PATH=/bin TOKEN=\"$TOKEN\" 'URL=u:***@host' \
+                        'FBUILD_TARGET=web app' sh -eu -c 'echo ***'";
+        assert_eq!(line, expected);
+    }
+}

@@ -1,0 +1,335 @@
+//! Which processes belong to which command, and how to end all of them. It starts none and
+//! does not know what the commands are for.
+//!
+//! A command is a process group of its own, so that most of its descendants are reached
+//! with one signal. Some leave the group (`setsid`, a daemon's double fork). Three things
+//! find them again:
+//!
+//! - fbuild is a *sub-reaper*: a process whose parent died becomes fbuild's child, not
+//!   init's. When the leader of a command is dead, each of its living descendants is
+//!   therefore a child of fbuild or below one.
+//! - every command has a *marker*, a variable of its own in the environment, which its
+//!   descendants inherit and `/proc/PID/environ` shows. It tells whose such a child is.
+//! - a child with neither marker nor group belongs to nobody in particular; it is ended
+//!   when the last command that runs ends.
+//!
+//! In the ordinary case, nothing left, all this costs one read of a list in `/proc`.
+//!
+//! Which children a process has is a fact about the whole process, and so the list of
+//! running commands is global, too.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use std::{hash, io};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+use super::error::Error;
+use super::procfs;
+
+/// The variable that marks the processes of a command: `RUN.NUMBER`.
+pub const MARKER: &str = "FBUILD_ACTION";
+
+/// How long a killed process may take to die before it counts as stuck.
+pub(super) const STUCK: Duration = Duration::from_secs(10);
+
+/// A running command, or another child that must not be taken for an orphan.
+struct Known {
+    pid: Pid,
+    /// The command's number; 0 for a helper.
+    number: u64,
+}
+
+/// Children that are not orphans. Children are reaped, and listed, under this lock only.
+static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+/// Shared while a child is started and not yet known, alone while unknown ones are judged.
+static STARTING: RwLock<()> = RwLock::new(());
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// All processes of one command: a leader, and what descends from it.
+///
+/// Dropped before [`Tree::end`], it kills all of them.
+#[derive(Debug)]
+pub(super) struct Tree {
+    leader: Child,
+    pid: Pid,
+    pidfd: OwnedFd,
+    number: u64,
+    /// Processes that may not be signalled: they run as somebody else.
+    immune: Vec<Pid>,
+    ended: bool,
+}
+
+/// A process that outlived the leader of its command.
+#[derive(Debug)]
+pub(super) struct Stray {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+/// Returns the name of this run, which begins every marker.
+pub(super) fn run_id() -> &'static str {
+    static RUN: OnceLock<String> = OnceLock::new();
+    RUN.get_or_init(|| {
+        use hash::{BuildHasher as _, RandomState};
+        let random = RandomState::new().hash_one(std::process::id());
+        format!("{random:016x}")
+    })
+}
+
+/// Starts a child that is no command, such as a helper of fbuild's own.
+pub(super) fn adopt(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    let child = start()?;
+    let pid = pid_of(&child);
+    known().push(Known { pid, number: 0 });
+    Ok(child)
+}
+
+impl Tree {
+    /// Starts a command; `start` is given its marker.
+    pub(super) fn plant<T>(
+        start: impl FnOnce(&str) -> Result<(Child, T), Error>,
+    ) -> Result<(Self, T), Error> {
+        become_subreaper();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let marker = format!("{}.{number}", run_id());
+        let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+        let (mut leader, rest) = start(&marker)?;
+        let pid = pid_of(&leader);
+        let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                // It is not known to anybody yet; both can only fail if it is gone.
+                let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+                let _ = leader.wait();
+                return Err(Error::system("watch a process")(error));
+            }
+        };
+        known().push(Known { pid, number });
+        let tree = Self {
+            leader,
+            pid,
+            pidfd,
+            number,
+            immune: Vec::new(),
+            ended: false,
+        };
+        Ok((tree, rest))
+    }
+
+    /// Returns the process that the command began as; its number is the group's too.
+    pub(super) fn leader(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends `signal`, and CONT to wake the stopped, to the group and to every process that
+    /// left it; each gets it once. Slow (it looks at every process there is).
+    pub(super) fn signal(&self, signal: Signal) {
+        // Failing means that nobody is left to signal.
+        let _ = rustix::process::kill_process_group(self.pid, signal);
+        let _ = rustix::process::kill_process_group(self.pid, Signal::CONT);
+        for pid in procfs::all() {
+            if self.owns(pid) && group(pid) != Some(self.pid) {
+                // The process is looked at again when it is held, so that no other that
+                // was given its number is hit.
+                let held = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+                if let Ok(pidfd) = held
+                    && self.owns(pid)
+                {
+                    let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
+                    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::CONT);
+                }
+            }
+        }
+    }
+
+    /// Kills the group at once. What left it is found when the leader is dead.
+    pub(super) fn kill_group(&self) {
+        // Once the leader is reaped, its number may be another's.
+        if !self.ended {
+            // Failing means that nobody is left to kill.
+            let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
+        }
+    }
+
+    /// Tells whether the leader is stopped, and by which signal.
+    pub(super) fn stopped_by(&self) -> Option<i32> {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = rustix::process::waitid(WaitId::Pid(self.pid), options);
+        status.ok().flatten()?.stopping_signal()
+    }
+
+    /// Returns the processes of this command that outlive its leader.
+    ///
+    /// Precondition: the leader is dead. Some may be missing while others live, as they are
+    /// handed to fbuild only when their parents are dead; none is missing if none is returned.
+    pub(super) fn strays(&self) -> Vec<Stray> {
+        if adopted(&known()).is_empty() {
+            return Vec::new();
+        }
+        let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+        let known = known();
+        let mut strays = Vec::new();
+        for pid in adopted(&known) {
+            let is_ours =
+                !is_reaped(pid) && !self.immune.contains(&pid) && self.claims(pid, &known);
+            if is_ours && let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+                strays.push(Stray { pid, pidfd });
+            }
+        }
+        strays
+    }
+
+    /// Kills everything that outlives the leader, and waits for its death, until nothing is
+    /// left. Returns how many processes that were, or `None` if one does not die.
+    ///
+    /// Precondition: the leader is dead.
+    pub(super) fn clear(&mut self, give_up: Instant) -> Option<usize> {
+        let mut killed = 0;
+        loop {
+            let strays = self.strays();
+            self.kill_group();
+            if strays.is_empty() {
+                return Some(killed);
+            }
+            for stray in &strays {
+                match rustix::process::pidfd_send_signal(&stray.pidfd, Signal::KILL) {
+                    Err(Errno::PERM) => self.immune.push(stray.pid),
+                    _ => killed += 1,
+                }
+            }
+            let mut mortal = strays.iter().filter(|s| !self.immune.contains(&s.pid));
+            if !mortal.all(|stray| is_dead_by(&stray.pidfd, give_up)) {
+                return None;
+            }
+        }
+    }
+
+    /// Reaps the leader, and returns how it ended.
+    ///
+    /// Precondition: the leader is dead and nothing outlives it.
+    pub(super) fn end(mut self) -> io::Result<ExitStatus> {
+        let status = self.reap()?;
+        let is_last = known().iter().all(|known| known.number == 0);
+        if is_last {
+            // While others ran, orphans without a marker were left alone.
+            self.clear(Instant::now() + STUCK);
+        }
+        status.ok_or_else(|| io::Error::from(Errno::CHILD))
+    }
+
+    fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
+        let mut known = known();
+        let status = self.leader.try_wait()?;
+        known.retain(|known| known.pid != self.pid);
+        self.ended = true;
+        Ok(status)
+    }
+
+    fn owns(&self, pid: Pid) -> bool {
+        number(pid) == Some(self.number)
+    }
+
+    fn claims(&self, pid: Pid, known: &[Known]) -> bool {
+        let is_running = |number| known.iter().any(|k| k.number == number);
+        let group = group(pid);
+        let leads = known.iter().find(|known| Some(known.pid) == group);
+        let owner = leads.map(|leader| leader.number).or_else(|| number(pid));
+        match owner {
+            Some(number) if is_running(number) => number == self.number,
+            // Nobody's, or of a command that has ended.
+            _ => known
+                .iter()
+                .all(|k| k.number == 0 || k.number == self.number),
+        }
+    }
+}
+
+impl AsFd for Tree {
+    /// Returns a descriptor that is readable when the leader is dead.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsFd for Stray {
+    /// Returns a descriptor that is readable when the process is dead.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let give_up = Instant::now() + STUCK;
+        self.kill_group();
+        if is_dead_by(&self.pidfd, give_up) {
+            self.clear(give_up);
+            // A leader that cannot be reaped stays a zombie until fbuild ends.
+            let _ = self.reap();
+        }
+    }
+}
+
+fn known() -> MutexGuard<'static, Vec<Known>> {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn become_subreaper() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Any process number means yes. Linux has had it since 3.4; without it, processes
+        // that leave their group are not found.
+        let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    });
+}
+
+/// Returns the children that are not known.
+fn adopted(known: &[Known]) -> Vec<Pid> {
+    let mut children = procfs::children();
+    children.retain(|pid| known.iter().all(|known| known.pid != *pid));
+    children
+}
+
+fn is_reaped(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(None))
+}
+
+fn group(pid: Pid) -> Option<Pid> {
+    rustix::process::getpgid(Some(pid)).ok()
+}
+
+/// Returns the number in a process's marker, if it is of this run.
+fn number(pid: Pid) -> Option<u64> {
+    let marker = procfs::variable(pid, MARKER)?;
+    let number = marker.strip_prefix(run_id())?.strip_prefix('.')?;
+    number.parse().ok()
+}
+
+/// Waits for the death of a process, and tells whether it came in time.
+pub(super) fn is_dead_by(pidfd: &OwnedFd, give_up: Instant) -> bool {
+    loop {
+        let left = give_up.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return false,
+            Err(Errno::INTR) => {}
+            _ => return true,
+        }
+    }
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_child(child)
+}
