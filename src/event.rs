@@ -10,6 +10,7 @@ pub const FORMAT: u32 = 1;
 
 /// Something that happened in a run, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Event {
     /// Milliseconds since the run started.
     pub at_ms: u64,

@@ -1,0 +1,213 @@
+//! Events as JSON, one object on each line, as `schemas/events.schema.json` describes
+//! them. It adds nothing to them and leaves nothing out.
+
+use std::io::Write;
+
+use super::Reporter;
+use super::terminal::Out;
+use crate::event::Event;
+
+/// Writes each event as one line of JSON.
+pub struct Json<W> {
+    out: Out<W>,
+}
+
+impl<W: Write> Json<W> {
+    /// Writes to `writer`; once that fails, nothing more is written.
+    pub fn new(writer: W) -> Self {
+        Self {
+            out: Out::new(writer),
+        }
+    }
+}
+
+impl<W: Write> Reporter for Json<W> {
+    fn report(&mut self, event: &Event) {
+        // Events are plain data: turning them into JSON cannot fail.
+        if let Ok(mut line) = serde_json::to_vec(event) {
+            line.push(b'\n');
+            self.out.write(&line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Failure, Outcome, Reason, Summary, What};
+    use crate::report::testing::{Screen, begin, end, fail, over, print, skip, start, tell, warn};
+    use crate::source::{Diagnostic, FileId, Span};
+
+    fn reasons() -> Vec<Reason> {
+        let text = || "x".to_owned();
+        let change = |from, to| (text(), from, to);
+        let (name, from, to) = change(None, Some(text()));
+        vec![
+            Reason::NeverBuilt,
+            Reason::Forced,
+            Reason::NotCached,
+            Reason::NeedWouldRun { target: text() },
+            Reason::Changed,
+            Reason::FormatChanged,
+            Reason::InputChanged {
+                path: text(),
+                others: 3,
+            },
+            Reason::InputAdded {
+                path: text(),
+                others: 0,
+            },
+            Reason::InputRemoved {
+                path: text(),
+                others: 0,
+            },
+            Reason::NeedChanged {
+                target: text(),
+                path: text(),
+            },
+            Reason::NeedsChanged,
+            Reason::EnvChanged {
+                name: name.clone(),
+                from: from.clone(),
+                to: to.clone(),
+            },
+            Reason::ToolChanged {
+                name,
+                from: to,
+                to: from,
+            },
+            Reason::CommandChanged,
+            Reason::DirChanged,
+            Reason::OutputsChanged,
+            Reason::PlatformChanged,
+            Reason::OutputDeleted { path: text() },
+            Reason::OutputModified { path: text() },
+            Reason::OutputStray { path: text() },
+            Reason::Evicted,
+        ]
+    }
+
+    fn outcomes() -> Vec<Outcome> {
+        let span = Span {
+            file: FileId(0),
+            start: 3,
+            len: 4,
+        };
+        let places = Failure {
+            diagnostics: vec![Diagnostic::error("fbuild::x", "m").label(span, "here")],
+            ..Failure::default()
+        };
+        vec![
+            Outcome::Built,
+            Outcome::Restored,
+            Outcome::UpToDate,
+            Outcome::WouldRun,
+            Outcome::WouldRestore,
+            fail("it failed"),
+            Outcome::Failed { failure: places },
+            skip("x"),
+            Outcome::Cancelled,
+        ]
+    }
+
+    /// One event of each kind, with each outcome and each reason.
+    fn samples() -> Vec<Event> {
+        let mut events = vec![
+            begin(3, 2),
+            print(5, "a", b"caf\xc3\xa9 \xff\x1b[0m\n"),
+            warn(6, "w"),
+        ];
+        events.extend(
+            outcomes()
+                .into_iter()
+                .map(|outcome| end(7, 1, "a", outcome, 5)),
+        );
+        for reason in reasons() {
+            let mut event = start(8, 1, "a");
+            if let What::TargetStarted { reason: place, .. } = &mut event.what {
+                *place = reason;
+            }
+            events.push(event);
+        }
+        events.push(over(Summary {
+            built: 2,
+            ..Summary::default()
+        }));
+        events
+    }
+
+    fn written(events: &[Event]) -> String {
+        let screen = Screen::default();
+        tell(&mut Json::new(screen.clone()), events);
+        screen.take()
+    }
+
+    #[test]
+    fn each_event_is_one_line_that_reads_back_as_the_event() {
+        let text = written(&samples());
+        assert_eq!(text.lines().count(), samples().len());
+        for (line, event) in text.lines().zip(samples()) {
+            let back: Event = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&back).unwrap(), line, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn the_form_of_a_line_does_not_change() {
+        let events = [
+            start(12, 1, "manager"),
+            end(900, 1, "manager", Outcome::Built, 888),
+        ];
+        let expected = r#"{"atMs":12,"event":"target-started","target":"manager","number":1,"reason":{"why":"never-built"},"expectedMs":null,"attempt":1,"interactive":false}
+{"atMs":900,"event":"target-finished","target":"manager","number":1,"outcome":{"outcome":"built"},"reason":{"why":"never-built"},"key":null,"durationMs":888}
+"#;
+        assert_eq!(written(&events), expected);
+    }
+
+    #[test]
+    fn events_are_as_their_schema_says_and_the_schema_says_no_more() {
+        let schema = include_str!("../../schemas/events.schema.json");
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        for line in written(&samples()).lines() {
+            let value = serde_json::from_str(line).unwrap();
+            if let Err(error) = validator.validate(&value) {
+                panic!("{error}\n{line}");
+            }
+        }
+        let count = |list: &serde_json::Value| list.as_array().map_or(0, Vec::len);
+        assert_eq!(count(&schema["oneOf"]), 6);
+        assert_eq!(count(&schema["$defs"]["reason"]["oneOf"]), reasons().len());
+        assert_eq!(
+            count(&schema["$defs"]["outcome"]["oneOf"]),
+            outcomes().len() - 1
+        );
+        let strange = serde_json::json!({"atMs": 1, "event": "warning", "code": "x", "message": "y", "target": null, "z": 1});
+        assert!(validator.validate(&strange).is_err());
+    }
+
+    /// Fails to compile when there is a new kind of event, outcome or reason: add it to
+    /// the samples above and to the schema.
+    #[expect(dead_code, reason = "only its patterns matter")]
+    fn every_kind_is_sampled(what: &What, outcome: &Outcome, reason: &Reason) {
+        match what {
+            What::RunStarted { .. } | What::TargetStarted { .. } | What::TargetOutput { .. } => {}
+            What::TargetFinished { .. } | What::Warning { .. } | What::RunFinished(_) => {}
+        }
+        match outcome {
+            Outcome::Built | Outcome::Restored | Outcome::UpToDate | Outcome::WouldRun => {}
+            Outcome::WouldRestore | Outcome::Failed { .. } | Outcome::Skipped { .. } => {}
+            Outcome::Cancelled => {}
+        }
+        match reason {
+            Reason::NeverBuilt | Reason::Forced | Reason::NotCached | Reason::Changed => {}
+            Reason::NeedWouldRun { .. } | Reason::FormatChanged | Reason::NeedsChanged => {}
+            Reason::InputChanged { .. } | Reason::InputAdded { .. } => {}
+            Reason::InputRemoved { .. } | Reason::NeedChanged { .. } => {}
+            Reason::EnvChanged { .. } | Reason::ToolChanged { .. } | Reason::CommandChanged => {}
+            Reason::DirChanged | Reason::OutputsChanged | Reason::PlatformChanged => {}
+            Reason::OutputDeleted { .. } | Reason::OutputModified { .. } => {}
+            Reason::OutputStray { .. } | Reason::Evicted => {}
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The one sentence for each [`Reason`]. It decides nothing and knows nothing of who asks.
+
+use std::fmt;
+
+use super::text::{count, fit, harmless};
+use crate::event::Reason;
+
+/// The most columns of a variable's value that are shown.
+const VALUE: usize = 60;
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverBuilt => f.write_str("never built here"),
+            Self::Forced => f.write_str("`--force` was given"),
+            Self::NotCached => f.write_str("it always runs"),
+            Self::NeedWouldRun { target } => write!(f, "{} would run before it", quoted(target)),
+            Self::Changed => f.write_str("it changed"),
+            Self::FormatChanged => f.write_str("this version of fbuild writes keys differently"),
+            Self::InputChanged { path, others } => of_input(f, (path, "changed"), *others),
+            Self::InputAdded { path, others } => of_input(f, (path, "is new"), *others),
+            Self::InputRemoved { path, others } => of_input(f, (path, "was removed"), *others),
+            Self::NeedChanged { target, path } => {
+                write!(f, "{} changed, made by {}", quoted(path), quoted(target))
+            }
+            Self::NeedsChanged => f.write_str("it needs other targets than before"),
+            Self::EnvChanged { name, from, to } => of_env(f, name, (from.as_ref(), to.as_ref())),
+            Self::ToolChanged { name, from, to } => of_tool(f, name, (from.as_ref(), to.as_ref())),
+            Self::CommandChanged => f.write_str("the command changed"),
+            Self::DirChanged => f.write_str("the working directory changed"),
+            Self::OutputsChanged => f.write_str("other outputs are declared"),
+            Self::PlatformChanged => f.write_str("the system or the processor is another kind"),
+            Self::OutputDeleted { path } => write!(f, "its output {} was deleted", quoted(path)),
+            Self::OutputModified { path } => write!(f, "its output {} was modified", quoted(path)),
+            Self::OutputStray { path } => {
+                write!(
+                    f,
+                    "{} lies in its folder and is not its output",
+                    quoted(path)
+                )
+            }
+            Self::Evicted => f.write_str("its result is no longer in the cache"),
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("`{}`", harmless(text))
+}
+
+fn of_input(f: &mut fmt::Formatter<'_>, (path, verb): (&str, &str), others: usize) -> fmt::Result {
+    write!(f, "{} {verb}", quoted(path))?;
+    match others {
+        0 => Ok(()),
+        n => write!(f, ", and {}", count(n, "other")),
+    }
+}
+
+type Change<'a> = (Option<&'a String>, Option<&'a String>);
+
+fn of_env(f: &mut fmt::Formatter<'_>, name: &str, change: Change<'_>) -> fmt::Result {
+    let (name, value) = (quoted(name), |v: &str| quoted(&fit(&harmless(v), VALUE)));
+    match change {
+        (Some(from), Some(to)) => {
+            write!(f, "{name} changed from {} to {}", value(from), value(to))
+        }
+        (None, Some(to)) => write!(f, "{name} was set to {}", value(to)),
+        (Some(from), None) => write!(f, "{name} is no longer set, and was {}", value(from)),
+        (None, None) => write!(f, "{name} changed"),
+    }
+}
+
+fn of_tool(f: &mut fmt::Formatter<'_>, name: &str, change: Change<'_>) -> fmt::Result {
+    let name = quoted(name);
+    match change {
+        (Some(from), Some(to)) if from == to => {
+            write!(f, "{name} changed, and still calls itself {}", harmless(to))
+        }
+        (Some(from), Some(to)) => {
+            write!(
+                f,
+                "{name} changed from {} to {}",
+                harmless(from),
+                harmless(to)
+            )
+        }
+        (None, Some(_)) => write!(f, "{name} is used now"),
+        (Some(_), None) => write!(f, "{name} is no longer used"),
+        (None, None) => write!(f, "{name} changed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(from: Option<&str>, to: Option<&str>) -> Reason {
+        Reason::EnvChanged {
+            name: "CGO_ENABLED".to_owned(),
+            from: from.map(str::to_owned),
+            to: to.map(str::to_owned),
+        }
+    }
+
+    fn tool(from: Option<&str>, to: Option<&str>) -> Reason {
+        Reason::ToolChanged {
+            name: "go".to_owned(),
+            from: from.map(str::to_owned),
+            to: to.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_reason_names_the_changed_thing() {
+        let path = || "pkg/api/openapi.yaml".to_owned();
+        let target = || "gen".to_owned();
+        let cases = [
+            (
+                Reason::InputChanged {
+                    path: path(),
+                    others: 0,
+                },
+                "`pkg/api/openapi.yaml` changed",
+            ),
+            (
+                Reason::InputChanged {
+                    path: path(),
+                    others: 3,
+                },
+                "`pkg/api/openapi.yaml` changed, and 3 others",
+            ),
+            (
+                Reason::InputAdded {
+                    path: path(),
+                    others: 1,
+                },
+                "`pkg/api/openapi.yaml` is new, and 1 other",
+            ),
+            (
+                Reason::InputRemoved {
+                    path: path(),
+                    others: 0,
+                },
+                "`pkg/api/openapi.yaml` was removed",
+            ),
+            (
+                Reason::NeedChanged {
+                    target: target(),
+                    path: path(),
+                },
+                "`pkg/api/openapi.yaml` changed, made by `gen`",
+            ),
+            (
+                Reason::NeedWouldRun { target: target() },
+                "`gen` would run before it",
+            ),
+            (
+                Reason::OutputDeleted { path: path() },
+                "its output `pkg/api/openapi.yaml` was deleted",
+            ),
+            (
+                Reason::OutputModified { path: path() },
+                "its output `pkg/api/openapi.yaml` was modified",
+            ),
+            (
+                Reason::OutputStray { path: path() },
+                "`pkg/api/openapi.yaml` lies in its folder and is not its output",
+            ),
+            (
+                env(Some("0"), Some("1")),
+                "`CGO_ENABLED` changed from `0` to `1`",
+            ),
+            (env(None, Some("1")), "`CGO_ENABLED` was set to `1`"),
+            (
+                env(Some("1"), None),
+                "`CGO_ENABLED` is no longer set, and was `1`",
+            ),
+            (env(None, None), "`CGO_ENABLED` changed"),
+            (
+                tool(Some("1.26.2"), Some("1.26.8")),
+                "`go` changed from 1.26.2 to 1.26.8",
+            ),
+            (
+                tool(Some("1.26.2"), Some("1.26.2")),
+                "`go` changed, and still calls itself 1.26.2",
+            ),
+            (tool(None, Some("1.26.2")), "`go` is used now"),
+            (tool(Some("1.26.2"), None), "`go` is no longer used"),
+            (Reason::NeverBuilt, "never built here"),
+            (Reason::CommandChanged, "the command changed"),
+            (Reason::Evicted, "its result is no longer in the cache"),
+        ];
+        for (reason, sentence) in cases {
+            assert_eq!(reason.to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn values_are_cut_and_do_not_act_on_a_terminal() {
+        let sentence = env(Some("\u{1b}[31m\n"), Some(&"x".repeat(500))).to_string();
+        let cut = "x".repeat(59);
+        assert_eq!(
+            sentence,
+            format!("`CGO_ENABLED` changed from `\\x1b[31m\\x0a` to `{cut}…`")
+        );
+    }
+}

@@ -1,0 +1,313 @@
+//! What is said of each event, as bytes: a line when a target starts, what it printed in
+//! a block, a line when it is settled. It writes nowhere and keeps no time.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::closing::Closing;
+use super::sieve::Sieve;
+use crate::event::{Event, Outcome, Reason, What};
+use crate::report::text::{count, duration, harmless};
+use crate::report::{Color, Style, Verbosity};
+use crate::source::Sources;
+
+/// Events in words.
+pub(super) struct Lines {
+    style: Style,
+    /// Whether a line says that a target starts; otherwise its last line says why it ran.
+    starts: Starts,
+    /// What is said before the first thing that is done.
+    head: Option<String>,
+    targets: usize,
+    running: HashSet<String>,
+    block: Option<Block>,
+    /// The target whose output stands last on the screen, but for the line that it failed.
+    on_screen: Option<String>,
+    closing: Closing,
+    out: Vec<u8>,
+}
+
+/// Whether the start of a target has a line of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Starts {
+    Shown,
+    Hidden,
+}
+
+/// A target's output on the screen, while nothing else stands below it.
+struct Block {
+    target: String,
+    /// Whether the last byte was a line's end.
+    is_whole: bool,
+    /// What replayed output passes through on its way to a terminal.
+    sieve: Option<Sieve>,
+}
+
+impl Lines {
+    pub(super) fn new(style: Style, starts: Starts) -> Self {
+        Self {
+            style,
+            starts,
+            head: None,
+            targets: 0,
+            running: HashSet::new(),
+            block: None,
+            on_screen: None,
+            closing: Closing::default(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes in the texts in which failures may have places.
+    pub(super) fn show_places_in(&mut self, sources: Arc<Sources>) {
+        self.closing.sources = Some(sources);
+    }
+
+    /// Returns what there is to say about an event.
+    pub(super) fn say(&mut self, event: &Event) -> Vec<u8> {
+        match &event.what {
+            What::RunStarted {
+                targets,
+                jobs,
+                expected_ms,
+                ..
+            } => {
+                self.targets = *targets;
+                self.head = Some(head(*targets, *jobs, *expected_ms));
+            }
+            What::TargetStarted { .. } => self.started(&event.what),
+            What::TargetOutput { target, text } => self.output(target, &text.0),
+            What::TargetFinished { .. } => self.finished(event),
+            What::Warning {
+                code,
+                message,
+                target,
+            } => self.warning(code, message, target.as_deref()),
+            What::RunFinished(summary) => {
+                self.end_block();
+                let shown = self.on_screen.as_deref();
+                let text = self.closing.say(summary, shown, self.style);
+                self.out.extend(text.bytes());
+            }
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// Tells whether the last line said so far is whole, so that others can follow it.
+    pub(super) fn is_at_line_start(&self) -> bool {
+        self.block.as_ref().is_none_or(|block| block.is_whole)
+    }
+
+    fn started(&mut self, what: &What) {
+        let What::TargetStarted {
+            target,
+            number,
+            reason,
+            attempt,
+            ..
+        } = what
+        else {
+            return;
+        };
+        self.running.insert(target.clone());
+        self.begin();
+        let again = match attempt {
+            0 | 1 => String::new(),
+            n => format!(" again (attempt {n})"),
+        };
+        if self.starts == Starts::Shown || *attempt > 1 {
+            let why = self.style.paint(Color::Dim, &reason.to_string());
+            let text = format!("Starting {}{again}: {why}", self.name(target));
+            self.numbered(*number, &text);
+        }
+    }
+
+    fn finished(&mut self, event: &Event) {
+        let What::TargetFinished {
+            target,
+            number,
+            outcome,
+            reason,
+            duration_ms,
+            ..
+        } = &event.what
+        else {
+            return;
+        };
+        let had_started = self.running.remove(target);
+        self.closing.settle(target, outcome);
+        let say = Finished {
+            name: self.name(target),
+            why: self.why(reason.as_ref()),
+            took: duration(*duration_ms),
+            elapsed: duration(event.at_ms),
+            had_started,
+            starts: self.starts,
+        };
+        let is_verbose = self.style.verbosity == Verbosity::Verbose;
+        let Some(text) = say.text(outcome, self.style, is_verbose) else {
+            return;
+        };
+        let own = self.on_screen.take_if(|shown| shown == target);
+        if had_started || *outcome == Outcome::Restored {
+            self.begin();
+        }
+        self.numbered(*number, &text);
+        self.on_screen = own;
+    }
+
+    /// Returns the reason as it stands behind a settled target.
+    fn why(&self, reason: Option<&Reason>) -> String {
+        let why = reason.map(|reason| format!(": {reason}"));
+        self.style.paint(Color::Dim, &why.unwrap_or_default())
+    }
+
+    fn output(&mut self, target: &str, bytes: &[u8]) {
+        if self.style.verbosity == Verbosity::Quiet || bytes.is_empty() {
+            return;
+        }
+        if self
+            .block
+            .as_ref()
+            .is_none_or(|block| block.target != target)
+        {
+            let header = format!("output of {}:", self.name(target));
+            let header = self.style.paint(Color::Dim, &header);
+            self.begin();
+            self.line(&header);
+            self.on_screen = Some(target.to_owned());
+            let is_replayed = self.style.terminal && !self.running.contains(target);
+            self.block = Some(Block {
+                target: target.to_owned(),
+                is_whole: true,
+                sieve: is_replayed.then(Sieve::default),
+            });
+        }
+        let Some(block) = &mut self.block else { return };
+        match &mut block.sieve {
+            Some(sieve) => sieve.push(bytes, &mut self.out),
+            None => self.out.extend_from_slice(bytes),
+        }
+        block.is_whole = bytes.ends_with(b"\n");
+    }
+
+    fn warning(&mut self, code: &str, message: &str, target: Option<&str>) {
+        let about = target.map(|target| format!("{}: ", self.name(target)));
+        let word = self
+            .style
+            .paint(Color::Yellow, &format!("warning[{}]", harmless(code)));
+        let about = about.unwrap_or_default();
+        self.end_block();
+        self.on_screen = None;
+        let line = format!("{word}: {about}{}\n", harmless(message));
+        self.out.extend(line.bytes());
+    }
+
+    /// Says something about the target with this number.
+    fn numbered(&mut self, number: usize, text: &str) {
+        let line = format!("[{number}/{}] {text}", self.targets);
+        self.line(&line);
+    }
+
+    /// Says something, unless nothing is to be said.
+    fn line(&mut self, text: &str) {
+        if self.style.verbosity == Verbosity::Quiet {
+            return;
+        }
+        self.end_block();
+        self.on_screen = None;
+        self.out.extend(text.bytes());
+        self.out.push(b'\n');
+    }
+
+    /// Says what is about to be done, before the first thing that is.
+    fn begin(&mut self) {
+        if let Some(head) = self.head.take() {
+            self.line(&head);
+        }
+    }
+
+    /// Ends a block of output; other words follow.
+    fn end_block(&mut self) {
+        let Some(mut block) = self.block.take() else {
+            return;
+        };
+        if let Some(sieve) = &mut block.sieve {
+            sieve.finish(&mut self.out);
+        }
+        if self.style.terminal {
+            // Colours that a command left switched on must not colour what follows.
+            self.out.extend(b"\x1b[0m");
+        }
+        if !block.is_whole {
+            self.out.push(b'\n');
+        }
+    }
+
+    fn name(&self, target: &str) -> String {
+        self.style.paint(Color::Bold, &harmless(target))
+    }
+}
+
+fn head(targets: usize, jobs: usize, expected_ms: Option<u64>) -> String {
+    let at_once = match jobs.min(targets) {
+        0 | 1 => String::new(),
+        n => format!(", up to {n} at once"),
+    };
+    let expected = expected_ms.map(|ms| format!("; everything takes about {}", duration(ms)));
+    let expected = expected.unwrap_or_default();
+    format!("Building {}{at_once}{expected}", count(targets, "target"))
+}
+
+/// What is said of a settled target.
+struct Finished {
+    name: String,
+    why: String,
+    took: String,
+    elapsed: String,
+    had_started: bool,
+    starts: Starts,
+}
+
+impl Finished {
+    fn text(&self, outcome: &Outcome, style: Style, is_verbose: bool) -> Option<String> {
+        let Self {
+            name,
+            why,
+            took,
+            elapsed,
+            ..
+        } = self;
+        let word = |color, word| style.paint(color, word);
+        let times = format!("({took}, total elapsed: {elapsed})");
+        Some(match outcome {
+            Outcome::Built => {
+                let why = if self.starts == Starts::Hidden {
+                    why
+                } else {
+                    ""
+                };
+                format!("{} {name} {times}{why}", word(Color::Green, "Completed"))
+            }
+            Outcome::Restored => {
+                let word = word(Color::Cyan, "Restored");
+                format!("{word} {name} from the cache{why} (total elapsed: {elapsed})")
+            }
+            Outcome::WouldRun => format!("{} {name}{why}", word(Color::Yellow, "Would run")),
+            Outcome::WouldRestore => format!("{} {name}{why}", word(Color::Cyan, "Would restore")),
+            Outcome::Failed { failure } => {
+                let message = harmless(&failure.message);
+                format!("{} {name} {times}: {message}", word(Color::Red, "Failed"))
+            }
+            Outcome::Cancelled if self.had_started => {
+                format!("{} {name} {times}", word(Color::Yellow, "Stopped"))
+            }
+            Outcome::UpToDate if is_verbose => format!("Up to date: {name}"),
+            Outcome::Skipped { because } if is_verbose => {
+                format!("Skipped {name}: `{}` was not built", harmless(because))
+            }
+            Outcome::Cancelled if is_verbose => format!("Not started: {name}"),
+            Outcome::UpToDate | Outcome::Skipped { .. } | Outcome::Cancelled => return None,
+        })
+    }
+}

@@ -1,0 +1,515 @@
+//! Lines that stay, and below them what is happening now: how much is done, what runs
+//! and for how long, and when it may be over. No alternate screen: what was said can be
+//! scrolled to, searched and copied, and what was said last stays when the program ends.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::Out;
+use super::lines::{Lines, Starts};
+use crate::event::{Event, What};
+use crate::report::text::{columns, count, duration, fit, harmless};
+use crate::report::{Color, Reporter, Style};
+use crate::source::Sources;
+
+const HIDE_CURSOR: &str = "\x1b[?25l";
+const SHOW_CURSOR: &str = "\x1b[?25h";
+/// Goes to the start of the line and clears from there to the end of the screen.
+const CLEAR_BELOW: &str = "\r\x1b[J";
+
+/// Columns and rows of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// How many characters are in a line.
+    pub columns: usize,
+    /// How many lines there are.
+    pub rows: usize,
+}
+
+/// Asks a terminal for its size; `None` when it has none to tell.
+pub fn size_of(terminal: impl AsFd) -> Option<Size> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    let size = Size {
+        columns: size.ws_col.into(),
+        rows: size.ws_row.into(),
+    };
+    (size.columns > 0 && size.rows > 0).then_some(size)
+}
+
+/// Writes what happens, and keeps a footer below it up to date.
+pub struct Live<W: Write> {
+    lines: Lines,
+    out: Out<W>,
+    style: Style,
+    size: Box<dyn Fn() -> Option<Size>>,
+    now: Now,
+    /// The columns of each line of the footer on the screen; empty when there is none.
+    footer: Vec<usize>,
+}
+
+impl<W: Write> Live<W> {
+    /// Writes to `writer`, a terminal whose size `size` tells each time it is asked.
+    pub fn new(writer: W, style: Style, size: impl Fn() -> Option<Size> + 'static) -> Self {
+        Self {
+            lines: Lines::new(style, Starts::Hidden),
+            out: Out::new(writer),
+            style,
+            size: Box::new(size),
+            now: Now::default(),
+            footer: Vec::new(),
+        }
+    }
+
+    /// Gives the texts in which failures may have places, so that these are shown.
+    #[must_use]
+    pub fn with_sources(mut self, sources: Arc<Sources>) -> Self {
+        self.lines.show_places_in(sources);
+        self
+    }
+
+    /// Writes lines that stay above the footer, in one go with the new footer.
+    fn write(&mut self, lines: &[u8], show_footer: bool) {
+        let had_footer = !self.footer.is_empty();
+        let size = (self.size)().unwrap_or(Size {
+            columns: self.style.width,
+            rows: 24,
+        });
+        let mut frame = self.clear(size).into_bytes();
+        frame.extend_from_slice(lines);
+        if show_footer && self.lines.is_at_line_start() && !self.now.is_handed_over() {
+            let footer = self.now.footer(size, self.style);
+            self.footer = footer.iter().map(|line| line.columns).collect();
+            let texts: Vec<String> = footer.into_iter().map(|line| line.text).collect();
+            frame.extend(if had_footer { "" } else { HIDE_CURSOR }.bytes());
+            frame.extend(texts.join("\r\n").bytes());
+        } else if had_footer {
+            frame.extend(SHOW_CURSOR.bytes());
+        }
+        self.out.write(&frame);
+    }
+
+    /// Returns what takes the footer away. Its lines were cut to the terminal's width
+    /// then; in a narrower one they are broken now.
+    fn clear(&mut self, size: Size) -> String {
+        let width = size.columns.max(1);
+        let rows = |columns: usize| columns.max(1).div_ceil(width);
+        let up: usize = self.footer.drain(..).map(rows).sum();
+        match up {
+            0 => String::new(),
+            1 => CLEAR_BELOW.to_owned(),
+            n => format!("\x1b[{}A{CLEAR_BELOW}", n - 1),
+        }
+    }
+}
+
+impl<W: Write> Reporter for Live<W> {
+    fn report(&mut self, event: &Event) {
+        self.now.take_in(event);
+        let lines = self.lines.say(event);
+        let starts = matches!(event.what, What::TargetStarted { .. });
+        if starts || !lines.is_empty() {
+            let show_footer = starts || !self.footer.is_empty();
+            self.write(&lines, show_footer && !self.now.is_over);
+        }
+    }
+
+    fn tick(&mut self, at_ms: u64) {
+        self.now.at_ms = at_ms;
+        if self.now.has_begun && !self.now.is_over {
+            self.write(b"", true);
+        }
+    }
+}
+
+impl<W: Write> Drop for Live<W> {
+    fn drop(&mut self) {
+        if !self.footer.is_empty() {
+            self.write(b"", false);
+        }
+    }
+}
+
+/// What is happening now.
+#[derive(Default)]
+struct Now {
+    at_ms: u64,
+    has_begun: bool,
+    is_over: bool,
+    targets: usize,
+    /// How many targets are settled.
+    settled: usize,
+    /// How many of them did not run.
+    spared: usize,
+    /// How long past runs say that everything takes.
+    expected_ms: Option<u64>,
+    running: Vec<Running>,
+}
+
+struct Running {
+    target: String,
+    since_ms: u64,
+    expected_ms: Option<u64>,
+    is_interactive: bool,
+}
+
+/// A line of the footer and how many columns it takes.
+struct Line {
+    text: String,
+    columns: usize,
+}
+
+impl Now {
+    fn take_in(&mut self, event: &Event) {
+        self.at_ms = event.at_ms;
+        match &event.what {
+            What::RunStarted {
+                targets,
+                expected_ms,
+                ..
+            } => {
+                self.has_begun = true;
+                self.targets = *targets;
+                self.expected_ms = *expected_ms;
+            }
+            What::TargetStarted {
+                target,
+                expected_ms,
+                interactive,
+                ..
+            } => {
+                self.running.retain(|running| running.target != *target);
+                self.running.push(Running {
+                    target: target.clone(),
+                    since_ms: event.at_ms,
+                    expected_ms: *expected_ms,
+                    is_interactive: *interactive,
+                });
+            }
+            What::TargetFinished { target, .. } => {
+                let before = self.running.len();
+                self.running.retain(|running| running.target != *target);
+                self.settled += 1;
+                self.spared += usize::from(before == self.running.len());
+            }
+            What::RunFinished(_) => self.is_over = true,
+            What::TargetOutput { .. } | What::Warning { .. } => {}
+        }
+    }
+
+    /// Tells whether a target owns the terminal.
+    fn is_handed_over(&self) -> bool {
+        self.running.iter().any(|running| running.is_interactive)
+    }
+
+    /// Returns the footer's lines, none of which reaches the last column (some terminals
+    /// break the line there), and which leave some rows for what was said before.
+    fn footer(&self, size: Size, style: Style) -> Vec<Line> {
+        let width = size.columns.saturating_sub(1);
+        let most = size.rows.saturating_sub(3).clamp(1, 12);
+        let mut lines = vec![self.overview(width, style)];
+        let shown = match self.running.len() < most {
+            true => self.running.len(),
+            false => most.saturating_sub(2),
+        };
+        for running in &self.running[..shown] {
+            lines.push(Line::new(&running.text(self.at_ms), width));
+        }
+        match self.running.len() - shown {
+            0 => {}
+            _ if most < 2 => {}
+            more => lines.push(Line::new(&format!("  and {more} more"), width)),
+        }
+        lines
+    }
+
+    fn overview(&self, width: usize, style: Style) -> Line {
+        let left = self
+            .left_ms()
+            .map(|ms| format!(", about {} left", whole(ms)));
+        let running = match self.running.len() {
+            0 => String::new(),
+            n => format!(", {n} running"),
+        };
+        let text = format!(
+            "{}/{} done{running}, {} elapsed{}",
+            self.settled,
+            count(self.targets, "target"),
+            whole(self.at_ms),
+            left.unwrap_or_default()
+        );
+        let bar = (width.saturating_sub(columns(&text) + 1)).min(24);
+        if bar < 8 {
+            return Line::new(&text, width);
+        }
+        let full = (bar * self.settled.min(self.targets)).checked_div(self.targets);
+        let full = full.unwrap_or(bar);
+        let (done, open) = ("━".repeat(full), "─".repeat(bar - full));
+        let (done, open) = (
+            style.paint(Color::Green, &done),
+            style.paint(Color::Dim, &open),
+        );
+        Line {
+            columns: bar + 1 + columns(&text),
+            text: format!("{done}{open} {text}"),
+        }
+    }
+
+    /// Returns how long it may yet take. What is known of the past is how long everything
+    /// takes, and each target that runs; targets that need not run are taken to be of
+    /// average length. `None` when the past says nothing.
+    fn left_ms(&self) -> Option<u64> {
+        let left = |running: &Running| {
+            let expected = running.expected_ms?;
+            Some((running.since_ms + expected).saturating_sub(self.at_ms))
+        };
+        let running = self.running.iter().filter_map(left).max();
+        let are_all_running = self.settled + self.running.len() == self.targets;
+        let whole = match (
+            self.expected_ms,
+            self.targets - self.spared.min(self.targets),
+        ) {
+            _ if are_all_running => None,
+            (Some(expected), to_run) if self.targets > 0 => {
+                let expected = expected * to_run as u64 / self.targets as u64;
+                Some(expected.saturating_sub(self.at_ms))
+            }
+            _ => return None,
+        };
+        running.max(whole).filter(|left| *left > 0)
+    }
+}
+
+impl Running {
+    fn text(&self, at_ms: u64) -> String {
+        let took = whole(at_ms.saturating_sub(self.since_ms));
+        let of = self
+            .expected_ms
+            .map(|ms| format!(" of about {}", whole(ms)));
+        let name = harmless(&self.target);
+        format!("  {name}  {took}{}", of.unwrap_or_default())
+    }
+}
+
+/// Returns a time in whole seconds: tenths would only flicker.
+fn whole(ms: u64) -> String {
+    match ms {
+        0..60_000 => format!("{}s", ms / 1000),
+        _ => duration(ms),
+    }
+}
+
+impl Line {
+    fn new(text: &str, width: usize) -> Self {
+        let text = fit(text, width);
+        Self {
+            columns: columns(&text),
+            text: text.into_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::event::{Outcome, Summary};
+    use crate::report::testing::{Broken, Screen, begin, end, fail, over, print, start, tell};
+
+    const TERMINAL: Style = Style {
+        terminal: true,
+        ..Style::PLAIN
+    };
+
+    struct Test {
+        screen: Screen,
+        columns: Rc<Cell<usize>>,
+        live: Live<Screen>,
+    }
+
+    impl Test {
+        fn new(columns: usize, rows: usize) -> Self {
+            let screen = Screen::default();
+            let columns = Rc::new(Cell::new(columns));
+            let width = columns.clone();
+            let size = move || {
+                let columns = width.get();
+                Some(Size { columns, rows })
+            };
+            Self {
+                live: Live::new(screen.clone(), TERMINAL, size),
+                screen,
+                columns,
+            }
+        }
+
+        fn tell(&mut self, events: &[Event]) -> String {
+            tell(&mut self.live, events);
+            self.screen.take()
+        }
+
+        fn tick(&mut self, at_ms: u64) -> String {
+            self.live.tick(at_ms);
+            self.screen.take()
+        }
+    }
+
+    fn expect(mut event: Event, ms: u64) -> Event {
+        match &mut event.what {
+            What::RunStarted { expected_ms, .. } | What::TargetStarted { expected_ms, .. } => {
+                *expected_ms = Some(ms);
+            }
+            _ => {}
+        }
+        event
+    }
+
+    #[test]
+    fn the_footer_shows_what_runs_below_the_lines_that_stay() {
+        let mut test = Test::new(70, 24);
+        assert_eq!(test.tell(&[expect(begin(3, 2), 9000)]), "");
+        assert_eq!(
+            test.tell(&[expect(start(10, 1, "api"), 4000)]),
+            "Building 3 targets, up to 2 at once; everything takes about 9.0s\n\
+             \x1b[?25l────────────── 0/3 targets done, 1 running, 0s elapsed, about 8s left\r\n  api  0s of about 4s"
+        );
+        test.columns.set(80);
+        assert_eq!(
+            test.tell(&[start(1500, 2, "web")]),
+            "\x1b[1A\r\x1b[J──────────────────────── 0/3 targets done, 2 running, 1s elapsed, about 7s left\r\n  api  1s of about 4s\r\n  web  0s"
+        );
+        assert_eq!(
+            test.tell(&[end(4010, 1, "api", Outcome::Built, 4000)]),
+            "\x1b[2A\r\x1b[J[1/3] Completed api (4.0s, total elapsed: 4.0s): never built here\n\
+             ━━━━━━━━──────────────── 1/3 targets done, 1 running, 4s elapsed, about 4s left\r\n  web  2s"
+        );
+        assert_eq!(
+            test.tick(5000),
+            "\x1b[1A\r\x1b[J━━━━━━━━──────────────── 1/3 targets done, 1 running, 5s elapsed, about 4s left\r\n  web  3s"
+        );
+    }
+
+    #[test]
+    fn the_end_takes_the_footer_away_and_brings_the_cursor_back() {
+        let mut test = Test::new(80, 24);
+        test.tell(&[begin(1, 1), start(10, 1, "api")]);
+        let summary = Summary {
+            built: 1,
+            wall_ms: 4010,
+            jobs: 1,
+            ..Summary::default()
+        };
+        test.tell(&[end(4010, 1, "api", Outcome::Built, 4000)]);
+        assert_eq!(
+            test.tell(&[over(summary)]),
+            "\r\x1b[JFinished in 4.0s: 1 built\n\x1b[?25h"
+        );
+        assert_eq!(test.tick(5000), "");
+        drop(test.live);
+        assert_eq!(test.screen.take(), "");
+    }
+
+    #[test]
+    fn the_cursor_comes_back_however_the_run_ends() {
+        let mut test = Test::new(80, 24);
+        test.tell(&[begin(1, 1), start(10, 1, "api")]);
+        drop(test.live);
+        assert_eq!(test.screen.take(), "\x1b[1A\r\x1b[J\x1b[?25h");
+    }
+
+    #[test]
+    fn a_run_that_has_nothing_to_do_shows_no_footer() {
+        let mut test = Test::new(80, 24);
+        let summary = Summary {
+            up_to_date: 1,
+            ..Summary::default()
+        };
+        let up_to_date = end(1, 1, "api", Outcome::UpToDate, 0);
+        assert_eq!(
+            test.tell(&[begin(1, 1), up_to_date, over(summary)]),
+            "nothing to do: 1 target up to date (0ms)\n"
+        );
+    }
+
+    #[test]
+    fn no_footer_breaks_into_an_unfinished_line_of_output() {
+        let mut test = Test::new(80, 24);
+        test.tell(&[begin(1, 1), start(0, 1, "api")]);
+        assert_eq!(
+            test.tell(&[print(5, "api", "half a ")]),
+            "\x1b[1A\r\x1b[Joutput of api:\nhalf a \x1b[?25h"
+        );
+        assert_eq!(test.tick(100), "");
+        assert_eq!(test.tell(&[print(200, "api", "line\n")]), "line\n");
+        assert!(test.tick(300).starts_with("\x1b[?25l──"));
+    }
+
+    #[test]
+    fn a_target_that_is_handed_the_terminal_has_it_alone() {
+        let mut test = Test::new(80, 24);
+        test.tell(&[begin(2, 2), start(0, 1, "api")]);
+        let mut shell = start(5, 2, "shell");
+        if let What::TargetStarted { interactive, .. } = &mut shell.what {
+            *interactive = true;
+        }
+        assert_eq!(test.tell(&[shell]), "\x1b[1A\r\x1b[J\x1b[?25h");
+        assert_eq!(test.tick(100), "");
+        test.tell(&[end(200, 1, "shell", Outcome::Built, 195)]);
+        assert!(test.tick(300).starts_with("\x1b[?25l"));
+    }
+
+    #[test]
+    fn a_narrower_terminal_has_broken_the_footer_into_more_lines() {
+        let mut test = Test::new(80, 24);
+        test.tell(&[begin(1, 1), start(0, 1, "api")]);
+        test.columns.set(20);
+        // 24 + 1 + 40 columns are four lines of 20, and `  api  0s` is one.
+        assert_eq!(
+            test.tick(100),
+            "\x1b[4A\r\x1b[J0/1 target done, 1…\r\n  api  0s"
+        );
+    }
+
+    #[test]
+    fn many_targets_do_not_fill_the_screen() {
+        let mut test = Test::new(80, 7);
+        test.tell(&[begin(9, 9)]);
+        let names = ["a", "b", "c", "d", "e", "f"];
+        for (i, name) in names.into_iter().enumerate() {
+            test.tell(&[start(0, i + 1, name)]);
+        }
+        let frame = test.tick(2000);
+        let lines: Vec<&str> = frame.split("\r\n").skip(1).collect();
+        assert_eq!(lines, ["  a  2s", "  b  2s", "  and 4 more"]);
+    }
+
+    #[test]
+    fn names_in_the_footer_do_not_act_on_the_terminal() {
+        let mut test = Test::new(80, 24);
+        let frame = test.tell(&[begin(1, 1), start(0, 1, "a\u{1b}[2J")]);
+        assert!(frame.ends_with("  a\\x1b[2J  0s"), "{frame:?}");
+    }
+
+    #[test]
+    fn failures_are_told_with_the_reason_they_ran_for() {
+        let mut test = Test::new(80, 24);
+        test.tell(&[begin(1, 1), start(0, 1, "a")]);
+        let text = test.tell(&[end(5, 1, "a", fail("it exited with code 1"), 5)]);
+        assert!(
+            text.contains("[1/1] Failed a (5ms, total elapsed: 5ms): it exited"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn once_nobody_reads_nothing_more_is_written() {
+        let tries = Rc::new(RefCell::new(0));
+        let mut live = Live::new(Broken(tries.clone()), TERMINAL, || None);
+        tell(&mut live, &[begin(1, 1), start(0, 1, "a")]);
+        live.tick(100);
+        drop(live);
+        assert_eq!(*tries.borrow(), 1);
+    }
+}

@@ -1,0 +1,372 @@
+//! Lines that are written once, in the order in which things happen: for files, for
+//! pipes, for terminals that can do no more. It does not know how they are worded.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use super::Out;
+use super::lines::{Lines, Starts};
+use crate::event::Event;
+use crate::report::{Reporter, Style};
+use crate::source::Sources;
+
+/// Writes what happens as plain lines.
+pub struct Plain<W> {
+    lines: Lines,
+    out: Out<W>,
+}
+
+impl<W: Write> Plain<W> {
+    /// Writes to `writer`; once that fails, nothing more is written.
+    pub fn new(writer: W, style: Style) -> Self {
+        Self {
+            lines: Lines::new(style, Starts::Shown),
+            out: Out::new(writer),
+        }
+    }
+
+    /// Gives the texts in which failures may have places, so that these are shown.
+    #[must_use]
+    pub fn with_sources(mut self, sources: Arc<Sources>) -> Self {
+        self.lines.show_places_in(sources);
+        self
+    }
+}
+
+impl<W: Write> Reporter for Plain<W> {
+    fn report(&mut self, event: &Event) {
+        let bytes = self.lines.say(event);
+        self.out.write(&bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::event::{Outcome, Summary};
+    use crate::report::Verbosity;
+    use crate::report::testing::{
+        Broken, Screen, begin, end, fail, over, print, skip, start, tell, warn,
+    };
+
+    fn shown(style: Style, events: &[Event]) -> String {
+        let screen = Screen::default();
+        tell(&mut Plain::new(screen.clone(), style), events);
+        screen.take()
+    }
+
+    fn verbose() -> Style {
+        Style {
+            verbosity: Verbosity::Verbose,
+            ..Style::PLAIN
+        }
+    }
+
+    fn quiet() -> Style {
+        Style {
+            verbosity: Verbosity::Quiet,
+            ..Style::PLAIN
+        }
+    }
+
+    /// Two generators, the second of which has something to say, then the manager.
+    fn a_build() -> Vec<Event> {
+        vec![
+            begin(4, 2),
+            end(5, 1, "lint", Outcome::UpToDate, 0),
+            start(10, 2, "generate-go"),
+            start(11, 3, "generate-py"),
+            end(2110, 2, "generate-go", Outcome::Built, 2100),
+            print(3210, "generate-py", "writing models\nno newline at the end"),
+            end(3211, 3, "generate-py", Outcome::Built, 3200),
+            start(3220, 4, "manager"),
+            end(16_100, 4, "manager", Outcome::Built, 12_880),
+            over(Summary {
+                targets: 4,
+                built: 3,
+                up_to_date: 1,
+                wall_ms: 16_100,
+                work_ms: 18_180,
+                critical_path_ms: 16_080,
+                bound_ms: 16_080,
+                jobs: 2,
+                ..Summary::default()
+            }),
+        ]
+    }
+
+    #[test]
+    fn a_build_is_told_line_by_line() {
+        assert_eq!(
+            shown(Style::PLAIN, &a_build()),
+            "Building 4 targets, up to 2 at once\n\
+             [2/4] Starting generate-go: never built here\n\
+             [3/4] Starting generate-py: never built here\n\
+             [2/4] Completed generate-go (2.1s, total elapsed: 2.1s)\n\
+             output of generate-py:\n\
+             writing models\n\
+             no newline at the end\n\
+             [3/4] Completed generate-py (3.2s, total elapsed: 3.2s)\n\
+             [4/4] Starting manager: never built here\n\
+             [4/4] Completed manager (12.9s, total elapsed: 16.1s)\n\
+             Finished in 16.1s: 3 built, 1 up to date; 18.2s of work, 99% of the best possible with 2 jobs\n"
+        );
+    }
+
+    #[test]
+    fn a_quiet_build_that_goes_well_says_nothing() {
+        assert_eq!(shown(quiet(), &a_build()), "");
+    }
+
+    #[test]
+    fn when_nothing_was_to_be_done_one_line_says_so() {
+        let mut events = vec![begin(6, 4)];
+        events.extend((1..=6).map(|n| end(2, n, &format!("t{n}"), Outcome::UpToDate, 0)));
+        events.push(over(Summary {
+            targets: 6,
+            up_to_date: 6,
+            wall_ms: 4,
+            jobs: 4,
+            ..Summary::default()
+        }));
+        let line = "nothing to do: 6 targets up to date (4ms)\n";
+        assert_eq!(shown(Style::PLAIN, &events), line);
+        let lines: String = (1..=6)
+            .map(|n| format!("[{n}/6] Up to date: t{n}\n"))
+            .collect();
+        assert_eq!(shown(verbose(), &events), lines + line);
+    }
+
+    /// The API fails while the web app runs; two targets stand on it.
+    fn a_failure() -> Vec<Event> {
+        vec![
+            begin(5, 2),
+            start(0, 1, "api"),
+            start(0, 2, "web"),
+            print(900, "api", "main.go:3: undefined: x\nmain.go:4: also\n"),
+            end(900, 1, "api", fail("`go` exited with code 1"), 900),
+            end(901, 2, "manager", skip("api"), 0),
+            end(901, 3, "all", skip("manager"), 0),
+            end(1200, 4, "web", Outcome::Built, 1200),
+            end(1200, 5, "lint", Outcome::UpToDate, 0),
+            over(Summary {
+                targets: 5,
+                built: 1,
+                failed: 1,
+                skipped: 2,
+                up_to_date: 1,
+                wall_ms: 1200,
+                work_ms: 2100,
+                bound_ms: 1200,
+                jobs: 2,
+                ..Summary::default()
+            }),
+        ]
+    }
+
+    const CLOSING: &str = "
+error[fbuild::exec::exit]: api failed: `go` exited with code 1
+  | main.go:3: undefined: x
+  | main.go:4: also
+  to repeat it by hand:
+    (cd /src && go build ./...)
+  not built because of it: manager and all
+
+Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
+";
+
+    #[test]
+    fn a_failure_is_told_at_once_and_again_at_the_end() {
+        let before = "Building 5 targets, up to 2 at once\n\
+             [1/5] Starting api: never built here\n\
+             [2/5] Starting web: never built here\n\
+             output of api:\n\
+             main.go:3: undefined: x\n\
+             main.go:4: also\n\
+             [1/5] Failed api (900ms, total elapsed: 900ms): `go` exited with code 1\n\
+             [4/5] Completed web (1.2s, total elapsed: 1.2s)\n";
+        assert_eq!(
+            shown(Style::PLAIN, &a_failure()),
+            format!("{before}{CLOSING}")
+        );
+    }
+
+    #[test]
+    fn a_quiet_build_still_tells_what_failed() {
+        assert_eq!(shown(quiet(), &a_failure()), CLOSING);
+    }
+
+    #[test]
+    fn a_verbose_build_names_each_target_that_was_not_tried() {
+        let text = shown(verbose(), &a_failure());
+        assert!(
+            text.contains("[2/5] Skipped manager: `api` was not built\n"),
+            "{text}"
+        );
+        assert!(text.contains("[5/5] Up to date: lint\n"), "{text}");
+    }
+
+    #[test]
+    fn output_that_stands_just_above_is_not_repeated() {
+        let mut events = a_failure();
+        events.retain(|e| !matches!(&e.what, crate::event::What::TargetFinished { target, .. } if target == "web"));
+        let text = shown(Style::PLAIN, &events);
+        assert!(!text.contains("  | main.go:3"), "{text}");
+        assert!(text.contains("to repeat it by hand"), "{text}");
+    }
+
+    #[test]
+    fn restored_targets_and_dry_runs_have_words_of_their_own() {
+        let summary = |s: Summary| Summary {
+            targets: 2,
+            wall_ms: 40,
+            jobs: 4,
+            ..s
+        };
+        let restored = [
+            begin(2, 4),
+            print(30, "web", "12 modules\n"),
+            end(31, 1, "web", Outcome::Restored, 0),
+            end(32, 2, "api", Outcome::UpToDate, 0),
+            over(summary(Summary {
+                restored: 1,
+                up_to_date: 1,
+                ..Summary::default()
+            })),
+        ];
+        assert_eq!(
+            shown(Style::PLAIN, &restored),
+            "Building 2 targets, up to 2 at once\n\
+             output of web:\n\
+             12 modules\n\
+             [1/2] Restored web from the cache: never built here (total elapsed: 31ms)\n\
+             Finished in 40ms: 1 restored, 1 up to date\n"
+        );
+        let dry = [
+            begin(2, 4),
+            end(1, 1, "web", Outcome::WouldRestore, 0),
+            end(2, 2, "api", Outcome::WouldRun, 0),
+            over(summary(Summary {
+                would_run: 1,
+                would_restore: 1,
+                ..Summary::default()
+            })),
+        ];
+        assert_eq!(
+            shown(Style::PLAIN, &dry),
+            "[1/2] Would restore web: never built here\n\
+             [2/2] Would run api: never built here\n\
+             1 would run, 1 would be restored\n"
+        );
+    }
+
+    #[test]
+    fn an_interrupted_run_says_what_was_stopped() {
+        let events = [
+            begin(3, 1),
+            start(0, 1, "a"),
+            end(700, 1, "a", Outcome::Cancelled, 700),
+            end(700, 2, "b", Outcome::Cancelled, 0),
+            over(Summary {
+                targets: 2,
+                cancelled: 2,
+                wall_ms: 700,
+                interrupted: true,
+                ..Summary::default()
+            }),
+        ];
+        assert_eq!(
+            shown(Style::PLAIN, &events),
+            "Building 3 targets\n\
+             [1/3] Starting a: never built here\n\
+             [1/3] Stopped a (700ms, total elapsed: 700ms)\n\
+             Interrupted after 700ms: 2 not finished\n"
+        );
+    }
+
+    #[test]
+    fn warnings_are_said_however_quiet_it_is_to_be() {
+        let line = "warning[fbuild::store::corrupt]: manager: blob `x` is damaged\n";
+        assert_eq!(
+            shown(quiet(), &[begin(1, 1), warn(1, "blob `x` is damaged")]),
+            line
+        );
+    }
+
+    #[test]
+    fn outputs_that_alternate_each_have_their_head() {
+        let events = [
+            begin(2, 2),
+            start(0, 1, "a"),
+            start(0, 2, "b"),
+            print(1, "a", "1\n"),
+            print(2, "b", "2"),
+            print(3, "a", "3\n"),
+            print(4, "a", "4\n"),
+        ];
+        let text = shown(verbose(), &events);
+        let blocks = text.split_once("output").unwrap().1;
+        assert_eq!(blocks, " of a:\n1\noutput of b:\n2\noutput of a:\n3\n4\n");
+    }
+
+    #[test]
+    fn bytes_pass_untouched_but_not_from_the_cache_to_a_terminal() {
+        let bytes = b"\x1b]0;x\x07 \xff\x1b[31m\n";
+        let terminal = Style {
+            terminal: true,
+            ..Style::PLAIN
+        };
+        let run = |style: Style, events: &[Event]| -> Vec<u8> {
+            let mut out = Vec::new();
+            tell(&mut Plain::new(&mut out, style), events);
+            out
+        };
+        let live = [begin(1, 1), start(0, 1, "a"), print(1, "a", bytes)];
+        let replayed = [begin(1, 1), print(1, "a", bytes)];
+        assert!(run(terminal, &live).ends_with(bytes));
+        assert!(run(Style::PLAIN, &live).ends_with(bytes));
+        assert!(run(Style::PLAIN, &replayed).ends_with(bytes));
+        assert!(run(terminal, &replayed).ends_with(b"^[]0;x^G \xff\x1b[31m\n"));
+    }
+
+    #[test]
+    fn names_neither_act_on_a_terminal_nor_break_a_line() {
+        let text = shown(Style::PLAIN, &[begin(1, 1), start(0, 1, "a\u{1b}[2J\nb")]);
+        assert!(
+            text.ends_with("[1/1] Starting a\\x1b[2J\\x0ab: never built here\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn colours_are_beside_the_words() {
+        let color = Style {
+            color: true,
+            ..Style::PLAIN
+        };
+        let text = shown(color, &a_build());
+        let bare = text
+            .replace("\x1b[1m", "")
+            .replace("\x1b[2m", "")
+            .replace("\x1b[32m", "")
+            .replace("\x1b[0m", "");
+        assert!(
+            text.contains("\x1b[32mCompleted\x1b[0m \x1b[1mgenerate-go\x1b[0m"),
+            "{text}"
+        );
+        assert_eq!(bare, shown(Style::PLAIN, &a_build()));
+    }
+
+    #[test]
+    fn once_nobody_reads_nothing_more_is_written() {
+        let tries = Rc::new(RefCell::new(0));
+        tell(
+            &mut Plain::new(Broken(tries.clone()), Style::PLAIN),
+            &a_build(),
+        );
+        assert_eq!(*tries.borrow(), 1);
+    }
+}

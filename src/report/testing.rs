@@ -1,0 +1,142 @@
+//! Events for tests, with little to type.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::rc::Rc;
+
+use super::Reporter;
+use crate::event::{Event, FORMAT, Failure, Outcome, Printed, Reason, Summary, What};
+
+/// A writer whose bytes can be looked at while somebody else writes to it.
+#[derive(Clone, Default)]
+pub(super) struct Screen(Rc<RefCell<Vec<u8>>>);
+
+impl Screen {
+    /// Returns what was written since the last time.
+    pub(super) fn take(&self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut *self.0.borrow_mut())).into_owned()
+    }
+}
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A writer that breaks, as a pipe does that nobody reads.
+pub(super) struct Broken(pub(super) Rc<RefCell<usize>>);
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        *self.0.borrow_mut() += 1;
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(super) fn tell(reporter: &mut dyn Reporter, events: &[Event]) {
+    for event in events {
+        reporter.report(event);
+    }
+}
+
+pub(super) fn begin(targets: usize, jobs: usize) -> Event {
+    at(
+        0,
+        What::RunStarted {
+            format: FORMAT,
+            fbuild: "0.1.0".to_owned(),
+            wanted: vec!["all".to_owned()],
+            targets,
+            jobs,
+            expected_ms: None,
+        },
+    )
+}
+
+pub(super) fn start(at_ms: u64, number: usize, target: &str) -> Event {
+    let what = What::TargetStarted {
+        target: target.to_owned(),
+        number,
+        reason: Reason::NeverBuilt,
+        expected_ms: None,
+        attempt: 1,
+        interactive: false,
+    };
+    at(at_ms, what)
+}
+
+pub(super) fn print(at_ms: u64, target: &str, text: impl AsRef<[u8]>) -> Event {
+    let what = What::TargetOutput {
+        target: target.to_owned(),
+        text: Printed(text.as_ref().to_vec()),
+    };
+    at(at_ms, what)
+}
+
+pub(super) fn end(
+    at_ms: u64,
+    number: usize,
+    target: &str,
+    outcome: Outcome,
+    duration_ms: u64,
+) -> Event {
+    let reason = match outcome {
+        Outcome::UpToDate | Outcome::Skipped { .. } | Outcome::Cancelled => None,
+        _ => Some(Reason::NeverBuilt),
+    };
+    let what = What::TargetFinished {
+        target: target.to_owned(),
+        number,
+        outcome,
+        reason,
+        key: None,
+        duration_ms,
+    };
+    at(at_ms, what)
+}
+
+pub(super) fn fail(message: &str) -> Outcome {
+    Outcome::Failed {
+        failure: Failure {
+            code: "fbuild::exec::exit".to_owned(),
+            message: message.to_owned(),
+            help: None,
+            repeat: Some("(cd /src && go build ./...)".to_owned()),
+            tail: "main.go:3: undefined: x\nmain.go:4: also".to_owned(),
+            exit_code: Some(1),
+            diagnostics: Vec::new(),
+        },
+    }
+}
+
+pub(super) fn skip(because: &str) -> Outcome {
+    Outcome::Skipped {
+        because: because.to_owned(),
+    }
+}
+
+pub(super) fn warn(at_ms: u64, message: &str) -> Event {
+    let what = What::Warning {
+        code: "fbuild::store::corrupt".to_owned(),
+        message: message.to_owned(),
+        target: Some("manager".to_owned()),
+    };
+    at(at_ms, what)
+}
+
+pub(super) fn over(summary: Summary) -> Event {
+    at(summary.wall_ms, What::RunFinished(summary))
+}
+
+pub(super) fn at(at_ms: u64, what: What) -> Event {
+    Event { at_ms, what }
+}
