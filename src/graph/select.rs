@@ -40,16 +40,20 @@ impl Graph {
                 false => Ok(targets),
             };
         }
-        let found: Vec<_> = names.iter().map(|name| self.find(name.as_ref())).collect();
-        let unknown = names
-            .iter()
-            .zip(&found)
-            .filter(|(_, found)| found.is_none());
-        let unknown: Vec<_> = unknown
-            .map(|(name, _)| self.unknown(name.as_ref()))
-            .collect();
+        let found = self.resolve(names)?;
+        Ok(self.expand(found.into_iter()))
+    }
+
+    /// Returns what names stand for, in the order given. Reports every unknown one.
+    pub fn resolve<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<Named>, Vec<Diagnostic>> {
+        let is_unknown = |name: &&S| self.find(name.as_ref()).is_none();
+        let unknown = names.iter().filter(is_unknown);
+        let unknown: Vec<_> = unknown.map(|name| self.unknown(name.as_ref())).collect();
         match unknown.is_empty() {
-            true => Ok(self.expand(found.into_iter().flatten())),
+            true => Ok(names
+                .iter()
+                .filter_map(|name| self.find(name.as_ref()))
+                .collect()),
             false => Err(unknown),
         }
     }

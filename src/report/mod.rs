@@ -1,6 +1,7 @@
 //! Shows the events of a run: on a terminal, as plain lines, as JSON; and shows the graph.
 //! It decides nothing and reads nothing but what it is given, not even the environment.
 
+pub mod graph;
 pub mod json;
 mod reason;
 pub mod terminal;

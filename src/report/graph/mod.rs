@@ -1,0 +1,204 @@
+//! Shows a graph to people (a tree), to drawing programs (Graphviz, Mermaid) and to other
+//! programs (JSON). It adds no edges and does not know where the states come from.
+
+mod drawing;
+mod json;
+mod tree;
+
+use crate::buildfile::model::Spanned;
+use crate::event::{Outcome, Reason};
+use crate::graph::{Graph, Named, TargetId};
+
+use super::{Color, Style};
+
+/// A graph, what of it is to be shown, and how its targets are.
+pub struct View<'g> {
+    /// The graph.
+    pub graph: &'g Graph,
+    /// What to begin with; everything that it needs or follows is shown as well.
+    pub roots: Vec<Named>,
+    /// For each target, by its index, what would become of it; empty when nobody asked.
+    pub states: Vec<Option<State>>,
+}
+
+/// What would become of a target, or what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// What.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Option<Reason>,
+}
+
+/// How a graph is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Lines and names; shared parts are shown once.
+    #[default]
+    Tree,
+    /// For Graphviz.
+    Dot,
+    /// For Mermaid, which many web pages draw.
+    Mermaid,
+    /// For programs, as `schemas/graph.schema.json` describes it.
+    Json,
+}
+
+/// Shows a graph in one of the formats; only the tree has a style.
+pub fn render(view: &View<'_>, format: Format, style: Style) -> String {
+    match format {
+        Format::Tree => tree::render(view, style),
+        Format::Dot => drawing::dot(view),
+        Format::Mermaid => drawing::mermaid(view),
+        Format::Json => json::render(view),
+    }
+}
+
+/// Returns where to begin so that everything is shown: the groups that nothing names, and
+/// the targets that nothing needs and no group holds.
+pub fn all_roots(graph: &Graph) -> Vec<Named> {
+    let groups = (0..graph.groups().len()).map(Named::Group);
+    let all: Vec<Named> = groups.chain(graph.ids().map(Named::Target)).collect();
+    let mut is_named = vec![false; all.len()];
+    for named in &all {
+        for child in children(graph, *named) {
+            is_named[slot(graph, child.named)] |= child.named != *named;
+        }
+    }
+    let roots = all.iter().filter(|named| !is_named[slot(graph, **named)]);
+    roots.copied().collect()
+}
+
+/// What a target or group names, as written.
+#[derive(Clone, Copy)]
+struct Child {
+    named: Named,
+    /// Whether it is only followed.
+    is_after: bool,
+}
+
+fn children(graph: &Graph, named: Named) -> Vec<Child> {
+    let (needs, after): (&[Spanned<String>], &[Spanned<String>]) = match named {
+        Named::Target(id) => (&graph.target(id).needs, &graph.target(id).after),
+        Named::Group(group) => (&graph.groups()[group].needs, &[]),
+    };
+    let child = |name: &Spanned<String>, is_after| {
+        let named = graph.find(&name.value)?;
+        Some(Child { named, is_after })
+    };
+    let needs = needs.iter().filter_map(|name| child(name, false));
+    needs
+        .chain(after.iter().filter_map(|name| child(name, true)))
+        .collect()
+}
+
+/// Returns a place of its own for each target and group.
+fn slot(graph: &Graph, named: Named) -> usize {
+    match named {
+        Named::Target(id) => id.index(),
+        Named::Group(group) => graph.len() + group,
+    }
+}
+
+fn name<'g>(graph: &'g Graph, named: Named) -> &'g str {
+    match named {
+        Named::Target(id) => graph.name(id),
+        Named::Group(group) => &graph.groups()[group].name.value,
+    }
+}
+
+fn about<'g>(graph: &'g Graph, named: Named) -> Option<&'g str> {
+    match named {
+        Named::Target(id) => graph.target(id).about.as_deref(),
+        Named::Group(group) => graph.groups()[group].about.as_deref(),
+    }
+}
+
+impl View<'_> {
+    fn state(&self, id: TargetId) -> Option<&State> {
+        self.states.get(id.index())?.as_ref()
+    }
+
+    /// Returns everything to be shown: the roots and all that they lead to, groups and
+    /// targets in the order of the Buildfile.
+    fn reached(&self) -> Vec<Named> {
+        let mut is_reached = vec![false; self.graph.len() + self.graph.groups().len()];
+        let mut open = self.roots.clone();
+        while let Some(named) = open.pop() {
+            if !std::mem::replace(&mut is_reached[slot(self.graph, named)], true) {
+                open.extend(children(self.graph, named).iter().map(|child| child.named));
+            }
+        }
+        let groups = (0..self.graph.groups().len()).map(Named::Group);
+        let all = groups.chain(self.graph.ids().map(Named::Target));
+        all.filter(|named| is_reached[slot(self.graph, *named)])
+            .collect()
+    }
+
+    fn project(&self) -> Option<&str> {
+        let project = self.graph.buildfile().project.as_ref();
+        project.map(|project| project.name.value.as_str())
+    }
+}
+
+impl State {
+    /// Returns it in words, the reason included.
+    fn words(&self) -> String {
+        let word = match &self.outcome {
+            Outcome::Built => "built",
+            Outcome::Restored => "restored",
+            Outcome::UpToDate => "up to date",
+            Outcome::WouldRun => "would run",
+            Outcome::WouldRestore => "would be restored",
+            Outcome::Failed { .. } => "failed",
+            Outcome::Skipped { .. } => "not tried",
+            Outcome::Cancelled => "not finished",
+        };
+        match &self.reason {
+            Some(reason) => format!("{word}: {reason}"),
+            None => word.to_owned(),
+        }
+    }
+
+    fn color(&self) -> Color {
+        match &self.outcome {
+            Outcome::Built | Outcome::UpToDate => Color::Green,
+            Outcome::Restored | Outcome::WouldRestore => Color::Cyan,
+            Outcome::WouldRun | Outcome::Skipped { .. } | Outcome::Cancelled => Color::Yellow,
+            Outcome::Failed { .. } => Color::Red,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::testing::graph;
+
+    pub(super) const TEXT: &str = "target generate-go
+        target generate-js
+        target webapp needs generate-js after lint
+        target manager needs generate-go webapp
+        target worker needs generate-go
+        target lint
+        target docs
+        group build needs manager worker
+        group all needs build docs";
+
+    #[test]
+    fn everything_hangs_on_what_nothing_names() {
+        let graph = graph(TEXT);
+        let names: Vec<&str> = all_roots(&graph).iter().map(|n| name(&graph, *n)).collect();
+        assert_eq!(names, ["all"]);
+        let view = View {
+            roots: graph.resolve(&["worker", "webapp"]).unwrap(),
+            graph: &graph,
+            states: Vec::new(),
+        };
+        let names: Vec<&str> = view.reached().iter().map(|n| name(&graph, *n)).collect();
+        assert_eq!(
+            names,
+            ["generate-go", "generate-js", "webapp", "worker", "lint"]
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! A graph as lines and names for people. What several targets need is shown in full once
+//! and referred to afterwards, so the tree is no longer than the Buildfile.
+
+use std::collections::VecDeque;
+
+use super::{Child, View, about, children, name, slot};
+use crate::graph::Named;
+use crate::report::text::{columns, fit, harmless};
+use crate::report::{Color, Style};
+
+/// The deepest level; what is deeper is continued at the left edge, or else the
+/// indentation of a chain of 50,000 targets would fill gigabytes.
+const DEEPEST: usize = 30;
+/// The fewest columns in which the words about a target are worth showing.
+const FEWEST_COLUMNS: usize = 12;
+
+pub(super) fn render(view: &View<'_>, style: Style) -> String {
+    let roots = view.roots.iter().map(|root| (*root, ""));
+    let mut tree = Tree {
+        view,
+        style,
+        is_shown: vec![false; view.graph.len() + view.graph.groups().len()],
+        roots: roots.collect(),
+        out: String::new(),
+    };
+    while let Some((root, mark)) = tree.roots.pop_front() {
+        tree.root(root, mark);
+    }
+    tree.out
+}
+
+struct Tree<'v> {
+    view: &'v View<'v>,
+    style: Style,
+    /// For each target and group, whether what it needs was shown.
+    is_shown: Vec<bool>,
+    /// What begins at the left edge, and what is said of that.
+    roots: VecDeque<(Named, &'static str)>,
+    out: String,
+}
+
+/// A line to be written.
+struct Line {
+    child: Child,
+    /// What stands before the lines of its parent's other children.
+    indent: String,
+    /// What stands before it, and below that before its own children.
+    branch: [&'static str; 2],
+    depth: usize,
+}
+
+impl Tree<'_> {
+    fn root(&mut self, root: Named, mark: &'static str) {
+        let child = Child {
+            named: root,
+            is_after: false,
+        };
+        let mut open = vec![Line {
+            child,
+            indent: String::new(),
+            branch: ["", ""],
+            depth: 0,
+        }];
+        let mut mark = Some(mark);
+        while let Some(line) = open.pop() {
+            let children = self.write(&line, mark.take());
+            let indent = line.indent + line.branch[1];
+            for (i, child) in children.iter().enumerate().rev() {
+                open.push(Line {
+                    child: *child,
+                    indent: indent.clone(),
+                    branch: match i + 1 == children.len() {
+                        true => ["└─ ", "   "],
+                        false => ["├─ ", "│  "],
+                    },
+                    depth: line.depth + 1,
+                });
+            }
+        }
+    }
+
+    /// Writes a line, and returns which children are to be shown below it.
+    fn write(&mut self, line: &Line, mark: Option<&'static str>) -> Vec<Child> {
+        let named = line.child.named;
+        let mut below = children(self.view.graph, named);
+        let is_deep = line.depth == DEEPEST && !below.is_empty();
+        let was_shown = match is_deep {
+            true => self.is_shown[slot(self.view.graph, named)],
+            false => std::mem::replace(&mut self.is_shown[slot(self.view.graph, named)], true),
+        };
+        let reference = match (was_shown && !below.is_empty(), is_deep) {
+            (true, _) => " (shown above)",
+            (false, true) => " (continued below)",
+            (false, false) => "",
+        };
+        if is_deep && !was_shown {
+            self.roots.push_back((named, " (continued)"));
+        }
+        if was_shown || is_deep {
+            below.clear();
+        }
+        let after = if line.child.is_after { " (after)" } else { "" };
+        let marks = format!("{after}{}{reference}", mark.unwrap_or_default());
+        let start = format!("{}{}", line.indent, line.branch[0]);
+        self.line(&start, named, (&marks, !was_shown && !is_deep));
+        below
+    }
+
+    /// Writes a name with its marks, and `in_full` how it is and what it is for.
+    fn line(&mut self, start: &str, named: Named, (marks, in_full): (&str, bool)) {
+        let graph = self.view.graph;
+        let name = harmless(name(graph, named));
+        let group = if matches!(named, Named::Group(_)) {
+            " (group)"
+        } else {
+            ""
+        };
+        let state = match named {
+            Named::Target(id) if in_full => self.view.state(id),
+            _ => None,
+        };
+        let words = state
+            .map(|state| format!(" [{}]", state.words()))
+            .unwrap_or_default();
+        let used =
+            columns(start) + columns(&name) + columns(group) + columns(marks) + columns(&words);
+        let about = about(graph, named)
+            .filter(|_| in_full)
+            .map(|about| self.about(about, used));
+        let style = self.style;
+        self.out.push_str(&style.paint(Color::Dim, start));
+        self.out.push_str(&style.paint(Color::Bold, &name));
+        self.out.push_str(group);
+        self.out.push_str(&style.paint(Color::Dim, marks));
+        if let Some(state) = state {
+            self.out.push_str(&style.paint(state.color(), &words));
+        }
+        self.out.push_str(&about.unwrap_or_default());
+        self.out.push('\n');
+    }
+
+    /// Returns what a target is for; on a terminal, as much of it as stays on the line.
+    fn about(&self, about: &str, used: usize) -> String {
+        let about = harmless(about);
+        let left = self.style.width.saturating_sub(used + 2);
+        let about = match self.style.terminal {
+            true if left < FEWEST_COLUMNS => return String::new(),
+            true => fit(&about, left),
+            false => about,
+        };
+        self.style.paint(Color::Dim, &format!("  {about}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::TEXT;
+    use super::super::{State, all_roots};
+    use super::*;
+    use crate::event::{Outcome, Reason};
+    use crate::graph::testing::graph;
+    use crate::graph::{Graph, TargetId};
+
+    fn shown(graph: &Graph, names: &[&str], style: Style) -> String {
+        let view = View {
+            graph,
+            roots: graph.resolve(names).unwrap(),
+            states: Vec::new(),
+        };
+        render(&view, style)
+    }
+
+    #[test]
+    fn shared_parts_are_shown_once_and_leaves_as_often_as_needed() {
+        let text = "target gen needs spec
+            target spec
+            target web needs gen after lint
+            target manager needs gen web
+            target worker needs gen spec
+            target lint
+            group build needs manager worker";
+        assert_eq!(
+            shown(&graph(text), &["build"], Style::PLAIN),
+            "build (group)\n\
+             ├─ manager\n\
+             │  ├─ gen\n\
+             │  │  └─ spec\n\
+             │  └─ web\n\
+             │     ├─ gen (shown above)\n\
+             │     └─ lint (after)\n\
+             └─ worker\n   ├─ gen (shown above)\n   └─ spec\n"
+        );
+    }
+
+    #[test]
+    fn states_and_purposes_stand_beside_the_names() {
+        let graph = graph("target a needs b\ntarget b");
+        let mut buildfile = graph.buildfile().clone();
+        buildfile.targets[0].about = Some("the thing\u{1b} itself".to_owned());
+        let graph = Graph::new(buildfile).0;
+        let path = "x.go".to_owned();
+        let state = |outcome, reason| Some(State { outcome, reason });
+        let view = View {
+            graph: &graph,
+            roots: all_roots(&graph),
+            states: vec![
+                state(
+                    Outcome::WouldRun,
+                    Some(Reason::InputChanged { path, others: 0 }),
+                ),
+                state(Outcome::UpToDate, None),
+            ],
+        };
+        assert_eq!(
+            render(&view, Style::PLAIN),
+            "a [would run: `x.go` changed]  the thing\\x1b itself\n└─ b [up to date]\n"
+        );
+        let narrow = Style {
+            color: true,
+            terminal: true,
+            width: 45,
+            ..Style::PLAIN
+        };
+        assert_eq!(
+            render(&view, narrow),
+            "\x1b[1ma\x1b[0m\x1b[33m [would run: `x.go` changed]\x1b[0m\x1b[2m  the thing\\x1b…\x1b[0m\n\
+             \x1b[2m└─ \x1b[0m\x1b[1mb\x1b[0m\x1b[32m [up to date]\x1b[0m\n"
+        );
+    }
+
+    #[test]
+    fn groups_in_groups_are_shown_as_written() {
+        assert_eq!(
+            shown(&graph(TEXT), &["all", "lint"], Style::PLAIN),
+            "all (group)\n\
+             ├─ build (group)\n\
+             │  ├─ manager\n\
+             │  │  ├─ generate-go\n\
+             │  │  └─ webapp\n\
+             │  │     ├─ generate-js\n\
+             │  │     └─ lint (after)\n\
+             │  └─ worker\n\
+             │     └─ generate-go\n\
+             └─ docs\n\
+             lint\n"
+        );
+    }
+
+    #[test]
+    fn a_chain_of_fifty_thousand_is_fifty_thousand_lines_and_not_much_wider() {
+        let line = |i: usize| format!("target t{i} needs t{}\n", i + 1);
+        let mut text: String = (0..49_999).map(line).collect();
+        text.push_str("target t49999");
+        let graph = graph(&text);
+        let view = View {
+            graph: &graph,
+            roots: vec![Named::Target(TargetId(0))],
+            states: Vec::new(),
+        };
+        let thread = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(128 * 1024);
+            let render = || render(&view, Style::PLAIN);
+            thread.spawn_scoped(scope, render).unwrap().join().unwrap()
+        });
+        let lines: Vec<&str> = thread.lines().collect();
+        assert_eq!(lines[30].trim_start(), "└─ t30 (continued below)");
+        assert_eq!(lines[31], "t30 (continued)");
+        assert_eq!(lines.len(), 50_000 + 49_999 / 30);
+        assert!(lines.iter().all(|line| columns(line) < 130));
+    }
+}
