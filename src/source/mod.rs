@@ -150,11 +150,16 @@ impl Diagnostic {
 }
 
 /// Returns the name in `known` nearest to `name`, if it is near enough to be a slip:
-/// at most one edit in three characters, counted as Damerau and Levenshtein do.
+/// at most one edit in three characters, counted as Damerau and Levenshtein do. Names
+/// of more than 200 bytes are near nothing.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = (name.chars().count() / 3).max(1);
+    let is_comparable = |other: &&str| {
+        name.len().max(other.len()) <= 200 && name.len().abs_diff(other.len()) <= 4 * most
+    };
     known
         .into_iter()
+        .filter(is_comparable)
         .map(|other| (strsim::damerau_levenshtein(name, other), other))
         .filter(|(distance, other)| *distance <= most && *other != name)
         .min()

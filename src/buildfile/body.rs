@@ -1,0 +1,509 @@
+//! The block of a target or template, from syntax to plain types: patterns, paths,
+//! commands. Each is read once, however many targets start from it. It does not know
+//! which template a target starts from, nor whether what it names exists.
+
+use std::time::Duration;
+
+use super::codes;
+use super::grammar::Kind;
+use super::model::{
+    Command, EnvValue, EnvVar, Inputs, Output, Outputs, Requirement, Spanned, Text,
+};
+use super::parse::{Data, Node, Value};
+use super::quantity;
+use super::scope::Scope;
+use super::sink::shown;
+use super::text::{Part, parts};
+use crate::glob::Pattern;
+use crate::path::{self, RelPath};
+use crate::source::{Diagnostic, Span};
+use crate::{glob, source};
+
+/// What the block of a target or template says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Body {
+    /// Whether something is missing because it was wrong.
+    pub(super) is_damaged: bool,
+    pub(super) about: Option<String>,
+    pub(super) needs: Vec<Spanned<String>>,
+    pub(super) after: Vec<Spanned<String>>,
+    pub(super) inputs: Vec<Inputs>,
+    /// The sets that `inputs files=` names, with the index in `inputs` that each fills.
+    pub(super) sets: Vec<(Spanned<String>, usize)>,
+    pub(super) outputs: Vec<Outputs>,
+    pub(super) env: Vec<EnvVar>,
+    /// What the values of `env` refer to: the variable, and what it refers to.
+    pub(super) env_uses: Vec<(String, Spanned<String>)>,
+    pub(super) pass: Vec<Spanned<String>>,
+    pub(super) secret: Vec<Spanned<String>>,
+    pub(super) tools: Vec<Spanned<String>>,
+    pub(super) commands: Vec<Spanned<Command>>,
+    /// What commands refer to.
+    pub(super) uses: Vec<Spanned<String>>,
+    pub(super) dir: Option<RelPath>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) retries: Option<u32>,
+    pub(super) cache: Option<bool>,
+    pub(super) interactive: Option<bool>,
+    pub(super) locks: Vec<Spanned<String>>,
+}
+
+/// Reads the block of `node`, whose paths are relative to `base`.
+pub(super) fn read(node: &Node, base: &RelPath, scope: &mut Scope<'_>) -> Body {
+    let env = node
+        .children
+        .iter()
+        .filter(|child| child.spec.kind == Kind::Env);
+    scope.local = env.flat_map(variables).collect();
+    let mut reader = Reader {
+        base,
+        scope,
+        body: Body {
+            is_damaged: node.is_damaged,
+            ..Body::default()
+        },
+    };
+    for child in &node.children {
+        reader.node(child);
+    }
+    reader.body
+}
+
+/// Returns the variables that an `env` node declares.
+fn variables(env: &Node) -> impl Iterator<Item = String> {
+    let named = env.args.iter().map(|value| value.text().to_owned());
+    let set = env.props.iter().filter(|prop| prop.is_any);
+    named.chain(set.map(|prop| prop.name.value.clone()))
+}
+
+/// Returns the arguments of a node as names.
+pub(super) fn names(node: &Node) -> impl Iterator<Item = Spanned<String>> {
+    let name = |value: &Value| Spanned::new(value.text().to_owned(), value.span);
+    node.args.iter().map(name)
+}
+
+struct Reader<'r, 's> {
+    base: &'r RelPath,
+    scope: &'r mut Scope<'s>,
+    body: Body,
+}
+
+impl Reader<'_, '_> {
+    fn node(&mut self, node: &Node) {
+        match node.spec.kind {
+            Kind::About => self.body.about = node.args.first().and_then(|v| self.scope.plain(v)),
+            Kind::Needs => self.body.needs.extend(names(node)),
+            Kind::After => self.body.after.extend(names(node)),
+            Kind::Inputs => self.inputs(node),
+            Kind::Outputs => self.outputs(node),
+            Kind::Env => self.env(node),
+            Kind::Pass => self.body.pass.extend(names(node)),
+            Kind::Secret => self.body.secret.extend(names(node)),
+            Kind::Tools => self.body.tools.extend(names(node)),
+            Kind::Run => self.run(node),
+            Kind::Sh => self.sh(node),
+            Kind::Dir => self.body.dir = node.args.first().and_then(|v| self.path(v)),
+            Kind::Timeout => self.body.timeout = node.args.first().and_then(|v| self.timeout(v)),
+            Kind::Retries => self.body.retries = node.args.first().and_then(count),
+            Kind::Stored => self.body.cache = node.args.first().and_then(flag),
+            Kind::Interactive => self.body.interactive = node.args.first().and_then(flag),
+            Kind::Locks => self.body.locks.extend(names(node)),
+            // The grammar puts no other node into this block.
+            _ => {}
+        }
+    }
+
+    fn inputs(&mut self, node: &Node) {
+        let mut patterns = self.patterns(&node.args);
+        let except = self.excepts(node);
+        let optional = node.prop("optional").and_then(flag).unwrap_or(false);
+        let of = |patterns| Inputs {
+            patterns,
+            except: except.clone(),
+            optional,
+        };
+        if let Some(set) = node.prop("files") {
+            let name = Spanned::new(set.text().to_owned(), set.span);
+            self.body.sets.push((name, self.body.inputs.len()));
+            self.body.inputs.push(of(Vec::new()));
+        } else if node.args.is_empty() && !node.is_damaged {
+            let diagnostic = Diagnostic::error(codes::MISSING, "`inputs` needs a pattern")
+                .label(node.span, "PATTERN is missing")
+                .help(format!("for example: {}", "inputs \"src/**\""));
+            self.scope.sink.push(diagnostic);
+        }
+        if !patterns.is_empty() {
+            self.body.inputs.push(of(std::mem::take(&mut patterns)));
+        }
+    }
+
+    fn excepts(&mut self, node: &Node) -> Vec<Spanned<Pattern>> {
+        let excepts = node.children.iter().filter(|c| c.spec.kind == Kind::Except);
+        excepts
+            .flat_map(|child| self.patterns(&child.args))
+            .collect()
+    }
+
+    fn patterns(&mut self, values: &[Value]) -> Vec<Spanned<Pattern>> {
+        values
+            .iter()
+            .filter_map(|v| pattern(v, self.base, self.scope))
+            .collect()
+    }
+
+    fn path(&mut self, value: &Value) -> Option<RelPath> {
+        let text = self.scope.plain(value)?;
+        match RelPath::new(&text) {
+            Ok(path) => Some(self.base.join(&path)),
+            Err(error) => {
+                self.scope.sink.push(bad_path(&text, error, value.span));
+                None
+            }
+        }
+    }
+
+    fn outputs(&mut self, node: &Node) {
+        let paths: Vec<_> = node.args.iter().filter_map(|v| self.output(v)).collect();
+        let mut keep = Vec::new();
+        for child in node.children.iter().filter(|c| c.spec.kind == Kind::Keep) {
+            let folders = paths.iter().filter_map(|path| match &path.value {
+                Output::Folder(folder) => Some(folder),
+                Output::File(_) | Output::Glob(_) => None,
+            });
+            let before = keep.len();
+            for folder in folders {
+                let patterns = child
+                    .args
+                    .iter()
+                    .filter_map(|v| pattern(v, folder, self.scope));
+                keep.extend(patterns);
+            }
+            if keep.len() == before && !paths.is_empty() {
+                self.keep_nothing(child, &paths[0]);
+            }
+        }
+        self.body.outputs.push(Outputs {
+            paths,
+            committed: node.prop("committed").and_then(flag).unwrap_or(false),
+            keep,
+        });
+    }
+
+    fn keep_nothing(&mut self, keep: &Node, first: &Spanned<Output>) {
+        let is_folder = |o: &Output| matches!(o, Output::Folder(_));
+        if is_folder(&first.value) {
+            return;
+        }
+        let diagnostic = Diagnostic::error(codes::KEEP, "`keep` outside an owned folder")
+            .label(keep.span, "there is no folder to keep something in")
+            .label(first.span, "not a folder")
+            .help("write the folder with a trailing slash, as in outputs \"web/static/\"");
+        self.scope.sink.push(diagnostic);
+    }
+
+    fn output(&mut self, value: &Value) -> Option<Spanned<Output>> {
+        let text = self.scope.plain(value)?;
+        let is_glob = text.contains(['*', '?', '[', ']', '{', '}', '\\']);
+        if is_glob && !text.ends_with('/') {
+            let pattern = pattern_of(&text, value.span, self.base, self.scope)?;
+            return Some(Spanned::new(Output::Glob(pattern.value), value.span));
+        }
+        if is_glob {
+            let message = format!("an owned folder cannot be a pattern: `{}`", shown(&text));
+            let diagnostic = Diagnostic::error(codes::OUTPUT, message)
+                .label(value.span, "has wildcards and a trailing slash")
+                .help("name the folder, or the files in it: \"gen/*.go\"");
+            self.scope.sink.push(diagnostic);
+            return None;
+        }
+        match RelPath::new(&text) {
+            Ok(path) if path.is_root() => {
+                self.scope.sink.push(whole_root(value.span));
+                None
+            }
+            Ok(path) if text.ends_with('/') => Some(Spanned::new(
+                Output::Folder(self.base.join(&path)),
+                value.span,
+            )),
+            Ok(path) => Some(Spanned::new(
+                Output::File(self.base.join(&path)),
+                value.span,
+            )),
+            Err(error) => {
+                self.scope.sink.push(bad_path(&text, error, value.span));
+                None
+            }
+        }
+    }
+
+    fn env(&mut self, node: &Node) {
+        let default = node.prop("default");
+        if let Some(default) = default.filter(|_| node.args.len() != 1) {
+            let message = "`default` needs exactly one variable before it";
+            let diagnostic = Diagnostic::error(codes::MISSING, message)
+                .label(default.span, "the default of which variable?")
+                .help("write one line for each: env GOFLAGS default=\"-trimpath\"");
+            self.scope.sink.push(diagnostic);
+        }
+        for name in names(node) {
+            let value = match default {
+                Some(default) => EnvValue::Default(self.env_value(&name.value, default)),
+                None => EnvValue::Inherit,
+            };
+            self.body.env.push(EnvVar { name, value });
+        }
+        for prop in node.props.iter().filter(|prop| prop.is_any) {
+            let value = EnvValue::Set(self.env_value(&prop.name.value, &prop.value));
+            let name = prop.name.clone();
+            self.body.env.push(EnvVar { name, value });
+        }
+        if node.args.is_empty() && node.props.is_empty() && !node.is_damaged {
+            let diagnostic = Diagnostic::error(codes::MISSING, "`env` needs a variable")
+                .label(node.span, "NAME or NAME=VALUE is missing")
+                .help("for example: env GOOS CGO_ENABLED=\"0\"");
+            self.scope.sink.push(diagnostic);
+        }
+    }
+
+    fn env_value(&mut self, name: &str, value: &Value) -> Text {
+        let mut uses = Vec::new();
+        let text = self.scope.text(value, &mut uses);
+        let uses = uses.into_iter().map(|used| (name.to_owned(), used));
+        self.body.env_uses.extend(uses);
+        text
+    }
+
+    fn run(&mut self, node: &Node) {
+        let Some(program) = node.args.first() else {
+            return;
+        };
+        if program.text().trim().is_empty() {
+            let diagnostic = Diagnostic::error(codes::COMMAND, "a command has no program")
+                .label(program.span, "nothing to run")
+                .help("for example: run go build \"./cmd/worker\"");
+            self.scope.sink.push(diagnostic);
+        }
+        let mut argv = Vec::with_capacity(node.args.len());
+        for value in &node.args {
+            argv.push(self.scope.text(value, &mut self.body.uses));
+        }
+        let command = Spanned::new(Command::Run(argv), whole(node));
+        self.body.commands.push(command);
+    }
+
+    fn sh(&mut self, node: &Node) {
+        let Some(value) = node.args.first() else {
+            return;
+        };
+        let script = value.text();
+        if script.trim().is_empty() {
+            let diagnostic = Diagnostic::error(codes::COMMAND, "a script is empty")
+                .label(value.span, "nothing to run")
+                .help("for example: sh \"npm ci && npm run build\"");
+            self.scope.sink.push(diagnostic);
+        }
+        self.check_script(value);
+        let command = Spanned::new(Command::Sh(script.to_owned()), whole(node));
+        self.body.commands.push(command);
+    }
+
+    /// Warns of what looks like a variable of the Buildfile, once in a script.
+    fn check_script(&mut self, value: &Value) {
+        let mut before = "";
+        for part in parts(value.text()) {
+            let found = match part {
+                Part::Literal(text) => {
+                    before = text;
+                    continue;
+                }
+                Part::Var(name) if self.scope.has_var(name) => {
+                    (name, name.to_uppercase().replace('-', "_"), name.to_owned())
+                }
+                Part::Env(name) => (name, name.to_owned(), format!("env.{name}")),
+                Part::Var(_) => continue,
+            };
+            if !before.ends_with('$') {
+                self.braces_in_script(value.span, found);
+                return;
+            }
+        }
+    }
+
+    fn braces_in_script(&mut self, span: Span, (name, variable, inner): (&str, String, String)) {
+        let place = self.scope.narrow(span, &format!("{{{inner}}}"));
+        let declaration = match inner.starts_with("env.") {
+            true => format!("env {name}"),
+            false => format!("env {variable}=\"{{{name}}}\""),
+        };
+        let message = format!("nothing is pasted into scripts: `{{{inner}}}` stays as it is");
+        let diagnostic = Diagnostic::warning(codes::SH_BRACES, message)
+            .label(place, "the shell sees these braces")
+            .help(format!(
+                "declare `{declaration}`, and write \"${variable}\" in the script"
+            ));
+        self.scope.sink.push(diagnostic);
+    }
+
+    fn timeout(&mut self, value: &Value) -> Option<Duration> {
+        let timeout = duration(value, self.scope)?;
+        if timeout.is_zero() {
+            let diagnostic = Diagnostic::error(codes::RANGE, "a timeout of zero leaves no time")
+                .label(value.span, "must be more than nothing")
+                .help("leave `timeout` out for no limit");
+            self.scope.sink.push(diagnostic);
+            return None;
+        }
+        Some(timeout)
+    }
+}
+
+/// Returns the place of a node from its name to its last argument.
+fn whole(node: &Node) -> Span {
+    let last = node.args.last().map_or(node.span, |value| value.span);
+    Span {
+        len: last.start + last.len - node.span.start,
+        ..node.span
+    }
+}
+
+pub(super) fn flag(value: &Value) -> Option<bool> {
+    match value.data {
+        Data::Flag(flag) => Some(flag),
+        Data::Text(_) | Data::Count(_) => None,
+    }
+}
+
+pub(super) fn count(value: &Value) -> Option<u32> {
+    match value.data {
+        Data::Count(count) => Some(count),
+        Data::Text(_) | Data::Flag(_) => None,
+    }
+}
+
+/// Reads a pattern that is relative to `base`.
+pub(super) fn pattern(
+    value: &Value,
+    base: &RelPath,
+    scope: &mut Scope<'_>,
+) -> Option<Spanned<Pattern>> {
+    let text = scope.plain(value)?;
+    pattern_of(&text, value.span, base, scope)
+}
+
+fn pattern_of(
+    text: &str,
+    span: Span,
+    base: &RelPath,
+    scope: &mut Scope<'_>,
+) -> Option<Spanned<Pattern>> {
+    match Pattern::new(text) {
+        Ok(pattern) => Some(Spanned::new(pattern.within(base), span)),
+        Err(glob::Error::Path(error)) => {
+            scope.sink.push(bad_path(text, error, span));
+            None
+        }
+        Err(error) => {
+            let message = format!("`{}` is not a pattern: {error}", shown(text));
+            let diagnostic = Diagnostic::error(codes::PATTERN, message);
+            let help = match error {
+                glob::Error::StarsNotAlone => {
+                    "write `**/` for any number of folders, and `*` within a name"
+                }
+                glob::Error::Empty => "name a file, or `**` for all",
+                _ => "put a `\\` before a character that is to stand for itself",
+            };
+            scope
+                .sink
+                .push(diagnostic.label(span, "cannot be matched").help(help));
+            None
+        }
+    }
+}
+
+/// Says why a text is not a path below the root.
+pub(super) fn bad_path(text: &str, error: path::Error, span: Span) -> Diagnostic {
+    let shown = shown(text);
+    let (message, help) = match error {
+        path::Error::Absolute => (
+            format!("`{shown}` is an absolute path"),
+            "write it relative to the project's root; what lies outside is no part of the build",
+        ),
+        path::Error::Parent => (
+            format!("`{shown}` leaves the project's root, or could"),
+            "write it without `..`; if it lies outside the root, move the root up with `project NAME { root … }`",
+        ),
+        error => (
+            format!("`{shown}` is not a path: {error}"),
+            "name a file or folder below the root",
+        ),
+    };
+    Diagnostic::error(codes::PATH, message)
+        .label(span, "not a path below the root")
+        .help(help)
+}
+
+fn whole_root(span: Span) -> Diagnostic {
+    Diagnostic::error(
+        codes::OUTPUT,
+        "the folder of the Buildfile cannot be an output",
+    )
+    .label(span, "owning it would delete everything in it")
+    .help("let the commands write into a folder of their own, such as \"out/\"")
+}
+
+/// Reads a duration.
+pub(super) fn duration(value: &Value, scope: &mut Scope<'_>) -> Option<Duration> {
+    let text = scope.plain(value)?;
+    let read = quantity::duration(&text);
+    quantity_or(
+        read,
+        (codes::DURATION, "a duration", quantity::DURATION_HELP),
+        value.span,
+        scope,
+    )
+}
+
+/// Reads a size.
+pub(super) fn size(value: &Value, scope: &mut Scope<'_>) -> Option<u64> {
+    let text = scope.plain(value)?;
+    let read = quantity::size(&text);
+    quantity_or(
+        read,
+        (codes::SIZE, "a size", quantity::SIZE_HELP),
+        value.span,
+        scope,
+    )
+}
+
+fn quantity_or<T>(
+    read: Result<T, quantity::Error>,
+    (code, what, help): (&str, &str, &str),
+    span: Span,
+    scope: &mut Scope<'_>,
+) -> Option<T> {
+    match read {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let message = format!("this is not {what}: {}", shown(&error.to_string()));
+            let diagnostic = Diagnostic::error(code, message);
+            scope
+                .sink
+                .push(diagnostic.label(span, format!("not {what}")).help(help));
+            None
+        }
+    }
+}
+
+/// Reads a version requirement.
+pub(super) fn requirement(value: &Value, scope: &mut Scope<'_>) -> Option<Spanned<Requirement>> {
+    let text = scope.plain(value)?;
+    match text.parse() {
+        Ok(requirement) => Some(Spanned::new(requirement, value.span)),
+        Err(super::version::Error { message, help }) => {
+            let diagnostic = source::Diagnostic::error(codes::VERSION, shown(&message));
+            let diagnostic = diagnostic.label(value.span, "not a version requirement");
+            scope.sink.push(diagnostic.help(help));
+            None
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The codes of everything that the language has to say, each explained in plain words.
+//! `docs/errors.md` is made from [`CODES`].
+
+macro_rules! codes {
+    ($($($name:ident)? $code:literal $text:literal)*) => {
+        $($(
+            #[doc = concat!("`", $code, "`")]
+            pub(super) const $name: &str = $code;
+        )?)*
+        /// Every code of this module, with its explanation.
+        pub const CODES: &[(&str, &str)] = &[$(($code, $text)),*];
+    };
+}
+
+codes! {
+    "fbuild::buildfile::file_missing"
+    "There is no Buildfile where one was looked for. `fbuild init` writes a first one; `-f FILE` names another file and `-C DIR` another folder."
+
+    "fbuild::buildfile::file_folder"
+    "The path of the Buildfile is a folder, or something else that is not a file. Name the file inside it: `fbuild -f path/to/Buildfile.kdl run`."
+
+    "fbuild::buildfile::file_unreadable"
+    "The system does not let fbuild read the Buildfile. Look at its permissions and its owner with `ls -l`."
+
+    "fbuild::buildfile::file_too_large"
+    "The Buildfile is larger than 8 MiB. Nothing that people write is; perhaps `-f` names another file. Generated Buildfiles can be split with `include`."
+
+    "fbuild::buildfile::file_encoding"
+    "The Buildfile is not UTF-8 text. The message says at which line and byte. Save it as UTF-8 in your editor; `iconv -t UTF-8` converts it."
+
+    CHARACTER "fbuild::buildfile::character"
+    "The text has a character that cannot be seen and can make it look different from what it is: a control character, or a mark that turns the writing direction. KDL forbids them outside escapes; in a quoted string, write `\\u{202E}`."
+
+    NESTING "fbuild::buildfile::nesting"
+    "Blocks or comments stand inside each other more than 64 deep, or there are more than 65,536 nodes in one block or values in one node. A Buildfile needs three levels; most likely a `}` or `*/` is missing."
+
+    SYNTAX "fbuild::buildfile::syntax"
+    "The text is not KDL 2. The usual slips: a path or pattern without quotes (`./cmd` must be `\"./cmd\"`), `true` instead of `#true`, a value like `10m` without quotes, a string or block that is never closed, a `{` on a line of its own."
+
+    EMPTY "fbuild::buildfile::empty"
+    "The Buildfile declares no target and no group, so there is nothing to build. The smallest one that does something is `target hello { sh \"echo hello\" }`."
+
+    UNKNOWN_NODE "fbuild::buildfile::unknown_node"
+    "A node has a name that the language does not know. The help names the nearest one. The reference in `docs/buildfile.md` lists them all."
+
+    MISPLACED "fbuild::buildfile::misplaced"
+    "A node stands where it means nothing, though it means something elsewhere: `inputs` outside a target, or `project` in an included file. Move it where the help says."
+
+    UNKNOWN_PROPERTY "fbuild::buildfile::unknown_property"
+    "A node has a property (`NAME=value`) that it does not know. In `run`, an argument such as `--flag=value` must be quoted: `run tool \"--flag=value\"`."
+
+    REPEATED "fbuild::buildfile::repeated"
+    "Something that has one value is given two: a node such as `timeout` twice in a target, or a property twice in a node. Keep one."
+
+    MISSING "fbuild::buildfile::missing"
+    "A node lacks an argument or a property that it cannot do without, such as the name of a `target`. The help shows an example."
+
+    UNEXPECTED "fbuild::buildfile::unexpected"
+    "A node has an argument or a block too many, such as a second name of a `target`. The help shows an example of what it takes."
+
+    TYPE "fbuild::buildfile::type"
+    "A value has another type than the node or property takes: a number where text belongs, or text where `#true` or `#false` belongs."
+
+    RANGE "fbuild::buildfile::range"
+    "A number is smaller or larger than makes sense, such as `jobs 0`."
+
+    DURATION "fbuild::buildfile::duration"
+    "A duration cannot be read. Write numbers with units: `timeout \"10m\"`, `\"1h30m\"`, `\"500ms\"`, `\"30d\"`."
+
+    SIZE "fbuild::buildfile::size"
+    "A size cannot be read. Write a number with its unit: `cache max-size=\"2 GiB\"`, `\"500 MB\"`, `\"1.5 GiB\"`."
+
+    VERSION "fbuild::buildfile::version"
+    "A version requirement cannot be read. Write comparisons with commas between them: `tool go version=\">=1.21\"`, `\">=1.21, <2\"`, `\"1.26\"`."
+
+    NAME "fbuild::buildfile::name"
+    "A name has characters that names cannot have. Names of targets and the like are letters, digits and `-_.:+/@`, at most 200 of them, and begin with a letter, a digit, `_` or `@`. Names of environment variables and of `var` are letters, digits and `_` (in `var` also `-`), and do not begin with a digit."
+
+    DUPLICATE "fbuild::buildfile::duplicate"
+    "Two things of one kind have the same name. Targets and groups count as one kind. Rename one of them."
+
+    UNKNOWN_NAME "fbuild::buildfile::unknown_name"
+    "A template, a set of files or a tool is named that is not declared anywhere. The help names the nearest one, or the line that declares it."
+
+    CYCLE "fbuild::buildfile::cycle"
+    "Templates, variables or environment variables refer to each other in a circle: `var a \"{b}\"` and `var b \"{a}\"`. Every hop is labelled; break the circle at one of them."
+
+    VARIABLE "fbuild::buildfile::variable"
+    "`{NAME}` in a string stands for the value of `var NAME`, and there is none. Declare it, or write `{{NAME}}` for the text `{NAME}` itself."
+
+    ENV_PLACE "fbuild::buildfile::env_place"
+    "`{env.NAME}` stands where environment variables have no meaning. They can stand in `run` and in the values of `env`: what is built must not depend on them in any other way."
+
+    ENV_UNDECLARED "fbuild::buildfile::env_undeclared"
+    "A command uses `{env.NAME}`, but its target does not declare the variable with `env NAME`. Only declared variables are part of the key, so only they can be pasted into commands. What `pass` and `secret` declare reaches a command as environment alone."
+
+    ENV_TWICE "fbuild::buildfile::env_twice"
+    "A target declares a variable twice, or in two ways: with `env` and with `pass` or `secret`. Keep one; it decides whether the value is part of the key."
+
+    EXPANSION "fbuild::buildfile::expansion"
+    "Variables, templates and sets of files expand to more than fbuild takes: 64 MiB of text or four million items. This happens only when they are nested to grow without bound."
+
+    INCLUDE "fbuild::buildfile::include"
+    "A file named by `include` cannot be read, lies outside the project's root, is included twice, or includes itself. Its path is relative to the file that includes it."
+
+    PATH "fbuild::buildfile::path"
+    "A path leaves the project's root, is absolute, or cannot be a path. Everything that a target reads and writes lies below the root; move the root up if something does not."
+
+    PATTERN "fbuild::buildfile::pattern"
+    "A pattern cannot be read. `*` is any name, `**` any number of folders and stands alone between slashes, `?` is one character, `[a-z]` a class, `{a,b}` alternatives."
+
+    OUTPUT "fbuild::buildfile::output"
+    "An output would take away what is not the target's own: the root itself, or the Buildfile. Name a file or a folder below the root."
+
+    KEEP "fbuild::buildfile::keep"
+    "`keep` names files in an owned folder that are not the target's, and there is no owned folder on this `outputs` line. A folder is owned when its path ends with a slash: `outputs \"web/static/\" { keep emptyfile }`."
+
+    NOTHING "fbuild::buildfile::nothing"
+    "A target has nothing to do: no `run`, no `sh` and no `needs`. A name for several targets is a `group`."
+
+    COMMAND "fbuild::buildfile::command"
+    "A command is empty, or a target declares outputs but no command that could make them."
+
+    NEAR_MISS "fbuild::buildfile::near_miss"
+    "A variable is one slip away from one that common tools read, such as `CGOENABLED` for `CGO_ENABLED`. If it is meant as it stands, nothing needs to be done."
+
+    SH_BRACES "fbuild::buildfile::sh_braces"
+    "A script of `sh` has `{NAME}` in it, and `NAME` is a variable of the Buildfile. Nothing is pasted into scripts, because quoting could not be right. Hand the value over as environment: `env VERSION=\"{version}\"`, and `\"$VERSION\"` in the script."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CODES;
+
+    #[test]
+    fn codes_are_unique_and_in_this_module() {
+        let mut codes: Vec<_> = CODES.iter().map(|(code, _)| *code).collect();
+        assert!(codes.iter().all(|c| c.starts_with("fbuild::buildfile::")));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), CODES.len());
+    }
+}

@@ -1,0 +1,553 @@
+//! The one table of the language: which nodes there are, where they stand, what they
+//! take. The parser's checks, the schema and the reference are all made from it. It
+//! knows the shape of a Buildfile, not its meaning.
+
+/// A node of the language.
+#[derive(Debug)]
+pub struct NodeSpec {
+    /// Which node it is.
+    pub kind: Kind,
+    /// Its name in the text.
+    pub name: &'static str,
+    /// What it means, in one line.
+    pub doc: &'static str,
+    /// Its first arguments, each required.
+    pub args: &'static [ArgSpec],
+    /// The arguments after those.
+    pub rest: Option<RestSpec>,
+    /// Its properties.
+    pub props: &'static [PropSpec],
+    /// What properties of any other name mean, if they are allowed.
+    pub any_prop: Option<PropSpec>,
+    /// What can stand in its block.
+    pub children: &'static [NodeSpec],
+    /// Whether it can be given several times in one place.
+    pub is_repeatable: bool,
+    /// What holds when it is absent.
+    pub default: &'static str,
+    /// How it is written.
+    pub example: &'static str,
+    /// The version of fbuild that knew it first.
+    pub since: &'static str,
+}
+
+/// An argument.
+#[derive(Debug)]
+pub struct ArgSpec {
+    /// What it is called in the reference.
+    pub what: &'static str,
+    /// What it can be.
+    pub ty: Type,
+}
+
+/// The arguments after the first ones.
+#[derive(Debug)]
+pub struct RestSpec {
+    /// What each is.
+    pub arg: ArgSpec,
+    /// How many there must be.
+    pub min: usize,
+}
+
+/// A property.
+#[derive(Debug)]
+pub struct PropSpec {
+    /// Its name in the text.
+    pub name: &'static str,
+    /// What its value can be.
+    pub ty: Type,
+    /// What it means, in one line.
+    pub doc: &'static str,
+    /// What holds when it is absent.
+    pub default: &'static str,
+}
+
+/// What a value can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// The name of a target, group, template, set, tool or lock.
+    Name,
+    /// The name of an environment variable.
+    Variable,
+    /// The name of a `var`.
+    VarName,
+    /// Text with `{NAME}` in it.
+    Text,
+    /// Text with `{NAME}` and `{env.NAME}` in it; a number counts as its spelling.
+    Argument,
+    /// A shell script, taken as it is.
+    Script,
+    /// A path, taken as it is.
+    Place,
+    /// A path below the root.
+    Path,
+    /// A pattern over paths.
+    Pattern,
+    /// A file, a pattern, or a folder with a trailing slash.
+    Output,
+    /// A duration such as `10m`.
+    Duration,
+    /// A size such as `2 GiB`.
+    Size,
+    /// A version requirement such as `>=1.21`.
+    Requirement,
+    /// `#true` or `#false`.
+    Flag,
+    /// A whole number between these two.
+    Count(u32, u32),
+}
+
+impl Type {
+    /// Returns what it is called in messages and in the reference.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Name => "a name",
+            Self::Variable => "the name of an environment variable",
+            Self::VarName => "the name of a variable",
+            Self::Text | Self::Argument => "text",
+            Self::Script => "a script",
+            Self::Place | Self::Path => "a path",
+            Self::Pattern => "a pattern",
+            Self::Output => "a path or pattern",
+            Self::Duration => "a duration",
+            Self::Size => "a size",
+            Self::Requirement => "a version requirement",
+            Self::Flag => "#true or #false",
+            Self::Count(..) => "a whole number",
+        }
+    }
+
+    /// Tells whether a number is taken by its spelling, as if it were quoted.
+    pub const fn takes_numbers(self) -> bool {
+        matches!(self, Self::Argument | Self::Requirement)
+    }
+}
+
+/// Which node a [`NodeSpec`] describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the node of that name")]
+pub enum Kind {
+    Project,
+    Root,
+    Default,
+    Cache,
+    Jobs,
+    Tool,
+    Probe,
+    Var,
+    Files,
+    Except,
+    Template,
+    Target,
+    Group,
+    Include,
+    About,
+    Needs,
+    After,
+    Inputs,
+    Outputs,
+    Keep,
+    Env,
+    Pass,
+    Secret,
+    Tools,
+    Run,
+    Sh,
+    Dir,
+    Timeout,
+    Retries,
+    Stored,
+    Interactive,
+    Locks,
+}
+
+/// Where [`NodeSpec`]s are made: a node without anything, completed by the methods.
+const fn node(kind: Kind, name: &'static str, doc: &'static str) -> NodeSpec {
+    NodeSpec {
+        kind,
+        name,
+        doc,
+        args: &[],
+        rest: None,
+        props: &[],
+        any_prop: None,
+        children: &[],
+        is_repeatable: false,
+        default: "",
+        example: "",
+        since: "0.1",
+    }
+}
+
+const fn prop(name: &'static str, ty: Type, doc: &'static str) -> PropSpec {
+    PropSpec {
+        name,
+        ty,
+        doc,
+        default: "",
+    }
+}
+
+const fn arg(what: &'static str, ty: Type) -> ArgSpec {
+    ArgSpec { what, ty }
+}
+
+impl NodeSpec {
+    const fn args(self, args: &'static [ArgSpec]) -> Self {
+        Self { args, ..self }
+    }
+
+    const fn rest(self, min: usize, what: &'static str, ty: Type) -> Self {
+        let rest = Some(RestSpec {
+            arg: arg(what, ty),
+            min,
+        });
+        Self { rest, ..self }
+    }
+
+    const fn props(self, props: &'static [PropSpec]) -> Self {
+        Self { props, ..self }
+    }
+
+    const fn any_prop(self, spec: PropSpec) -> Self {
+        Self {
+            any_prop: Some(spec),
+            ..self
+        }
+    }
+
+    const fn children(self, children: &'static [NodeSpec]) -> Self {
+        Self { children, ..self }
+    }
+
+    const fn repeatable(self) -> Self {
+        Self {
+            is_repeatable: true,
+            ..self
+        }
+    }
+
+    const fn default(self, default: &'static str) -> Self {
+        Self { default, ..self }
+    }
+
+    const fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+}
+
+impl PropSpec {
+    const fn default(self, default: &'static str) -> Self {
+        Self { default, ..self }
+    }
+}
+
+const NAME: &[ArgSpec] = &[arg("NAME", Type::Name)];
+
+const ABOUT: NodeSpec = node(
+    Kind::About,
+    "about",
+    "says what it is for, in one line; `fbuild list` shows it",
+)
+.args(&[arg("TEXT", Type::Text)])
+.example("about \"the web app, bundled\"");
+
+const NEEDS: NodeSpec = node(
+    Kind::Needs,
+    "needs",
+    "runs after them; their outputs are inputs, by content",
+)
+.rest(1, "NAME", Type::Name)
+.repeatable()
+.example("needs generate-go webapp");
+
+const EXCEPT: NodeSpec = node(
+    Kind::Except,
+    "except",
+    "leaves out again what these patterns match",
+)
+.rest(1, "PATTERN", Type::Pattern)
+.repeatable()
+.example("except \"**/*_test.go\"");
+
+/// The nodes outside all blocks.
+pub static TOP: &[NodeSpec] = &[
+    node(Kind::Project, "project", "names the project, and says what holds for all of it")
+        .args(NAME)
+        .children(&[
+            node(Kind::Root, "root", "the folder that every path is relative to; below this file's folder")
+                .args(&[arg("PATH", Type::Place)])
+                .default("this file's folder")
+                .example("root \"fixtures/flamenco\""),
+            node(Kind::Default, "default", "what `fbuild run` without names does")
+                .rest(1, "NAME", Type::Name)
+                .example("default build"),
+        ])
+        .example("project flamenco {\n    default build\n}"),
+    node(Kind::Cache, "cache", "where results are kept, and how much of them")
+        .props(&[
+            prop("dir", Type::Text, "the folder, relative to the Buildfile's")
+                .default(".build-cache"),
+            prop("max-size", Type::Size, "the most to keep").default("no limit"),
+            prop("max-age", Type::Duration, "the longest to keep what nobody used").default("no limit"),
+        ])
+        .example("cache max-size=\"2 GiB\" max-age=\"30d\""),
+    node(Kind::Jobs, "jobs", "how many targets run at once")
+        .args(&[arg("N", Type::Count(1, 1024))])
+        .default("the number of processors, at most 4")
+        .example("jobs 4"),
+    node(Kind::Tool, "tool", "a program on `PATH` that targets name; its version is part of their keys")
+        .args(NAME)
+        .props(&[prop("version", Type::Requirement, "what its version must satisfy").default("any")])
+        .children(&[
+            node(Kind::Probe, "probe", "the command that prints its version")
+                .rest(1, "ARG", Type::Text)
+                .default("`NAME --version`, or what the tool is known to want")
+                .example("probe java -version"),
+        ])
+        .repeatable()
+        .example("tool go version=\">=1.21\""),
+    node(Kind::Var, "var", "text that `{NAME}` stands for in other strings")
+        .args(&[arg("NAME", Type::VarName), arg("VALUE", Type::Argument)])
+        .repeatable()
+        .example("var version \"3.9\""),
+    node(Kind::Files, "files", "names a set of patterns, for `inputs files=NAME`")
+        .args(NAME)
+        .rest(1, "PATTERN", Type::Pattern)
+        .children(&[EXCEPT])
+        .repeatable()
+        .example("files go-sources go.mod go.sum \"internal/**\" {\n    except \"**/*_test.go\"\n}"),
+    node(Kind::Template, "template", "the beginning of targets that name it with `from=`")
+        .args(NAME)
+        .props(&[FROM])
+        .children(BODY)
+        .repeatable()
+        .example("template go-binary {\n    tools go\n    env CGO_ENABLED=\"0\"\n}"),
+    node(Kind::Target, "target", "one unit of work: what it reads, what it runs, what it makes")
+        .args(NAME)
+        .props(&[FROM])
+        .children(BODY)
+        .repeatable()
+        .example("target worker from=go-binary {\n    inputs \"cmd/worker/**\"\n    outputs worker\n    run go build -o worker \"./cmd/worker\"\n}"),
+    node(Kind::Group, "group", "a name for several targets; it runs nothing itself")
+        .args(NAME)
+        .children(&[ABOUT, NEEDS])
+        .repeatable()
+        .example("group build {\n    needs manager worker\n}"),
+    node(Kind::Include, "include", "another file's nodes; its paths are relative to its own folder")
+        .args(&[arg("PATH", Type::Place)])
+        .repeatable()
+        .example("include \"tools/Buildfile.kdl\""),
+];
+
+const FROM: PropSpec = prop(
+    "from",
+    Type::Name,
+    "the template to start from: lists add up, single values are overridden",
+);
+
+/// The nodes of a target or template.
+pub static BODY: &[NodeSpec] = &[
+    ABOUT,
+    NEEDS,
+    node(
+        Kind::After,
+        "after",
+        "runs after them and nothing else: not part of the key",
+    )
+    .rest(1, "NAME", Type::Name)
+    .repeatable()
+    .example("after database-up"),
+    node(
+        Kind::Inputs,
+        "inputs",
+        "files that decide the result; a pattern that matches nothing is an error",
+    )
+    .rest(0, "PATTERN", Type::Pattern)
+    .props(&[
+        prop("files", Type::Name, "a set of patterns to add"),
+        prop("optional", Type::Flag, "whether patterns may match nothing").default("#false"),
+    ])
+    .children(&[EXCEPT])
+    .repeatable()
+    .example("inputs \"web/app/**\" {\n    except \"**/node_modules/**\"\n}"),
+    node(
+        Kind::Outputs,
+        "outputs",
+        "what it makes: files, patterns, or folders (with a trailing slash), which it owns",
+    )
+    .rest(1, "PATH", Type::Output)
+    .props(&[prop(
+        "committed",
+        Type::Flag,
+        "generated files that live in version control: rewritten only where they differ",
+    )
+    .default("#false")])
+    .children(&[node(
+        Kind::Keep,
+        "keep",
+        "files in the owned folder that are not its own; patterns relative to that folder",
+    )
+    .rest(1, "PATTERN", Type::Pattern)
+    .repeatable()
+    .example("keep emptyfile")])
+    .repeatable()
+    .example("outputs \"web/static/\" {\n    keep emptyfile\n}"),
+    node(
+        Kind::Env,
+        "env",
+        "variables that its commands see; names and values are part of the key",
+    )
+    .rest(0, "NAME", Type::Variable)
+    .props(&[prop(
+        "default",
+        Type::Argument,
+        "the value of the one NAME when it is not set outside",
+    )])
+    .any_prop(prop(
+        "NAME",
+        Type::Argument,
+        "sets the variable NAME to this value",
+    ))
+    .repeatable()
+    .example("env GOOS CGO_ENABLED=\"0\"\nenv GOFLAGS default=\"-trimpath\""),
+    node(
+        Kind::Pass,
+        "pass",
+        "variables that its commands see and the key ignores",
+    )
+    .rest(1, "NAME", Type::Variable)
+    .repeatable()
+    .example("pass GOCACHE"),
+    node(
+        Kind::Secret,
+        "secret",
+        "variables that its commands see; never written anywhere, masked in output",
+    )
+    .rest(1, "NAME", Type::Variable)
+    .repeatable()
+    .example("secret DEPLOY_TOKEN"),
+    node(
+        Kind::Tools,
+        "tools",
+        "tools that it uses; their versions are part of the key",
+    )
+    .rest(1, "NAME", Type::Name)
+    .repeatable()
+    .example("tools go node"),
+    node(
+        Kind::Run,
+        "run",
+        "a command, without a shell; several run in order, up to the first that fails",
+    )
+    .rest(1, "ARG", Type::Argument)
+    .repeatable()
+    .example("run go build -o worker \"./cmd/worker\""),
+    node(
+        Kind::Sh,
+        "sh",
+        "a script for `sh -eu`; values reach it as environment, nothing is pasted",
+    )
+    .args(&[arg("SCRIPT", Type::Script)])
+    .repeatable()
+    .example("sh \"npm ci && npm run build\""),
+    node(Kind::Dir, "dir", "the folder that its commands run in")
+        .args(&[arg("PATH", Type::Path)])
+        .default("the root; in an included file, its folder")
+        .example("dir \"web/app\""),
+    node(Kind::Timeout, "timeout", "the longest time for one attempt")
+        .args(&[arg("DURATION", Type::Duration)])
+        .default("none")
+        .example("timeout \"10m\""),
+    node(
+        Kind::Retries,
+        "retries",
+        "how many attempts follow a failed one",
+    )
+    .args(&[arg("N", Type::Count(0, 100))])
+    .default("0")
+    .example("retries 2"),
+    node(
+        Kind::Stored,
+        "cache",
+        "whether its results are stored; with `#false` it always runs",
+    )
+    .args(&[arg("FLAG", Type::Flag)])
+    .default("#true")
+    .example("cache #false"),
+    node(
+        Kind::Interactive,
+        "interactive",
+        "whether it owns the terminal while it runs",
+    )
+    .args(&[arg("FLAG", Type::Flag)])
+    .default("#false")
+    .example("interactive #true"),
+    node(
+        Kind::Locks,
+        "locks",
+        "names that it must hold alone while it runs",
+    )
+    .rest(1, "NAME", Type::Name)
+    .repeatable()
+    .example("locks database"),
+];
+
+/// Returns the node called `name` among `nodes`.
+pub fn find(nodes: &'static [NodeSpec], name: &str) -> Option<&'static NodeSpec> {
+    nodes.iter().find(|node| node.name == name)
+}
+
+/// Returns the nodes in whose block a node called `name` can stand; the empty name is
+/// the document itself.
+pub fn places(name: &str) -> Vec<&'static str> {
+    let mut places = Vec::new();
+    let mut open: Vec<(&'static str, &'static [NodeSpec])> = vec![("", TOP)];
+    while let Some((place, nodes)) = open.pop() {
+        if find(nodes, name).is_some() {
+            places.push(place);
+        }
+        open.extend(nodes.iter().rev().map(|node| (node.name, node.children)));
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(nodes: &'static [NodeSpec]) -> Vec<&'static NodeSpec> {
+        let inner = nodes.iter().flat_map(|node| all(node.children));
+        nodes.iter().chain(inner).collect()
+    }
+
+    #[test]
+    fn every_node_has_a_doc_line_and_an_example_that_begins_with_its_name() {
+        for node in all(TOP) {
+            assert!(
+                !node.doc.is_empty() && !node.doc.ends_with('.'),
+                "{}",
+                node.name
+            );
+            assert!(node.example.starts_with(node.name), "{}", node.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_in_each_place() {
+        for nodes in [TOP, BODY] {
+            let mut names: Vec<_> = nodes.iter().map(|node| node.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), nodes.len());
+        }
+    }
+
+    #[test]
+    fn a_node_knows_its_places() {
+        assert_eq!(places("inputs"), ["template", "target"]);
+        assert_eq!(places("cache"), ["", "template", "target"]);
+        assert_eq!(places("except"), ["files", "inputs", "inputs"]);
+        assert!(places("nothing").is_empty());
+    }
+}

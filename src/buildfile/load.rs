@@ -1,0 +1,299 @@
+//! The files of a Buildfile: the main one, then those that `include` names, each once
+//! and none outside the root. It reads and parses them; what they mean is for `expand`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::body::bad_path;
+use super::codes;
+use super::expand::Placed;
+use super::grammar::Kind;
+use super::parse::{Node, Value, parse};
+use super::read::{Error, read};
+use super::sink::{Sink, shown};
+use super::target::Protected;
+use crate::digest::Digest;
+use crate::path::{RelPath, Root};
+use crate::source::{Diagnostic, FileId, Sources, Span};
+
+/// The most files that one Buildfile is made of.
+const MOST_FILES: usize = 1_000;
+
+/// The files that were read, and what they say.
+#[derive(Default)]
+pub(super) struct Files {
+    pub(super) sources: Sources,
+    pub(super) sink: Sink,
+    /// Every node outside all blocks, in the order written.
+    pub(super) nodes: Vec<Placed>,
+    /// Every file that was read, with the digest of its text.
+    pub(super) read: Vec<(PathBuf, Digest)>,
+    pub(super) protected: Protected,
+    /// The project's root.
+    pub(super) root: PathBuf,
+    /// Whether files are read, so that `include` works.
+    disk: Option<Disk>,
+    /// Where each file was named first, by its path free of links.
+    seen: HashMap<PathBuf, Option<Span>>,
+    /// How many files there are.
+    count: usize,
+    /// Whether names that are declared somewhere may not be known.
+    pub(super) has_lost_names: bool,
+}
+
+/// The folder of the main Buildfile, and the root below it.
+struct Disk {
+    folder: Root,
+    root: RelPath,
+    /// The root's path free of links, if it is there.
+    real_root: Option<PathBuf>,
+    shown: PathBuf,
+}
+
+/// A file whose nodes are being taken.
+struct Open {
+    nodes: std::vec::IntoIter<Node>,
+    /// Its folder, relative to the main Buildfile's.
+    folder: RelPath,
+    /// What its paths are relative to, relative to the root.
+    base: Arc<RelPath>,
+    /// Its path free of links.
+    real: PathBuf,
+}
+
+impl Files {
+    /// Reads the Buildfile at `path`, which people know as `shown`, and all it includes.
+    pub(super) fn load(path: &Path, shown: &Path) -> Result<Self, Error> {
+        let text = read(path)?;
+        let real = path.canonicalize().map_err(|source| Error::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let folder = real.parent().unwrap_or(Path::new("/"));
+        let folder = Root::open(folder).map_err(|source| Error::Unreadable {
+            path: folder.to_owned(),
+            source,
+        })?;
+        let mut files = Self::default();
+        files.read.push((real.clone(), Digest::of(text.as_bytes())));
+        files.seen.insert(real.clone(), None);
+        let nodes = files.parse(shown, text);
+        let root = files.root_of(&nodes);
+        files.root = folder.absolute(&root);
+        let real_root = files.root.canonicalize().ok().filter(|path| path.is_dir());
+        files.check_root(&nodes, real_root.is_some());
+        files.protect(&folder.relative(&real), &root);
+        files.disk = Some(Disk {
+            folder,
+            root,
+            real_root,
+            shown: shown.to_owned(),
+        });
+        files.take(nodes, real);
+        Ok(files)
+    }
+
+    /// Reads a text that is not on the disk; what it includes is not looked for.
+    pub(super) fn from_text(text: &str, shown: &Path) -> Self {
+        let mut files = Self::default();
+        let nodes = files.parse(shown, text.to_owned());
+        files.root_of(&nodes);
+        files.take(nodes, shown.to_owned());
+        files
+    }
+
+    fn parse(&mut self, shown: &Path, text: String) -> Vec<Node> {
+        let text: Arc<str> = text.into();
+        let file = self.sources.add(shown, text.clone());
+        self.count += 1;
+        let parsed = parse(&text, file, &mut self.sink);
+        self.has_lost_names |= parsed.has_lost_names;
+        parsed.nodes
+    }
+
+    /// Returns the root that the main Buildfile declares, relative to its folder.
+    fn root_of(&mut self, nodes: &[Node]) -> RelPath {
+        let Some(value) = root_value(nodes) else {
+            return RelPath::root();
+        };
+        RelPath::new(value.text()).unwrap_or_else(|error| {
+            self.sink.push(bad_path(value.text(), error, value.span));
+            RelPath::root()
+        })
+    }
+
+    fn check_root(&mut self, nodes: &[Node], is_there: bool) {
+        if let (Some(value), false) = (root_value(nodes), is_there || self.sink.errors() > 0) {
+            let message = format!("there is no folder `{}`", shown(value.text()));
+            let diagnostic = Diagnostic::error(codes::PATH, message)
+                .label(value.span, "the root must be there")
+                .help("its path is relative to the Buildfile's folder");
+            self.sink.push(diagnostic);
+        }
+    }
+
+    fn protect(&mut self, file: &Option<RelPath>, root: &RelPath) {
+        if let Some(below) = file.as_ref().and_then(|file| file.below(root)) {
+            self.protected.add(below);
+        }
+    }
+
+    /// Takes the nodes of the main Buildfile, and those of others where they are included.
+    fn take(&mut self, nodes: Vec<Node>, real: PathBuf) {
+        let mut open = vec![Open {
+            nodes: nodes.into_iter(),
+            folder: RelPath::root(),
+            base: Arc::default(),
+            real,
+        }];
+        while let Some(file) = open.last_mut() {
+            let Some(node) = file.nodes.next() else {
+                open.pop();
+                continue;
+            };
+            let is_main = file.base.is_root() && file.folder.is_root() && open.len() == 1;
+            match node.spec.kind {
+                Kind::Include => open.extend(self.include(&node, &open)),
+                Kind::Project | Kind::Cache | Kind::Jobs if !is_main => self.only_in_main(&node),
+                _ => {
+                    let base = open
+                        .last()
+                        .map(|file| file.base.clone())
+                        .unwrap_or_default();
+                    self.nodes.push(Placed { node, base });
+                }
+            }
+        }
+    }
+
+    fn only_in_main(&mut self, node: &Node) {
+        let message = format!("`{}` does not belong in an included file", node.spec.name);
+        let diagnostic = Diagnostic::error(codes::MISPLACED, message)
+            .label(node.span, "holds for the whole project")
+            .help("move it into the main Buildfile");
+        self.sink.push(diagnostic);
+    }
+
+    /// Opens the file that an `include` names.
+    fn include(&mut self, node: &Node, open: &[Open]) -> Option<Open> {
+        let value = node.args.first()?;
+        let from = open.last()?;
+        match self.find(value, from, open) {
+            Ok(file) => Some(file),
+            Err(diagnostic) => {
+                self.sink.push(*diagnostic);
+                self.has_lost_names = true;
+                None
+            }
+        }
+    }
+
+    fn find(&mut self, value: &Value, from: &Open, open: &[Open]) -> Result<Open, Box<Diagnostic>> {
+        let wrong = |message: String, label: &str, help: &str| {
+            let diagnostic = Diagnostic::error(codes::INCLUDE, message);
+            Box::new(diagnostic.label(value.span, label).help(help))
+        };
+        let name = shown(value.text());
+        let Some(disk) = &self.disk else {
+            let message = format!("`{name}` cannot be included in a text that is not a file");
+            return Err(wrong(message, "not looked for", "save the Buildfile first"));
+        };
+        if self.count >= MOST_FILES {
+            let message = format!("more than {MOST_FILES} files");
+            return Err(wrong(message, "one too many", "put several into one"));
+        }
+        let path = resolve(&from.folder, value.text()).filter(|path| path.is_within(&disk.root));
+        let outside = || {
+            let message = format!("`{name}` leaves the project's root");
+            let help = "move the root up with `project NAME { root … }`, or the file below it";
+            wrong(message, "outside the root", help)
+        };
+        let path = path.ok_or_else(outside)?;
+        let absolute = disk.folder.absolute(&path);
+        let text = read(&absolute).map_err(|error| {
+            let message = match error {
+                Error::Missing { .. } => format!("there is no file `{name}`"),
+                error => error.at(Path::new(&name)).to_string(),
+            };
+            wrong(
+                message,
+                "cannot be included",
+                "the path is relative to the file that includes it",
+            )
+        })?;
+        let real = absolute.canonicalize().unwrap_or(absolute);
+        if disk
+            .real_root
+            .as_ref()
+            .is_some_and(|root| !real.starts_with(root))
+        {
+            return Err(outside());
+        }
+        let base = path.parent().and_then(|folder| folder.below(&disk.root));
+        let (root, shown) = (disk.root.clone(), disk.shown.with_file_name(path.as_path()));
+        if let Some(first) = self.seen.insert(real.clone(), Some(value.span)) {
+            return Err(Box::new(again(
+                &name,
+                value.span,
+                first,
+                open.iter().any(|o| o.real == real),
+            )));
+        }
+        self.read.push((real.clone(), Digest::of(text.as_bytes())));
+        self.protect(&Some(path.clone()), &root);
+        Ok(Open {
+            nodes: self.parse(&shown, text).into_iter(),
+            folder: path.parent().unwrap_or_default(),
+            base: Arc::new(base.unwrap_or_default()),
+            real,
+        })
+    }
+}
+
+fn root_value(nodes: &[Node]) -> Option<&Value> {
+    let project = nodes.iter().find(|node| node.spec.kind == Kind::Project)?;
+    let root = project
+        .children
+        .iter()
+        .find(|c| c.spec.kind == Kind::Root)?;
+    root.args.first()
+}
+
+fn again(name: &str, span: Span, first: Option<Span>, is_open: bool) -> Diagnostic {
+    let message = match is_open {
+        true => format!("`{name}` includes itself"),
+        false => format!("`{name}` is included twice"),
+    };
+    let mut diagnostic = Diagnostic::error(codes::INCLUDE, message).label(span, "again here");
+    if let Some(first) = first {
+        diagnostic = diagnostic.label(first, "first included here");
+    }
+    diagnostic.help("delete this line: what a file declares is known everywhere")
+}
+
+/// Returns the path that `text` names from `folder`; `None` if it leaves the folder that
+/// all this is relative to, or is no path.
+fn resolve(folder: &RelPath, text: &str) -> Option<RelPath> {
+    if text.starts_with('/') {
+        return None;
+    }
+    let mut at = folder.clone();
+    for part in text.split('/') {
+        at = match part {
+            "" | "." => at,
+            ".." => at.parent()?,
+            name => at.join(&RelPath::new(name).ok()?),
+        };
+    }
+    Some(at)
+}
+
+/// Returns the place that stands for a whole file.
+pub(super) fn start_of(file: u32) -> Span {
+    Span {
+        file: FileId(file),
+        start: 0,
+        len: 0,
+    }
+}

@@ -1,0 +1,247 @@
+//! From text to [`Node`]s: the guard, then the `kdl` crate piece by piece, then the
+//! grammar. It never stops at the first mistake, and knows no meaning of any node.
+
+use std::ops::Range;
+use std::thread;
+
+use kdl::KdlDocument;
+
+use super::check::Checker;
+use super::grammar::{NodeSpec, PropSpec};
+use super::guard::{Guarded, guard};
+use super::lex::{Kind, Lexer};
+use super::model::Spanned;
+use super::sink::Sink;
+use super::{codes, grammar};
+use crate::source::{Diagnostic, FileId, Span};
+
+/// The stack of the thread that parses: enough for the deepest nesting that the guard
+/// lets through, in every kind of build.
+const STACK: usize = 16 << 20;
+
+/// How much text the parser is given at once. Its trees take forty times the text, so
+/// they are made and thrown away piece by piece.
+const PIECE: usize = 64 << 10;
+
+/// A node that the grammar knows, with everything that it allows.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// What it is.
+    pub(super) spec: &'static NodeSpec,
+    /// Where its name stands.
+    pub(super) span: Span,
+    /// Its arguments.
+    pub(super) args: Vec<Value>,
+    /// Its properties, each once.
+    pub(super) props: Vec<Prop>,
+    /// The nodes in its block.
+    pub(super) children: Vec<Node>,
+    /// Whether something wrong was left out of it, so that what is missing may be that.
+    pub(super) is_damaged: bool,
+}
+
+/// A property and its value.
+#[derive(Debug)]
+pub(super) struct Prop {
+    /// What it is.
+    pub(super) spec: &'static PropSpec,
+    /// Its name as written.
+    pub(super) name: Spanned<String>,
+    /// Its value.
+    pub(super) value: Value,
+    /// Whether it has a name of its own, not one from the grammar.
+    pub(super) is_any: bool,
+}
+
+/// A value of the type that the grammar asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Value {
+    /// The value.
+    pub(super) data: Data,
+    /// Where it stands.
+    pub(super) span: Span,
+}
+
+/// What a [`Value`] holds.
+#[derive(Clone, Debug)]
+pub(super) enum Data {
+    /// Text, for every type but the two below.
+    Text(String),
+    /// For `Type::Flag`.
+    Flag(bool),
+    /// For `Type::Count`.
+    Count(u32),
+}
+
+impl Value {
+    /// Returns its text; empty for what is no text.
+    pub(super) fn text(&self) -> &str {
+        match &self.data {
+            Data::Text(text) => text,
+            Data::Flag(_) | Data::Count(_) => "",
+        }
+    }
+}
+
+impl Node {
+    /// Returns the property called `name`, if it is given.
+    pub(super) fn prop(&self, name: &str) -> Option<&Value> {
+        let known = self.props.iter().filter(|prop| !prop.is_any);
+        known
+            .map(|prop| (prop.spec.name, &prop.value))
+            .find(|(given, _)| *given == name)
+            .map(|(_, value)| value)
+    }
+
+    /// Returns the first argument as a name or other text.
+    pub(super) fn first(&self) -> Option<Spanned<String>> {
+        let value = self.args.first()?;
+        Some(Spanned::new(value.text().to_owned(), value.span))
+    }
+}
+
+/// What could be understood of a text.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    /// The nodes outside all blocks.
+    pub(super) nodes: Vec<Node>,
+    /// Whether whole nodes could not be understood, and with them the names they declare.
+    pub(super) has_lost_names: bool,
+}
+
+/// Reads a text; what is wrong with it is in `sink`.
+pub(super) fn parse(text: &str, file: FileId, sink: &mut Sink) -> Parsed {
+    let lost = Parsed {
+        nodes: Vec::new(),
+        has_lost_names: true,
+    };
+    let Some(guarded) = guard(text, file, sink) else {
+        return lost;
+    };
+    let mut read = || read(text, &guarded, file, sink);
+    let on_big_stack = thread::scope(|scope| {
+        let builder = thread::Builder::new().stack_size(STACK);
+        builder.spawn_scoped(scope, &mut read).map(|t| t.join())
+    });
+    match on_big_stack {
+        Ok(Ok(parsed)) => parsed,
+        // No thread to be had: the guard's limits fit this stack as well.
+        Err(_) => read(),
+        Ok(Err(_)) => {
+            let message = "the text cannot be parsed";
+            let place = Span {
+                file,
+                start: 0,
+                len: 0,
+            };
+            let help = "this is a mistake in fbuild; please report it with the Buildfile";
+            let diagnostic = Diagnostic::error(codes::SYNTAX, message);
+            sink.push(diagnostic.label(place, "somewhere in this file").help(help));
+            lost
+        }
+    }
+}
+
+/// Parses what the guard left, in pieces.
+fn read(text: &str, guarded: &Guarded, file: FileId, sink: &mut Sink) -> Parsed {
+    let mut reader = Reader {
+        text,
+        guarded,
+        parsed: Parsed {
+            nodes: Vec::new(),
+            has_lost_names: guarded.has_lost_nodes,
+        },
+        checker: Checker::new(text, file, &guarded.damaged, sink),
+    };
+    let mut rest = &guarded.nodes[..];
+    while let Some(first) = rest.first() {
+        let fits = |node: &Range<usize>| node.end - first.start <= PIECE;
+        let count = rest.iter().take_while(|node| fits(node)).count().max(1);
+        let (piece, after) = rest.split_at(count);
+        rest = after;
+        reader.piece(piece);
+        if reader.checker.sink.is_full() {
+            reader.parsed.has_lost_names = true;
+            break;
+        }
+    }
+    reader.parsed.has_lost_names |= reader.checker.has_lost_names;
+    reader.parsed
+}
+
+struct Reader<'t, 's> {
+    text: &'t str,
+    guarded: &'t Guarded,
+    parsed: Parsed,
+    checker: Checker<'t, 's>,
+}
+
+impl Reader<'_, '_> {
+    fn piece(&mut self, piece: &[Range<usize>]) {
+        let (Some(first), Some(last)) = (piece.first(), piece.last()) else {
+            return;
+        };
+        match KdlDocument::parse_v2(&self.guarded.clean[first.start..last.end]) {
+            Ok(document) => {
+                let nodes = self.checker.piece(&document, first.start);
+                self.parsed.nodes.extend(nodes);
+            }
+            Err(error) if piece.len() == 1 => self.refused(first, &error),
+            Err(_) => piece
+                .iter()
+                .for_each(|node| self.piece(std::slice::from_ref(node))),
+        }
+    }
+
+    /// Says what the parser would not take in a node: nearly always one of its strings.
+    fn refused(&mut self, node: &Range<usize>, error: &kdl::KdlError) {
+        self.parsed.has_lost_names = true;
+        let clean = &self.guarded.clean[node.clone()];
+        let mut found = false;
+        for token in Lexer::new(clean).filter(|t| matches!(t.kind, Kind::Quoted | Kind::Raw)) {
+            let string = &clean[token.start..token.end];
+            if KdlDocument::parse_v2(&format!("- {string}")).is_err() {
+                found = true;
+                self.bad_string(node.start + token.start, string);
+            }
+        }
+        if !found {
+            let what = error.diagnostics.first().and_then(|d| d.message.clone());
+            let message = what.map_or("this is not KDL".to_owned(), |what| what.to_lowercase());
+            let line = self.text[node.clone()].lines().next().unwrap_or("");
+            let diagnostic = Diagnostic::error(codes::SYNTAX, message);
+            let place = self.checker.span(node.start, node.start + line.len());
+            let diagnostic = diagnostic.label(place, "in the node that begins here");
+            self.checker.sink.push(diagnostic);
+        }
+    }
+
+    fn bad_string(&mut self, start: usize, string: &str) {
+        let quotes = string.trim_start_matches('#');
+        let opening = string.len() - quotes.len();
+        let (message, help) = match quotes.starts_with("\"\"\"") {
+            true if string.contains('\n') => (
+                "the lines of this string do not begin with the blanks that stand before its closing quotes",
+                "indent every line at least as far as the closing `\"\"\"`, with the same blanks",
+            ),
+            true => (
+                "this string could be taken for one of several lines",
+                "write \"\\\"\" for a single quote",
+            ),
+            false => (
+                "this string cannot be read",
+                "look at what follows each `\\` in it",
+            ),
+        };
+        let diagnostic = Diagnostic::error(codes::SYNTAX, message);
+        let place = self.checker.span(start, start + opening + 1);
+        self.checker
+            .sink
+            .push(diagnostic.label(place, "it begins here").help(help));
+    }
+}
+
+/// Returns the nodes that can stand where `parent` says; `None` is the document.
+pub(super) fn allowed(parent: Option<&'static NodeSpec>) -> &'static [NodeSpec] {
+    parent.map_or(grammar::TOP, |spec| spec.children)
+}

@@ -1,0 +1,174 @@
+//! Durations (`1h30m`) and sizes (`1.5 GiB`) as they are written in a Buildfile. Exact:
+//! there are no floating point numbers here.
+
+use std::time::Duration;
+
+/// Why a text is not a quantity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Error {
+    /// Nothing is written.
+    #[error("the value is empty")]
+    Empty,
+    /// There is no number where one must be.
+    #[error("a number is missing before `{0}`")]
+    NoNumber(String),
+    /// There is a number without a unit.
+    #[error("the unit after `{0}` is missing")]
+    NoUnit(String),
+    /// There is a unit that is none.
+    #[error("`{0}` is not a unit")]
+    UnknownUnit(String),
+    /// It is more than can be counted.
+    #[error("the value is too large")]
+    TooLarge,
+}
+
+/// The units of a duration, in nanoseconds.
+const TIMES: [(&str, u128); 6] = [
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60 * 1_000_000_000),
+    ("h", 3_600 * 1_000_000_000),
+    ("d", 24 * 3_600 * 1_000_000_000),
+    ("w", 7 * 24 * 3_600 * 1_000_000_000),
+];
+
+/// The longest duration: a hundred years or so.
+const LONGEST: u128 = 36_525 * 24 * 3_600 * 1_000_000_000;
+
+/// The units of a size, in bytes.
+const SIZES: [(&str, u128); 10] = [
+    ("B", 1),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
+
+/// What to write for a duration.
+pub(super) const DURATION_HELP: &str =
+    "write numbers with `ms`, `s`, `m`, `h`, `d` or `w`, such as \"10m\" or \"1h30m\"";
+/// What to write for a size.
+pub(super) const SIZE_HELP: &str = "write a number with `B`, `KB`, `MB`, `GB`, `TB` or `KiB`, `MiB`, `GiB`, `TiB`, such as \"2 GiB\"";
+
+/// Reads a duration such as `10m`, `1h30m`, `1.5 s` or `30d`.
+pub(super) fn duration(text: &str) -> Result<Duration, Error> {
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err(Error::Empty);
+    }
+    let mut nanos = 0;
+    while !rest.is_empty() {
+        let (amount, after) = amount(rest, &TIMES)?;
+        nanos += amount;
+        if nanos > LONGEST {
+            return Err(Error::TooLarge);
+        }
+        rest = after.trim_start();
+    }
+    u64::try_from(nanos)
+        .map(Duration::from_nanos)
+        .map_err(|_| Error::TooLarge)
+}
+
+/// Reads a size such as `2 GiB`, `500MB` or `1.5 GiB`, in bytes.
+pub(super) fn size(text: &str) -> Result<u64, Error> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Error::Empty);
+    }
+    let (bytes, rest) = amount(text, &SIZES)?;
+    if !rest.is_empty() {
+        return Err(Error::UnknownUnit(rest.trim().to_owned()));
+    }
+    u64::try_from(bytes).map_err(|_| Error::TooLarge)
+}
+
+/// Reads one number with its unit, and returns what follows.
+fn amount<'t>(text: &'t str, units: &[(&str, u128)]) -> Result<(u128, &'t str), Error> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, rest) = text.split_at(digits.unwrap_or(text.len()));
+    let rest = rest.trim_start();
+    let letters = rest.find(|c: char| !c.is_alphabetic());
+    let (unit, after) = rest.split_at(letters.unwrap_or(rest.len()));
+    if number.is_empty() || number.starts_with('.') {
+        return Err(Error::NoNumber(text.to_owned()));
+    }
+    if unit.is_empty() {
+        return Err(Error::NoUnit(number.to_owned()));
+    }
+    let known = units.iter().find(|(name, _)| *name == unit);
+    let (_, factor) = known.ok_or_else(|| Error::UnknownUnit(unit.to_owned()))?;
+    Ok((scaled(number, *factor)?, after))
+}
+
+/// Multiplies a decimal number by `factor`, rounding down.
+fn scaled(number: &str, factor: u128) -> Result<u128, Error> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if fraction.is_empty() || fraction.contains('.') {
+        return Err(Error::UnknownUnit(format!(".{fraction}")));
+    }
+    // More than 18 digits are too large before the point and too small after it.
+    if whole.len() > 18 {
+        return Err(Error::TooLarge);
+    }
+    let fraction = &fraction[..fraction.len().min(18)];
+    let parse = |digits: &str| digits.parse::<u128>().map_err(|_| Error::TooLarge);
+    let below_one = parse(fraction)? * factor / 10_u128.pow(fraction.len() as u32);
+    Ok(parse(whole)? * factor + below_one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_add_up_their_parts() {
+        let ms = |text| duration(text).map(|d| d.as_millis());
+        assert_eq!(ms("10m"), Ok(600_000));
+        assert_eq!(ms("1h30m"), Ok(5_400_000));
+        assert_eq!(ms("1 h 30 m"), Ok(5_400_000));
+        assert_eq!(ms("500ms"), Ok(500));
+        assert_eq!(ms("1.5s"), Ok(1_500));
+        assert_eq!(ms("30d"), Ok(2_592_000_000));
+        assert_eq!(ms("2w"), Ok(1_209_600_000));
+        assert_eq!(ms("0s"), Ok(0));
+    }
+
+    #[test]
+    fn what_is_no_duration_says_why() {
+        assert_eq!(duration(""), Err(Error::Empty));
+        assert_eq!(duration("10"), Err(Error::NoUnit("10".into())));
+        assert_eq!(duration("1h30"), Err(Error::NoUnit("30".into())));
+        assert_eq!(duration("m"), Err(Error::NoNumber("m".into())));
+        assert_eq!(duration("-1m"), Err(Error::NoNumber("-1m".into())));
+        assert_eq!(duration("10 min"), Err(Error::UnknownUnit("min".into())));
+        assert_eq!(duration("1..5s"), Err(Error::UnknownUnit("..5".into())));
+        assert_eq!(duration("99999999999w"), Err(Error::TooLarge));
+        assert_eq!(
+            duration(&"9".repeat(1_000_000)),
+            Err(Error::NoUnit("9".repeat(1_000_000)))
+        );
+        assert_eq!(
+            duration(&format!("{}s", "9".repeat(99))),
+            Err(Error::TooLarge)
+        );
+    }
+
+    #[test]
+    fn sizes_know_thousands_from_1024() {
+        assert_eq!(size("2 GiB"), Ok(2 << 30));
+        assert_eq!(size("500MB"), Ok(500_000_000));
+        assert_eq!(size("1.5 GiB"), Ok(3 << 29));
+        assert_eq!(size("0B"), Ok(0));
+        assert_eq!(size("2 GB 1"), Err(Error::UnknownUnit("1".into())));
+        assert_eq!(size("2g"), Err(Error::UnknownUnit("g".into())));
+        assert_eq!(size("2"), Err(Error::NoUnit("2".into())));
+        assert_eq!(size("999999999 TiB"), Err(Error::TooLarge));
+    }
+}

@@ -1,0 +1,337 @@
+//! The values of `var`, put into strings. It bounds how much text and how many items a
+//! Buildfile can grow to, and knows no targets.
+
+use std::collections::{HashMap, HashSet};
+
+use super::codes;
+use super::model::{Piece, Spanned, Text};
+use super::parse::{Node, Value};
+use super::sink::{Sink, shown};
+use super::text::{Part, parts};
+use crate::source::{Diagnostic, Sources, Span};
+
+/// The longest value of one `var`, in bytes.
+const LONGEST_VALUE: usize = 64 << 10;
+/// The most text that variables can put into strings, in bytes.
+const MOST_TEXT: usize = 64 << 20;
+/// The most items that templates and sets can put into targets.
+const MOST_ITEMS: usize = 4_000_000;
+/// The most names that are compared with the well-known ones.
+const MOST_LINTS: usize = 20_000;
+
+/// What strings can refer to, and where mistakes in them go.
+pub(super) struct Scope<'a> {
+    /// The values; `None` where there is one with a mistake in it.
+    vars: HashMap<String, Option<String>>,
+    /// The variables that the target at hand declares, for hints.
+    pub(super) local: HashSet<String>,
+    sources: &'a Sources,
+    pub(super) sink: &'a mut Sink,
+    text_left: usize,
+    items_left: usize,
+    is_exceeded: bool,
+    lints_left: usize,
+    /// What was said already of something that several targets share.
+    said: HashSet<(String, Span)>,
+}
+
+impl<'a> Scope<'a> {
+    /// Resolves the variables that `nodes`, all of them `var`, declare.
+    pub(super) fn new(nodes: &[&Node], sources: &'a Sources, sink: &'a mut Sink) -> Self {
+        let mut scope = Self {
+            vars: HashMap::new(),
+            local: HashSet::new(),
+            sources,
+            sink,
+            text_left: MOST_TEXT,
+            items_left: MOST_ITEMS,
+            is_exceeded: false,
+            lints_left: MOST_LINTS,
+            said: HashSet::new(),
+        };
+        Resolver::new(nodes).run(&mut scope);
+        scope
+    }
+
+    /// Tells whether `name` is a variable.
+    pub(super) fn has_var(&self, name: &str) -> bool {
+        self.vars.contains_key(name)
+    }
+
+    /// Returns the text of `value` with variables in place; `None` when there is a
+    /// mistake in it. `{env.NAME}` is one.
+    pub(super) fn plain(&mut self, value: &Value) -> Option<String> {
+        if !value.text().contains('{') {
+            return Some(value.text().to_owned());
+        }
+        let mut out = Some(String::new());
+        for part in parts(value.text()) {
+            let piece = match part {
+                Part::Literal(text) => Some(text.to_owned()),
+                Part::Var(name) => self.value(name, value.span),
+                Part::Env(name) => {
+                    self.env_out_of_place(name, value.span);
+                    None
+                }
+            };
+            out = out.zip(piece).map(|(out, piece)| out + &piece);
+        }
+        out
+    }
+
+    /// Returns the text of `value` with variables in place, and adds to `uses` which
+    /// environment variables it refers to.
+    pub(super) fn text(&mut self, value: &Value, uses: &mut Vec<Spanned<String>>) -> Text {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        for part in parts(value.text()) {
+            match part {
+                Part::Literal(text) => literal.push_str(text),
+                Part::Var(name) => {
+                    literal.push_str(&self.value(name, value.span).unwrap_or_default());
+                }
+                Part::Env(name) => {
+                    if !literal.is_empty() {
+                        pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+                    }
+                    pieces.push(Piece::Env(name.to_owned()));
+                    let place = self.narrow(value.span, &format!("{{env.{name}}}"));
+                    uses.push(Spanned::new(name.to_owned(), place));
+                }
+            }
+        }
+        if !literal.is_empty() || pieces.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        Text(pieces)
+    }
+
+    fn value(&mut self, name: &str, span: Span) -> Option<String> {
+        let Some(value) = self.vars.get(name) else {
+            self.unknown(name, span);
+            return None;
+        };
+        let value = value.as_ref()?;
+        let Some(left) = self.text_left.checked_sub(value.len()) else {
+            self.exceeded(span);
+            return None;
+        };
+        self.text_left = left;
+        Some(value.clone())
+    }
+
+    /// Reports something unless the same was said of the same place: a template's mistake
+    /// is one mistake, however many targets start from it.
+    pub(super) fn once(&mut self, diagnostic: Diagnostic) {
+        let Some(place) = diagnostic.labels.first().map(|label| label.span) else {
+            return;
+        };
+        if self.said.insert((diagnostic.code.clone(), place)) {
+            self.sink.push(diagnostic);
+        }
+    }
+
+    /// Tells whether one more name is to be looked at for slips.
+    pub(super) fn is_linting(&mut self) -> bool {
+        self.lints_left = self.lints_left.saturating_sub(1);
+        self.lints_left > 0
+    }
+
+    /// Takes `count` items that a template or set adds somewhere off what is allowed;
+    /// `false` when it is used up.
+    pub(super) fn charge(&mut self, count: usize, span: Span) -> bool {
+        match self.items_left.checked_sub(count) {
+            Some(left) => self.items_left = left,
+            None => self.exceeded(span),
+        }
+        !self.is_exceeded
+    }
+
+    fn exceeded(&mut self, span: Span) {
+        if !self.is_exceeded {
+            self.is_exceeded = true;
+            let message = "variables, templates and sets of files expand to too much";
+            let diagnostic = Diagnostic::error(codes::EXPANSION, message);
+            let help = "they must not be nested to grow without bound";
+            self.sink
+                .push(diagnostic.label(span, "while this is expanded").help(help));
+        }
+    }
+
+    fn unknown(&mut self, name: &str, span: Span) {
+        let place = self.narrow(span, &format!("{{{name}}}"));
+        let message = format!("unknown variable `{}`", shown(name));
+        let diagnostic = Diagnostic::error(codes::VARIABLE, message);
+        let near = self
+            .sink
+            .nearest(name, self.vars.keys().map(String::as_str));
+        let help = match near {
+            _ if self.local.contains(name) => {
+                format!("the variable that the target declares is `{{env.{name}}}`")
+            }
+            Some(near) => format!("did you mean `{{{near}}}`?"),
+            None => format!(
+                "declare it with `var {name} \"…\"`, or write `{{{{{name}}}}}` for the text itself"
+            ),
+        };
+        self.sink.push(
+            diagnostic
+                .label(place, "not declared with `var`")
+                .help(help),
+        );
+    }
+
+    fn env_out_of_place(&mut self, name: &str, span: Span) {
+        let place = self.narrow(span, &format!("{{env.{name}}}"));
+        let message = format!("`{{env.{name}}}` can only stand in `run` and in values of `env`");
+        let diagnostic = Diagnostic::error(codes::ENV_PLACE, message);
+        let help = "use a `var` for what is known when the Buildfile is read";
+        self.sink.push(
+            diagnostic
+                .label(place, "the environment means nothing here")
+                .help(help),
+        );
+    }
+
+    /// Returns where `needle` stands in `span`, if it stands there as it is.
+    pub(super) fn narrow(&self, span: Span, needle: &str) -> Span {
+        let start = span.start as usize;
+        let text = self.sources.get(span.file).map(|file| &file.text);
+        let written = text.and_then(|text| text.get(start..start + span.len as usize));
+        let found = written.and_then(|written| written.find(needle));
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(0);
+        match found {
+            Some(at) => Span {
+                start: span.start + narrow(at),
+                len: narrow(needle.len()),
+                ..span
+            },
+            None => span,
+        }
+    }
+}
+
+/// Finds the values of variables that refer to each other, without recursion.
+struct Resolver<'n> {
+    vars: Vec<Var<'n>>,
+    by_name: HashMap<&'n str, usize>,
+}
+
+struct Var<'n> {
+    name: &'n str,
+    name_span: Span,
+    value: &'n Value,
+    needs: Vec<&'n str>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unseen,
+    Open,
+    Done,
+}
+
+impl<'n> Resolver<'n> {
+    fn new(nodes: &[&'n Node]) -> Self {
+        let var = |node: &&'n Node| {
+            let [name, value] = &node.args[..] else {
+                return None;
+            };
+            let needs = parts(value.text()).filter_map(|part| match part {
+                Part::Var(name) => Some(name),
+                Part::Literal(_) | Part::Env(_) => None,
+            });
+            Some(Var {
+                name: name.text(),
+                name_span: name.span,
+                value,
+                needs: needs.collect(),
+                state: State::Unseen,
+            })
+        };
+        let vars: Vec<_> = nodes.iter().filter_map(var).collect();
+        let by_name = vars.iter().enumerate().rev().map(|(i, var)| (var.name, i));
+        Self {
+            by_name: by_name.collect(),
+            vars,
+        }
+    }
+
+    fn run(&mut self, scope: &mut Scope<'_>) {
+        // Known before resolved: a mistake in one value is no second mistake elsewhere.
+        let names = self.vars.iter().map(|var| (var.name.to_owned(), None));
+        scope.vars = names.collect();
+        for index in 0..self.vars.len() {
+            if self.vars[index].state == State::Unseen {
+                self.resolve(index, scope);
+            }
+        }
+    }
+
+    /// Resolves a variable after those that it needs.
+    fn resolve(&mut self, index: usize, scope: &mut Scope<'_>) {
+        let mut open = vec![(index, 0)];
+        self.vars[index].state = State::Open;
+        while let Some((index, next)) = open.pop() {
+            let Some(name) = self.vars[index].needs.get(next) else {
+                self.finish(index, scope);
+                continue;
+            };
+            let needed = self.by_name.get(name).copied();
+            open.push((index, next + 1));
+            match needed.map(|needed| (needed, self.vars[needed].state)) {
+                Some((needed, State::Unseen)) => {
+                    self.vars[needed].state = State::Open;
+                    open.push((needed, 0));
+                }
+                Some((needed, State::Open)) => self.cycle(&open, needed, scope),
+                _ => {}
+            }
+        }
+    }
+
+    fn finish(&mut self, index: usize, scope: &mut Scope<'_>) {
+        let var = &mut self.vars[index];
+        var.state = State::Done;
+        let value = scope.plain(var.value);
+        if value
+            .as_ref()
+            .is_some_and(|value| value.len() > LONGEST_VALUE)
+        {
+            scope.exceeded(var.value.span);
+            return;
+        }
+        scope.vars.insert(var.name.to_owned(), value);
+    }
+
+    fn cycle(&self, open: &[(usize, usize)], needed: usize, scope: &mut Scope<'_>) {
+        let from = open
+            .iter()
+            .position(|(index, _)| *index == needed)
+            .unwrap_or(0);
+        let hops = open[from..].iter().map(|(index, _)| &self.vars[*index]);
+        let hops = hops
+            .map(|var| (var.name, var.name_span))
+            .collect::<Vec<_>>();
+        scope.once(cycle("variables", &hops));
+    }
+}
+
+/// The most hops of a cycle that are labelled.
+const MOST_HOPS: usize = 20;
+
+/// Says that the named things, each of which refers to the next, form a circle.
+pub(super) fn cycle(what: &str, hops: &[(&str, Span)]) -> Diagnostic {
+    let first = hops.first().map_or("", |(name, _)| name);
+    let message = match hops.len() {
+        1 => format!("{what} refer to each other in a circle: `{first}` refers to itself"),
+        n => format!("{n} {what} refer to each other in a circle"),
+    };
+    let mut diagnostic = Diagnostic::error(codes::CYCLE, message);
+    let nexts = hops.iter().cycle().skip(1);
+    for ((_, span), (next, _)) in hops.iter().zip(nexts).take(MOST_HOPS) {
+        diagnostic = diagnostic.label(*span, format!("refers to `{next}`"));
+    }
+    diagnostic.help("break the circle at one of these places")
+}

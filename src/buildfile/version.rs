@@ -1,0 +1,203 @@
+//! Versions of tools: found in what a tool prints, and held against a requirement such
+//! as `>=1.21, <2`. It runs no tool.
+
+use super::model::{Comparison, Requirement, Version};
+
+/// The most digits of one part of a version.
+const MOST_DIGITS: usize = 18;
+
+/// Why a text is not a requirement, with what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub help: &'static str,
+}
+
+const EXAMPLES: &str = "write comparisons and numbers, such as `>=1.21`, `>=1.21, <2` or `1.26`";
+
+impl Version {
+    /// Finds the version in what a tool prints about itself: the first number with a
+    /// dot in it (`go version go1.26.8`, `v20.20.2`), else the first number.
+    pub fn find(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let mut first = None;
+        let mut at = 0;
+        while let Some(start) = bytes[at..].iter().position(u8::is_ascii_digit) {
+            let start = at + start;
+            let end = start + dotted_len(&bytes[start..]);
+            let version = text[start..end].parse().ok();
+            match version {
+                Some(Self(parts)) if parts.len() > 1 => return Some(Self(parts)),
+                found => first = first.or(found),
+            }
+            at = end;
+        }
+        first
+    }
+
+    /// Returns its part at `index`, zero where nothing is written.
+    fn part(&self, index: usize) -> u64 {
+        self.0.get(index).copied().unwrap_or(0)
+    }
+}
+
+/// Returns how many bytes at the start of `bytes` are digits, and dots between digits.
+fn dotted_len(bytes: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(byte) = bytes.get(end) {
+        let is_inner_dot = *byte == b'.' && bytes.get(end + 1).is_some_and(u8::is_ascii_digit);
+        if !byte.is_ascii_digit() && !is_inner_dot {
+            break;
+        }
+        end += 1;
+    }
+    end
+}
+
+/// Numbers with dots between them, nothing else.
+impl std::str::FromStr for Version {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let part = |part: &str| -> Option<u64> {
+            let is_number = part.len() <= MOST_DIGITS && part.bytes().all(|b| b.is_ascii_digit());
+            part.parse().ok().filter(|_| is_number)
+        };
+        let parts: Option<Vec<u64>> = text.split('.').map(part).collect();
+        parts.map(Self).ok_or_else(|| Error {
+            message: format!("`{text}` is not a version: numbers with dots between them"),
+            help: EXAMPLES,
+        })
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(u64::to_string).collect();
+        f.write_str(&parts.join("."))
+    }
+}
+
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        let longest = self.0.len().max(other.0.len());
+        let parts = |version: &Self| (0..longest).map(|i| version.part(i)).collect::<Vec<_>>();
+        Some(parts(self).cmp(&parts(other)))
+    }
+}
+
+impl Requirement {
+    /// Tells whether `version` satisfies every bound.
+    pub fn accepts(&self, version: &Version) -> bool {
+        self.bounds
+            .iter()
+            .all(|(comparison, bound)| match comparison {
+                Comparison::AtLeast => version >= bound,
+                Comparison::Above => version > bound,
+                Comparison::AtMost => version <= bound,
+                Comparison::Below => version < bound,
+                Comparison::Exactly => (0..bound.0.len()).all(|i| version.part(i) == bound.part(i)),
+            })
+    }
+}
+
+/// Comparisons with commas between them.
+impl std::str::FromStr for Requirement {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bounds: Result<_, _> = text.split(',').map(parse_bound).collect();
+        Ok(Self {
+            text: text.to_owned(),
+            bounds: bounds?,
+        })
+    }
+}
+
+fn parse_bound(text: &str) -> Result<(Comparison, Version), Error> {
+    const SIGNS: [(&str, Comparison); 6] = [
+        (">=", Comparison::AtLeast),
+        ("<=", Comparison::AtMost),
+        ("==", Comparison::Exactly),
+        (">", Comparison::Above),
+        ("<", Comparison::Below),
+        ("=", Comparison::Exactly),
+    ];
+    let text = text.trim();
+    let signed = SIGNS
+        .iter()
+        .find_map(|(sign, comparison)| Some((*comparison, text.strip_prefix(sign)?)));
+    let (comparison, number) = signed.unwrap_or((Comparison::Exactly, text));
+    match number.trim() {
+        "" if text.is_empty() => Err(Error {
+            message: "a comparison is missing".to_owned(),
+            help: EXAMPLES,
+        }),
+        "" => Err(Error {
+            message: format!("no version follows `{text}`"),
+            help: EXAMPLES,
+        }),
+        number if number.starts_with(['^', '~']) => Err(Error {
+            message: format!("`{text}` is not a comparison that fbuild knows"),
+            help: "say the range with `>=` and `<`, such as `>=1.21, <2`",
+        }),
+        number => Ok((comparison, number.parse()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_first_dotted_number_that_a_tool_prints() {
+        for (text, expected) in [
+            ("go version go1.26.8 linux/amd64", "1.26.8"),
+            ("v20.20.2\n", "20.20.2"),
+            ("openjdk version \"17.0.15\" 2025-04-15", "17.0.15"),
+            ("openjdk version \"17\" 2021-09-14", "17"),
+            ("Python 3.11.7", "3.11.7"),
+            ("gcc (Debian 12.2.0-14) 12.2.0", "12.2.0"),
+            (
+                "This is perl 5, version 36, subversion 0 (v5.36.0)",
+                "5.36.0",
+            ),
+            ("go1.27rc1.", "1.27"),
+        ] {
+            let found = Version::find(text).map(|v| v.to_string());
+            assert_eq!(found.as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!(Version::find("no number"), None);
+        assert_eq!(Version::find(&"9".repeat(100_000)), None);
+    }
+
+    #[test]
+    fn a_requirement_accepts_what_all_its_bounds_accept() {
+        let accepts = |requirement: &str, version: &str| {
+            let requirement: Requirement = requirement.parse().unwrap();
+            requirement.accepts(&version.parse().unwrap())
+        };
+        assert!(accepts(">=1.21", "1.26.8") && accepts(">=1.21", "1.21"));
+        assert!(!accepts(">=1.21", "1.9") && !accepts(">=11", "1.8.0"));
+        assert!(accepts(">=1.21, <2", "1.99") && !accepts(">=1.21, <2", "2.0"));
+        assert!(accepts("1.26", "1.26.8") && !accepts("1.26", "1.2.6"));
+        assert!(accepts("=1.2.3", "1.2.3") && !accepts("=1.2.3", "1.2.4"));
+        assert!(accepts("<=2", "2.0.0") && !accepts("<=2", "2.0.1"));
+        assert!(accepts("> 2", "2.0.1") && !accepts(">2", "2.0"));
+    }
+
+    #[test]
+    fn what_is_no_requirement_is_refused_with_help() {
+        let error = |text: &str| text.parse::<Requirement>().unwrap_err();
+        assert_eq!(error("").message, "a comparison is missing");
+        assert_eq!(error(">=").message, "no version follows `>=`");
+        assert!(error("^1.2").help.contains(">=1.21, <2"));
+        for text in ["latest", "1.x", ">=1.2.*", "1..2", ">=1,", "1 2", "1.2-rc1"] {
+            error(text);
+        }
+        error(&"9".repeat(20));
+    }
+}
