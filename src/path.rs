@@ -57,6 +57,9 @@ impl RelPath {
         let text = text.as_ref();
         check(text)?;
         let is_kept = |part: &&[u8]| !part.is_empty() && *part != b".";
+        if text.split(|b| *b == b'/').all(|part| is_kept(&part)) {
+            return Ok(Self(text.into()));
+        }
         let parts: Vec<&[u8]> = text.split(|b| *b == b'/').filter(is_kept).collect();
         Ok(Self(parts.join(&b'/').into()))
     }

@@ -44,6 +44,7 @@ pub struct Pattern {
 
 /// The part of a pattern from its first wildcard on, shared between equal ones.
 struct Tail {
+    text: Box<str>,
     matcher: GlobMatcher,
     /// Below which folders the tail matches everything.
     covered: Covered,
@@ -245,6 +246,7 @@ impl Tail {
         };
         let components = text.split('/').count();
         Ok(Self {
+            text: text.into(),
             matcher: matcher(text)?,
             covered,
             most_components: (!text.contains("**")).then_some(components),
@@ -284,16 +286,32 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
+/// Text where people read. Where programs do, the parts that the text was split into, so
+/// that the compiled Buildfile with its tens of thousands of patterns is read quickly.
 impl Serialize for Pattern {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        if serializer.is_human_readable() {
+            return serializer.serialize_str(&self.text);
+        }
+        let tail = self.tail.as_ref().map(|tail| &*tail.text);
+        (&*self.text, &self.folder, tail).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        Self::new(&text).map_err(serde::de::Error::custom)
+        if deserializer.is_human_readable() {
+            let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+            return Self::new(&text).map_err(serde::de::Error::custom);
+        }
+        let (text, folder, tail): (&str, RelPath, Option<&str>) =
+            Deserialize::deserialize(deserializer)?;
+        let tail = tail.map(Tail::shared).transpose();
+        Ok(Self {
+            text: text.into(),
+            folder,
+            tail: tail.map_err(serde::de::Error::custom)?,
+        })
     }
 }
 
@@ -376,5 +394,25 @@ mod tests {
         let inner = pattern("src/*.go").within(&path("tools/gen"));
         assert_eq!(inner, pattern("tools/gen/src/*.go"));
         assert!(inner.matches(&path("tools/gen/src/a.go")));
+    }
+
+    #[test]
+    fn patterns_survive_text_and_bytes() {
+        let odd = Pattern::literal_path(&RelPath::new(b"a*\xff/[b").unwrap());
+        let below = Pattern::everything_below(&path("a"));
+        let inner = pattern("*.go").within(&path("x/y"));
+        for before in [pattern("go.mod"), pattern("**"), below, inner, odd.clone()] {
+            let bytes = postcard::to_stdvec(&before).unwrap();
+            let after: Pattern = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(after, before);
+            assert_eq!(after.folder(), before.folder());
+            assert_eq!(after.as_literal(), before.as_literal());
+        }
+        let json = serde_json::to_string(&pattern("a/*.go")).unwrap();
+        assert_eq!(json, "\"a/*.go\"");
+        assert_eq!(
+            serde_json::from_str::<Pattern>(&json).unwrap(),
+            pattern("a/*.go")
+        );
     }
 }

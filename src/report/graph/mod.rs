@@ -100,14 +100,14 @@ fn slot(graph: &Graph, named: Named) -> usize {
     }
 }
 
-fn name<'g>(graph: &'g Graph, named: Named) -> &'g str {
+fn name(graph: &Graph, named: Named) -> &str {
     match named {
         Named::Target(id) => graph.name(id),
         Named::Group(group) => &graph.groups()[group].name.value,
     }
 }
 
-fn about<'g>(graph: &'g Graph, named: Named) -> Option<&'g str> {
+fn about(graph: &Graph, named: Named) -> Option<&str> {
     match named {
         Named::Target(id) => graph.target(id).about.as_deref(),
         Named::Group(group) => graph.groups()[group].about.as_deref(),
