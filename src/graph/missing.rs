@@ -36,7 +36,9 @@ pub(super) fn report(
         reports.extend(own_outputs(id, target));
         search.read_by(id, target);
     }
-    let reads = search.found;
+    let mut reads = search.found;
+    let vague = reach::vague(names, components);
+    reads.retain(|read| !vague[components.number(read.reader.0) as usize]);
     let pairs: Vec<(Node, Node)> = reads.iter().map(Read::pair).collect();
     let has_path = reach::paths(names, components, &pairs);
     let missing = reads
@@ -205,7 +207,7 @@ impl Read<'_> {
         };
         let read = match self.input.value.as_literal() {
             Some(_) => format!("read by `{reader}`"),
-            None => format!("`{reader}` reads `{}`", self.witness),
+            None => format!("matches `{}`", self.witness),
         };
         Diagnostic::error(MISSING_EDGE, message)
             .label(self.input.span, read)
@@ -249,7 +251,7 @@ mod tests {
              target generate-js outputs web/app/src/manager-api/
              target webapp-static needs generate-js inputs web/app/** addon/** outputs web/static/",
             "error fbuild::graph::missing_edge: `webapp-static` reads what `generate-py` produces, but does not need it
-               3 `addon/**`: `webapp-static` reads `addon/flamenco/manager/any-file`
+               3 `addon/**`: matches `addon/flamenco/manager/any-file`
                1 `addon/flamenco/manager/`: produced by `generate-py`
                help: add `needs generate-py` to `webapp-static`",
         );
@@ -275,12 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_nobodys_is_not_a_missing_edge_as_well() {
+        check(
+            "target gen outputs gen/x
+             target lib needs gne
+             target app needs lib inputs gen/x",
+            "error fbuild::graph::unknown: unknown target `gne`
+               2 `gne`: not a target or group
+               help: did you mean `gen`?",
+        );
+    }
+
+    #[test]
     fn of_many_common_files_one_is_reported_for_each_pair() {
         check(
             "target gen outputs a b c d/*
              target app inputs d/* a b c",
             "error fbuild::graph::missing_edge: `app` reads what `gen` produces, but does not need it
-               2 `d/*`: `app` reads `d/any-file`
+               2 `d/*`: matches `d/any-file`
                1 `d/*`: produced by `gen`
                help: add `needs gen` to `app`",
         );
@@ -292,7 +306,7 @@ mod tests {
             "target fmt needs app outputs src/fmt.go
              target app inputs src/**",
             "error fbuild::graph::missing_edge: `app` reads what `fmt` produces, which runs after it
-               2 `src/**`: `app` reads `src/fmt.go`
+               2 `src/**`: matches `src/fmt.go`
                1 `src/fmt.go`: produced by `fmt`
                help: add `except \"src/fmt.go\"` to these inputs, or turn the edge between the two around",
         );

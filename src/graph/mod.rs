@@ -7,6 +7,8 @@
 //! later (who needs whom, in which order, by which name) is worked out once, here.
 
 mod cycles;
+#[cfg(test)]
+mod golden;
 mod lists;
 mod missing;
 mod outputs;
@@ -23,9 +25,11 @@ use crate::buildfile::model::{Buildfile, Group, Target, Tool};
 use crate::source::Diagnostic;
 use lists::Lists;
 
+pub use resolve::UNKNOWN;
+
 /// The codes of what can be wrong with a graph, and what each means.
 pub const CODES: &[(&str, &str)] = &[
-    (resolve::UNKNOWN, "a name that no target and no group has"),
+    (UNKNOWN, "a name that no target and no group has"),
     (
         resolve::TOO_LARGE,
         "groups that stand for so many targets that writing out who needs whom would fill the memory",

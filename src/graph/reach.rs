@@ -5,6 +5,7 @@
 //! each component's set of goals, one bit for each, is the union of those it leads to.
 
 use super::cycles::Components;
+use super::lists::number;
 use super::resolve::{Names, Node};
 
 /// Tells for each pair whether a way leads from its first node to its second.
@@ -38,6 +39,20 @@ pub(super) fn paths(
         rest = later;
     }
     answers
+}
+
+/// Tells for each component whether it is, or leads to, a node with names that are
+/// nobody's, so that a way may be missing only because of them.
+pub(super) fn vague(names: &Names<'_>, components: &Components) -> Vec<bool> {
+    let mut vague = vec![false; components.len()];
+    for component in 0..number(components.len()) {
+        let is_vague = components.nodes(component).iter().any(|node| {
+            let mut edges = names.edges(*node).iter();
+            names.is_vague(*node) || edges.any(|e| vague[components.number(e.to) as usize])
+        });
+        vague[component as usize] = is_vague;
+    }
+    vague
 }
 
 struct Pass<'n, 'b> {

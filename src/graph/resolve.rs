@@ -8,7 +8,8 @@ use crate::source::{Diagnostic, Span};
 use super::TargetId;
 use super::lists::{Lists, number};
 
-pub(super) const UNKNOWN: &str = "fbuild::graph::unknown";
+/// The code of a name that no target and no group has.
+pub const UNKNOWN: &str = "fbuild::graph::unknown";
 pub(super) const TOO_LARGE: &str = "fbuild::graph::too_large";
 
 /// The most unknown names for which a near one is looked for: each look is linear.
@@ -28,6 +29,8 @@ pub(super) struct Names<'b> {
     /// Where each node's edges start in `edges`, and where the last one's end.
     starts: Vec<u32>,
     edges: Vec<Edge>,
+    /// For each node, whether it writes a name that is nobody's.
+    is_vague: Vec<bool>,
 }
 
 /// One name in a `needs` or `after`, resolved.
@@ -58,8 +61,10 @@ impl<'b> Names<'b> {
             sorted: Vec::new(),
             starts: vec![0],
             edges: Vec::new(),
+            is_vague: Vec::new(),
         };
         names.sorted = names.sort();
+        names.is_vague = vec![false; names.len()];
         let mut unknown = Vec::new();
         for node in 0..number(names.len()) {
             for (kind, name) in names.written(node) {
@@ -69,7 +74,10 @@ impl<'b> Names<'b> {
                         kind,
                         span: name.span,
                     }),
-                    None => unknown.push(name),
+                    None => {
+                        names.is_vague[node as usize] = true;
+                        unknown.push(name);
+                    }
                 }
             }
             names.starts.push(number(names.edges.len()));
@@ -105,6 +113,12 @@ impl<'b> Names<'b> {
     pub(super) fn edges(&self, node: Node) -> &[Edge] {
         let node = node as usize;
         &self.edges[self.starts[node] as usize..self.starts[node + 1] as usize]
+    }
+
+    /// Tells whether a node writes a name that is nobody's: what it leads to is not all
+    /// that was meant.
+    pub(super) fn is_vague(&self, node: Node) -> bool {
+        self.is_vague[node as usize]
     }
 
     /// Gives away the nodes sorted by name.

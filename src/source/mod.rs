@@ -1,6 +1,8 @@
 //! Source texts and what there is to say about them: spans, diagnostics and "did you
 //! mean". It does not know what the texts mean, nor where a diagnostic is shown.
 
+#[cfg(test)]
+pub(crate) mod golden;
 mod render;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,64 @@
+//! Golden cases of the graph, in `fixtures/graph`, and the project's own Buildfile.
+
+use std::path::Path;
+
+use super::{CODES, Graph};
+use crate::buildfile::{load, load_text};
+use crate::source::golden::{self, Said};
+
+/// What no Buildfile short enough for a fixture is told; unit tests have them.
+const OF_HUGE_FILES: [&str; 2] = [super::resolve::TOO_LARGE, super::outputs::UNCHECKED];
+
+fn say(file: &Path) -> Said {
+    let loaded = load(file, Path::new("Buildfile.kdl")).unwrap();
+    assert_eq!(loaded.diagnostics, [], "{}", file.display());
+    (loaded.sources, Graph::new(loaded.buildfile).1)
+}
+
+#[test]
+fn golden_cases_say_what_they_said() {
+    golden::check("graph", say);
+}
+
+#[test]
+fn every_code_of_a_diagnostic_has_a_golden_case() {
+    let said = golden::codes("graph", say);
+    for (code, _) in CODES
+        .iter()
+        .filter(|(code, _)| !OF_HUGE_FILES.contains(code))
+    {
+        assert!(
+            said.iter().any(|s| s == code),
+            "no case in fixtures/graph says {code}"
+        );
+    }
+}
+
+const OWN_BUILDFILE: &str = include_str!("../../Buildfile.kdl");
+
+#[test]
+fn the_projects_own_buildfile_has_no_mistakes() {
+    let loaded = load_text(OWN_BUILDFILE, Path::new("Buildfile.kdl"));
+    assert_eq!(loaded.diagnostics, []);
+    let (graph, diagnostics) = Graph::new(loaded.buildfile);
+    assert_eq!(diagnostics, []);
+    assert!(!graph.default_targets().is_empty());
+}
+
+#[test]
+fn the_edge_that_is_easily_forgotten_is_missed() {
+    let text = OWN_BUILDFILE.replace("needs generate-js generate-py", "needs generate-js");
+    let loaded = load_text(&text, Path::new("Buildfile.kdl"));
+    let (_, diagnostics) = Graph::new(loaded.buildfile);
+    let [missing] = &diagnostics[..] else {
+        panic!("{diagnostics:#?}")
+    };
+    assert_eq!(
+        missing.message,
+        "`webapp-static` reads what `generate-py` produces, but does not need it"
+    );
+    assert_eq!(
+        missing.help.as_deref(),
+        Some("add `needs generate-py` to `webapp-static`")
+    );
+}
