@@ -174,26 +174,26 @@ fn groups() -> Vec<Pid> {
         .collect()
 }
 
-/// Kills every process whose marker begins with `run`, again and again until none is left.
+/// Kills every process whose marker begins with `run`, until none is found twice in a row.
 fn kill_marked(run: &str) {
     let give_up = Instant::now() + STUCK;
-    while Instant::now() < give_up {
-        let is_marked =
-            |pid| procfs::variable(pid, tree::MARKER).is_some_and(|m| m.starts_with(run));
-        let mut found = false;
-        for pid in procfs::all().filter(|pid| is_marked(*pid)) {
-            // Looked at again when held, so that no other that was given its number is hit.
-            let held = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-            if let Ok(pidfd) = held
-                && is_marked(pid)
-                && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
-            {
-                found = true;
-                tree::is_dead_by(&pidfd, give_up);
-            }
-        }
-        if !found {
-            return;
-        }
+    let mut nobody = 0;
+    while nobody < 2 && Instant::now() < give_up {
+        let killed = procfs::all().filter(|pid| kill_if_marked(*pid, run, give_up));
+        nobody = if killed.count() == 0 { nobody + 1 } else { 0 };
     }
+}
+
+fn kill_if_marked(pid: Pid, run: &str, give_up: Instant) -> bool {
+    let is_marked = || tree::marker(pid).is_some_and(|marker| marker.starts_with(run));
+    if !is_marked() {
+        return false;
+    }
+    // Looked at again when held, so that no other that was given its number is hit.
+    let held = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+    held.is_ok_and(|pidfd| {
+        is_marked()
+            && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+            && tree::is_dead_by(&pidfd, give_up)
+    })
 }

@@ -11,7 +11,7 @@ use super::keeper::Keeper;
 use super::mask::Masker;
 use super::private::PrivateDirs;
 use super::process::{Program, Streams};
-use super::run::{Ended, run};
+use super::run::{Ended, GRACE, run};
 use super::{End, Error, Execution, Executor, Task, shell};
 use crate::cancel::Cancel;
 use crate::path::Root;
@@ -75,6 +75,7 @@ impl Executor for Local {
                 dir: &dir,
                 streams: streams(task),
                 deadline: task.timeout.map(|time| started + time),
+                grace: GRACE,
                 keeper: self.keeper.as_ref(),
             };
             let ended = run(&program, &mut |bytes| masker.push(bytes, output), cancel);

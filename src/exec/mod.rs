@@ -20,6 +20,7 @@ mod process;
 mod procfs;
 mod run;
 mod shell;
+mod signals;
 mod terminal;
 mod tree;
 

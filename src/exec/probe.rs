@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::End;
 use super::error::{Error, shown};
 use super::process::{Program, Streams};
-use super::run::run;
+use super::run::{GRACE, run};
 use crate::cancel::Cancel;
 use crate::path::escape;
 
@@ -36,6 +36,7 @@ pub fn probe(
         dir,
         streams: Streams::Captured,
         deadline: Some(Instant::now() + time),
+        grace: GRACE,
         keeper: None,
     };
     let mut said = Vec::new();

@@ -4,9 +4,9 @@
 //! it that needs a fork (`pre_exec`, `uid`, `gid`); from a process of 1 GB a fork is 135
 //! times dearer. So all of it is asked for in words that `posix_spawn` knows.
 //!
-//! A program begins with an empty signal mask and SIGPIPE as usual (the standard library
-//! sees to that). Signals that fbuild catches are back to default; those that whoever
-//! started fbuild *ignored*, such as SIGHUP under `nohup`, stay ignored, as with a shell.
+//! A program begins with no signal blocked and, as the standard library sees to, SIGPIPE not
+//! ignored. Signals that fbuild catches are back to default; those that whoever started
+//! fbuild had *ignored*, such as SIGHUP under `nohup`, stay ignored, as with a shell.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::error::{Error, shown};
 use super::keeper::Keeper;
+use super::signals::with_none_blocked;
 use super::{lookup, tree};
 
 /// How often a program that is being written is tried again, each time after twice as long:
@@ -38,6 +39,9 @@ pub struct Program<'a> {
     pub streams: Streams,
     /// When it is stopped.
     pub deadline: Option<Instant>,
+    /// How long it has between being asked to end and being killed; mostly
+    /// [`GRACE`](super::GRACE).
+    pub grace: Duration,
     /// Who ends it when fbuild is killed.
     pub keeper: Option<&'a Keeper>,
 }
@@ -107,7 +111,7 @@ fn capture(command: &mut Command) -> io::Result<PipeReader> {
 fn spawn(command: &mut Command) -> io::Result<Child> {
     let mut pause = Duration::from_millis(1);
     for _ in 1..TRIES {
-        match command.spawn() {
+        match with_none_blocked(|| command.spawn()) {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 std::thread::sleep(pause);
                 pause *= 2;
@@ -115,7 +119,7 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
             other => return other,
         }
     }
-    command.spawn()
+    with_none_blocked(|| command.spawn())
 }
 
 /// Returns why the system would not start `file`, which is there and executable.

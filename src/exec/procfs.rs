@@ -37,25 +37,79 @@ pub(super) fn all() -> impl Iterator<Item = Pid> {
     entries.filter_map(|entry| pid(entry.file_name().to_str()?))
 }
 
-/// Returns the value of a variable in the environment with which `pid` was started; `None`
-/// also when the process is dead or not ours to look at.
-pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
-    let environ = fs::read(format!("/proc/{}/environ", pid.as_raw_pid())).ok()?;
+/// What the environment of a process says about a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Variable {
+    /// It has this value.
+    Set(String),
+    /// There is none, or the process is not ours to look at.
+    Unset,
+    /// The process is becoming another program, and has no environment at the moment.
+    Starting,
+    /// The process is dead or about to be.
+    Dying,
+}
+
+/// Returns a variable in the environment with which the program of `pid` was started.
+pub(super) fn variable(pid: Pid, name: &str) -> Variable {
+    let environ = match fs::read(format!("/proc/{}/environ", pid.as_raw_pid())) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Variable::Unset,
+        Ok(environ) if !environ.is_empty() => environ,
+        _ => return why_empty(pid),
+    };
     let mut variables = environ.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| {
         let rest = variable.strip_prefix(name.as_bytes())?;
         rest.strip_prefix(b"=")
-    })?;
-    Some(String::from_utf8_lossy(value).into_owned())
+    });
+    value.map_or(Variable::Unset, |value| {
+        Variable::Set(String::from_utf8_lossy(value).into_owned())
+    })
 }
 
-/// Returns the parent of a process: the second field after its name, which stands in
-/// brackets and may hold anything.
+/// Tells a process without variables from one that has, for the moment, no memory to keep
+/// them in.
+fn why_empty(pid: Pid) -> Variable {
+    let Some(fields) = stat(pid) else {
+        return Variable::Dying;
+    };
+    match fields.get(51 - FIRST_FIELD) {
+        _ if has_flag(&fields, EXITING) => Variable::Dying,
+        Some(end) if end == "0" && !has_flag(&fields, KERNEL_THREAD) => Variable::Starting,
+        _ => Variable::Unset,
+    }
+}
+
+/// The flag of a process that has begun to exit (PF_EXITING).
+const EXITING: u64 = 0x4;
+/// The flag of a part of the kernel (PF_KTHREAD), which never has variables.
+const KERNEL_THREAD: u64 = 0x20_0000;
+
+/// Tells whether a process is dead or about to be.
+pub(super) fn is_dying(pid: Pid) -> bool {
+    stat(pid).is_none_or(|fields| has_flag(&fields, EXITING))
+}
+
+fn has_flag(fields: &[String], flag: u64) -> bool {
+    let flags = fields.get(9 - FIRST_FIELD);
+    let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & flag != 0)
+}
+
 fn parent(pid: Pid) -> Option<u32> {
+    stat(pid)?.get(4 - FIRST_FIELD)?.parse().ok()
+}
+
+/// The number of the first field that [`stat`] returns, as `proc_pid_stat(5)` counts.
+const FIRST_FIELD: usize = 3;
+
+/// Returns the fields of `/proc/PID/stat` that follow the process's name, which stands in
+/// brackets and may hold anything.
+fn stat(pid: Pid) -> Option<Vec<String>> {
     let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
 fn pid(text: &str) -> Option<Pid> {
@@ -67,12 +121,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_is_starting_for_long() {
+        let is_starting = |pid: &Pid| variable(*pid, "PATH") == Variable::Starting;
+        let starting: Vec<Pid> = all().filter(is_starting).collect();
+        std::thread::yield_now();
+        for _ in 0..1000 {
+            if starting.iter().all(|pid| !is_starting(pid)) {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        panic!("{starting:?} never become anything");
+    }
+
+    #[test]
     fn a_process_is_found_with_its_parent_and_its_environment() {
         let me = rustix::process::getpid();
         assert!(all().any(|pid| pid == me));
         let above = rustix::process::getppid().unwrap();
         assert_eq!(parent(me), u32::try_from(above.as_raw_pid()).ok());
-        assert!(variable(me, "PATH").is_some());
-        assert_eq!(variable(me, "PAT"), None);
+        assert!(matches!(variable(me, "PATH"), Variable::Set(_)));
+        assert_eq!(variable(me, "PAT"), Variable::Unset);
+        assert_ne!(why_empty(me), Variable::Dying);
     }
 }

@@ -68,8 +68,9 @@ pub fn run(
     let left_behind = life.clear()?;
     life.drain(output)?;
     drop(kept);
-    let end = life.end()?;
-    Ok(Ended { end, left_behind })
+    let mut ended = life.end()?;
+    ended.left_behind += left_behind;
+    Ok(ended)
 }
 
 struct Life<'a> {
@@ -169,14 +170,15 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    fn end(self) -> Result<End, Error> {
+    fn end(self) -> Result<Ended, Error> {
         drop(self.lent);
-        let status = self.tree.end();
-        let status = status.map_err(Error::system("learn how a process ended"))?;
-        Ok(match self.phase {
+        let ended = self.tree.end();
+        let (status, left_behind) = ended.map_err(Error::system("learn how a process ended"))?;
+        let end = match self.phase {
             Phase::Running => End::Exited(status),
             Phase::Asked(end, _) | Phase::Killed(end, _) => end,
-        })
+        };
+        Ok(Ended { end, left_behind })
     }
 
     /// Waits until somebody prints, one of `strays` (or the leader, if there are none)
@@ -278,7 +280,7 @@ impl<'a> Life<'a> {
     }
 
     fn ask(&mut self, end: End) {
-        self.phase = Phase::Asked(end, Instant::now() + GRACE);
+        self.phase = Phase::Asked(end, Instant::now() + self.program.grace);
         self.tree.signal(Signal::TERM);
     }
 

@@ -9,6 +9,8 @@ use std::os::fd::BorrowedFd;
 use rustix::process::{Pid, Signal};
 use rustix::termios::{OptionalActions, Termios};
 
+use super::signals::with_ttou_blocked;
+
 /// The terminal, while a command has it.
 #[derive(Debug)]
 pub(super) struct Lent {
@@ -79,21 +81,6 @@ fn has_terminal(group: Pid) -> bool {
 fn give(group: Pid) {
     // A background group that does this is stopped with TTOU unless that is blocked: in
     // this thread only, so that no command started meanwhile inherits anything.
-    let blocked = block_ttou(libc::SIG_BLOCK);
     // Failing means that the group is gone, or the terminal is.
-    let _ = rustix::termios::tcsetpgrp(terminal(), group);
-    if blocked {
-        block_ttou(libc::SIG_UNBLOCK);
-    }
-}
-
-fn block_ttou(how: libc::c_int) -> bool {
-    let mut set = std::mem::MaybeUninit::uninit();
-    // SAFETY: `sigemptyset` initialises the set that it is given, which lives through all
-    // three calls; the old mask is not asked for.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGTTOU);
-        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut()) == 0
-    }
+    let _ = with_ttou_blocked(|| rustix::termios::tcsetpgrp(terminal(), group));
 }

@@ -30,13 +30,16 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::error::Error;
-use super::procfs;
+use super::procfs::{self, Variable};
 
 /// The variable that marks the processes of a command: `RUN.NUMBER`.
 pub const MARKER: &str = "FBUILD_ACTION";
 
 /// How long a killed process may take to die before it counts as stuck.
 pub(super) const STUCK: Duration = Duration::from_secs(10);
+
+/// How often a process that is becoming another program is looked at again.
+const SETTLE: u32 = 100;
 
 /// A running command, or another child that must not be taken for an orphan.
 struct Known {
@@ -70,6 +73,8 @@ pub(super) struct Tree {
 pub(super) struct Stray {
     pid: Pid,
     pidfd: OwnedFd,
+    /// It dies by itself, or was killed before.
+    is_dying: bool,
 }
 
 /// Returns the name of this run, which begins every marker.
@@ -177,10 +182,20 @@ impl Tree {
         let known = known();
         let mut strays = Vec::new();
         for pid in adopted(&known) {
-            let is_ours =
-                !is_reaped(pid) && !self.immune.contains(&pid) && self.claims(pid, &known);
-            if is_ours && let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-                strays.push(Stray { pid, pidfd });
+            if is_reaped(pid) || self.immune.contains(&pid) {
+                continue;
+            }
+            // One that is dying may not have handed over its children yet; whose it is can
+            // no longer be seen, and waiting for it harms nobody.
+            let is_dying = procfs::is_dying(pid);
+            if (is_dying || self.claims(pid, &known))
+                && let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            {
+                strays.push(Stray {
+                    pid,
+                    pidfd,
+                    is_dying,
+                });
             }
         }
         strays
@@ -201,7 +216,7 @@ impl Tree {
             for stray in &strays {
                 match rustix::process::pidfd_send_signal(&stray.pidfd, Signal::KILL) {
                     Err(Errno::PERM) => self.immune.push(stray.pid),
-                    _ => killed += 1,
+                    _ => killed += usize::from(!stray.is_dying),
                 }
             }
             let mut mortal = strays.iter().filter(|s| !self.immune.contains(&s.pid));
@@ -211,17 +226,19 @@ impl Tree {
         }
     }
 
-    /// Reaps the leader, and returns how it ended.
+    /// Reaps the leader. Returns how it ended, and how many more processes were killed: when
+    /// the last command ends, those are found that might have been another's before.
     ///
-    /// Precondition: the leader is dead and nothing outlives it.
-    pub(super) fn end(mut self) -> io::Result<ExitStatus> {
+    /// Precondition: the leader is dead and nothing that is known to be its own outlives it.
+    pub(super) fn end(mut self) -> io::Result<(ExitStatus, usize)> {
         let status = self.reap()?;
         let is_last = known().iter().all(|known| known.number == 0);
-        if is_last {
-            // While others ran, orphans without a marker were left alone.
-            self.clear(Instant::now() + STUCK);
-        }
-        status.ok_or_else(|| io::Error::from(Errno::CHILD))
+        let killed = match is_last {
+            true => self.clear(Instant::now() + STUCK).unwrap_or(0),
+            false => 0,
+        };
+        let status = status.ok_or_else(|| io::Error::from(Errno::CHILD))?;
+        Ok((status, killed))
     }
 
     fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
@@ -311,9 +328,22 @@ fn group(pid: Pid) -> Option<Pid> {
 
 /// Returns the number in a process's marker, if it is of this run.
 fn number(pid: Pid) -> Option<u64> {
-    let marker = procfs::variable(pid, MARKER)?;
+    let marker = marker(pid)?;
     let number = marker.strip_prefix(run_id())?.strip_prefix('.')?;
     number.parse().ok()
+}
+
+/// Returns the marker of a process that lives, waiting a moment for one that is just
+/// becoming another program.
+pub(super) fn marker(pid: Pid) -> Option<String> {
+    for _ in 0..SETTLE {
+        match procfs::variable(pid, MARKER) {
+            Variable::Set(marker) => return Some(marker),
+            Variable::Unset | Variable::Dying => return None,
+            Variable::Starting => std::thread::sleep(Duration::from_micros(200)),
+        }
+    }
+    None
 }
 
 /// Waits for the death of a process, and tells whether it came in time.

@@ -1,0 +1,32 @@
+//! Which signals are blocked in a thread, for as long as it does something. It sends none.
+
+use std::mem::MaybeUninit;
+
+/// Does `act` with no signal blocked: what a program that is started in it begins with.
+/// (The standard library lets a program inherit what its parent's thread blocks.)
+pub(super) fn with_none_blocked<T>(act: impl FnOnce() -> T) -> T {
+    with_mask(libc::SIG_SETMASK, None, act)
+}
+
+/// Does `act` with TTOU blocked.
+pub(super) fn with_ttou_blocked<T>(act: impl FnOnce() -> T) -> T {
+    with_mask(libc::SIG_BLOCK, Some(libc::SIGTTOU), act)
+}
+
+fn with_mask<T>(how: libc::c_int, signal: Option<libc::c_int>, act: impl FnOnce() -> T) -> T {
+    let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: `sigemptyset` initialises `set` before it is used, and `before` is used only
+    // if the call that writes it succeeded.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        if let Some(signal) = signal {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        let changed = libc::pthread_sigmask(how, set.as_ptr(), before.as_mut_ptr()) == 0;
+        let result = act();
+        if changed {
+            libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
+        }
+        result
+    }
+}
