@@ -1,0 +1,116 @@
+//! What running a command costs beyond starting it and waiting for its end: 1,000 times
+//! `/bin/true`, bare and as fbuild runs it. Prints times; judges nothing.
+//!
+//! `cargo bench --bench spawn`
+
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a measurement"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fbuild::action::{Action, ResolvedCommand};
+use fbuild::cancel::Cancel;
+use fbuild::exec::{self, Executor as _, GRACE, Local, Program, Streams, Task};
+use fbuild::path::{RelPath, Root};
+
+const TIMES: u32 = 1000;
+const TRUE: &str = "/bin/true";
+
+fn main() {
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|word| word == exec::KEEPER_ARGUMENT)
+    {
+        exec::keeper_main();
+        return;
+    }
+    let dir = std::env::temp_dir().join(format!("fbuild-bench-{}", std::process::id()));
+    let made = std::fs::create_dir(&dir).and_then(|()| Root::open(&dir));
+    let Ok(root) = made else {
+        return println!("cannot make {}", dir.display());
+    };
+    let local = Local::new(root, dir.join("tmp")).with_keeper("/proc/self/exe".into());
+    let action = action();
+    // Once more each, in turn, so that a busy machine does not favour anybody.
+    for round in 1..=3 {
+        let bare = measure(bare);
+        show(round, "Command::output", bare, bare);
+        show(round, "exec::run", measure(run), bare);
+        show(
+            round,
+            "Local with keeper",
+            measure(|| execute(&local, &action)),
+            bare,
+        );
+    }
+    drop(local);
+    // What is left of it is only a folder in the system's place for such.
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
+fn measure(mut act: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    let all = (0..TIMES).all(|_| act());
+    assert!(all, "a command failed");
+    started.elapsed() / TIMES
+}
+
+fn show(round: u32, what: &str, time: Duration, bare: Duration) {
+    let ratio = time.as_secs_f64() / bare.as_secs_f64();
+    let more = time.as_secs_f64() - bare.as_secs_f64();
+    println!(
+        "{round}  {what:18} {time:>10.1?}  x {ratio:.2}  {:+.0} µs",
+        more * 1e6
+    );
+}
+
+fn bare() -> bool {
+    let done = Command::new(TRUE).output();
+    done.is_ok_and(|done| done.status.success())
+}
+
+fn run() -> bool {
+    let program = Program {
+        argv: &[OsString::from(TRUE)],
+        env: &BTreeMap::new(),
+        dir: Path::new("/"),
+        streams: Streams::Captured,
+        deadline: None,
+        grace: GRACE,
+        keeper: None,
+    };
+    let ended = exec::run(&program, &mut |_| {}, &Cancel::new());
+    ended.is_ok_and(|ended| ended.end.is_success())
+}
+
+fn execute(local: &Local, action: &Action) -> bool {
+    let task = Task {
+        name: "true",
+        action,
+        timeout: None,
+        interactive: false,
+    };
+    let execution = local.execute(&task, &mut |_| {}, &Cancel::new());
+    execution.is_ok_and(|execution| execution.is_success())
+}
+
+fn action() -> Action {
+    Action {
+        commands: vec![ResolvedCommand::Run(vec![TRUE.into()])],
+        dir: RelPath::root(),
+        env: BTreeMap::new(),
+        ambient: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        tools: BTreeMap::new(),
+        inputs: Vec::new(),
+        needs: BTreeMap::new(),
+        outputs: Vec::new(),
+    }
+}

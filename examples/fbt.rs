@@ -1,0 +1,369 @@
+//! A helper for tests: a small program that behaves as it is told, better or worse than a
+//! real tool would. It knows nothing of Buildfiles.
+//!
+//! ```text
+//! fbt mix [-e NAME]… [-o OUT] IN…   OUT (or stdout) = SHA-256 over the words given, the
+//!                                   variables NAME, and names and contents of the files IN
+//! fbt exit CODE                     ends with that exit code
+//! fbt kill SIGNAL                   ends itself with a signal, by number
+//! fbt stop                          says `ready` and stops itself (SIGSTOP)
+//! fbt echo WORD…                    prints its words
+//! fbt both N                        prints N lines, in turn to stdout and stderr
+//! fbt binary                        prints all 256 bytes
+//! fbt spam BYTES                    prints that much
+//! fbt stdin                         prints how many bytes it could read
+//! fbt fds                           prints the numbers of its open descriptors
+//! fbt later MS WORD…                prints its words after a while
+//! fbt sleep MS                      says `ready` and sleeps
+//! fbt wait                          says `ready` and waits for ever
+//! fbt ignore-term                   the same, and TERM does not end it
+//! fbt on-term FILE                  the same; TERM makes it write a line to FILE, clean up
+//!                                   for 50 ms and end
+//! fbt write FILE                    says `ready` and adds to FILE for ever
+//! fbt launch HOW… -- COMMAND…       starts another `fbt COMMAND…`, and ends when that is
+//!                                   ready. HOW: `session` (setsid), `fork` (its parent is
+//!                                   dead), `mute` (it does not hold the streams), `bare`
+//!                                   (no environment), `stay` (says `ready` and waits for ever)
+//! fbt fork-setsid | hold-pipe       launch session mute -- wait | launch -- wait
+//! fbt write-after-exit FILE         launch session mute -- write FILE
+//! fbt drive [--terminal] ROOT -- ARGV… [++ ARGV…]…
+//!                                   runs ARGV as fbuild runs commands in ROOT, all at once,
+//!                                   with a keeper; INT and TERM cancel. Says on stderr how
+//!                                   they ended, and the most memory that it used
+//! ```
+//!
+//! Words that a command does not use are ignored: a test can mark a process with them.
+
+#![expect(clippy::disallowed_methods, reason = "this is no part of fbuild")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fbuild::action::{Action, ResolvedCommand};
+use fbuild::cancel::Cancel;
+use fbuild::digest::Digest;
+use fbuild::exec::{End, Execution, Executor as _, KEEPER_ARGUMENT, Local, Task};
+use fbuild::path::{RelPath, Root};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// Before a command: whoever started this waits for a byte in its standard input's socket.
+const LAUNCHED: &str = "@launched";
+static IS_LAUNCHED: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if words.first().is_some_and(|word| word == LAUNCHED) {
+        words.remove(0);
+        IS_LAUNCHED.store(true, Ordering::SeqCst);
+    }
+    if words.first().is_some_and(|word| word == KEEPER_ARGUMENT) {
+        return fbuild::exec::keeper_main();
+    }
+    match act(&words) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("fbt: {error}"));
+            ExitCode::from(99)
+        }
+    }
+}
+
+fn act(words: &[OsString]) -> Result<ExitCode> {
+    let (command, rest) = words.split_first().ok_or("no command")?;
+    match command.to_str().ok_or("not a command")? {
+        "mix" => mix(rest)?,
+        "exit" => return Ok(ExitCode::from(number::<u8>(rest)?)),
+        "kill" => signal_hook::low_level::raise(number(rest)?)?,
+        "stop" => stop()?,
+        "echo" => say(&[line(rest), b"\n".to_vec()].concat())?,
+        "both" => both(number(rest)?)?,
+        "binary" => say(&(0..=255).collect::<Vec<u8>>())?,
+        "spam" => spam(number(rest)?)?,
+        "stdin" => say(format!("{}\n", io::stdin().read_to_end(&mut Vec::new())?).as_bytes())?,
+        "fds" => say(descriptors()?.as_bytes())?,
+        "later" => later(number(rest)?, &rest[1..])?,
+        "sleep" => sleep(number(rest)?)?,
+        "wait" => wait()?,
+        "ignore-term" => ignore_term()?,
+        "on-term" => on_term(Path::new(first(rest)?))?,
+        "write" => write(Path::new(first(rest)?))?,
+        "session" => {
+            rustix::process::setsid()?;
+            return act(rest);
+        }
+        "launch" => launch(rest)?,
+        "fork-setsid" => launch(&shorthand(&["session", "mute", "--", "wait"], rest))?,
+        "hold-pipe" => launch(&shorthand(&["--", "wait"], rest))?,
+        "write-after-exit" => launch(&shorthand(&["session", "mute", "--", "write"], rest))?,
+        "drive" => return drive(rest),
+        other => return Err(format!("no such command: {other}").into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn first(words: &[OsString]) -> Result<&OsString> {
+    Ok(words.first().ok_or("a word is missing")?)
+}
+
+fn number<N: std::str::FromStr>(words: &[OsString]) -> Result<N> {
+    let number = first(words)?.to_str().and_then(|word| word.parse().ok());
+    Ok(number.ok_or("not a number")?)
+}
+
+fn line(words: &[OsString]) -> Vec<u8> {
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    words.join(&b' ')
+}
+
+fn shorthand(words: &[&str], rest: &[OsString]) -> Vec<OsString> {
+    words
+        .iter()
+        .map(OsString::from)
+        .chain(rest.iter().cloned())
+        .collect()
+}
+
+fn say(bytes: &[u8]) -> Result {
+    let mut out = io::stdout();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
+fn complain(line: &str) {
+    // There is nobody else to tell.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Tells whoever waits for it that everything is as it was asked for.
+fn ready() -> Result {
+    if !IS_LAUNCHED.load(Ordering::SeqCst) {
+        return say(b"ready\n");
+    }
+    rustix::io::write(rustix::stdio::stdin(), b"r")?;
+    Ok(rustix::stdio::dup2_stdin(File::open("/dev/null")?)?)
+}
+
+fn mix(words: &[OsString]) -> Result {
+    let (mut out, mut mixed, mut words) = (None, Vec::new(), words.iter());
+    let mut add = |part: &[u8]| {
+        mixed.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        mixed.extend_from_slice(part);
+    };
+    while let Some(word) = words.next() {
+        add(word.as_bytes());
+        match word.to_str() {
+            Some("-o") => out = Some(PathBuf::from(words.next().ok_or("-o needs a file")?)),
+            Some("-e") => {
+                let name = words.next().ok_or("-e needs a name")?;
+                add(&std::env::var_os(name).map_or(b"unset".to_vec(), OsString::into_vec));
+            }
+            _ => add(&fs::read(word)?),
+        }
+    }
+    let digest = format!("{}\n", Digest::of(&mixed));
+    match out {
+        Some(out) => Ok(fs::write(out, digest)?),
+        None => say(digest.as_bytes()),
+    }
+}
+
+fn stop() -> Result {
+    ready()?;
+    Ok(signal_hook::low_level::raise(libc::SIGSTOP)?)
+}
+
+fn both(lines: usize) -> Result {
+    for number in 0..lines {
+        let line = format!("{number}\n");
+        match number % 2 {
+            0 => io::stdout().write_all(line.as_bytes())?,
+            _ => io::stderr().write_all(line.as_bytes())?,
+        }
+    }
+    Ok(())
+}
+
+fn spam(mut bytes: usize) -> Result {
+    let block = b"all work and no play makes a dull tool\n".repeat(1024);
+    while bytes > 0 {
+        let piece = &block[..block.len().min(bytes)];
+        say(piece)?;
+        bytes -= piece.len();
+    }
+    Ok(())
+}
+
+fn descriptors() -> Result<String> {
+    let mut open = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        // The one that reads the folder leads to it.
+        let is_it = fs::read_link(Path::new("/proc/self/fd").join(&name));
+        if is_it.is_ok_and(|to| !to.ends_with("fd")) {
+            open.push(name.to_string_lossy().into_owned());
+        }
+    }
+    open.sort_by_key(|number| number.parse::<u32>().ok());
+    Ok(format!("{}\n", open.join(" ")))
+}
+
+fn later(millis: u64, words: &[OsString]) -> Result {
+    if IS_LAUNCHED.load(Ordering::SeqCst) {
+        ready()?;
+    }
+    std::thread::sleep(Duration::from_millis(millis));
+    say(&[line(words), b"\n".to_vec()].concat())
+}
+
+fn sleep(millis: u64) -> Result {
+    ready()?;
+    std::thread::sleep(Duration::from_millis(millis));
+    Ok(())
+}
+
+fn wait() -> Result {
+    ready()?;
+    loop {
+        std::thread::park();
+    }
+}
+
+fn ignore_term() -> Result {
+    signal_hook::flag::register(libc::SIGTERM, Arc::new(AtomicBool::new(false)))?;
+    wait()
+}
+
+/// Writes a line for each TERM, the first of which leaves it 50 ms to live.
+fn on_term(file: &Path) -> Result {
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    let mut signals = signal_hook::iterator::Signals::new([libc::SIGTERM])?;
+    ready()?;
+    for _ in signals.forever() {
+        file.write_all(b"term\n")?;
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            std::process::exit(0);
+        });
+    }
+    Ok(())
+}
+
+fn write(file: &Path) -> Result {
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    file.write_all(b"begin\n")?;
+    ready()?;
+    loop {
+        file.write_all(b"more\n")?;
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn launch(words: &[OsString]) -> Result {
+    let end = words.iter().position(|word| word == "--");
+    let (how, command) = words.split_at(end.ok_or("`--` is missing")?);
+    let is = |wanted: &str| how.iter().any(|word| word == wanted);
+    let mut child = Command::new(std::env::current_exe()?);
+    if is("fork") {
+        // A launcher of its own that ends when its child is ready.
+        let rest = how.iter().filter(|word| *word != "fork" && *word != "stay");
+        child.arg("launch").args(rest).args(command);
+        if !child.status()?.success() {
+            return Err("the second launcher failed".into());
+        }
+    } else {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        child.arg(LAUNCHED).args(is("session").then_some("session"));
+        child
+            .args(&command[1..])
+            .stdin(std::os::fd::OwnedFd::from(theirs));
+        if is("mute") {
+            child.stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        if is("bare") {
+            child.env_clear();
+        }
+        child.spawn()?;
+        drop(child);
+        ours.read_exact(&mut [0])?;
+    }
+    if is("stay") { wait() } else { Ok(()) }
+}
+
+fn drive(words: &[OsString]) -> Result<ExitCode> {
+    let end = words.iter().position(|word| word == "--");
+    let (options, commands) = words.split_at(end.ok_or("`--` is missing")?);
+    let root = Path::new(options.last().ok_or("the root is missing")?);
+    let local = Local::new(Root::open(root)?, root.join("tmp"));
+    let local = local.with_keeper("/proc/self/exe".into());
+    let is_interactive = options.iter().any(|word| word == "--terminal");
+    let cancel = Cancel::new();
+    let stop = cancel.clone();
+    let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM])?;
+    std::thread::spawn(move || signals.forever().for_each(|_| stop.raise()));
+    let results: Vec<String> = std::thread::scope(|scope| {
+        let commands = commands[1..].split(|word| word == "++");
+        let (local, cancel) = (&local, &cancel);
+        let run = |argv| scope.spawn(move || execute(local, argv, is_interactive, cancel));
+        let running: Vec<_> = commands.map(run).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, String>| thread.join();
+        running.into_iter().flat_map(join).collect()
+    });
+    complain(&results.join("; "));
+    complain(&peak_memory()?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Executes one command, and says how it ended and how many processes it left behind.
+fn execute(local: &Local, argv: &[OsString], interactive: bool, cancel: &Cancel) -> String {
+    let action = action(argv.to_vec());
+    let task = Task {
+        name: "driven",
+        action: &action,
+        timeout: None,
+        interactive,
+    };
+    match local.execute(&task, &mut |bytes| drop(say(bytes)), cancel) {
+        Ok(Execution {
+            end, left_behind, ..
+        }) => match end {
+            End::Exited(status) => format!("{status}, left {left_behind}"),
+            end => format!("{end:?}, left {left_behind}"),
+        },
+        Err(error) => error.to_string(),
+    }
+}
+
+fn action(argv: Vec<OsString>) -> Action {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        Some((name, value))
+    });
+    Action {
+        commands: vec![ResolvedCommand::Run(argv)],
+        dir: RelPath::root(),
+        env: BTreeMap::new(),
+        ambient: variables.collect(),
+        secrets: BTreeMap::new(),
+        tools: BTreeMap::new(),
+        inputs: Vec::new(),
+        needs: BTreeMap::new(),
+        outputs: Vec::new(),
+    }
+}
+
+fn peak_memory() -> Result<String> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+    Ok(peak.ok_or("no VmHWM")?.to_owned())
+}
