@@ -3,12 +3,14 @@
 //!
 //! [`Store`] is the narrow waist: verbs about keys and bytes. Statistics, levels and
 //! policies are wrappers or events, never further methods. [`Disk`] keeps results in a
-//! folder, [`Memory`] in the process, for tests.
+//! folder, [`Memory`] in the process, for tests. How a result gets out of the tree and
+//! back into it is the business of [`outputs`].
 
 #[cfg(test)]
 mod contract;
 pub mod disk;
 mod memory;
+pub mod outputs;
 mod record;
 
 use std::fs::File;

@@ -1,0 +1,149 @@
+//! Folders below an open one, itself opened once, without following a link anywhere. It
+//! does not know what is looked for in them.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::rc::Rc;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::{Error, io};
+use crate::path::RelPath;
+use crate::stamp::Stamp;
+
+/// So many folders are kept open by one operation.
+const KEPT_OPEN: usize = 16;
+
+/// Returns a name for system calls.
+pub(super) fn os(name: &[u8]) -> &OsStr {
+    OsStr::from_bytes(name)
+}
+
+/// The folders of one operation, each opened once while it is in use.
+pub(super) struct Folders<'r> {
+    root: BorrowedFd<'r>,
+    open: Vec<(RelPath, Rc<OwnedFd>)>,
+}
+
+impl<'r> Folders<'r> {
+    pub(super) fn new(root: &'r impl AsFd) -> Self {
+        Self {
+            root: root.as_fd(),
+            open: Vec::new(),
+        }
+    }
+
+    /// Opens a folder; `None` when there is none.
+    pub(super) fn open(&mut self, path: &RelPath) -> Result<Option<Rc<OwnedFd>>, Error> {
+        if let Some((_, folder)) = self.open.iter().find(|(open, _)| open == path) {
+            return Ok(Some(folder.clone()));
+        }
+        match open_folder(self.root, path) {
+            Ok(folder) => Ok(Some(self.keep(path, folder))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(Errno::LOOP) => Err(through_link(self.root, path)),
+            Err(error) => Err(io("open", path)(error)),
+        }
+    }
+
+    /// Opens a folder, making it and those above it where they are missing.
+    pub(super) fn make(&mut self, path: &RelPath) -> Result<Rc<OwnedFd>, Error> {
+        let mut missing = Vec::new();
+        let mut at = path.clone();
+        let mut folder = loop {
+            if let Some(folder) = self.open(&at)? {
+                break folder;
+            }
+            let Some(parent) = at.parent() else {
+                return Err(io("open", &at)(Errno::NOENT));
+            };
+            missing.push(std::mem::replace(&mut at, parent));
+        };
+        while let Some(child) = missing.pop() {
+            match rustix::fs::mkdirat(&*folder, os(child.name()), Mode::from(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(io("make the folder", &child)(error)),
+            }
+            folder = self.open(&child)?.ok_or_else(|| Error::Parent {
+                path: path.clone(),
+                parent: child.clone(),
+            })?;
+        }
+        Ok(folder)
+    }
+
+    /// Forgets the folders at and below `path`, which is about to go.
+    pub(super) fn forget(&mut self, path: &RelPath) {
+        self.open.retain(|(open, _)| !open.is_within(path));
+    }
+
+    fn keep(&mut self, path: &RelPath, folder: OwnedFd) -> Rc<OwnedFd> {
+        if self.open.len() == KEPT_OPEN {
+            self.open.remove(0);
+        }
+        let folder = Rc::new(folder);
+        self.open.push((path.clone(), folder.clone()));
+        folder
+    }
+}
+
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Opens the folder `name` in another one.
+pub(super) fn open_child(folder: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(folder, os(name), FOLDER, Mode::empty())
+}
+
+/// Opens a folder below `root`: `ELOOP` where a link is on the way or at its end.
+fn open_folder(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // With `O_NOFOLLOW` a link at the end would be told from other files no longer.
+    let flags = FOLDER.difference(OFlags::NOFOLLOW);
+    loop {
+        match rustix::fs::openat2(root, path.as_path(), flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // A kernel before 5.6, or a container that hides the call.
+            Err(Errno::NOSYS | Errno::PERM) => return open_by_steps(root, path),
+            other => return other,
+        }
+    }
+}
+
+/// The same, one component after the other.
+fn open_by_steps(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd, Errno> {
+    let mut folder = open_child(root, b".")?;
+    for name in path.components() {
+        folder = match open_child(&folder, name) {
+            // This is what a link gives together with `O_DIRECTORY`.
+            Err(Errno::NOTDIR) if is_link(&folder, name) => return Err(Errno::LOOP),
+            other => other?,
+        };
+    }
+    Ok(folder)
+}
+
+fn is_link(folder: &OwnedFd, name: &[u8]) -> bool {
+    let stamp = Stamp::at(folder, os(name));
+    matches!(stamp, Ok(Some(stamp)) if stamp.kind() == FileType::Symlink)
+}
+
+/// Says which link is on the way to `path`.
+fn through_link(root: BorrowedFd<'_>, path: &RelPath) -> Error {
+    let mut link = RelPath::root();
+    for name in path.components() {
+        link = link.child(name);
+        let stamp = Stamp::at(root, link.as_path());
+        if matches!(stamp, Ok(Some(stamp)) if stamp.kind() == FileType::Symlink) {
+            break;
+        }
+    }
+    Error::ThroughLink {
+        path: path.clone(),
+        link,
+    }
+}

@@ -1,0 +1,165 @@
+//! Outputs into a store, after the command that made them. It reads each file once and
+//! changes nothing in the tree.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::rc::Rc;
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::at::{Folders, os};
+use super::list::{self, Found, Kind};
+use super::{Error, Stage, io, text};
+use crate::action::{Entry, EntryKind, OutputSpec};
+use crate::buildfile::model::Output;
+use crate::digest::Digest;
+use crate::path::RelPath;
+use crate::stamp::{self, Stamp};
+use crate::store::{self, Store};
+
+/// What a command made.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// All of it, as a result has it.
+    pub entries: Vec<Entry>,
+    /// What each file was while it was read: the same before and after.
+    pub stamps: Vec<(RelPath, Stamp, Digest)>,
+    /// When the first of them was about to be read, in nanoseconds since 1970.
+    pub looked_at: i64,
+    /// Whether the store kept every blob. If not, the entries are right all the same, but
+    /// no result with them may be recorded.
+    pub is_stored: bool,
+}
+
+/// Takes what the declared outputs are now into `store`, and says what that is. Every
+/// declared output must be there.
+///
+/// A file that changes while it is read is an error: its bytes are no one's output.
+pub fn capture(stage: &Stage, specs: &[OutputSpec], store: &dyn Store) -> Result<Captured, Error> {
+    let mut found = Vec::new();
+    for spec in specs {
+        let some = list::list_one(stage, spec)?;
+        check_made(spec, &some)?;
+        found.extend(some);
+    }
+    found.sort_unstable();
+    found.dedup();
+    let mut capture = Capture {
+        store,
+        folders: Folders::new(stage.root()),
+        captured: Captured {
+            entries: Vec::with_capacity(found.len()),
+            stamps: Vec::with_capacity(found.len()),
+            looked_at: stamp::now(),
+            is_stored: true,
+        },
+    };
+    for found in found {
+        let kind = capture.entry_kind(&found)?;
+        let path = found.path;
+        capture.captured.entries.push(Entry { path, kind });
+    }
+    Ok(capture.captured)
+}
+
+/// Checks that a declared output is there, and is what it was declared to be.
+fn check_made(spec: &OutputSpec, found: &[Found]) -> Result<(), Error> {
+    let missing = || {
+        let output = text(&spec.output);
+        Err(Error::Missing { output })
+    };
+    let kind = |found: &Found, declared| {
+        Err(Error::Kind {
+            path: found.path.clone(),
+            found: found.kind.name(),
+            declared,
+        })
+    };
+    match (&spec.output, found.first()) {
+        (_, None) => missing(),
+        (Output::File(_), Some(first)) if first.kind == Kind::Folder => kind(first, "a file"),
+        (Output::Folder(_), Some(first)) if first.kind != Kind::Folder => kind(first, "a folder"),
+        _ => Ok(()),
+    }
+}
+
+struct Capture<'a> {
+    store: &'a dyn Store,
+    folders: Folders<'a>,
+    captured: Captured,
+}
+
+impl Capture<'_> {
+    fn entry_kind(&mut self, found: &Found) -> Result<EntryKind, Error> {
+        match found.kind {
+            Kind::Folder => Ok(EntryKind::Folder),
+            Kind::Link => self.link(&found.path),
+            Kind::File => self.file(&found.path),
+            Kind::Special => Err(Error::Special {
+                path: found.path.clone(),
+                found: found.kind.name(),
+            }),
+        }
+    }
+
+    fn parent(&mut self, path: &RelPath) -> Result<Rc<std::os::fd::OwnedFd>, Error> {
+        let parent = path.parent().unwrap_or_default();
+        let folder = self.folders.open(&parent)?;
+        folder.ok_or_else(|| Error::Changed { path: path.clone() })
+    }
+
+    fn link(&mut self, path: &RelPath) -> Result<EntryKind, Error> {
+        let parent = self.parent(path)?;
+        let target = rustix::fs::readlinkat(&*parent, os(path.name()), Vec::new());
+        Ok(EntryKind::Link {
+            target: target.map_err(io("read", path))?.into_bytes(),
+            content: None,
+        })
+    }
+
+    fn file(&mut self, path: &RelPath) -> Result<EntryKind, Error> {
+        let parent = self.parent(path)?;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&*parent, os(path.name()), flags, Mode::empty());
+        let file = File::from(file.map_err(io("read", path))?);
+        let before = Stamp::of(&file).map_err(io("look at", path))?;
+        check_file(path, &before)?;
+        let digest = self.store_file(path, (&file).take(before.size))?;
+        let after = Stamp::of(&file).map_err(io("look at", path))?;
+        if before != after || digest.size() != before.size {
+            return Err(Error::Changed { path: path.clone() });
+        }
+        self.captured.stamps.push((path.clone(), after, digest));
+        Ok(EntryKind::File {
+            digest,
+            executable: before.is_executable(),
+        })
+    }
+
+    fn store_file(
+        &mut self,
+        path: &RelPath,
+        mut bytes: std::io::Take<&File>,
+    ) -> Result<Digest, Error> {
+        match self.store.write(&mut bytes) {
+            Ok(digest) => Ok(digest),
+            Err(store::Error::NotStored { digest, .. }) => {
+                self.captured.is_stored = false;
+                Ok(digest)
+            }
+            Err(store::Error::Input(source)) => Err(io("read", path)(source)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn check_file(path: &RelPath, stamp: &Stamp) -> Result<(), Error> {
+    if stamp.kind() != FileType::RegularFile {
+        return Err(Error::Changed { path: path.clone() });
+    }
+    if stamp.mode & 0o6000 != 0 {
+        return Err(Error::SetUid { path: path.clone() });
+    }
+    Ok(())
+}

@@ -1,0 +1,317 @@
+//! The folder through which outputs move: private, on the file system of the tree if the
+//! state is, and empty between runs. It names things and moves them; what and why is the
+//! business of those who use it.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
+use rustix::io::Errno;
+
+use super::Error;
+use super::at::{open_child, os};
+use crate::path::{RelPath, Root};
+use crate::stamp::Stamp;
+
+/// What a thing in the stage is; the first letter of its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// On its way into the tree.
+    New,
+    /// Taken out of the tree, to be put back if its maker fails: a folder in which
+    /// everything has the path that it had below the root.
+    Old,
+    /// On its way out.
+    Trash,
+}
+
+impl Purpose {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Old => "old",
+            Self::Trash => "trash",
+        }
+    }
+}
+
+/// A tree and the folder through which its outputs move. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Stage(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: Root,
+    path: PathBuf,
+    /// Folders that are left alone, below the root.
+    apart: Vec<RelPath>,
+    folder: Mutex<Option<Arc<OwnedFd>>>,
+    count: AtomicU64,
+}
+
+impl Stage {
+    /// Returns the stage of the tree below `root`, in the folder `state`; it is made when
+    /// it is needed. Nothing is looked for in `state`, nor in the folders `apart`.
+    pub fn new(root: &Root, state: &Path, mut apart: Vec<RelPath>) -> Self {
+        apart.extend(root.relative(state).filter(|state| !state.is_root()));
+        Self(Arc::new(Inner {
+            root: root.clone(),
+            path: state.join("stage"),
+            apart,
+            folder: Mutex::default(),
+            count: AtomicU64::new(0),
+        }))
+    }
+
+    /// Returns the root of the tree.
+    pub fn root(&self) -> &Root {
+        &self.0.root
+    }
+
+    /// Tells whether a folder is nobody's output: version control's, or another's.
+    pub(super) fn leaves_alone(&self, folder: &RelPath) -> bool {
+        folder.name() == b".git" || self.0.apart.contains(folder)
+    }
+
+    /// Tells whether there is a folder below this one that is another's.
+    pub(super) fn leaves_alone_below(&self, folder: &RelPath) -> bool {
+        self.0.apart.iter().any(|apart| apart.is_within(folder))
+    }
+
+    /// Makes an [`Error::Stage`].
+    pub(super) fn error<E: Into<io::Error>>(
+        &self,
+        operation: &'static str,
+    ) -> impl FnOnce(E) -> Error {
+        move |source| Error::Stage {
+            operation,
+            path: self.0.path.clone(),
+            source: source.into(),
+        }
+    }
+
+    /// Returns the open stage, making it first if need be.
+    pub(super) fn folder(&self) -> Result<Arc<OwnedFd>, Error> {
+        let mut folder = self.0.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folder) = &*folder {
+            return Ok(folder.clone());
+        }
+        let opened = open_or_make(&self.0.path).map_err(self.error("make files"))?;
+        let opened = Arc::new(opened);
+        *folder = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// Opens the stage if there is one.
+    pub(super) fn existing(&self) -> Result<Option<Arc<OwnedFd>>, Error> {
+        match self.0.path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => self.folder().map(Some),
+        }
+    }
+
+    /// Returns a name that nothing in the stage has, if it was empty to begin with.
+    pub(super) fn name(&self, purpose: Purpose) -> String {
+        let number = self.0.count.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number}", purpose.prefix())
+    }
+
+    /// Makes a file in the stage.
+    pub(super) fn create(&self, mode: u32) -> Result<(String, File), Error> {
+        let folder = self.folder()?;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            let name = self.name(Purpose::New);
+            match rustix::fs::openat(&*folder, &*name, flags, Mode::from(mode)) {
+                Ok(file) => return Ok((name, file.into())),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(self.error("make a file")(error)),
+            }
+        }
+    }
+
+    /// Opens a folder in the stage.
+    pub(super) fn open(&self, name: &str) -> Result<OwnedFd, Error> {
+        open_child(&*self.folder()?, name.as_bytes()).map_err(self.error("open a folder"))
+    }
+
+    /// Makes a folder in the stage.
+    pub(super) fn make(&self, purpose: Purpose) -> Result<String, Error> {
+        let folder = self.folder()?;
+        loop {
+            let name = self.name(purpose);
+            match rustix::fs::mkdirat(&*folder, &*name, Mode::RWXU) {
+                Ok(()) => return Ok(name),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(self.error("make a folder")(error)),
+            }
+        }
+    }
+}
+
+fn open_or_make(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::open(path, flags, Mode::empty());
+    match open() {
+        Err(Errno::NOENT) => {
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700).create(path)?;
+            Ok(open()?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// A place: a name in an open folder.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) folder: BorrowedFd<'a>,
+    pub(super) name: &'a [u8],
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn new(folder: &'a impl AsFd, name: &'a [u8]) -> Self {
+        let folder = folder.as_fd();
+        Self { folder, name }
+    }
+
+    /// Returns what stands there.
+    pub(super) fn stamp(self) -> io::Result<Option<Stamp>> {
+        Stamp::at(self.folder, os(self.name))
+    }
+
+    pub(super) fn remove_file(self) -> Result<(), Errno> {
+        rustix::fs::unlinkat(self.folder, os(self.name), AtFlags::empty())
+    }
+
+    pub(super) fn remove_folder(self) -> Result<(), Errno> {
+        rustix::fs::unlinkat(self.folder, os(self.name), AtFlags::REMOVEDIR)
+    }
+}
+
+/// Moves what stands at one place to another, replacing a file or a link there. Where the
+/// two are not on one file system it is copied, times and permissions included, to a name
+/// beside its new one first.
+pub(super) fn move_to(from: Place<'_>, to: Place<'_>) -> io::Result<()> {
+    match rename(from, to) {
+        Err(Errno::XDEV) => move_across(from, to, 0),
+        // To move a folder the system wants to write in it.
+        Err(Errno::ACCESS) if make_writable(from) => Ok(rename(from, to)?),
+        other => Ok(other?),
+    }
+}
+
+fn rename(from: Place<'_>, to: Place<'_>) -> Result<(), Errno> {
+    rustix::fs::renameat(from.folder, os(from.name), to.folder, os(to.name))
+}
+
+/// Gives the owner of a folder the right to change it; `false` if it is none, or was there.
+pub(super) fn make_writable(place: Place<'_>) -> bool {
+    let Ok(Some(stamp)) = place.stamp() else {
+        return false;
+    };
+    if stamp.kind() != FileType::Directory || stamp.mode & 0o700 == 0o700 {
+        return false;
+    }
+    let mode = Mode::from_raw_mode(stamp.mode & 0o7777 | 0o700);
+    // Not a link: the stamp says so, and nobody is to work here meanwhile.
+    rustix::fs::chmodat(place.folder, os(place.name), mode, AtFlags::empty()).is_ok()
+}
+
+/// Folders nested deeper than this are not moved between file systems.
+const MAX_DEPTH: usize = 200;
+
+fn move_across(from: Place<'_>, to: Place<'_>, depth: usize) -> io::Result<()> {
+    let Some(stamp) = from.stamp()? else {
+        return Err(Errno::NOENT.into());
+    };
+    match stamp.kind() {
+        FileType::Directory if depth < MAX_DEPTH => move_folder_across(from, to, depth),
+        FileType::RegularFile => {
+            copy_beside(from, to, &stamp)?;
+            Ok(from.remove_file()?)
+        }
+        FileType::Symlink => {
+            let target = rustix::fs::readlinkat(from.folder, os(from.name), Vec::new())?;
+            let beside = beside(to.name);
+            rustix::fs::symlinkat(&*target, to.folder, os(&beside))?;
+            rename(
+                Place {
+                    name: &beside,
+                    ..to
+                },
+                to,
+            )?;
+            Ok(from.remove_file()?)
+        }
+        _ => Err(Errno::XDEV.into()),
+    }
+}
+
+fn move_folder_across(from: Place<'_>, to: Place<'_>, depth: usize) -> io::Result<()> {
+    match rustix::fs::mkdirat(to.folder, os(to.name), Mode::from(0o777)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    make_writable(from);
+    let source = open_child(from.folder, from.name)?;
+    let target = open_child(to.folder, to.name)?;
+    for entry in rustix::fs::Dir::read_from(&source)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            let (from, to) = (Place::new(&source, name), Place::new(&target, name));
+            move_across(from, to, depth + 1)?;
+        }
+    }
+    Ok(from.remove_folder()?)
+}
+
+/// Copies a file to a name beside `to` and renames it.
+fn copy_beside(from: Place<'_>, to: Place<'_>, stamp: &Stamp) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let source = rustix::fs::openat(from.folder, os(from.name), flags, Mode::empty())?;
+    let mut source = File::from(source);
+    let beside = beside(to.name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let copy = rustix::fs::openat(to.folder, os(&beside), flags, Mode::RWXU)?;
+    let mut copy = File::from(copy);
+    let beside = Place {
+        name: &beside,
+        ..to
+    };
+    let copied = io::copy(&mut source, &mut copy)
+        .and_then(|_| copy.flush())
+        .and_then(|()| keep_metadata(&copy, stamp))
+        .and_then(|()| Ok(rename(beside, to)?));
+    copied.inspect_err(|_| {
+        let _ = beside.remove_file();
+    })
+}
+
+fn keep_metadata(copy: &File, stamp: &Stamp) -> io::Result<()> {
+    const SECOND: i64 = 1_000_000_000;
+    let mtime = rustix::fs::Timespec {
+        tv_sec: stamp.mtime.div_euclid(SECOND),
+        tv_nsec: stamp.mtime.rem_euclid(SECOND),
+    };
+    let times = Timestamps {
+        last_access: mtime,
+        last_modification: mtime,
+    };
+    rustix::fs::fchmod(copy, Mode::from_raw_mode(stamp.mode & 0o7777))?;
+    Ok(rustix::fs::futimens(copy, &times)?)
+}
+
+/// Returns a name for a file that will be called `name`.
+fn beside(name: &[u8]) -> Vec<u8> {
+    let kept = &name[..name.len().min(200)];
+    [b".fbuild-", kept].concat()
+}

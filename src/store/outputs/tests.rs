@@ -1,0 +1,1015 @@
+//! Outputs out of real trees and back: exactly, never outside, never half.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::action::{Entry, EntryKind, OutputSpec};
+use crate::digest::{BUFFER_SIZE, Digest};
+use crate::glob::Pattern;
+use crate::path::Root;
+use crate::store::disk::Durability;
+use crate::store::{Disk, Memory, Store};
+
+/// A workspace with a stage and a store, all in one temporary folder.
+struct Sample {
+    folder: tempfile::TempDir,
+    stage: Stage,
+    store: Memory,
+}
+
+/// What stands at a path, for comparisons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Node {
+    File(Vec<u8>, bool),
+    Link(Vec<u8>),
+    Folder,
+}
+
+impl Sample {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("root")).unwrap();
+        let root = Root::open(&folder.path().join("root")).unwrap();
+        let stage = Stage::new(&root, &root.path().join(".build-cache"), Vec::new());
+        let store = Memory::new();
+        Self {
+            folder,
+            stage,
+            store,
+        }
+    }
+
+    fn path(&self, below: impl AsRef<[u8]>) -> PathBuf {
+        let below = OsStr::from_bytes(below.as_ref());
+        self.folder.path().join("root").join(below)
+    }
+
+    fn write(&self, below: impl AsRef<[u8]>, content: impl AsRef<[u8]>) {
+        let path = self.path(below);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn read(&self, below: &str) -> Option<String> {
+        fs::read_to_string(self.path(below)).ok()
+    }
+
+    fn capture(&self, specs: &[OutputSpec]) -> Result<Captured, Error> {
+        capture(&self.stage, specs, &self.store)
+    }
+
+    fn entries(&self, specs: &[OutputSpec]) -> Vec<Entry> {
+        self.capture(specs).unwrap().entries
+    }
+
+    fn restore(&self, specs: &[OutputSpec], wanted: &[Entry]) -> Result<Restoration, Error> {
+        let mut is_intact = |entry: &Entry| self.is_intact(entry);
+        restore(&self.stage, specs, wanted, &mut is_intact, &self.store)
+    }
+
+    fn restored(&self, specs: &[OutputSpec], wanted: &[Entry]) -> Restored {
+        match self.restore(specs, wanted).unwrap() {
+            Restoration::Done(restored) => restored,
+            Restoration::Miss { path, .. } => panic!("{path} is missing"),
+        }
+    }
+
+    fn is_intact(&self, entry: &Entry) -> bool {
+        let path = self.path(entry.path.as_bytes());
+        let EntryKind::File { digest, executable } = &entry.kind else {
+            return false;
+        };
+        let Ok(metadata) = path.symlink_metadata() else {
+            return false;
+        };
+        metadata.is_file()
+            && (metadata.mode() & 0o100 != 0) == *executable
+            && Digest::of(&fs::read(path).unwrap()) == *digest
+    }
+
+    fn tree(&self) -> BTreeMap<PathBuf, Node> {
+        let mut nodes = BTreeMap::new();
+        snapshot(&self.path(""), Path::new(""), &mut nodes);
+        nodes
+    }
+
+    /// What lies in the stage, by name.
+    fn staged(&self) -> Vec<PathBuf> {
+        let stage = self.path(".build-cache/stage");
+        let Ok(entries) = fs::read_dir(stage) else {
+            return Vec::new();
+        };
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    fn inode(&self, below: &str) -> u64 {
+        self.path(below).symlink_metadata().unwrap().ino()
+    }
+}
+
+fn snapshot(folder: &Path, below: &Path, nodes: &mut BTreeMap<PathBuf, Node>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() == ".build-cache" {
+            continue;
+        }
+        let (path, name) = (entry.path(), below.join(entry.file_name()));
+        let metadata = path.symlink_metadata().unwrap();
+        let node = if metadata.is_symlink() {
+            Node::Link(
+                fs::read_link(&path)
+                    .unwrap()
+                    .as_os_str()
+                    .as_bytes()
+                    .to_vec(),
+            )
+        } else if metadata.is_dir() {
+            snapshot(&path, &name, nodes);
+            Node::Folder
+        } else {
+            Node::File(fs::read(&path).unwrap(), metadata.mode() & 0o100 != 0)
+        };
+        nodes.insert(name, node);
+    }
+}
+
+/// Reads outputs as a Buildfile has them: `a`, `a/`, `*.a`, each perhaps after `+` for
+/// committed, and what is kept after `!`.
+fn specs(texts: &[&str]) -> Vec<OutputSpec> {
+    let spec = |text: &&str| {
+        let (output, keep) = text.split_once('!').unwrap_or((text, ""));
+        let (committed, output) = match output.strip_prefix('+') {
+            Some(output) => (true, output),
+            None => (false, output),
+        };
+        let output = match output.strip_suffix('/') {
+            Some(folder) => Output::Folder(RelPath::new(folder).unwrap()),
+            None if output.contains('*') => Output::Glob(Pattern::new(output).unwrap()),
+            None => Output::File(RelPath::new(output).unwrap()),
+        };
+        let keep = keep.split('!').filter(|k| !k.is_empty());
+        let keep = keep.map(|k| Pattern::new(k).unwrap()).collect();
+        OutputSpec {
+            output,
+            committed,
+            keep,
+        }
+    };
+    texts.iter().map(spec).collect()
+}
+
+fn paths(entries: &[Entry]) -> Vec<String> {
+    entries.iter().map(|entry| entry.path.to_string()).collect()
+}
+
+fn code(error: &Error) -> String {
+    miette::Diagnostic::code(error).unwrap().to_string()
+}
+
+fn make_pipe(path: &Path) {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+}
+
+#[test]
+fn what_is_set_aside_can_go_to_another_thread() {
+    fn is_send<T: Send>() {}
+    fn is_shared<T: Send + Sync>() {}
+    is_send::<SetAside>();
+    is_shared::<Stage>();
+}
+
+mod capturing {
+    use super::*;
+
+    #[test]
+    fn an_owned_folder_is_taken_whole_and_a_pattern_takes_files_only() {
+        let sample = Sample::new();
+        sample.write("out/a/b", "b");
+        sample.write("out/.hidden", "");
+        sample.write("gen/x.go", "x");
+        sample.write("gen/sub.go/y.go", "y");
+        fs::create_dir(sample.path("out/empty")).unwrap();
+        symlink("nowhere", sample.path("gen/link.go")).unwrap();
+        symlink("/", sample.path("out/root")).unwrap();
+        let entries = sample.entries(&specs(&["out/", "gen/*.go"]));
+        let expected = [
+            "gen/link.go",
+            "gen/x.go",
+            "out",
+            "out/.hidden",
+            "out/a",
+            "out/a/b",
+            "out/empty",
+            "out/root",
+        ];
+        assert_eq!(paths(&entries), expected);
+    }
+
+    #[test]
+    fn what_is_kept_is_not_taken_and_neither_is_a_folder_with_nothing_else() {
+        let sample = Sample::new();
+        sample.write("out/a", "");
+        sample.write("out/keep", "");
+        sample.write("out/only/kept/keep", "");
+        sample.write("out/both/keep", "");
+        sample.write("out/both/own", "");
+        sample.write("out/modules/x/y", "");
+        sample.write("out/clone/.git/HEAD", "");
+        sample.write("out/clone/a", "");
+        fs::create_dir(sample.path("out/empty")).unwrap();
+        let specs = specs(&["out/!out/**/keep!out/keep!out/modules/**"]);
+        let expected = [
+            "out",
+            "out/a",
+            "out/both",
+            "out/both/own",
+            "out/clone",
+            "out/clone/a",
+            "out/empty",
+        ];
+        assert_eq!(paths(&sample.entries(&specs)), expected);
+    }
+
+    #[test]
+    fn nothing_is_looked_for_in_the_state_folder_or_beside_it() {
+        let sample = Sample::new();
+        sample.write("a.x", "");
+        sample.write(".build-cache/b.x", "");
+        sample.write("other/cache/c.x", "");
+        sample.write(".git/d.x", "");
+        sample.write("sub/.git/e.x", "");
+        let root = sample.stage.root();
+        let cache = RelPath::new("other/cache").unwrap();
+        let stage = Stage::new(root, &root.path().join(".build-cache"), vec![cache]);
+        let found = list::list_one(&stage, &specs(&["**/*.x"])[0]).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+
+    #[test]
+    fn a_declared_output_that_was_not_made_is_named() {
+        let sample = Sample::new();
+        sample.write("a", "");
+        sample.write("folder/x", "");
+        for (text, expected) in [
+            ("missing", "the declared output `missing` was not made"),
+            ("no/parent", "the declared output `no/parent` was not made"),
+            ("a/below", "the declared output `a/below` was not made"),
+            ("out/", "the declared output `out/` was not made"),
+            ("*.go", "the declared output `*.go` was not made"),
+            (
+                "folder",
+                "the declared output `folder` is a folder, not a file",
+            ),
+            ("a/", "the declared output `a` is a file, not a folder"),
+        ] {
+            let error = sample.capture(&specs(&["a", text])).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_refused_without_waiting_for_it() {
+        let sample = Sample::new();
+        fs::create_dir(sample.path("out")).unwrap();
+        make_pipe(&sample.path("out/pipe"));
+        let error = sample.capture(&specs(&["out/"])).unwrap_err();
+        assert_eq!(code(&error), "fbuild::store::output_special");
+        sample.write("tool", "");
+        fs::set_permissions(sample.path("tool"), fs::Permissions::from_mode(0o4755)).unwrap();
+        let error = sample.capture(&specs(&["tool"])).unwrap_err();
+        assert_eq!(code(&error), "fbuild::store::output_setuid");
+    }
+
+    #[test]
+    fn an_output_behind_a_link_is_refused_and_the_link_named() {
+        let sample = Sample::new();
+        sample.write("real/sub/a", "");
+        symlink("real", sample.path("link")).unwrap();
+        for text in ["link/sub/a", "link/sub/", "link/sub/*"] {
+            let error = sample.capture(&specs(&[text])).unwrap_err();
+            assert_eq!(code(&error), "fbuild::store::output_through_link", "{text}");
+            assert!(
+                error
+                    .to_string()
+                    .ends_with("behind the symbolic link `link`")
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_an_error() {
+        struct Meddler<'a>(&'a Sample);
+        impl Store for Meddler<'_> {
+            fn result(
+                &self,
+                key: crate::action::ActionKey,
+            ) -> Result<Option<crate::action::ActionResult>, crate::store::Error> {
+                self.0.store.result(key)
+            }
+            fn record(
+                &self,
+                batch: &[(crate::action::ActionKey, crate::action::ActionResult)],
+            ) -> Result<(), crate::store::Error> {
+                self.0.store.record(batch)
+            }
+            fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, crate::store::Error> {
+                self.0.store.missing(digests)
+            }
+            fn read(
+                &self,
+                digest: Digest,
+            ) -> Result<Option<Box<dyn io::Read + Send>>, crate::store::Error> {
+                self.0.store.read(digest)
+            }
+            fn write(&self, bytes: &mut dyn io::Read) -> Result<Digest, crate::store::Error> {
+                let digest = self.0.store.write(bytes);
+                let mut file = fs::OpenOptions::new();
+                let mut file = file.append(true).open(self.0.path("a")).unwrap();
+                io::Write::write_all(&mut file, b"more").unwrap();
+                digest
+            }
+        }
+        let sample = Sample::new();
+        sample.write("a", "content");
+        let error = capture(&sample.stage, &specs(&["a"]), &Meddler(&sample)).unwrap_err();
+        assert_eq!(code(&error), "fbuild::store::output_changed");
+    }
+
+    #[test]
+    fn a_store_that_keeps_nothing_changes_no_entry() {
+        let sample = Sample::new();
+        sample.write("a", "content");
+        sample.write("b", vec![1; BUFFER_SIZE * 2]);
+        sample.write("not-a-folder", "");
+        let off = Disk::open(&sample.path("not-a-folder"), Durability::Batched);
+        let specs = specs(&["a", "b"]);
+        let captured = capture(&sample.stage, &specs, &off).unwrap();
+        assert!(!captured.is_stored);
+        assert_eq!(captured.entries, sample.entries(&specs));
+        assert_eq!(captured.stamps.len(), 2);
+    }
+}
+
+mod restoring {
+    use super::*;
+
+    fn busy_sample() -> (Sample, Vec<OutputSpec>, Vec<Entry>) {
+        let sample = Sample::new();
+        sample.write("bin/tool", "tool");
+        fs::set_permissions(sample.path("bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+        sample.write("out/a/b", "b");
+        sample.write("out/c", vec![3; BUFFER_SIZE * 2]);
+        sample.write(b"out/odd\n\xff \"'", "odd");
+        fs::create_dir(sample.path("out/empty")).unwrap();
+        symlink("../bin/tool", sample.path("out/link")).unwrap();
+        symlink("dangling", sample.path("out/a/dangling")).unwrap();
+        sample.write("gen/x.go", "x");
+        let specs = specs(&["bin/tool", "out/!out/kept/**", "gen/*.go"]);
+        let entries = sample.entries(&specs);
+        (sample, specs, entries)
+    }
+
+    #[test]
+    fn what_was_deleted_comes_back_exactly_and_a_second_time_nothing_is_written() {
+        let (sample, specs, entries) = busy_sample();
+        let before = sample.tree();
+        for name in ["bin", "out", "gen"] {
+            fs::remove_dir_all(sample.path(name)).unwrap();
+        }
+        let restored = sample.restored(&specs, &entries);
+        assert_eq!(sample.tree(), before);
+        assert_eq!((restored.written, restored.removed), (7, 0));
+        assert_eq!(restored.stamps.len(), 5);
+        let mode = |below: &str| sample.path(below).metadata().unwrap().mode() & 0o7777;
+        assert_eq!((mode("bin/tool"), mode("gen/x.go")), (0o755, 0o644));
+        let inode = sample.inode("out/c");
+        let again = sample.restored(&specs, &entries);
+        assert_eq!((again.written, again.removed), (0, 0));
+        assert_eq!(sample.inode("out/c"), inode);
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn what_is_not_part_of_the_result_goes_and_what_is_kept_stays() {
+        let (sample, specs, entries) = busy_sample();
+        let mut expected = sample.tree();
+        sample.write("out/kept/deep/file", "kept");
+        sample.write("out/extra/deep/file", "");
+        sample.write("out/a/extra", "");
+        sample.write("gen/old.go", "");
+        sample.write("gen/hand.txt", "not an output");
+        symlink("/etc", sample.path("out/a/etc")).unwrap();
+        make_pipe(&sample.path("out/pipe"));
+        let restored = sample.restored(&specs, &entries);
+        assert_eq!((restored.written, restored.removed), (0, 5));
+        expected.insert("out/kept".into(), Node::Folder);
+        expected.insert("out/kept/deep".into(), Node::Folder);
+        expected.insert(
+            "out/kept/deep/file".into(),
+            Node::File(b"kept".to_vec(), false),
+        );
+        let hand = Node::File(b"not an output".to_vec(), false);
+        expected.insert("gen/hand.txt".into(), hand);
+        assert_eq!(sample.tree(), expected);
+    }
+
+    #[test]
+    fn every_kind_replaces_every_other() {
+        let kinds: [&dyn Fn(&Path); 4] = [
+            &|path| fs::write(path, "file").unwrap(),
+            &|path| symlink("/etc", path).unwrap(),
+            &|path| {
+                fs::create_dir(path).unwrap();
+                fs::write(path.join("inner"), "").unwrap();
+            },
+            &|path| fs::create_dir(path).unwrap(),
+        ];
+        for (text, place) in [("out/", "out/x"), ("x", "x")] {
+            for make in kinds {
+                for replace in kinds {
+                    let sample = Sample::new();
+                    fs::create_dir(sample.path("out")).unwrap();
+                    make(&sample.path(place));
+                    let specs = specs(&[text]);
+                    let Ok(captured) = sample.capture(&specs) else {
+                        continue;
+                    };
+                    let before = sample.tree();
+                    let path = sample.path(place);
+                    fs::remove_file(&path)
+                        .or_else(|_| fs::remove_dir_all(&path))
+                        .unwrap();
+                    replace(&path);
+                    sample.restored(&specs, &captured.entries);
+                    assert_eq!(sample.tree(), before);
+                    assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_that_holds_kept_things_is_not_replaced_by_a_file() {
+        let sample = Sample::new();
+        sample.write("out/x", "file");
+        let specs = specs(&["out/!out/x/keep"]);
+        let entries = sample.entries(&specs);
+        fs::remove_file(sample.path("out/x")).unwrap();
+        sample.write("out/x/keep", "kept");
+        let error = sample.restore(&specs, &entries).unwrap_err();
+        assert_eq!(code(&error), "fbuild::store::output_kept");
+        assert_eq!(sample.read("out/x/keep").unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_missing_or_damaged_blob_leaves_the_tree_as_it_was() {
+        let (sample, specs, entries) = busy_sample();
+        sample.write("out/c", "changed");
+        sample.write("out/extra", "extra");
+        fs::remove_file(sample.path("bin/tool")).unwrap();
+        let before = sample.tree();
+        for entry in entries.iter().rev() {
+            let EntryKind::File { digest, .. } = entry.kind else {
+                continue;
+            };
+            if sample.is_intact(entry) {
+                continue;
+            }
+            let good = sample.store.read(digest).unwrap().unwrap();
+            let good: Vec<u8> = io::Read::bytes(good).map(Result::unwrap).collect();
+            for damage in [
+                None,
+                Some(&good[1..]),
+                Some(&[&good[1..], b"?"].concat()[..]),
+            ] {
+                match damage {
+                    None => sample.store.forget(digest),
+                    Some(bytes) => sample.store.damage(digest, bytes),
+                }
+                match sample.restore(&specs, &entries).unwrap() {
+                    Restoration::Miss {
+                        digest: missing,
+                        path,
+                    } => {
+                        assert_eq!((missing, &path), (digest, &entry.path));
+                    }
+                    Restoration::Done(_) => panic!("restored from a damaged store"),
+                }
+                assert_eq!(sample.tree(), before);
+                assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+            }
+            sample.store.damage(digest, &good);
+        }
+        sample.restored(&specs, &entries);
+    }
+
+    #[test]
+    fn a_link_planted_on_the_way_is_never_followed() {
+        for planted in [
+            "p",
+            "p/q",
+            "p/q/out",
+            "p/q/out/a",
+            "p/q/out/a/b",
+            "p/q/file",
+        ] {
+            let sample = Sample::new();
+            let outside = sample.folder.path().join("outside");
+            fs::create_dir_all(outside.join("q/out/a/b")).unwrap();
+            fs::create_dir_all(outside.join("out/a/b")).unwrap();
+            fs::write(outside.join("file"), "outside").unwrap();
+            sample.write("p/q/out/a/b/c", "c");
+            sample.write("p/q/file", "file");
+            symlink("x", sample.path("p/q/out/a/b/link")).unwrap();
+            let specs = specs(&["p/q/out/", "p/q/file"]);
+            let entries = sample.entries(&specs);
+            let (before, outer) = (sample.tree(), tree_of(&outside));
+            let place = sample.path(planted);
+            fs::remove_dir_all(&place)
+                .or_else(|_| fs::remove_file(&place))
+                .unwrap();
+            let to = if planted == "p/q/file" {
+                outside.join("file")
+            } else {
+                outside.clone()
+            };
+            symlink(to, &place).unwrap();
+            match sample.restore(&specs, &entries) {
+                Ok(_) => assert_eq!(sample.tree(), before, "{planted}"),
+                Err(error) => assert_eq!(code(&error), "fbuild::store::output_through_link"),
+            }
+            let aside = set_aside(&sample.stage, &specs);
+            drop(aside);
+            assert_eq!(tree_of(&outside), outer, "{planted}");
+        }
+    }
+
+    fn tree_of(folder: &Path) -> BTreeMap<PathBuf, Node> {
+        let mut nodes = BTreeMap::new();
+        snapshot(folder, Path::new(""), &mut nodes);
+        nodes
+    }
+
+    #[test]
+    fn a_result_with_what_was_not_declared_writes_nothing() {
+        let sample = Sample::new();
+        let digest = sample.store.write(&mut &b"evil"[..]).unwrap();
+        let file = |path: &str| Entry {
+            path: RelPath::new(path).unwrap(),
+            kind: EntryKind::File {
+                digest,
+                executable: true,
+            },
+        };
+        let folder = |path: &str| Entry {
+            kind: EntryKind::Folder,
+            ..file(path)
+        };
+        let specs = specs(&["out/!out/kept/**!out/keep", "bin", "gen/*.go"]);
+        let honest = [file("bin"), file("gen/a.go"), folder("out"), file("out/a")];
+        let hostile = [
+            file("Makefile"),
+            file("bin/below"),
+            file("binary"),
+            file("gen/sub/b.go"),
+            folder("gen/folder.go"),
+            file("gen/b.txt"),
+            file("out/keep"),
+            file("out/kept/x"),
+            folder("out/kept"),
+            file("out/.git/hooks/post-checkout"),
+            file("out2/a"),
+            folder("."),
+            folder("gen"),
+        ];
+        for entry in hostile {
+            let mut wanted = honest.to_vec();
+            wanted.push(entry.clone());
+            wanted.sort_by(|a, b| a.path.cmp(&b.path));
+            let error = sample.restore(&specs, &wanted).unwrap_err();
+            assert!(error.is_miss(), "{entry:?}: {error}");
+        }
+        for lacking in 0..3 {
+            let mut wanted = honest.to_vec();
+            wanted.remove(lacking);
+            let error = sample.restore(&specs, &wanted).unwrap_err();
+            assert_eq!(code(&error), "fbuild::store::output_lacking");
+        }
+        assert_eq!(sample.tree(), BTreeMap::new());
+        sample.restored(&specs, &honest);
+    }
+
+    #[test]
+    fn a_file_where_a_folder_must_be_is_said() {
+        let sample = Sample::new();
+        sample.write("gen/a/x", "x");
+        let specs = specs(&["gen/a/x"]);
+        let entries = sample.entries(&specs);
+        fs::remove_dir_all(sample.path("gen")).unwrap();
+        sample.write("gen", "a file of the user");
+        let error = sample.restore(&specs, &entries).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the output `gen/a` cannot be there: `gen` is not a folder"
+        );
+        assert_eq!(sample.read("gen").unwrap(), "a file of the user");
+    }
+
+    #[test]
+    fn many_threads_restore_into_the_same_new_folders() {
+        let sample = Sample::new();
+        let store = Disk::open(&sample.path(".build-cache"), Durability::None);
+        let all: Vec<String> = (0..200).map(|n| format!("deep/er/{}/{n}", n % 3)).collect();
+        let spec = |text: &String| specs(&[text]);
+        let entries = |text: &String| {
+            sample.write(text, text);
+            capture(&sample.stage, &spec(text), &store).unwrap().entries
+        };
+        let all: Vec<_> = all.iter().map(|text| (spec(text), entries(text))).collect();
+        let before = sample.tree();
+        fs::remove_dir_all(sample.path("deep")).unwrap();
+        std::thread::scope(|scope| {
+            for some in all.chunks(25) {
+                let (stage, store) = (&sample.stage, &store);
+                scope.spawn(move || {
+                    for (specs, entries) in some {
+                        restore(stage, specs, entries, &mut |_| false, store).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(sample.tree(), before);
+    }
+}
+
+mod setting_aside {
+    use super::*;
+
+    fn specs_of_all() -> Vec<OutputSpec> {
+        specs(&[
+            "+bin/tool",
+            "+out/!out/kept/**!out/sub/keep",
+            "+gen/*.go",
+            "new/file",
+            "new/dir/",
+        ])
+    }
+
+    fn sample() -> Sample {
+        let sample = Sample::new();
+        sample.write("bin/tool", "tool");
+        sample.write("bin/other", "other");
+        sample.write("out/a/b/c", "c");
+        sample.write("out/kept/x", "kept");
+        sample.write("out/sub/keep", "kept");
+        sample.write("out/sub/own", "own");
+        sample.write("out/sub/deep/own", "own");
+        sample.write("gen/x.go", "x");
+        sample.write("gen/x.txt", "not ours");
+        symlink("a", sample.path("out/link")).unwrap();
+        sample
+    }
+
+    fn cleared() -> Vec<&'static str> {
+        vec![
+            "bin",
+            "bin/other",
+            "gen",
+            "gen/x.txt",
+            "new",
+            "new/dir",
+            "out",
+            "out/kept",
+            "out/kept/x",
+            "out/sub",
+            "out/sub/keep",
+        ]
+    }
+
+    #[test]
+    fn outputs_go_folders_are_made_and_all_comes_back() {
+        let sample = sample();
+        let mut before = sample.tree();
+        let inode = sample.inode("out/a/b/c");
+        let aside = set_aside(&sample.stage, &specs_of_all()).unwrap();
+        let tree = sample.tree();
+        let names: Vec<&str> = tree.keys().map(|p| p.to_str().unwrap()).collect();
+        assert_eq!(names, cleared());
+        sample.write("bin/tool/is/a/folder", "");
+        sample.write("out/a", "now a file");
+        sample.write("out/new/x", "");
+        sample.write("gen/y.go", "");
+        sample.write("new/file", "");
+        sample.write("new/dir/x", "");
+        sample.write("out/sub/new", "");
+        fs::remove_file(sample.path("out/kept/x")).unwrap();
+        aside.put_back().unwrap();
+        // Kept things are nobody's, and the folder above a declared file stays.
+        before.remove(Path::new("out/kept/x"));
+        before.insert("new".into(), Node::Folder);
+        assert_eq!(sample.tree(), before);
+        assert_eq!(sample.inode("out/a/b/c"), inode);
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn dropping_puts_back_and_discarding_does_not() {
+        let sample = sample();
+        let mut before = sample.tree();
+        drop(set_aside(&sample.stage, &specs_of_all()).unwrap());
+        before.insert("new".into(), Node::Folder);
+        assert_eq!(sample.tree(), before);
+        set_aside(&sample.stage, &specs_of_all()).unwrap().discard();
+        let tree = sample.tree();
+        let names: Vec<&str> = tree.keys().map(|p| p.to_str().unwrap()).collect();
+        assert_eq!(names, cleared());
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn only_committed_files_that_did_not_change_are_kept_as_they_were() {
+        let sample = sample();
+        sample.write("plain", "plain");
+        let mut specs = specs_of_all();
+        specs.extend(super::specs(&["plain"]));
+        let inodes = [
+            "bin/tool",
+            "out/a/b/c",
+            "out/link",
+            "out/sub/own",
+            "gen/x.go",
+            "plain",
+        ];
+        let inodes = inodes.map(|below| (below, sample.inode(below)));
+        let mut aside = set_aside(&sample.stage, &specs).unwrap();
+        sample.write("bin/tool", "tool");
+        sample.write("out/a/b/c", "c");
+        sample.write("out/sub/own", "new");
+        sample.write("gen/x.go", "x");
+        sample.write("plain", "plain");
+        symlink("a", sample.path("out/link")).unwrap();
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(sample.path("gen/x.go"), executable).unwrap();
+        let expected = sample.tree();
+        assert_eq!(aside.keep_unchanged().unwrap(), 3);
+        aside.discard();
+        assert_eq!(sample.tree(), expected);
+        let kept = inodes.map(|(below, inode)| sample.inode(below) == inode);
+        assert_eq!(kept, [true, true, true, false, false, false]);
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_set_aside_whatever_it_is() {
+        let sample = Sample::new();
+        sample.write("file/inner", "");
+        sample.write("folder", "");
+        symlink("/", sample.path("link")).unwrap();
+        make_pipe(&sample.path("pipe"));
+        let before = sample.path("pipe").symlink_metadata().unwrap().ino();
+        let specs = specs(&["file", "folder/", "link/", "pipe"]);
+        let aside = set_aside(&sample.stage, &specs).unwrap();
+        assert_eq!(
+            sample.tree().into_values().collect::<Vec<_>>(),
+            [Node::Folder, Node::Folder]
+        );
+        sample.write("file", "");
+        aside.put_back().unwrap();
+        assert!(sample.path("file/inner").is_file());
+        assert!(sample.path("folder").is_file());
+        assert!(sample.path("link").is_symlink());
+        assert_eq!(sample.inode("pipe"), before);
+    }
+
+    #[test]
+    fn a_failure_half_way_puts_back_what_was_moved() {
+        let sample = sample();
+        symlink("bin", sample.path("loop")).unwrap();
+        let before = sample.tree();
+        let error = set_aside(&sample.stage, &specs(&["bin/tool", "out/", "loop/x"])).unwrap_err();
+        assert_eq!(code(&error), "fbuild::store::output_through_link");
+        assert_eq!(sample.tree(), before);
+    }
+
+    #[test]
+    fn read_only_and_deep_folders_are_moved_and_removed() {
+        let sample = Sample::new();
+        let deep = format!("out/{}file", "d/".repeat(1500));
+        sample.write("out/ro/inner/file", "");
+        for below in ["out/ro/inner", "out/ro"] {
+            fs::set_permissions(sample.path(below), fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        sample.write(deep, "");
+        let specs = specs(&["out/"]);
+        set_aside(&sample.stage, &specs)
+            .unwrap()
+            .put_back()
+            .unwrap();
+        assert!(sample.path("out/ro/inner/file").is_file());
+        set_aside(&sample.stage, &specs).unwrap().discard();
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+        assert_eq!(sample.tree().len(), 1);
+    }
+}
+
+mod recovering {
+    use super::*;
+
+    #[test]
+    fn old_outputs_return_where_their_place_is_empty() {
+        let sample = Sample::new();
+        sample.write("bin/tool", "old tool");
+        sample.write("out/a", "old a");
+        sample.write("out/b/c", "old c");
+        sample.write("out/b/d", "old d");
+        sample.write("gen/x.go", "old x");
+        let specs = specs(&["bin/tool", "out/", "gen/*.go"]);
+        // A killed process runs no destructor.
+        std::mem::forget(set_aside(&sample.stage, &specs).unwrap());
+        sample.write(".build-cache/stage/new-7", "half a file");
+        sample.write(".build-cache/stage/trash-8/x/y", "");
+        sample.write("out/b/c", "new c");
+        sample.write("bin/tool", "new tool");
+        fs::remove_dir(sample.path("gen")).unwrap();
+        assert_eq!(recover(&sample.stage).unwrap(), 3);
+        assert_eq!(sample.read("bin/tool").unwrap(), "new tool");
+        assert_eq!(sample.read("out/b/c").unwrap(), "new c");
+        for (below, content) in [
+            ("out/a", "old a"),
+            ("out/b/d", "old d"),
+            ("gen/x.go", "old x"),
+        ] {
+            assert_eq!(sample.read(below).unwrap(), content);
+        }
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+        assert_eq!(recover(&sample.stage).unwrap(), 0);
+    }
+
+    #[test]
+    fn there_is_nothing_to_recover_in_a_new_tree() {
+        let sample = Sample::new();
+        assert_eq!(recover(&sample.stage).unwrap(), 0);
+        assert_eq!(sample.tree(), BTreeMap::new());
+        assert!(!sample.path(".build-cache").exists(), "and nothing is made");
+    }
+}
+
+/// Names of which some are odd; few, so that trees collide.
+fn any_name() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => proptest::sample::select(vec![&b"a"[..], b"b", b"a-b", b".c", b"-d"]).prop_map(<[u8]>::to_vec),
+        1 => proptest::sample::select(vec![&b"new\nline"[..], b"\xff\xfe", b" ", b"\"'$`", b"keep", b"new-1"]).prop_map(<[u8]>::to_vec),
+    ]
+}
+
+fn any_node() -> impl Strategy<Value = Node> {
+    prop_oneof![
+        4 => (proptest::collection::vec(any::<u8>(), 0..40), any::<bool>())
+            .prop_map(|(bytes, executable)| Node::File(bytes, executable)),
+        1 => proptest::collection::vec(1..=255_u8, 1..20).prop_map(Node::Link),
+        1 => Just(Node::Link(b"../a".to_vec())),
+        2 => Just(Node::Folder),
+    ]
+}
+
+type Plan = Vec<(Vec<Vec<u8>>, Node)>;
+
+fn any_plan(below: &'static str) -> impl Strategy<Value = Plan> {
+    let path = proptest::collection::vec(any_name(), 1..5).prop_map(move |mut names| {
+        names.insert(0, below.as_bytes().to_vec());
+        names
+    });
+    proptest::collection::vec((path, any_node()), 0..25)
+}
+
+/// Does what a plan says as far as it can be done; kinds that are in the way are replaced.
+fn carry_out(sample: &Sample, plan: &Plan) {
+    for (names, node) in plan {
+        let path = sample.path(names.join(&b'/'));
+        let mut at = sample.path("");
+        for name in &names[..names.len() - 1] {
+            at = at.join(OsStr::from_bytes(name));
+            if !at.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+                let _ = fs::remove_file(&at);
+                fs::create_dir(&at).unwrap();
+            }
+        }
+        let _ = fs::remove_file(&path);
+        match node {
+            Node::Folder if !path.is_dir() => fs::create_dir(&path).unwrap(),
+            Node::Folder => {}
+            _ if path.is_dir() => {}
+            Node::Link(target) => symlink(OsStr::from_bytes(target), &path).unwrap(),
+            Node::File(bytes, executable) => {
+                fs::write(&path, bytes).unwrap();
+                let mode = if *executable { 0o755 } else { 0o644 };
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+        }
+    }
+}
+
+/// Leaves out what is kept, and folders in which nothing else is.
+fn without_kept(tree: &BTreeMap<PathBuf, Node>) -> BTreeMap<PathBuf, Node> {
+    let is_kept = |path: &Path| path.iter().any(|name| name == "keep");
+    let is_empty = |path: &Path| !tree.keys().any(|other| other.parent() == Some(path));
+    let own = |path: &Path, node: &Node| {
+        let is_own_leaf = |(other, node): (&PathBuf, &Node)| {
+            let is_leaf = *node != Node::Folder || is_empty(other);
+            other.starts_with(path) && is_leaf && !is_kept(other)
+        };
+        !is_kept(path) && (*node != Node::Folder || tree.iter().any(is_own_leaf))
+    };
+    let kept = tree.iter().filter(|(path, node)| own(path, node));
+    kept.map(|(path, node)| (path.clone(), node.clone()))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_tree_survives_capture_change_and_restore(
+        first in any_plan("out"),
+        second in any_plan("out"),
+        wipe in any::<bool>(),
+    ) {
+        let sample = Sample::new();
+        fs::create_dir(sample.path("out")).unwrap();
+        carry_out(&sample, &first);
+        let specs = specs(&["out/"]);
+        let entries = sample.entries(&specs);
+        let before = sample.tree();
+        if wipe {
+            fs::remove_dir_all(sample.path("out")).unwrap();
+        } else {
+            carry_out(&sample, &second);
+        }
+        sample.restored(&specs, &entries);
+        prop_assert_eq!(sample.tree(), before);
+        prop_assert_eq!(sample.entries(&specs), entries);
+        prop_assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn any_tree_survives_a_failed_command(first in any_plan("out"), second in any_plan("out")) {
+        let sample = Sample::new();
+        carry_out(&sample, &first);
+        let before = sample.tree();
+        let aside = set_aside(&sample.stage, &specs(&["out/"])).unwrap();
+        carry_out(&sample, &second);
+        aside.put_back().unwrap();
+        prop_assert_eq!(sample.tree(), before);
+        prop_assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn what_is_kept_survives_everything_and_is_never_taken(
+        first in any_plan("out"),
+        second in any_plan("out"),
+    ) {
+        let sample = Sample::new();
+        fs::create_dir(sample.path("out")).unwrap();
+        carry_out(&sample, &first);
+        let specs = specs(&["out/!out/**/keep"]);
+        let entries = sample.entries(&specs);
+        let listed: Vec<PathBuf> = entries
+            .iter()
+            .map(|e| PathBuf::from(OsStr::from_bytes(e.path.as_bytes())))
+            .collect();
+        let mut own: Vec<PathBuf> = without_kept(&sample.tree()).into_keys().collect();
+        own.retain(|path| path.parent() != Some(Path::new("")));
+        own.push("out".into());
+        own.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
+        prop_assert_eq!(listed, own);
+        carry_out(&sample, &second);
+        let kept = |sample: &Sample| {
+            let mut tree = sample.tree();
+            let own = without_kept(&tree);
+            tree.retain(|path, node| !own.contains_key(path) && *node != Node::Folder);
+            tree
+        };
+        let before = kept(&sample);
+        if let Ok(Restoration::Done(_)) = sample.restore(&specs, &entries) {
+            // An empty folder may have been given something kept, and is then not listed.
+            let mut now = sample.entries(&specs);
+            for entry in &entries {
+                let is_hidden = entry.kind == EntryKind::Folder && !now.contains(entry);
+                prop_assert!(!is_hidden || sample.path(entry.path.as_bytes()).is_dir());
+                now.extend(is_hidden.then(|| entry.clone()));
+            }
+            now.sort_by(|a, b| a.path.cmp(&b.path));
+            prop_assert_eq!(now, entries);
+        }
+        prop_assert_eq!(kept(&sample), before);
+    }
+}
