@@ -43,26 +43,25 @@ impl Lists {
         self.items.len()
     }
 
-    /// Turns edges around: the list at `t` holds, in rising order, each once, the indices
-    /// below `len` at which one of `lists` holds `t`.
+    /// Turns edges around: the list at `t` holds, in rising order, the indices below `len`
+    /// at which one of `lists` holds `t`. No two of `lists` hold the same at one index.
     pub(super) fn reversed(lists: &[&Self], len: usize) -> Self {
-        let mut pairs: Vec<(TargetId, TargetId)> = Vec::new();
-        for index in 0..len {
-            let from = TargetId(number(index));
-            let items = lists.iter().flat_map(|list| list.get(index));
-            pairs.extend(items.map(|to| (*to, from)));
+        let mut starts = vec![0; len + 1];
+        for to in lists.iter().flat_map(|list| &list.items) {
+            starts[to.index() + 1] += 1;
         }
-        pairs.sort_unstable();
-        pairs.dedup();
-        let mut reversed = Self::default();
-        let mut pairs = pairs.into_iter().peekable();
         for index in 0..len {
-            while let Some((_, from)) = pairs.next_if(|(to, _)| to.index() == index) {
-                reversed.push(from);
+            starts[index + 1] += starts[index];
+        }
+        let mut items = vec![TargetId(0); starts[len] as usize];
+        let mut next = starts.clone();
+        for from in 0..len {
+            for to in lists.iter().flat_map(|list| list.get(from)) {
+                items[next[to.index()] as usize] = TargetId(number(from));
+                next[to.index()] += 1;
             }
-            reversed.end_list();
         }
-        reversed
+        Self { starts, items }
     }
 }
 

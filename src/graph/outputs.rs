@@ -15,8 +15,10 @@ use super::lists::number;
 
 pub(super) const UNCHECKED: &str = "fbuild::graph::unchecked";
 
-/// The most comparisons of two patterns: a second or so.
-const MOST_COMPARISONS: usize = 1_000_000;
+/// The most that is spent on comparisons, in looks at one output: half a second or so.
+const MOST_LOOKS: usize = 5_000_000;
+/// What the comparison of two patterns costs, in looks.
+const COMPARISON: usize = 20;
 
 /// An output and whose it is.
 pub(super) struct Produced<'b> {
@@ -182,19 +184,28 @@ fn sort_key(path: &RelPath) -> Vec<u8> {
     bytes.map(|b| if *b == b'/' { 0 } else { *b }).collect()
 }
 
-/// How many comparisons may still be made.
+/// How much may still be spent on comparisons.
 pub(super) struct Budget(usize);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(MOST_COMPARISONS)
+        Self(MOST_LOOKS)
     }
 }
 
 impl Budget {
-    /// Pays for one comparison; tells whether there was enough left.
-    pub(super) fn pay(&mut self) -> bool {
-        self.0 = self.0.saturating_sub(1);
+    /// Pays for a look at one output; tells whether there was enough left.
+    pub(super) fn look(&mut self) -> bool {
+        self.pay(1)
+    }
+
+    /// Pays for the comparison of two patterns; tells whether there was enough left.
+    pub(super) fn compare(&mut self) -> bool {
+        self.pay(COMPARISON)
+    }
+
+    fn pay(&mut self, looks: usize) -> bool {
+        self.0 = self.0.saturating_sub(looks);
         self.0 > 0
     }
 

