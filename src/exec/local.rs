@@ -158,11 +158,9 @@ mod tests {
         let mut said = Vec::new();
         let mut output = |bytes: &[u8]| said.extend_from_slice(bytes);
         let execution = local.execute(&task, &mut output, &Cancel::new()).unwrap();
+        drop(local);
         let left = std::fs::read_dir(dir.path().join("tmp")).unwrap();
-        for run in left {
-            let private = std::fs::read_dir(run.unwrap().path()).unwrap();
-            assert_eq!(private.count(), 0, "a private folder was left");
-        }
+        assert_eq!(left.count(), 0, "a private folder was left");
         let here = dir.path().canonicalize().unwrap();
         let said = String::from_utf8(said).unwrap();
         (execution, said.replace(here.to_str().unwrap(), "ROOT"))

@@ -7,11 +7,9 @@
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{CWD, Mode};
 use tempfile::TempDir;
@@ -21,7 +19,6 @@ use tempfile::TempDir;
 pub(super) struct PrivateDirs {
     above: PathBuf,
     run: Mutex<Option<Run>>,
-    next: AtomicU64,
 }
 
 /// The folder of this run, removed with everything in it when the run ends.
@@ -29,11 +26,18 @@ pub(super) struct PrivateDirs {
 struct Run {
     dir: TempDir,
     _lock: File,
+    /// How many folders were made in it.
+    made: u64,
+    /// Those that are empty again: on a busy disk, making one takes milliseconds.
+    free: Vec<PathBuf>,
 }
 
-/// A private folder, removed with everything in it when dropped.
+/// A private folder. What is in it is removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct PrivateDir(PathBuf);
+pub(super) struct PrivateDir<'a> {
+    dirs: &'a PrivateDirs,
+    path: PathBuf,
+}
 
 impl PrivateDirs {
     /// Prepares to make folders below `above`, which need not exist; nothing is made yet.
@@ -41,28 +45,32 @@ impl PrivateDirs {
         Self {
             above,
             run: Mutex::new(None),
-            next: AtomicU64::new(1),
         }
     }
 
     /// Makes an empty folder that only its owner may look into.
-    pub(super) fn create(&self) -> io::Result<PrivateDir> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn create(&self) -> io::Result<PrivateDir<'_>> {
+        let mut run = self.lock();
         let run = match &mut *run {
             Some(run) => run,
             none => none.insert(Run::begin(&self.above)?),
         };
-        let path = run.dir.path().join(number.to_string());
-        rustix::fs::mkdirat(CWD, &path, Mode::RWXU)?;
-        Ok(PrivateDir(path))
+        let path = match run.free.pop() {
+            Some(path) => path,
+            None => run.create()?,
+        };
+        Ok(PrivateDir { dirs: self, path })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Run>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl PrivateDir {
+impl PrivateDir<'_> {
     /// Returns where it is.
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
@@ -77,9 +85,21 @@ impl Run {
                 && lock.try_lock_shared().is_ok()
                 && dir.path().exists()
             {
-                return Ok(Self { dir, _lock: lock });
+                return Ok(Self {
+                    dir,
+                    _lock: lock,
+                    made: 0,
+                    free: Vec::new(),
+                });
             }
         }
+    }
+
+    fn create(&mut self) -> io::Result<PathBuf> {
+        self.made += 1;
+        let path = self.dir.path().join(self.made.to_string());
+        rustix::fs::mkdirat(CWD, &path, Mode::RWXU)?;
+        Ok(path)
     }
 }
 
@@ -96,11 +116,24 @@ fn sweep(above: &Path) -> io::Result<()> {
     Ok(())
 }
 
-impl Drop for PrivateDir {
+impl Drop for PrivateDir<'_> {
     fn drop(&mut self) {
-        // What cannot be removed now is tried again by the next run.
-        let _ = remove(&self.0);
+        if is_as_new(&self.path) {
+            if let Some(run) = &mut *self.dirs.lock() {
+                run.free.push(std::mem::take(&mut self.path));
+            }
+        } else {
+            // What cannot be removed now is tried again by the next run.
+            let _ = remove(&self.path);
+        }
     }
+}
+
+/// Tells whether a folder is empty and nobody else's.
+fn is_as_new(folder: &Path) -> bool {
+    let mode = fs::symlink_metadata(folder).map(|metadata| metadata.mode());
+    let is_empty = || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    mode.is_ok_and(|mode| mode & 0o7777 == 0o700) && is_empty()
 }
 
 /// Removes a folder and everything in it, though parts of it may be read-only.
@@ -151,13 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_folder_serves_again_and_one_with_other_permissions_does_not() {
+        let above = tempfile::tempdir().unwrap();
+        let dirs = PrivateDirs::new(above.path().to_owned());
+        let path = dirs.create().unwrap().path().to_owned();
+        assert_eq!(dirs.create().unwrap().path(), path);
+        let dir = dirs.create().unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        drop(dir);
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn leftovers_of_dead_runs_go_and_folders_of_living_ones_stay() {
         let above = tempfile::tempdir().unwrap();
         let living = PrivateDirs::new(above.path().to_owned());
         let used = living.create().unwrap();
         let dead = above.path().join("run-dead");
         fs::create_dir_all(dead.join("1/deep")).unwrap();
-        let _other = PrivateDirs::new(above.path().to_owned()).create().unwrap();
+        let other = PrivateDirs::new(above.path().to_owned());
+        let _folder = other.create().unwrap();
         assert!(used.path().exists() && !dead.exists());
     }
 }

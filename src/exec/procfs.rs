@@ -1,7 +1,9 @@
 //! What `/proc` says about processes. It judges none of them and signals none.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::OnceLock;
 
 use rustix::process::Pid;
 
@@ -12,23 +14,38 @@ use rustix::process::Pid;
 /// the caller holds the lock under which that is done.
 pub(super) fn children() -> Vec<Pid> {
     let id = std::process::id();
-    match read(&format!("/proc/self/task/{id}/children")) {
-        Ok(text) => text.split_ascii_whitespace().filter_map(pid).collect(),
+    /// Held open: the list is asked for at the end of every command.
+    static LIST: OnceLock<Option<File>> = OnceLock::new();
+    let open = || File::open(format!("/proc/self/task/{id}/children")).ok();
+    match LIST.get_or_init(open) {
+        Some(list) => numbers(&read(list)),
         // A kernel without CONFIG_PROC_CHILDREN.
-        Err(_) => all().filter(|pid| parent(*pid) == Some(id)).collect(),
+        None => all().filter(|pid| parent(*pid) == Some(id)).collect(),
     }
 }
 
-/// Reads a small file with as few system calls as possible: it is mostly empty.
-fn read(path: &str) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut start = [0; 512];
-    let length = file.read(&mut start)?;
-    let mut bytes = start[..length].to_vec();
-    if length > 0 {
-        file.read_to_end(&mut bytes)?;
+/// Reads the list from its beginning, in one go if it is short, which it mostly is.
+fn read(list: &File) -> Vec<u8> {
+    let mut text = vec![0; 1 << 10];
+    let mut length = 0;
+    loop {
+        // This file is made as it is read; when it gives less than it could, it is at its
+        // end. (It cannot fail while this process lives.)
+        let read = list.read_at(&mut text[length..], length as u64);
+        length += read.unwrap_or(0);
+        if length < text.len() {
+            text.truncate(length);
+            return text;
+        }
+        text.resize(2 * length, 0);
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn numbers(text: &[u8]) -> Vec<Pid> {
+    let words = text.split(|byte| *byte == b' ');
+    words
+        .filter_map(|word| pid(std::str::from_utf8(word).ok()?))
+        .collect()
 }
 
 /// Returns every process there is.

@@ -64,8 +64,10 @@ pub fn run(
     let kept = program.keeper.map(|keeper| keeper.watch(tree.leader()));
     let mut life = Life::new(program, tree, pipe, cancel);
     life.until_exit(output)?;
-    life.until_alone(output)?;
-    let left_behind = life.clear()?;
+    let left_behind = match life.until_alone(output)? {
+        true => 0,
+        false => life.clear()?,
+    };
     life.drain(output)?;
     drop(kept);
     let mut ended = life.end()?;
@@ -131,19 +133,21 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Waits until nothing outlives the leader or its time is up: a moment, or the rest of
-    /// the grace period.
-    fn until_alone(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+    /// Waits until nothing outlives the leader, and tells whether that came about before its
+    /// time was up: a moment, or the rest of the grace period.
+    fn until_alone(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<bool, Error> {
         let limit = match self.phase {
             Phase::Running => Instant::now() + LINGER,
             Phase::Asked(_, limit) => limit,
-            Phase::Killed(..) => return Ok(()),
+            Phase::Killed(..) => return Ok(false),
         };
         loop {
             let strays = self.tree.strays();
-            let is_killed = matches!(self.phase, Phase::Killed(..));
-            if strays.is_empty() || is_killed || Instant::now() >= limit {
-                return Ok(());
+            if strays.is_empty() {
+                return Ok(true);
+            }
+            if matches!(self.phase, Phase::Killed(..)) || Instant::now() >= limit {
+                return Ok(false);
             }
             self.wait(&strays, limit, output)?;
             self.look_at_cancel();

@@ -20,7 +20,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ExitStatus};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use std::{hash, io};
@@ -52,6 +52,8 @@ struct Known {
 static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 /// Shared while a child is started and not yet known, alone while unknown ones are judged.
 static STARTING: RwLock<()> = RwLock::new(());
+/// Whether a child that may be anybody's was left alone because others were running.
+static LEFT_ALONE: AtomicBool = AtomicBool::new(false);
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// All processes of one command: a leader, and what descends from it.
@@ -232,11 +234,12 @@ impl Tree {
     /// Precondition: the leader is dead and nothing that is known to be its own outlives it.
     pub(super) fn end(mut self) -> io::Result<(ExitStatus, usize)> {
         let status = self.reap()?;
-        let is_last = known().iter().all(|known| known.number == 0);
-        let killed = match is_last {
-            true => self.clear(Instant::now() + STUCK).unwrap_or(0),
-            false => 0,
-        };
+        let is_last = || known().iter().all(|known| known.number == 0);
+        let mut killed = 0;
+        if LEFT_ALONE.load(Ordering::SeqCst) && is_last() {
+            LEFT_ALONE.store(false, Ordering::SeqCst);
+            killed = self.clear(Instant::now() + STUCK).unwrap_or(0);
+        }
         let status = status.ok_or_else(|| io::Error::from(Errno::CHILD))?;
         Ok((status, killed))
     }
@@ -261,9 +264,13 @@ impl Tree {
         match owner {
             Some(number) if is_running(number) => number == self.number,
             // Nobody's, or of a command that has ended.
-            _ => known
-                .iter()
-                .all(|k| k.number == 0 || k.number == self.number),
+            _ => {
+                let is_alone = known
+                    .iter()
+                    .all(|k| k.number == 0 || k.number == self.number);
+                LEFT_ALONE.fetch_or(!is_alone, Ordering::SeqCst);
+                is_alone
+            }
         }
     }
 }
