@@ -24,14 +24,17 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::path::{self, RelPath};
 
 pub use overlap::overlap;
+
+/// The deepest nesting of alternatives.
+const DEEPEST: usize = 10;
 
 /// A pattern over paths below the root.
 #[derive(Clone)]
@@ -45,7 +48,7 @@ pub struct Pattern {
 /// The part of a pattern from its first wildcard on, shared between equal ones.
 struct Tail {
     text: Box<str>,
-    matcher: GlobMatcher,
+    matcher: Matcher,
     /// Below which folders the tail matches everything.
     covered: Covered,
     /// The most components that a match can have; `None` with `**`.
@@ -59,7 +62,36 @@ enum Covered {
     /// All: it is `**`.
     All,
     /// Those that it matches itself, and those that this matches (`x` for `x/**`).
-    Matching(Box<GlobMatcher>),
+    Matching(Box<Matcher>),
+}
+
+/// A matcher that is compiled when it is asked for the first time: many patterns are
+/// read by each start of the program, and few of them are matched.
+struct Matcher {
+    glob: Glob,
+    compiled: OnceLock<GlobMatcher>,
+}
+
+impl Matcher {
+    fn new(text: &str) -> Result<Self, Error> {
+        let glob = GlobBuilder::new(text)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .empty_alternates(true)
+            .build();
+        match glob {
+            Ok(glob) => Ok(Self {
+                glob,
+                compiled: OnceLock::new(),
+            }),
+            Err(error) => Err(Error::Syntax(error.kind().to_string())),
+        }
+    }
+
+    fn is_match(&self, path: &Path) -> bool {
+        let compiled = self.compiled.get_or_init(|| self.glob.compile_matcher());
+        compiled.is_match(path)
+    }
 }
 
 /// Why a text is not a pattern.
@@ -218,7 +250,29 @@ fn normalise(text: &str) -> Result<String, Error> {
     if parts.is_empty() || text.ends_with('/') {
         parts.push("**");
     }
+    check_size(text)?;
     Ok(parts.join("/"))
+}
+
+/// Refuses what is too long, or nested too deep, for the matcher to be made.
+fn check_size(text: &str) -> Result<(), Error> {
+    if text.len() > path::MAX_PATH {
+        return Err(path::Error::TooLong.into());
+    }
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    if deepest > DEEPEST {
+        let message = format!("alternatives are nested more than {DEEPEST} deep");
+        return Err(Error::Syntax(message));
+    }
+    Ok(())
 }
 
 fn has_wildcard(part: &str) -> bool {
@@ -242,27 +296,15 @@ impl Tail {
         let covered = match text.strip_suffix("**") {
             None => Covered::None,
             Some("") => Covered::All,
-            Some(stem) => Covered::Matching(Box::new(matcher(stem.trim_end_matches('/'))?)),
+            Some(stem) => Covered::Matching(Box::new(Matcher::new(stem.trim_end_matches('/'))?)),
         };
         let components = text.split('/').count();
         Ok(Self {
             text: text.into(),
-            matcher: matcher(text)?,
+            matcher: Matcher::new(text)?,
             covered,
             most_components: (!text.contains("**")).then_some(components),
         })
-    }
-}
-
-fn matcher(text: &str) -> Result<GlobMatcher, Error> {
-    let glob = GlobBuilder::new(text)
-        .literal_separator(true)
-        .backslash_escape(true)
-        .empty_alternates(true)
-        .build();
-    match glob {
-        Ok(glob) => Ok(glob.compile_matcher()),
-        Err(error) => Err(Error::Syntax(error.kind().to_string())),
     }
 }
 
@@ -374,6 +416,25 @@ mod tests {
         assert_eq!(Pattern::new("a/../b"), Err(path::Error::Parent.into()));
         assert_eq!(Pattern::new("a**/b"), Err(Error::StarsNotAlone));
         assert!(matches!(Pattern::new("a[b"), Err(Error::Syntax(_))));
+        assert_eq!(
+            Pattern::new(&"*a".repeat(5_000)),
+            Err(path::Error::TooLong.into())
+        );
+        let deep = "{a,".repeat(900) + &"}".repeat(900);
+        assert!(matches!(Pattern::new(&deep), Err(Error::Syntax(_))));
+        for long in [
+            "*[a-z]?{b,c}",
+            "*a",
+            "?",
+            "{*,?}",
+            "[!a]",
+            "**/",
+            "a*/",
+            "é*",
+        ] {
+            let text = long.repeat(path::MAX_PATH / long.len());
+            pattern(&text).matches(&path("x"));
+        }
     }
 
     #[test]
