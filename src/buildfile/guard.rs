@@ -754,7 +754,8 @@ impl<'t> Scan<'t, '_> {
             Some((open, node)) if self.frames.iter().any(|f| f.open == open) => (open, Some(node)),
             _ => (innermost, None),
         };
-        let at = |start| span(self.file, start, start + 1);
+        let first = |at: usize| self.text[at..].chars().next().map_or(0, char::len_utf8);
+        let at = |start| span(self.file, start, start + first(start));
         let mut diagnostic = Diagnostic::error(codes::SYNTAX, "a block is never closed")
             .label(at(open), "this `{` has no `}`");
         if let Some(node) = node {

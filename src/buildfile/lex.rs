@@ -149,14 +149,24 @@ impl<'t> Lexer<'t> {
         let opened = &rest[hashes..];
         let is_multiline = opened.starts_with("\"\"\"") && newline_len(&opened[3..]) > 0;
         let quotes = if is_multiline { "\"\"\"" } else { "\"" };
-        let close = format!("{quotes}{}", &rest[..hashes]);
-        let (body, limit, problem) = match is_multiline {
-            true => (hashes + 3, rest.len(), Problem::OpenMultiline),
-            false => (hashes + 1, line_len(rest), Problem::OpenString),
-        };
-        match rest[body..limit].find(&close) {
-            Some(at) => (Kind::Raw, body + at + close.len()),
-            None => (Kind::Bad(problem), limit),
+        let close = &rest[..hashes];
+        let mut at = hashes + quotes.len();
+        while let Some(found) = rest[at..].find(|c| c == '"' || is_newline(c)) {
+            at += found;
+            let tail = &rest[at..];
+            if let Some(after) = tail.strip_prefix(quotes)
+                && after.starts_with(close)
+            {
+                return (Kind::Raw, at + quotes.len() + hashes);
+            }
+            if !is_multiline && !tail.starts_with('"') {
+                return (Kind::Bad(Problem::OpenString), at);
+            }
+            at += tail.chars().next().map_or(1, char::len_utf8);
+        }
+        match is_multiline {
+            true => (Kind::Bad(Problem::OpenMultiline), rest.len()),
+            false => (Kind::Bad(Problem::OpenString), rest.len()),
         }
     }
 

@@ -14,6 +14,8 @@ mod expand;
 mod golden;
 pub mod grammar;
 mod guard;
+#[cfg(test)]
+mod hostile;
 mod lex;
 mod lint;
 mod load;
@@ -24,6 +26,8 @@ mod read;
 mod scope;
 mod sink;
 mod target;
+#[cfg(test)]
+mod tests;
 mod text;
 mod version;
 

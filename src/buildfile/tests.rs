@@ -1,0 +1,396 @@
+//! What Buildfiles mean, and what happens when there is none to read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use miette::Diagnostic as _;
+
+use super::model::{Command, EnvValue, Output, Piece, Target, Text};
+use super::{CODES, Error, Loaded, load, load_text};
+use crate::digest::Digest;
+
+fn good(text: &str) -> Loaded {
+    let loaded = load_text(text, Path::new("Buildfile.kdl"));
+    assert_eq!(loaded.diagnostics, [], "{text}");
+    assert!(loaded.is_complete);
+    loaded
+}
+
+fn target(text: &str) -> Target {
+    good(text).buildfile.targets.pop().unwrap()
+}
+
+fn literal(text: &str) -> Text {
+    Text(vec![Piece::Literal(text.to_owned())])
+}
+
+fn patterns(target: &Target) -> Vec<Vec<&str>> {
+    let texts = |inputs: &super::model::Inputs| {
+        let patterns = inputs.patterns.iter().map(|p| p.value.text());
+        let except = inputs.except.iter().map(|p| p.value.text());
+        patterns
+            .chain(["-"])
+            .chain(except)
+            .map(|t| t.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let all = target.inputs.iter().map(texts);
+    all.map(|texts| texts.into_iter().map(|t| &*t.leak()).collect())
+        .collect()
+}
+
+fn names(names: &[super::model::Spanned<String>]) -> Vec<&str> {
+    names.iter().map(|name| name.value.as_str()).collect()
+}
+
+#[test]
+fn variables_stand_in_strings_and_environment_in_commands() {
+    let target = target(
+        r#"
+        var name "mgr"
+        var out "{name}-1.{minor}"
+        var minor 10
+        target a {
+            about "{name} of {{name}}"
+            env LDFLAGS default="-s"
+            outputs "bin/{out}"
+            run go -ldflags "{env.LDFLAGS} -X v={out}" "{{.Dir}}" "{a,b}" 1.50
+            sh "echo {}"
+        }"#,
+    );
+    assert_eq!(target.about.as_deref(), Some("mgr of {name}"));
+    let Output::File(path) = &target.outputs[0].paths[0].value else {
+        panic!()
+    };
+    assert_eq!(path.to_string(), "bin/mgr-1.10");
+    let flags = Text(vec![
+        Piece::Env("LDFLAGS".to_owned()),
+        Piece::Literal(" -X v=mgr-1.10".to_owned()),
+    ]);
+    let argv = vec![
+        literal("go"),
+        literal("-ldflags"),
+        flags,
+        literal("{{.Dir}}"),
+        literal("{a,b}"),
+        literal("1.50"),
+    ];
+    assert_eq!(target.commands[0].value, Command::Run(argv));
+    assert_eq!(target.commands[1].value, Command::Sh("echo {}".to_owned()));
+}
+
+#[test]
+fn lists_of_templates_add_up_and_single_values_are_overridden() {
+    let target = target(
+        r#"
+        tool go
+        files sources "*.go" { except "*_test.go" }
+        template base { needs a; timeout "1m"; env X="1" Y; run first; retries 3 }
+        template go from=base { tools go; inputs files=sources { except gen.go } ; timeout "2m" }
+        target t from=go {
+            needs a b
+            inputs go.mod files=sources optional=#true
+            env X="2"
+            run second
+            timeout "3m"
+        }"#,
+    );
+    assert_eq!(names(&target.needs), ["a", "b"]);
+    assert_eq!(names(&target.tools), ["go"]);
+    assert_eq!(target.timeout, Some(Duration::from_secs(180)));
+    assert_eq!(target.retries, 3);
+    let env: Vec<_> = target
+        .env
+        .iter()
+        .map(|v| (v.name.value.as_str(), &v.value))
+        .collect();
+    assert_eq!(
+        env,
+        [
+            ("Y", &EnvValue::Inherit),
+            ("X", &EnvValue::Set(literal("2")))
+        ]
+    );
+    assert_eq!(target.commands.len(), 2);
+    let expected: [&[&str]; 3] = [
+        &["*.go", "-", "gen.go", "*_test.go"],
+        &["*.go", "-", "*_test.go"],
+        &["go.mod", "-"],
+    ];
+    assert_eq!(patterns(&target), expected);
+    assert_eq!(
+        target.inputs.iter().map(|i| i.optional).collect::<Vec<_>>(),
+        [false, true, true]
+    );
+}
+
+#[test]
+fn outputs_are_files_folders_or_patterns_and_keep_is_relative_to_the_folder() {
+    let target = target(
+        r#"target a {
+            outputs x "web/" "gen/*.go" committed=#true { keep empty "**/*.md" }
+            run x
+        }"#,
+    );
+    let outputs = &target.outputs[0];
+    let kinds = outputs.paths.iter().map(|p| match &p.value {
+        Output::File(path) => format!("file {path}"),
+        Output::Folder(path) => format!("folder {path}"),
+        Output::Glob(pattern) => format!("glob {pattern}"),
+    });
+    assert_eq!(
+        kinds.collect::<Vec<_>>(),
+        ["file x", "folder web", "glob gen/*.go"]
+    );
+    let keep: Vec<_> = outputs.keep.iter().map(|k| k.value.text()).collect();
+    assert_eq!(keep, ["web/empty", "web/**/*.md"]);
+    assert!(outputs.committed);
+}
+
+#[test]
+fn environment_variables_come_after_those_that_they_refer_to() {
+    let target = target(
+        r#"target a {
+            env A="{env.B}/a" C="{env.D}" B="{env.D}/b"
+            env D
+            run x
+        }"#,
+    );
+    let order: Vec<_> = target.env.iter().map(|v| v.name.value.as_str()).collect();
+    assert_eq!(order, ["D", "B", "A", "C"]);
+}
+
+#[test]
+fn tools_know_how_they_are_asked_for_their_version() {
+    let text = "tool go\ntool java\ntool node\ntool x { probe y \"-V {v}\" }\nvar v 1\ngroup g { needs a }";
+    let tools = good(text).buildfile.tools;
+    let probes: Vec<_> = tools.iter().map(|tool| tool.probe.join(" ")).collect();
+    assert_eq!(
+        probes,
+        ["go version", "java -version", "node --version", "y -V 1"]
+    );
+}
+
+#[test]
+fn settings_are_read() {
+    let text = r#"
+        project p { root sub; default a b }
+        cache dir="../cache" max-size="1.5 GiB" max-age="30d"
+        jobs 3
+        group a { about "both"; needs b }"#;
+    let buildfile = good(text).buildfile;
+    let project = buildfile.project.unwrap();
+    assert_eq!(project.root.unwrap().value.to_string(), "sub");
+    assert_eq!(names(&project.default), ["a", "b"]);
+    assert_eq!(buildfile.cache.max_size, Some(3 << 29));
+    assert_eq!(
+        buildfile.cache.max_age,
+        Some(Duration::from_secs(30 * 86_400))
+    );
+    assert_eq!(buildfile.cache.dir.unwrap().value, "../cache");
+    assert_eq!(buildfile.jobs, Some(3));
+    assert_eq!(buildfile.groups[0].about.as_deref(), Some("both"));
+}
+
+/// A folder with files.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn paths_of_an_included_file_are_relative_to_its_folder() {
+    let inner = r#"
+        include "../common.kdl"
+        target gen from=base {
+            inputs "src/**"
+            outputs "out/" { keep x }
+            run x
+        }
+        target here { run x; dir sub }"#;
+    let folder = folder(&[
+        (
+            "Buildfile.kdl",
+            "project p { root r }\ninclude \"r/tools/Buildfile.kdl\"\ntarget last { run x }",
+        ),
+        ("r/tools/Buildfile.kdl", inner),
+        ("r/common.kdl", "template base { inputs common.txt }"),
+    ]);
+    let loaded = load(
+        &folder.path().join("Buildfile.kdl"),
+        Path::new("Buildfile.kdl"),
+    )
+    .unwrap();
+    assert_eq!(loaded.diagnostics, []);
+    let [generate, here, last] = &loaded.buildfile.targets[..] else {
+        panic!()
+    };
+    let expected: [&[&str]; 2] = [&["common.txt", "-"], &["tools/src/**", "-"]];
+    assert_eq!(patterns(generate), expected);
+    assert_eq!(generate.outputs[0].keep[0].value.text(), "tools/out/x");
+    assert_eq!(generate.dir.to_string(), "tools");
+    assert_eq!(here.dir.to_string(), "tools/sub");
+    assert_eq!(last.dir.to_string(), ".");
+    assert_eq!(loaded.root, folder.path().canonicalize().unwrap().join("r"));
+    let read: Vec<_> = loaded
+        .files
+        .iter()
+        .map(|(path, _)| path.file_name().unwrap())
+        .collect();
+    assert_eq!(read, ["Buildfile.kdl", "Buildfile.kdl", "common.kdl"]);
+    assert_eq!(loaded.files[1].1, Digest::of(inner.as_bytes()));
+    let shown: Vec<_> = loaded
+        .sources
+        .files()
+        .iter()
+        .map(|f| f.path.clone())
+        .collect();
+    assert_eq!(
+        shown[1..],
+        [
+            PathBuf::from("r/tools/Buildfile.kdl"),
+            PathBuf::from("r/common.kdl")
+        ]
+    );
+}
+
+#[test]
+fn an_include_does_not_leave_the_root_through_a_link() {
+    let outside = folder(&[("evil.kdl", "target evil { run x }")]);
+    let folder = folder(&[("Buildfile.kdl", "include \"link.kdl\"\ntarget a { run x }")]);
+    let link = folder.path().join("link.kdl");
+    std::os::unix::fs::symlink(outside.path().join("evil.kdl"), link).unwrap();
+    let loaded = load(
+        &folder.path().join("Buildfile.kdl"),
+        Path::new("Buildfile.kdl"),
+    )
+    .unwrap();
+    assert_eq!(
+        loaded.diagnostics[0].message,
+        "`link.kdl` leaves the project's root"
+    );
+    assert_eq!(loaded.buildfile.targets.len(), 1);
+}
+
+#[test]
+fn a_root_that_is_not_there_is_a_mistake() {
+    let folder = folder(&[(
+        "Buildfile.kdl",
+        "project p { root nowhere }\ntarget a { run x }",
+    )]);
+    let loaded = load(
+        &folder.path().join("Buildfile.kdl"),
+        Path::new("Buildfile.kdl"),
+    )
+    .unwrap();
+    assert_eq!(
+        loaded.diagnostics[0].message,
+        "there is no folder `nowhere`"
+    );
+}
+
+#[test]
+fn names_that_were_lost_are_not_reported_as_unknown() {
+    let text = "templat t { run x }\ntarget a from=t { tools go }\n12 x\ntool go { }}";
+    let loaded = load_text(text, Path::new("Buildfile.kdl"));
+    assert!(!loaded.is_complete);
+    let messages: Vec<_> = loaded
+        .diagnostics
+        .iter()
+        .map(|d| d.message.as_str())
+        .collect();
+    assert_eq!(
+        messages,
+        [
+            "unknown node `templat`",
+            "`12` cannot be the name of a node",
+            "unexpected `}`"
+        ]
+    );
+    assert_eq!(loaded.buildfile.targets.len(), 1);
+}
+
+#[test]
+fn a_slash_dash_takes_away_a_node_a_value_or_a_block() {
+    let target = target(
+        "/-target b { run y }\ntarget a /-from=zzz { run x /-y z; /- needs b\n} /-{ nothing }",
+    );
+    let argv = vec![literal("x"), literal("z")];
+    assert_eq!(target.commands[0].value, Command::Run(argv));
+}
+
+fn error(path: &Path) -> (String, String) {
+    let error = load(path, path).unwrap_err();
+    let code = error.code().unwrap().to_string();
+    assert!(CODES.iter().any(|(known, _)| *known == code), "{code}");
+    assert!(error.help().is_some());
+    let text = error
+        .to_string()
+        .replace(&path.display().to_string(), "PATH");
+    (code, text)
+}
+
+#[test]
+fn what_cannot_be_read_says_why() {
+    let folder = folder(&[("latin1.kdl", ""), ("large.kdl", "")]);
+    let at = |name: &str| folder.path().join(name);
+    let missing = (
+        "fbuild::buildfile::file_missing".into(),
+        "there is no Buildfile at `PATH`".into(),
+    );
+    assert_eq!(error(&at("Buildfile.kdl")), missing);
+    let not_a_file = |what: &str| {
+        (
+            "fbuild::buildfile::file_folder".to_owned(),
+            format!("`PATH` is {what}, not a file"),
+        )
+    };
+    assert_eq!(error(folder.path()), not_a_file("a folder"));
+    assert_eq!(
+        error(Path::new("/dev/null")),
+        not_a_file("a device or a pipe")
+    );
+    let large = fs::File::create(at("large.kdl")).unwrap();
+    large.set_len(50 << 20).unwrap();
+    let too_large = "`PATH` is too large to be a Buildfile: 52428800 bytes".to_owned();
+    assert_eq!(
+        error(&at("large.kdl")),
+        ("fbuild::buildfile::file_too_large".to_owned(), too_large)
+    );
+    fs::write(at("latin1.kdl"), b"// caf\xc3\xa9\ntarget caf\xe9 {}").unwrap();
+    let encoding = "`PATH` is not UTF-8 text: line 2, byte 19".to_owned();
+    assert_eq!(
+        error(&at("latin1.kdl")),
+        ("fbuild::buildfile::file_encoding".to_owned(), encoding)
+    );
+}
+
+#[test]
+fn an_unreadable_file_says_what_the_system_said() {
+    let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let path = PathBuf::from("Buildfile.kdl");
+    let error = Error::Unreadable { path, source };
+    assert_eq!(
+        error.to_string(),
+        "cannot read `Buildfile.kdl`: permission denied"
+    );
+    assert_eq!(
+        error.code().unwrap().to_string(),
+        "fbuild::buildfile::file_unreadable"
+    );
+}
+
+#[test]
+fn byte_order_marks_and_windows_line_ends_are_fine() {
+    let text = "\u{feff}target a {\r\n    sh \"\"\"\r\n        one\r\n        two\r\n        \"\"\"\r\n}\r\n";
+    assert_eq!(
+        target(text).commands[0].value,
+        Command::Sh("one\ntwo".to_owned())
+    );
+}
