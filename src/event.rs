@@ -191,6 +191,11 @@ pub enum Reason {
         /// The needed target.
         target: String,
     },
+    /// In a dry run that starts nothing: a tool was never asked for its version.
+    ToolUnknown {
+        /// The tool.
+        name: String,
+    },
     /// It changed, but what it was is no longer known in detail.
     Changed,
     /// This version of fbuild writes keys in another format.

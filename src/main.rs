@@ -1,1 +1,11 @@
-fn main() {}
+//! Arguments in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    match arguments.nth(1) {
+        Some(first) if first == fbuild::exec::KEEPER_ARGUMENT => fbuild::exec::keeper_main(),
+        _ => fbuild::cli::run(std::env::args_os()),
+    }
+}

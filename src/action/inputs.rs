@@ -84,14 +84,8 @@ pub fn specs(target: &Target) -> Vec<OutputSpec> {
 }
 
 fn own_outputs(target: &Target) -> Vec<Pattern> {
-    let outputs = target.outputs.iter().flat_map(|o| &o.paths);
-    outputs
-        .map(|output| match &output.value {
-            Output::File(path) => Pattern::literal_path(path),
-            Output::Folder(path) => Pattern::everything_below(path),
-            Output::Glob(pattern) => pattern.clone(),
-        })
-        .collect()
+    let outputs = target.outputs.iter().flat_map(|outputs| &outputs.paths);
+    outputs.map(|output| output.value.pattern()).collect()
 }
 
 fn unmatched(index: &FileIndex, inputs: &Inputs, matches: &[usize]) -> Vec<Diagnostic> {

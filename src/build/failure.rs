@@ -1,13 +1,19 @@
 //! Puts what can go wrong with a target into the words of an event. It decides nothing.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 
+use crate::action::ResolvedCommand;
 use crate::event::Failure;
+use crate::exec::{End, Task};
+use crate::path::escape;
 use crate::source::Diagnostic;
 
 /// Returns an error and its causes as one sentence.
-pub fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -19,9 +25,11 @@ pub fn chain(error: &dyn Error) -> String {
 }
 
 /// Describes an error that has a code and perhaps help.
-pub fn of_error<E: Error + miette::Diagnostic>(error: &E) -> Failure {
+pub(super) fn of_error<E: Error + miette::Diagnostic>(error: &E) -> Failure {
     Failure {
-        code: error.code().map_or_else(String::new, |code| code.to_string()),
+        code: error
+            .code()
+            .map_or_else(String::new, |code| code.to_string()),
         message: chain(error),
         help: error.help().map(|help| help.to_string()),
         ..Failure::default()
@@ -29,13 +37,68 @@ pub fn of_error<E: Error + miette::Diagnostic>(error: &E) -> Failure {
 }
 
 /// Describes mistakes that have places in the Buildfile.
-pub fn of_diagnostics(diagnostics: Vec<Diagnostic>) -> Failure {
+pub(super) fn of_diagnostics(diagnostics: Vec<Diagnostic>) -> Failure {
     let first = diagnostics.first();
     Failure {
         code: first.map_or_else(String::new, |d| d.code.clone()),
         message: first.map_or_else(String::new, |d| d.message.clone()),
         help: first.and_then(|d| d.help.clone()),
         diagnostics,
+        ..Failure::default()
+    }
+}
+
+/// Describes how commands ended, when they did not end well.
+pub(super) fn of_end(end: End, task: &Task<'_>, command: usize) -> Failure {
+    let shown = match task.action.commands.get(command) {
+        Some(ResolvedCommand::Run(argv)) => argv.first().map(|program| escape(program.as_bytes())),
+        _ => None,
+    };
+    let shown = shown.map_or_else(|| "sh".to_owned(), Cow::into_owned);
+    let (code, message) = match end {
+        End::TimedOut => (
+            "timeout",
+            format!("`{shown}` took longer than its `timeout` allows"),
+        ),
+        End::Cancelled => ("cancelled", format!("`{shown}` was stopped")),
+        End::Exited(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => ("exit", format!("`{shown}` exited with code {code}")),
+            (_, Some(signal)) => (
+                "signal",
+                format!("`{shown}` was killed by {}", name_of(signal)),
+            ),
+            _ => ("exit", format!("`{shown}` ended in an unknown way")),
+        },
+    };
+    Failure {
+        code: format!("fbuild::exec::{code}"),
+        message,
+        exit_code: match end {
+            End::Exited(status) => status.code(),
+            _ => None,
+        },
+        ..Failure::default()
+    }
+}
+
+fn name_of(signal: i32) -> String {
+    match signal {
+        libc::SIGKILL => "SIGKILL (perhaps the system ran out of memory)".to_owned(),
+        libc::SIGSEGV => "SIGSEGV (it crashed)".to_owned(),
+        libc::SIGABRT => "SIGABRT (it gave up)".to_owned(),
+        libc::SIGTERM => "SIGTERM".to_owned(),
+        libc::SIGINT => "SIGINT".to_owned(),
+        libc::SIGPIPE => "SIGPIPE".to_owned(),
+        other => format!("signal {other}"),
+    }
+}
+
+/// Describes a bug in fbuild itself.
+pub(super) fn of_bug(message: &str) -> Failure {
+    Failure {
+        code: "fbuild::bug".to_owned(),
+        message: format!("fbuild has a bug: {message}"),
+        help: Some("please report it, with this message and the Buildfile".to_owned()),
         ..Failure::default()
     }
 }

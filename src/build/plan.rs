@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use crate::graph::{Graph, TargetId};
 
 /// The state of every target in a run.
-pub struct Plan<'g> {
+pub(super) struct Plan<'g> {
     graph: &'g Graph,
     states: Vec<State>,
     /// For each target, the time from its start to the end of the longest chain it begins.
@@ -49,7 +49,7 @@ enum State {
 impl<'g> Plan<'g> {
     /// Plans to settle `wanted`, which must hold everything that its members need. `cost`
     /// is how long a target is expected to take, in milliseconds.
-    pub fn new(
+    pub(super) fn new(
         graph: &'g Graph,
         wanted: &[TargetId],
         cost: impl Fn(TargetId) -> u64,
@@ -87,7 +87,7 @@ impl<'g> Plan<'g> {
     }
 
     /// Returns a target whose key is to be found out.
-    pub fn next_to_prepare(&mut self) -> Option<TargetId> {
+    pub(super) fn next_to_prepare(&mut self) -> Option<TargetId> {
         if self.closed {
             return None;
         }
@@ -98,7 +98,7 @@ impl<'g> Plan<'g> {
     }
 
     /// Notes that a prepared target has to run.
-    pub fn queue(&mut self, id: TargetId) {
+    pub(super) fn queue(&mut self, id: TargetId) {
         self.move_to(id, State::Preparing, State::Queued);
         self.preparing -= 1;
         self.queue
@@ -107,7 +107,7 @@ impl<'g> Plan<'g> {
 
     /// Returns the most urgent target that may run now: there is a free job, nobody holds
     /// its locks, and the terminal is free if it wants it (and not taken from it).
-    pub fn next_to_run(&mut self) -> Option<TargetId> {
+    pub(super) fn next_to_run(&mut self) -> Option<TargetId> {
         if self.closed || self.running >= self.jobs {
             return None;
         }
@@ -130,7 +130,7 @@ impl<'g> Plan<'g> {
     }
 
     /// Notes that a target is settled well: what waits for it comes nearer.
-    pub fn succeed(&mut self, id: TargetId) {
+    pub(super) fn succeed(&mut self, id: TargetId) {
         self.finish(id);
         for dependant in self.graph.dependants(id) {
             let state = &mut self.states[dependant.index()];
@@ -146,7 +146,7 @@ impl<'g> Plan<'g> {
 
     /// Notes that a target failed, and returns all that is settled by that: what waits for
     /// it, directly or not, nearest first.
-    pub fn fail(&mut self, id: TargetId) -> Vec<TargetId> {
+    pub(super) fn fail(&mut self, id: TargetId) -> Vec<TargetId> {
         self.finish(id);
         let mut skipped: Vec<TargetId> = Vec::new();
         let mut pending = VecDeque::from([id]);
@@ -164,7 +164,7 @@ impl<'g> Plan<'g> {
 
     /// Starts nothing more, and returns all that is settled by that: whatever was neither
     /// being prepared nor running. Later calls return what was prepared meanwhile.
-    pub fn close(&mut self) -> Vec<TargetId> {
+    pub(super) fn close(&mut self) -> Vec<TargetId> {
         self.closed = true;
         self.ready.clear();
         self.queue.clear();
@@ -177,31 +177,36 @@ impl<'g> Plan<'g> {
         idle
     }
 
+    /// Tells whether nothing more is started.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Tells whether every target is settled.
-    pub fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         self.unfinished == 0
     }
 
     /// Returns how many targets run.
-    pub fn running(&self) -> usize {
+    pub(super) fn running(&self) -> usize {
         self.running
     }
 
     /// Tells whether something is being prepared or runs, so that there is something to
     /// wait for.
-    pub fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.preparing + self.running > 0
     }
 
     /// Tells whether one running target is all there is until it ends: everything else
     /// that is not settled waits for it.
-    pub fn is_alone(&self) -> bool {
+    pub(super) fn is_alone(&self) -> bool {
         let idle = self.preparing == 0 && self.ready.is_empty() && self.queue.is_empty();
         self.running == 1 && idle
     }
 
     /// Returns what settling everything would take with unlimited jobs, in milliseconds.
-    pub fn longest_chain(&self) -> u64 {
+    pub(super) fn longest_chain(&self) -> u64 {
         self.urgency.iter().copied().max().unwrap_or(0)
     }
 

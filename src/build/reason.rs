@@ -9,7 +9,7 @@ use crate::event::Reason;
 use crate::path::RelPath;
 
 /// Returns why an action with this manifest has another key than the last success.
-pub fn of_changes(earlier: &Manifest, now: &Manifest, action: &Action) -> Reason {
+pub(super) fn of_changes(earlier: &Manifest, now: &Manifest, action: &Action) -> Reason {
     let changes = now.changes_since(earlier);
     let Some(first) = changes.first() else {
         return Reason::Evicted;
@@ -73,7 +73,7 @@ fn value(value: &str) -> Option<String> {
 
 /// Returns what is different between the outputs as they should be and as they are; both
 /// sorted by path. `None` if nothing is.
-pub fn of_outputs(wanted: &[Entry], found: &[Entry]) -> Option<Reason> {
+pub(super) fn of_outputs(wanted: &[Entry], found: &[Entry]) -> Option<Reason> {
     for entry in wanted {
         let path = entry.path.to_string();
         match found.binary_search_by(|f| f.path.cmp(&entry.path)) {
@@ -92,9 +92,20 @@ pub fn of_outputs(wanted: &[Entry], found: &[Entry]) -> Option<Reason> {
     })
 }
 
+/// Returns a path at which two lists of entries, both sorted by path, differ.
+pub(super) fn first_difference(before: &[Entry], now: &[Entry]) -> Option<String> {
+    let odd = |list: &[Entry], entry: &Entry| {
+        let at = list.binary_search_by(|other| other.path.cmp(&entry.path));
+        at.map_or(true, |at| list[at] != *entry)
+    };
+    let changed = before.iter().find(|entry| odd(now, entry));
+    let added = now.iter().find(|entry| odd(before, entry));
+    changed.or(added).map(|entry| entry.path.to_string())
+}
+
 /// Tells whether an output is as it should be. A link counts by its text: what is behind
 /// it is somebody else's.
-pub fn is_same(wanted: &Entry, found: &Entry) -> bool {
+pub(super) fn is_same(wanted: &Entry, found: &Entry) -> bool {
     use crate::action::EntryKind::Link;
     match (&wanted.kind, &found.kind) {
         (Link { target: a, .. }, Link { target: b, .. }) => a == b,

@@ -11,16 +11,17 @@ const TAIL: usize = 8 * 1024;
 
 /// Output in the order it was printed.
 #[derive(Default)]
-pub struct Spool {
+pub(super) struct Spool {
     head: Vec<u8>,
     file: Option<File>,
     tail: Vec<u8>,
     size: u64,
+    streamed: bool,
 }
 
 impl Spool {
     /// Takes in the next piece.
-    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.size += bytes.len() as u64;
         self.keep_tail(bytes);
         if self.file.is_none() && self.head.len() + bytes.len() > MOST_IN_MEMORY {
@@ -39,12 +40,22 @@ impl Spool {
     }
 
     /// Tells whether nothing was printed.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.size == 0
     }
 
+    /// Notes whether it was told while it was printed.
+    pub(super) fn mark_streamed(&mut self, streamed: bool) {
+        self.streamed = streamed;
+    }
+
+    /// Tells whether it was told while it was printed.
+    pub(super) fn was_streamed(&self) -> bool {
+        self.streamed
+    }
+
     /// Opens what was printed for reading from its beginning.
-    pub fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
+    pub(super) fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
         match &self.file {
             None => Ok(Box::new(Cursor::new(&self.head))),
             Some(file) => {
@@ -56,7 +67,7 @@ impl Spool {
     }
 
     /// Returns the last lines, at most `lines` of them, as text.
-    pub fn tail(&self, lines: usize) -> String {
+    pub(super) fn tail(&self, lines: usize) -> String {
         let text = String::from_utf8_lossy(&self.tail);
         let kept: Vec<&str> = text.trim_end().lines().rev().take(lines).collect();
         kept.into_iter().rev().collect::<Vec<_>>().join("\n")

@@ -4,7 +4,7 @@ use crate::event::{Outcome, Summary};
 use crate::graph::{Graph, TargetId};
 
 /// The counts of a run so far.
-pub struct Tally<'g> {
+pub(super) struct Tally<'g> {
     graph: &'g Graph,
     summary: Summary,
     /// For each target, the commands' times on the longest chain that ends with it.
@@ -14,7 +14,7 @@ pub struct Tally<'g> {
 
 impl<'g> Tally<'g> {
     /// Starts counting a run of so many targets.
-    pub fn new(graph: &'g Graph, targets: usize, jobs: usize) -> Self {
+    pub(super) fn new(graph: &'g Graph, targets: usize, jobs: usize) -> Self {
         Self {
             graph,
             summary: Summary {
@@ -28,7 +28,7 @@ impl<'g> Tally<'g> {
     }
 
     /// Counts a settled target, whose commands took so long, and returns its number.
-    pub fn settle(&mut self, id: TargetId, outcome: &Outcome, duration_ms: u64) -> usize {
+    pub(super) fn settle(&mut self, id: TargetId, outcome: &Outcome, duration_ms: u64) -> usize {
         let summary = &mut self.summary;
         let count = match outcome {
             Outcome::Built => &mut summary.built,
@@ -52,17 +52,17 @@ impl<'g> Tally<'g> {
     }
 
     /// Counts a warning.
-    pub fn warn(&mut self) {
+    pub(super) fn warn(&mut self) {
         self.summary.warnings += 1;
     }
 
     /// Returns how many targets are settled.
-    pub fn settled(&self) -> usize {
+    pub(super) fn settled(&self) -> usize {
         self.settled
     }
 
     /// Returns the numbers of a run that took so long.
-    pub fn finish(mut self, wall_ms: u64, interrupted: bool) -> Summary {
+    pub(super) fn finish(mut self, wall_ms: u64, interrupted: bool) -> Summary {
         let summary = &mut self.summary;
         let jobs = summary.jobs.max(1) as u64;
         summary.wall_ms = wall_ms;

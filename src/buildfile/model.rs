@@ -176,6 +176,17 @@ pub enum Output {
     Glob(Pattern),
 }
 
+impl Output {
+    /// Returns the pattern for all that it can be.
+    pub fn pattern(&self) -> Pattern {
+        match self {
+            Self::File(path) => Pattern::literal_path(path),
+            Self::Folder(path) => Pattern::everything_below(path),
+            Self::Glob(pattern) => pattern.clone(),
+        }
+    }
+}
+
 /// One variable of `env`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EnvVar {

@@ -1,1 +1,62 @@
-//! To be written.
+//! The command line: arguments in, one call into the library, exit code out.
+
+mod args;
+mod commands;
+mod context;
+mod failure;
+mod hearing;
+mod session;
+mod signals;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use context::Context;
+use failure::Failure;
+
+pub use args::Cli as Arguments;
+pub use failure::Exit;
+
+/// Does what the arguments say (the first is the program's own name).
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to be told when this fails.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let done = Context::new(cli.global).and_then(|context| {
+        let done = dispatch(&context, cli.command);
+        if let Some(text) = done.as_ref().err().and_then(Failure::text) {
+            context.complain(&text);
+        }
+        done.map_err(|failure| Failure::silent(failure.exit))
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.exit.into(),
+    }
+}
+
+fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => commands::run::run(context, &args),
+        Command::Graph(args) => commands::graph::run(context, &args),
+        Command::List(args) => commands::list::run(context, &args),
+        Command::Check(args) => commands::check::run(context, &args),
+        Command::Status(args) => commands::status::run(context, &args),
+        Command::Explain(args) => commands::explain::run(context, &args),
+        Command::Cache(args) => commands::cache::run(context, &args),
+        Command::Clean(args) => commands::clean::run(context, &args),
+        Command::Fmt(args) => commands::fmt::run(context, &args),
+        Command::Add(args) => commands::add::run(context, *args),
+        Command::Init(args) => commands::init::run(context, &args),
+        Command::Completions { shell } => commands::generate::completions(context, shell),
+        Command::Man => commands::generate::man(context),
+    }
+}

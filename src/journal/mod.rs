@@ -74,12 +74,15 @@ impl Memory {
         self.successes.get(target)
     }
 
-    /// Notes a success.
-    pub fn succeed(&mut self, target: &str, success: Arc<Success>) {
-        if self.successes.get(target) != Some(&success) {
-            self.successes.insert(target.to_owned(), success);
-            self.changed = true;
+    /// Notes a success, and tells whether it is another one than the last.
+    pub fn succeed(&mut self, target: &str, success: &Arc<Success>) -> bool {
+        let is_same = |last: &Arc<Success>| Arc::ptr_eq(last, success) || last == success;
+        if self.successes.get(target).is_some_and(is_same) {
+            return false;
         }
+        self.successes.insert(target.to_owned(), success.clone());
+        self.changed = true;
+        true
     }
 
     /// Forgets a target: its outputs are not what they were.
@@ -130,12 +133,12 @@ mod tests {
         let mut memory = Memory::read(&file);
         memory.save(&file).unwrap();
         assert!(!file.exists());
-        memory.succeed("manager", success("a"));
+        memory.succeed("manager", &success("a"));
         memory.save(&file).unwrap();
         let mut again = Memory::read(&file);
         assert_eq!(again.success("manager"), Some(&success("a")));
         std::fs::remove_file(&file).unwrap();
-        again.succeed("manager", success("a"));
+        again.succeed("manager", &success("a"));
         again.save(&file).unwrap();
         assert!(!file.exists());
         again.forget("manager");

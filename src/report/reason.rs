@@ -15,6 +15,9 @@ impl fmt::Display for Reason {
             Self::Forced => f.write_str("`--force` was given"),
             Self::NotCached => f.write_str("it always runs"),
             Self::NeedWouldRun { target } => write!(f, "{} would run before it", quoted(target)),
+            Self::ToolUnknown { name } => {
+                write!(f, "{} was not asked for its version yet", quoted(name))
+            }
             Self::Changed => f.write_str("it changed"),
             Self::FormatChanged => f.write_str("this version of fbuild writes keys differently"),
             Self::InputChanged { path, others } => of_input(f, (path, "changed"), *others),

@@ -10,6 +10,7 @@
 mod contract;
 pub mod disk;
 mod memory;
+mod off;
 pub mod outputs;
 mod record;
 
@@ -21,6 +22,7 @@ use crate::digest::{BUFFER_SIZE, Digest};
 
 pub use disk::Disk;
 pub use memory::Memory;
+pub use off::Off;
 pub use record::{Refusal, check_entries};
 
 /// A place for results. No trouble in it may fail a build: callers take an error as a

@@ -27,7 +27,7 @@ impl Layout {
 
     /// The lock that a run holds.
     pub fn lock(&self) -> PathBuf {
-        self.state.join("lock")
+        self.state.join("run.lock")
     }
 
     /// What files held when they were last looked at.

@@ -1,5 +1,142 @@
-//! To be written.
+//! A Buildfile found, read and checked, with the folders that belong to it. It is where
+//! the language ends and the build begins; it runs nothing and knows no keys.
+//!
+//! Reading KDL is slow (some megabytes a second), so the graph is kept beside the state,
+//! compiled, under the digests of the texts it was made from.
 
+mod compiled;
 mod layout;
 
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::buildfile;
+use crate::digest::Digest;
+use crate::graph::{self, Graph};
+use crate::path::Root;
+use crate::source::{Diagnostic, Severity, Sources};
+
 pub use layout::Layout;
+
+/// The name of a Buildfile.
+pub const FILE_NAME: &str = "Buildfile.kdl";
+
+/// Everything that a Buildfile says, and where it is.
+pub struct Workspace {
+    /// The folder that every path is relative to.
+    pub root: Root,
+    /// The folders and files that fbuild keeps.
+    pub layout: Layout,
+    /// The targets and the settings.
+    pub graph: Graph,
+    /// The texts, for diagnostics.
+    pub sources: Sources,
+    /// Everything there is to say about the texts.
+    pub diagnostics: Vec<Diagnostic>,
+    files: Vec<(PathBuf, Digest)>,
+    is_compiled: bool,
+}
+
+/// Why there is no workspace.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// Neither the folder nor one above it has a Buildfile.
+    #[error("no `{FILE_NAME}` in `{}` or any folder above it", .from.display())]
+    #[diagnostic(
+        code(fbuild::workspace::not_found),
+        help("`fbuild init` writes a first one; `-C DIR` looks elsewhere, `-f FILE` names one")
+    )]
+    NotFound {
+        /// Where the search began.
+        from: PathBuf,
+    },
+    /// The Buildfile could not be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Load(#[from] buildfile::Error),
+    /// The project's root could not be opened.
+    #[error("cannot open the project's root `{}`", path.display())]
+    #[diagnostic(
+        code(fbuild::workspace::root),
+        help("make the folder, or correct `root` in the Buildfile")
+    )]
+    Root {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it could not be opened.
+        source: io::Error,
+    },
+}
+
+impl Workspace {
+    /// Keeps the compiled form in `layout` for the next run, unless it came from there.
+    pub fn keep_compiled(&self, layout: &Layout) -> io::Result<()> {
+        if self.is_compiled || self.has_errors() {
+            return Ok(());
+        }
+        let texts = (self.files.as_slice(), &self.sources);
+        compiled::write(&layout.graph(), texts, (&self.diagnostics, &self.graph))
+    }
+
+    /// Tells whether there are mistakes, so that nothing can be built.
+    pub fn has_errors(&self) -> bool {
+        let mut severities = self.diagnostics.iter().map(|d| d.severity);
+        severities.any(|severity| severity == Severity::Error)
+    }
+}
+
+/// Looks for a Buildfile in `from` and the folders above it.
+pub fn find(from: &Path) -> Result<PathBuf, Error> {
+    let mut candidates = from.ancestors().map(|folder| folder.join(FILE_NAME));
+    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+    candidates.find(is_there).ok_or_else(|| Error::NotFound {
+        from: from.to_owned(),
+    })
+}
+
+/// Reads and checks the Buildfile at `path` (absolute), or takes its compiled form if the
+/// texts are what they were. In diagnostics it is called `shown`.
+pub fn open(path: &Path, shown: &Path) -> Result<Workspace, Error> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let layout = Layout::new(folder);
+    let (parts, is_compiled) = match compiled::read(&layout.graph(), path) {
+        Some(parts) => (parts, true),
+        None => (compile(path, shown)?, false),
+    };
+    Ok(Workspace {
+        root: open_root(folder, &parts.graph)?,
+        layout,
+        graph: parts.graph,
+        sources: parts.sources,
+        diagnostics: parts.diagnostics,
+        files: parts.files,
+        is_compiled,
+    })
+}
+
+fn compile(path: &Path, shown: &Path) -> Result<compiled::Parts, Error> {
+    let loaded = buildfile::load(path, shown)?;
+    let (graph, mut mistakes) = Graph::new(loaded.buildfile);
+    if !loaded.is_complete {
+        // The name may be one that was lost with a mistake that is reported already.
+        mistakes.retain(|mistake| mistake.code != graph::UNKNOWN);
+    }
+    let mut diagnostics = loaded.diagnostics;
+    diagnostics.extend(mistakes);
+    Ok(compiled::Parts {
+        graph,
+        sources: loaded.sources,
+        diagnostics,
+        files: loaded.files,
+    })
+}
+
+fn open_root(folder: &Path, graph: &Graph) -> Result<Root, Error> {
+    let project = graph.buildfile().project.as_ref();
+    let below = project.and_then(|project| project.root.as_ref());
+    let path = match below {
+        Some(below) => folder.join(below.value.as_path()),
+        None => folder.to_owned(),
+    };
+    Root::open(&path).map_err(|source| Error::Root { path, source })
+}

@@ -1,0 +1,301 @@
+//! Makes a result: runs the commands, checks that the inputs stood still meanwhile, and
+//! takes the outputs into the store. It knows one target at a time, on its own thread.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::spool::Spool;
+use super::step::{Prepared, Step};
+use super::{Warning, failure, reason};
+use crate::action::index::{FileIndex, Seen};
+use crate::action::manifest::Manifest;
+use crate::action::{Action, ActionKey, ActionResult, Entry, EntryKind, inputs};
+use crate::digest::Digest;
+use crate::event::{Failure, Reason};
+use crate::exec::{self, End, Execution, Task};
+use crate::graph::TargetId;
+use crate::journal::Success;
+use crate::path::RelPath;
+use crate::stamp::Stamp;
+use crate::store::outputs;
+use crate::store::{self, Store};
+
+/// How many of the last lines printed go with a failure.
+const TAIL_LINES: usize = 20;
+
+/// An action with its manifest and its key.
+pub(super) struct Draft {
+    pub(super) action: Action,
+    pub(super) manifest: Manifest,
+    pub(super) key: ActionKey,
+}
+
+/// A target whose commands have to run, and why.
+pub(super) struct Miss {
+    pub(super) id: TargetId,
+    pub(super) draft: Draft,
+    pub(super) reason: Reason,
+}
+
+/// What came of running a target's commands.
+pub(super) enum Made {
+    /// A result; `is_sound` unless an input changed while the commands ran.
+    Built {
+        /// The result under its key.
+        success: Arc<Success>,
+        /// Whether the result belongs to the key.
+        is_sound: bool,
+        /// Whether all of it is in the store.
+        is_stored: bool,
+    },
+    /// No result.
+    Failed(Box<Failure>),
+    /// The run was stopped.
+    Cancelled,
+}
+
+/// Who is told what happens while commands run.
+pub(super) trait Listener {
+    /// They printed something.
+    fn printed(&mut self, bytes: &[u8]);
+    /// An attempt failed and another follows.
+    fn retried(&mut self, attempt: u32, failure: Failure, spool: Spool);
+    /// Something that does not fail the target must not be silent.
+    fn warned(&mut self, warning: Warning);
+}
+
+impl Draft {
+    /// Writes an action down.
+    pub(super) fn new(action: Action) -> Self {
+        let manifest = Manifest::of(&action);
+        Self {
+            key: manifest.key(),
+            manifest,
+            action,
+        }
+    }
+
+    /// Notes that a target has to run.
+    pub(super) fn miss(self, id: TargetId, reason: Reason) -> Prepared {
+        let draft = self;
+        Prepared::Miss(Box::new(Miss { id, draft, reason }))
+    }
+}
+
+impl Step<'_> {
+    /// Runs the commands of a target until an attempt succeeds or none is left. Returns what
+    /// came of it, and what the last attempt printed.
+    pub(super) fn make(&self, miss: &Miss, listener: &mut dyn Listener) -> (Made, Spool) {
+        let target = self.parts.graph.target(miss.id);
+        for attempt in 1.. {
+            let mut spool = Spool::default();
+            match self.attempt(miss, &mut spool, listener) {
+                Err(failure) if attempt <= target.retries && !self.parts.cancel.is_raised() => {
+                    listener.retried(attempt, failure, spool);
+                }
+                Err(failure) => return (Made::Failed(Box::new(failure)), spool),
+                Ok(made) => return (made, spool),
+            }
+        }
+        unreachable!("bug: the attempts have no end");
+    }
+
+    /// Runs the commands once. The old outputs are put aside before, and put back unless
+    /// there are new ones: a failed attempt leaves the tree as it was.
+    fn attempt(
+        &self,
+        miss: &Miss,
+        spool: &mut Spool,
+        listener: &mut dyn Listener,
+    ) -> Result<Made, Failure> {
+        let outputs = &miss.draft.action.outputs;
+        let mut aside = outputs::set_aside(self.parts.stage, outputs).map_err(of_error)?;
+        let executed = self.execute(miss, spool, listener);
+        self.parts.index.begin_epoch();
+        let made = match executed {
+            Ok(Some(execution)) => {
+                let kept = aside.keep_unchanged().map_err(of_error);
+                kept.and_then(|_| self.take_in(miss, &execution, spool, listener))
+            }
+            Ok(None) => Ok(Made::Cancelled),
+            Err(failure) => Err(failure),
+        };
+        if let (Ok(Made::Built { .. }), false) = (&made, self.policy.drift) {
+            aside.discard();
+        } else if let Err(error) = aside.put_back() {
+            listener.warned(Warning::of(&error));
+        }
+        self.parts.index.begin_epoch();
+        made
+    }
+
+    /// Runs the commands; `None` if they were stopped because the run was.
+    fn execute(
+        &self,
+        miss: &Miss,
+        spool: &mut Spool,
+        listener: &mut dyn Listener,
+    ) -> Result<Option<Execution>, Failure> {
+        let task = self.task(miss);
+        let mut spooled = Ok(());
+        let mut output = |bytes: &[u8]| {
+            listener.printed(bytes);
+            spooled = std::mem::replace(&mut spooled, Ok(())).and_then(|()| spool.push(bytes));
+        };
+        let executor = self.parts.executor;
+        let execution = executor.execute(&task, &mut output, self.parts.cancel);
+        if let Err(error) = spooled {
+            listener.warned(Warning::output_lost(&error));
+        }
+        let execution = execution.map_err(|error| self.with_repeat(of_error(error), miss, 0))?;
+        if execution.left_behind > 0 {
+            listener.warned(Warning::left_behind(execution.left_behind));
+        }
+        match execution.end {
+            End::Cancelled => Ok(None),
+            end if end.is_success() => Ok(Some(execution)),
+            end => {
+                let mut failure = failure::of_end(end, &task, execution.command);
+                failure.tail = spool.tail(TAIL_LINES);
+                Err(self.with_repeat(failure, miss, execution.command))
+            }
+        }
+    }
+
+    fn task<'m>(&'m self, miss: &'m Miss) -> Task<'m> {
+        let target = self.parts.graph.target(miss.id);
+        Task {
+            name: &target.name.value,
+            action: &miss.draft.action,
+            timeout: target.timeout,
+            interactive: target.interactive,
+        }
+    }
+
+    /// Adds the line that repeats a command by hand.
+    fn with_repeat(&self, mut failure: Failure, miss: &Miss, command: usize) -> Failure {
+        let command = miss.draft.action.commands.get(command);
+        failure.repeat =
+            command.map(|command| exec::command_line(self.parts.root, &self.task(miss), command));
+        failure
+    }
+
+    /// Takes the outputs, the log and the manifest into the store.
+    fn take_in(
+        &self,
+        miss: &Miss,
+        execution: &Execution,
+        spool: &Spool,
+        listener: &mut dyn Listener,
+    ) -> Result<Made, Failure> {
+        let disturbed = self.disturbed(miss)?;
+        if let Some(path) = &disturbed {
+            listener.warned(Warning::input_changed(path));
+        }
+        let target = self.parts.graph.target(miss.id);
+        let off = store::Off;
+        let store: &dyn Store = match disturbed.is_none() && target.cache {
+            true => self.parts.store,
+            false => &off,
+        };
+        let outputs = &miss.draft.action.outputs;
+        let captured = outputs::capture(self.parts.stage, outputs, store).map_err(of_error)?;
+        if !self.policy.drift {
+            learn(self.parts.index, captured.stamps, captured.looked_at);
+        }
+        let mut keep = Keep {
+            store,
+            is_whole: captured.is_stored,
+        };
+        let log = match spool.is_empty() {
+            true => None,
+            false => spool.open().ok().and_then(|mut log| keep.blob(&mut log)),
+        };
+        let manifest = miss.draft.manifest.text();
+        let manifest = keep.blob(&mut manifest.as_bytes());
+        let result = ActionResult {
+            outputs: captured.entries,
+            log,
+            manifest: manifest.unwrap_or(miss.draft.key.0),
+            duration_ms: millis(execution.duration),
+        };
+        let key = miss.draft.key;
+        Ok(Made::Built {
+            success: Arc::new(Success { key, result }),
+            is_sound: disturbed.is_none(),
+            is_stored: keep.is_whole && disturbed.is_none() && target.cache,
+        })
+    }
+
+    /// Returns an input that is not what it was when the key was made, if there is one.
+    fn disturbed(&self, miss: &Miss) -> Result<Option<String>, Failure> {
+        let target = self.parts.graph.target(miss.id);
+        let now = inputs::find(self.parts.index, target);
+        let before = &miss.draft.action.inputs;
+        match now {
+            Ok(now) if now == *before => self.disturbed_need(miss),
+            Ok(now) => Ok(reason::first_difference(before, &now)),
+            Err(inputs::Error::Empty(gone)) => Ok(gone.into_iter().next().map(|d| d.message)),
+            Err(inputs::Error::Index(error)) => Err(of_error(error)),
+        }
+    }
+
+    fn disturbed_need(&self, miss: &Miss) -> Result<Option<String>, Failure> {
+        for entry in miss.draft.action.needs.values().flatten() {
+            if entry.kind == EntryKind::Folder {
+                continue;
+            }
+            let kind = self.parts.index.entry(&entry.path).map_err(of_error)?;
+            let now = kind.map(|kind| Entry {
+                path: entry.path.clone(),
+                kind,
+            });
+            if !now.is_some_and(|now| reason::is_same(entry, &now)) {
+                return Ok(Some(entry.path.to_string()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Puts blobs into a store. What it cannot keep, the store says itself.
+struct Keep<'a> {
+    store: &'a dyn Store,
+    is_whole: bool,
+}
+
+impl Keep<'_> {
+    /// Returns the digest of a blob, stored or not; `None` if it could not be read.
+    fn blob(&mut self, bytes: &mut dyn Read) -> Option<Digest> {
+        let error = match self.store.write(bytes) {
+            Ok(digest) => return Some(digest),
+            Err(error) => error,
+        };
+        self.is_whole = false;
+        match error {
+            store::Error::NotStored { digest, .. } => Some(digest),
+            _ => None,
+        }
+    }
+}
+
+/// Has the index remember files that were just written or read.
+pub(super) fn learn(index: &FileIndex, stamps: Vec<(RelPath, Stamp, Digest)>, looked_at: i64) {
+    for (path, stamp, digest) in stamps {
+        index.learn(Seen {
+            path,
+            stamp,
+            looked_at,
+            digest,
+        });
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn of_error<E: std::error::Error + miette::Diagnostic>(error: E) -> Failure {
+    failure::of_error(&error)
+}

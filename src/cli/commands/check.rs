@@ -1,0 +1,103 @@
+//! `fbuild check`: every mistake that can be seen without running anything; with
+//! `--drift`, whether committed outputs are what their generators make.
+
+use crate::action::inputs;
+use crate::build::{Options, Policy};
+use crate::cli::args::Check;
+use crate::cli::context::Context;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::hearing::{Hearing, Show};
+use crate::cli::session::{self, Access, Session};
+use crate::cli::signals;
+use crate::glob::overlap;
+use crate::graph::{Graph, TargetId};
+use crate::report::Verbosity;
+use crate::report::text::count;
+use crate::source::{Diagnostic, render_all};
+
+pub(in crate::cli) fn run(context: &Context, args: &Check) -> Result<(), Failure> {
+    match args.drift {
+        true => check_drift(context),
+        false => check(context),
+    }
+}
+
+fn check(context: &Context) -> Result<(), Failure> {
+    let session = Session::open(context, Access::Read)?;
+    let graph = &session.workspace.graph;
+    let unmatched = unmatched(&session)?;
+    if !unmatched.is_empty() {
+        let sources = &session.workspace.sources;
+        context.complain(&render_all(&unmatched, sources, context.render_options()));
+        return Err(Failure::silent(Exit::Usage));
+    }
+    let (targets, groups) = (
+        count(graph.len(), "target"),
+        count(graph.groups().len(), "group"),
+    );
+    context.print(format!("{targets} and {groups}: no mistakes found\n").as_bytes())
+}
+
+/// Returns a diagnostic for each pattern that matches no file and that no needed target
+/// makes anything for.
+fn unmatched(session: &Session<'_>) -> Result<Vec<Diagnostic>, Failure> {
+    let graph = &session.workspace.graph;
+    let mut all = Vec::new();
+    for id in graph.ids() {
+        match inputs::find(&session.index, graph.target(id)) {
+            Ok(_) => {}
+            Err(inputs::Error::Index(error)) => return Err(Failure::of(Exit::World, &error)),
+            Err(inputs::Error::Empty(unmatched)) => {
+                all.extend(unmatched.into_iter().filter(|d| !is_made(graph, id, d)));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Tells whether a target that runs before may make what a pattern, found by its place,
+/// matches.
+fn is_made(graph: &Graph, id: TargetId, diagnostic: &Diagnostic) -> bool {
+    let place = diagnostic.labels.first().map(|label| label.span);
+    let patterns = graph
+        .target(id)
+        .inputs
+        .iter()
+        .flat_map(|inputs| &inputs.patterns);
+    let mut patterns = patterns.filter(|pattern| Some(pattern.span) == place);
+    let before = graph.closure(&[id]);
+    let outputs = || {
+        before
+            .iter()
+            .flat_map(|id| inputs::specs(graph.target(*id)))
+    };
+    patterns.any(|pattern| {
+        outputs().any(|spec| overlap(&pattern.value, &spec.output.pattern()).is_some())
+    })
+}
+
+fn check_drift(context: &Context) -> Result<(), Failure> {
+    let mut session = Session::open(context, Access::Write)?;
+    let graph = &session.workspace.graph;
+    let is_committed = |id: &TargetId| graph.target(*id).outputs.iter().any(|o| o.committed);
+    let committed: Vec<TargetId> = graph.ids().filter(is_committed).collect();
+    let names: Vec<String> = committed
+        .iter()
+        .map(|id| graph.name(*id).to_owned())
+        .collect();
+    let wanted = graph.closure(&committed);
+    let _signals = signals::watch(&session.cancel);
+    let options = Options {
+        jobs: super::run::jobs(None, &session),
+        keep_going: true,
+        stream: false,
+        policy: Policy {
+            drift: true,
+            ..Policy::default()
+        },
+    };
+    let mut hearing = Hearing::new(context, &session, Show::Plain, Verbosity::Normal);
+    let summary = session.build((&names, &wanted), options, &mut hearing);
+    session.close();
+    session::ended(&summary)
+}

@@ -1,0 +1,167 @@
+//! `fbuild explain`: what decides a target's result, and what changed since its last
+//! success. Starts nothing but probes of tools.
+
+use crate::action::manifest::{Change, Fact};
+use crate::build::{Explained, explain};
+use crate::cli::args::Explain;
+use crate::cli::context::Context;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::session::{Access, Session};
+use crate::graph::{Named, TargetId};
+use crate::report::text::{duration, harmless, list};
+use crate::report::{Color, Style, Verbosity};
+use crate::source::render_all;
+
+pub(in crate::cli) fn run(context: &Context, args: &Explain) -> Result<(), Failure> {
+    let mut session = Session::open(context, Access::Read)?;
+    let id = target(&session, &args.target)?;
+    let explained = session.with_parts(|parts, memory| explain(parts, id, memory));
+    let explained = explained.map_err(|failure| {
+        let sources = &session.workspace.sources;
+        context.complain(&render_all(
+            &failure.diagnostics,
+            sources,
+            context.render_options(),
+        ));
+        match failure.diagnostics.is_empty() {
+            true => Failure::usage(failure.message),
+            false => Failure::silent(Exit::Usage),
+        }
+    })?;
+    let page = Page {
+        session: &session,
+        style: context.out_style(Verbosity::Normal),
+    };
+    context.print(page.write(id, &explained).as_bytes())
+}
+
+fn target(session: &Session<'_>, name: &str) -> Result<TargetId, Failure> {
+    let graph = &session.workspace.graph;
+    match graph.find(name) {
+        Some(Named::Target(id)) => Ok(id),
+        Some(Named::Group(group)) => {
+            let members = graph.members(group).iter().map(|id| graph.name(*id));
+            let members: Vec<&str> = members.collect();
+            let help = format!("explain one of its targets: {}", list(&members, 8));
+            Err(Failure::usage_with_help(
+                format!("`{name}` is a group"),
+                help,
+            ))
+        }
+        None => session.select(&[name.to_owned()]).map(|_| TargetId(0)),
+    }
+}
+
+/// Writes an explanation for people.
+struct Page<'s> {
+    session: &'s Session<'s>,
+    style: Style,
+}
+
+impl Page<'_> {
+    fn write(&self, id: TargetId, explained: &Explained) -> String {
+        let name = harmless(self.session.workspace.graph.name(id));
+        let mut text = format!("{}\n", self.style.paint(Color::Bold, &name));
+        text += &self.verdict(explained);
+        match &explained.changes {
+            Some(changes) if !changes.is_empty() => {
+                text += "\nChanged since its last success:\n";
+                for change in changes {
+                    text += &self.change(change);
+                }
+            }
+            _ => {
+                text += "\nIts result depends on:\n";
+                for (fact, name, value) in explained.manifest.facts() {
+                    text += &format!("  {:<9} {}\n", word(fact), fact_text(fact, &name, value));
+                }
+            }
+        }
+        text
+    }
+
+    fn verdict(&self, explained: &Explained) -> String {
+        let graph = &self.session.workspace.graph;
+        let key = explained.manifest.key().0.short();
+        let mut text = format!("  key {key}\n");
+        if let Some(last) = &explained.last {
+            let took = duration(last.result.duration_ms);
+            text += &format!(
+                "  last success with key {}, took {took}\n",
+                last.key.0.short()
+            );
+        }
+        let unknown: Vec<&str> = explained.unknown.iter().map(|id| graph.name(*id)).collect();
+        let verdict = match (&explained.last, &explained.changes, &explained.touched) {
+            _ if !unknown.is_empty() => {
+                format!("it would run after {}, never built here", list(&unknown, 8))
+            }
+            (None, ..) => "it would run or be restored: never built here".to_owned(),
+            (_, Some(changes), Some(reason)) if changes.is_empty() => {
+                format!("its outputs would be restored: {reason}")
+            }
+            (_, Some(changes), None) if changes.is_empty() => "it is up to date".to_owned(),
+            (Some(last), None, _) if last.key == explained.manifest.key() => {
+                "it is up to date".to_owned()
+            }
+            (_, None, _) => "it changed; what it was is no longer in the cache".to_owned(),
+            (_, Some(_), _) => "it would run or be restored".to_owned(),
+        };
+        text + &format!("  {verdict}\n")
+    }
+
+    fn change(&self, change: &Change) -> String {
+        let show = |value: &Option<String>| match value {
+            Some(value) => fact_value(change.fact, value),
+            None => "nothing".to_owned(),
+        };
+        let name = match change.name.is_empty() {
+            true => String::new(),
+            false => format!(" {}", harmless(&change.name)),
+        };
+        let from = self
+            .style
+            .paint(Color::Red, &format!("- {}", show(&change.from)));
+        let to = self
+            .style
+            .paint(Color::Green, &format!("+ {}", show(&change.to)));
+        format!("  {}{name}\n    {from}\n    {to}\n", word(change.fact))
+    }
+}
+
+fn word(fact: Fact) -> &'static str {
+    match fact {
+        Fact::Format => "format",
+        Fact::Platform => "platform",
+        Fact::Command => "command",
+        Fact::Dir => "dir",
+        Fact::Output => "output",
+        Fact::Tool => "tool",
+        Fact::Env => "env",
+        Fact::Secret => "secret",
+        Fact::Input => "input",
+        Fact::Need => "need",
+    }
+}
+
+fn fact_text(fact: Fact, name: &str, value: &str) -> String {
+    let value = fact_value(fact, value);
+    match (fact, name.is_empty()) {
+        (Fact::Command, _) | (_, true) => value,
+        _ => format!("{} {value}", harmless(name)),
+    }
+}
+
+/// Returns the value of a fact with its fields set apart and its digests shortened.
+fn fact_value(fact: Fact, value: &str) -> String {
+    let digest = |field: &str| field.parse::<crate::digest::Digest>().ok();
+    let shown = |field: &str| match digest(field) {
+        Some(digest) => digest.short(),
+        None => field.to_owned(),
+    };
+    let fields: Vec<String> = value.split('\t').map(shown).collect();
+    match fact {
+        Fact::Env if value.is_empty() => "(unset)".to_owned(),
+        _ => fields.join(" "),
+    }
+}

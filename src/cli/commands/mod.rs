@@ -1,0 +1,14 @@
+//! One thin file for each command.
+
+pub(super) mod add;
+pub(super) mod cache;
+pub(super) mod check;
+pub(super) mod clean;
+pub(super) mod explain;
+pub(super) mod fmt;
+pub(super) mod generate;
+pub(super) mod graph;
+pub(super) mod init;
+pub(super) mod list;
+pub(super) mod run;
+pub(super) mod status;

@@ -1,0 +1,183 @@
+//! What the typed arguments mean here and now: the composition root, and the only file
+//! that reads the environment, the working directory and the terminal.
+
+use std::ffi::OsStr;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::args::{Global, When};
+use super::failure::Failure;
+use crate::action::environment::Surrounding;
+use crate::report::{Style, Verbosity};
+use crate::source::{RenderOptions, Severity, render_all};
+use crate::workspace::{self, Workspace};
+
+/// The surroundings of one run of the program.
+pub(super) struct Context {
+    global: Global,
+    surrounding: Surrounding,
+    folder: PathBuf,
+}
+
+impl Context {
+    /// Looks around.
+    pub(super) fn new(global: Global) -> Result<Self, Failure> {
+        #[expect(clippy::disallowed_methods, reason = "this is where it is read")]
+        let (surrounding, here) = (std::env::vars_os().collect(), std::env::current_dir());
+        let here =
+            here.map_err(|error| Failure::world("cannot tell the working directory", &error))?;
+        let folder = match &global.directory {
+            Some(directory) => here.join(directory),
+            None => here,
+        };
+        let folder = folder.canonicalize().map_err(|error| {
+            Failure::usage(format!("cannot enter `{}`: {error}", folder.display()))
+        })?;
+        Ok(Self {
+            global,
+            surrounding,
+            folder,
+        })
+    }
+
+    /// Returns the variables around the program.
+    pub(super) fn surrounding(&self) -> &Surrounding {
+        &self.surrounding
+    }
+
+    /// Returns the folder in which it is to act.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the path of the Buildfile: the one that was named, or the nearest.
+    pub(super) fn buildfile(&self) -> Result<PathBuf, Failure> {
+        match &self.global.file {
+            Some(file) => Ok(self.folder.join(file)),
+            None => Ok(workspace::find(&self.folder)?),
+        }
+    }
+
+    /// Opens the workspace, shows what there is to say about it, and fails on mistakes.
+    pub(super) fn workspace(&self) -> Result<Workspace, Failure> {
+        let workspace = self.workspace_with_mistakes()?;
+        if workspace.has_errors() {
+            return Err(Failure::shown());
+        }
+        Ok(workspace)
+    }
+
+    /// Opens the workspace and shows what there is to say about it.
+    pub(super) fn workspace_with_mistakes(&self) -> Result<Workspace, Failure> {
+        let path = self.buildfile()?;
+        let workspace = workspace::open(&path, &self.shown(&path))?;
+        let (diagnostics, sources) = (&workspace.diagnostics, &workspace.sources);
+        if !diagnostics.is_empty() {
+            self.complain(&render_all(diagnostics, sources, self.render_options()));
+            let is_error = |d: &&crate::source::Diagnostic| d.severity == Severity::Error;
+            let errors = diagnostics.iter().filter(is_error).count();
+            if errors > 0 {
+                let errors = crate::report::text::count(errors, "error");
+                self.complain(&format!(
+                    "{errors} in `{}`; nothing was run\n",
+                    self.shown(&path).display()
+                ));
+            }
+        }
+        Ok(workspace)
+    }
+
+    /// Returns a path as people in the folder would write it.
+    pub(super) fn shown(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix(&self.folder);
+        below.map_or_else(|_| path.to_owned(), Path::to_owned)
+    }
+
+    /// Says something that is no result.
+    pub(super) fn complain(&self, text: &str) {
+        // Nobody is left to be told when this fails.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// Prints a result. A reader that went away has seen enough.
+    pub(super) fn print(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::world("cannot write to standard output", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Prints a result as JSON.
+    pub(super) fn print_json<T: serde::Serialize>(&self, value: &T) -> Result<(), Failure> {
+        let mut json = serde_json::to_vec_pretty(value)
+            .map_err(|error| Failure::world("cannot write JSON", &error.into()))?;
+        json.push(b'\n');
+        self.print(&json)
+    }
+
+    /// Returns what another run is told of who holds the lock: the command and its process.
+    pub(super) fn holder(&self) -> String {
+        let arguments = std::env::args_os().skip(1);
+        let command: Vec<String> = arguments
+            .map(|argument| crate::path::escape(argument.as_encoded_bytes()).into_owned())
+            .collect();
+        format!(
+            "`fbuild {}` (process {})",
+            command.join(" "),
+            std::process::id()
+        )
+    }
+
+    /// Returns how results are to look.
+    pub(super) fn out_style(&self, verbosity: Verbosity) -> Style {
+        self.style(std::io::stdout().is_terminal(), verbosity)
+    }
+
+    /// Returns how talk is to look.
+    pub(super) fn err_style(&self, verbosity: Verbosity) -> Style {
+        self.style(std::io::stderr().is_terminal(), verbosity)
+    }
+
+    fn style(&self, terminal: bool, verbosity: Verbosity) -> Style {
+        let size = crate::report::terminal::size_of(std::io::stderr());
+        Style {
+            color: match self.global.color {
+                When::Always => true,
+                When::Never => false,
+                When::Auto => terminal && !self.is_set("NO_COLOR") && !self.is_dumb(),
+            },
+            terminal,
+            width: size.map_or(80, |size| size.columns),
+            verbosity,
+        }
+    }
+
+    /// Returns how diagnostics are to look.
+    pub(super) fn render_options(&self) -> RenderOptions {
+        let style = self.err_style(Verbosity::Normal);
+        RenderOptions {
+            color: style.color,
+            width: style.width,
+        }
+    }
+
+    /// Tells whether a terminal that can redraw shows what is said on standard output.
+    pub(super) fn is_live(&self) -> bool {
+        std::io::stdout().is_terminal() && !self.is_dumb() && !self.is_set("CI")
+    }
+
+    fn is_dumb(&self) -> bool {
+        self.surrounding
+            .get(OsStr::new("TERM"))
+            .is_some_and(|term| term == "dumb")
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        self.surrounding
+            .get(OsStr::new(name))
+            .is_some_and(|value| !value.is_empty())
+    }
+}

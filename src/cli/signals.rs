@@ -1,0 +1,41 @@
+//! Turns the signals that ask a program to end into the wish to stop. It decides nothing.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::cancel::Cancel;
+
+/// Watches for signals until it is dropped.
+pub(super) struct Watch {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Has every signal raise `cancel` by one level: the second one kills.
+pub(super) fn watch(cancel: &Cancel) -> io::Result<Watch> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
+    let handle = signals.handle();
+    let cancel = cancel.clone();
+    let thread = std::thread::spawn(move || {
+        for _ in signals.forever() {
+            cancel.raise();
+        }
+    });
+    Ok(Watch {
+        handle,
+        thread: Some(thread),
+    })
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            // The thread does nothing that could fail.
+            let _ = thread.join();
+        }
+    }
+}

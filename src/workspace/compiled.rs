@@ -1,0 +1,75 @@
+//! The compiled Buildfile: the graph and what there is to say about it, under the
+//! digests of the texts they were made from. Whatever does not fit is not there.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::graph::Graph;
+use crate::sealed::{self, Magic};
+use crate::source::{Diagnostic, Sources};
+
+const MAGIC: &Magic = b"fbuild-graph  1\n";
+
+/// What becomes of the texts of a Buildfile.
+pub(super) struct Parts {
+    pub(super) graph: Graph,
+    pub(super) sources: Sources,
+    pub(super) diagnostics: Vec<Diagnostic>,
+    /// Every text that was read, in order, with its digest.
+    pub(super) files: Vec<(PathBuf, Digest)>,
+}
+
+/// What stands first, so that the rest is not decoded in vain.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    /// The version of fbuild: another one may read the same text differently.
+    fbuild: String,
+    /// Path, path as shown, and digest of each text.
+    files: Vec<(PathBuf, PathBuf, Digest)>,
+}
+
+/// Returns the compiled form kept in `file` if it is of the Buildfile at `path` and of
+/// the texts as they are now.
+pub(super) fn read(file: &Path, path: &Path) -> Option<Parts> {
+    let sealed = sealed::read(file, MAGIC)?;
+    let (head, rest) = postcard::take_from_bytes::<Head>(&sealed).ok()?;
+    let is_ours = head.fbuild == env!("CARGO_PKG_VERSION");
+    let is_first = head.files.first().is_some_and(|(first, ..)| first == path);
+    (is_ours && is_first).then_some(())?;
+    let mut sources = Sources::default();
+    for (path, shown, digest) in &head.files {
+        let text = std::fs::read(path).ok()?;
+        (Digest::of(&text) == *digest).then_some(())?;
+        sources.add(shown, String::from_utf8(text).ok()?);
+    }
+    let (diagnostics, graph) = postcard::from_bytes(rest).ok()?;
+    let files = head.files.into_iter();
+    Some(Parts {
+        graph,
+        sources,
+        diagnostics,
+        files: files.map(|(path, _, digest)| (path, digest)).collect(),
+    })
+}
+
+/// Keeps the compiled form in `file`.
+pub(super) fn write(
+    file: &Path,
+    (files, sources): (&[(PathBuf, Digest)], &Sources),
+    content: (&[Diagnostic], &Graph),
+) -> io::Result<()> {
+    let shown = sources.files().iter().map(|f| f.path.clone());
+    let files = files.iter().zip(shown);
+    let head = Head {
+        fbuild: env!("CARGO_PKG_VERSION").to_owned(),
+        files: files
+            .map(|((path, digest), shown)| (path.clone(), shown, *digest))
+            .collect(),
+    };
+    let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;
+    let content = postcard::to_stdvec(&content).map_err(io::Error::other)?;
+    sealed::write(file, MAGIC, &[&head, &content])
+}
