@@ -14,7 +14,7 @@ use crate::build::{self, Audience, Options, Parts};
 use crate::cancel::Cancel;
 use crate::event::Summary;
 use crate::exec::Local;
-use crate::graph::TargetId;
+use crate::graph::{Named, TargetId};
 use crate::journal::Memory;
 use crate::path::RelPath;
 use crate::source::Diagnostic;
@@ -82,9 +82,7 @@ impl<'c> Session<'c> {
             context,
             index: FileIndex::open(root, &layout.index(), hidden),
             memory: Memory::read(&layout.successes()),
-            disk: makeshift
-                .is_none()
-                .then(|| Disk::open(&store, Durability::Batched)),
+            disk: is_usable.then(|| Disk::open(&store, Durability::Batched)),
             cancel: Cancel::new(),
             executor: executor.with_keeper(PathBuf::from("/proc/self/exe")),
             stage,
@@ -110,6 +108,14 @@ impl<'c> Session<'c> {
         let graph = &self.workspace.graph;
         graph
             .select(names)
+            .map_err(|unknown| unknown_names(&unknown))
+    }
+
+    /// Returns the targets and groups that names are.
+    pub(super) fn resolve(&self, names: &[String]) -> Result<Vec<Named>, Failure> {
+        let graph = &self.workspace.graph;
+        graph
+            .resolve(names)
             .map_err(|unknown| unknown_names(&unknown))
     }
 

@@ -1,7 +1,87 @@
-//! STUB
-use crate::cli::args::Graph;
+//! `fbuild graph`: the targets, what they need and how they are. Starts nothing.
+
+use crate::build::{Audience, Options, Policy};
+use crate::cli::args::{Graph, GraphFormat};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-pub(in crate::cli) fn run(_: &Context, _: &Graph) -> Result<(), Failure> {
-    todo!()
+use crate::cli::session::{Access, Session};
+use crate::event::{Event, What};
+use crate::graph::Named;
+use crate::report::Verbosity;
+use crate::report::graph::{Format, State, View, all_roots, render};
+
+pub(in crate::cli) fn run(context: &Context, args: &Graph) -> Result<(), Failure> {
+    let mut session = Session::open(context, Access::Read)?;
+    let roots = match args.targets.is_empty() {
+        true => all_roots(&session.workspace.graph),
+        false => session.resolve(&args.targets)?,
+    };
+    let states = match args.format {
+        GraphFormat::Tree | GraphFormat::Json => states(&mut session),
+        GraphFormat::Dot | GraphFormat::Mermaid => Vec::new(),
+    };
+    let view = View {
+        graph: &session.workspace.graph,
+        roots,
+        states,
+    };
+    let style = context.out_style(Verbosity::Normal);
+    context.print(render(&view, args.format.into(), style).as_bytes())
+}
+
+/// Finds out how each target is, as a dry run does.
+fn states(session: &mut Session<'_>) -> Vec<Option<State>> {
+    let all: Vec<_> = session.workspace.graph.ids().collect();
+    let options = Options {
+        jobs: 1,
+        keep_going: true,
+        stream: false,
+        policy: Policy {
+            dry_run: true,
+            no_probes: true,
+            ..Policy::default()
+        },
+    };
+    let mut states = States::default();
+    session.build((&[], &all), options, &mut states);
+    let graph = &session.workspace.graph;
+    let mut by_target = vec![None; graph.len()];
+    for (name, state) in states.0 {
+        if let Some(Named::Target(id)) = graph.find(&name) {
+            by_target[id.index()] = Some(state);
+        }
+    }
+    by_target
+}
+
+/// Collects what would become of targets.
+#[derive(Default)]
+struct States(Vec<(String, State)>);
+
+impl Audience for States {
+    fn hear(&mut self, event: &Event) {
+        if let What::TargetFinished {
+            target,
+            outcome,
+            reason,
+            ..
+        } = &event.what
+        {
+            let (outcome, reason) = (outcome.clone(), reason.clone());
+            self.0.push((target.clone(), State { outcome, reason }));
+        }
+    }
+
+    fn tick(&mut self, _at_ms: u64) {}
+}
+
+impl From<GraphFormat> for Format {
+    fn from(format: GraphFormat) -> Self {
+        match format {
+            GraphFormat::Tree => Self::Tree,
+            GraphFormat::Dot => Self::Dot,
+            GraphFormat::Mermaid => Self::Mermaid,
+            GraphFormat::Json => Self::Json,
+        }
+    }
 }
