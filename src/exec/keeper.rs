@@ -36,8 +36,7 @@ const SLOT: usize = size_of::<i32>();
 #[derive(Debug)]
 pub struct Keeper {
     program: PathBuf,
-    /// `None` inside when it could not be started.
-    helper: OnceLock<Option<Helper>>,
+    helper: OnceLock<io::Result<Helper>>,
 }
 
 #[derive(Debug)]
@@ -68,10 +67,15 @@ impl Keeper {
         }
     }
 
+    /// Returns why there is no keeper although there should be.
+    pub fn trouble(&self) -> Option<&io::Error> {
+        self.helper.get()?.as_ref().err()
+    }
+
     /// Notes a command. `None` when there is no keeper: the command runs without.
     pub(super) fn watch(&self, leader: Pid) -> Option<Kept<'_>> {
-        let start = || Helper::start(&self.program).ok();
-        let helper = self.helper.get_or_init(start).as_ref()?;
+        let start = || Helper::start(&self.program);
+        let helper = self.helper.get_or_init(start).as_ref().ok()?;
         let slot = helper.take();
         helper.note(slot, leader.as_raw_pid());
         Some(Kept { helper, slot })
@@ -179,7 +183,8 @@ fn kill_marked(run: &str) {
     let give_up = Instant::now() + STUCK;
     let mut nobody = 0;
     while nobody < 2 && Instant::now() < give_up {
-        let killed = procfs::all().filter(|pid| kill_if_marked(*pid, run, give_up));
+        let all = procfs::all().into_iter().flatten();
+        let killed = all.filter(|pid| kill_if_marked(*pid, run, give_up));
         nobody = if killed.count() == 0 { nobody + 1 } else { 0 };
     }
 }

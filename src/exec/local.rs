@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -46,6 +47,12 @@ impl Local {
     pub fn with_keeper(mut self, program: PathBuf) -> Self {
         self.keeper = Some(Keeper::new(program));
         self
+    }
+
+    /// Returns why nobody would end the commands if fbuild were killed, although somebody
+    /// should; known once a command has run.
+    pub fn trouble(&self) -> Option<&io::Error> {
+        self.keeper.as_ref()?.trouble()
     }
 }
 

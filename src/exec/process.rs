@@ -17,6 +17,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Access, AtFlags, CWD};
+
 use super::error::{Error, shown};
 use super::keeper::Keeper;
 use super::signals::with_none_blocked;
@@ -124,8 +126,8 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
 
 /// Returns why the system would not start `file`, which is there and executable.
 fn refused(dir: &Path, file: &Path, source: io::Error) -> Error {
-    if let Err(source) = std::fs::read_dir(dir) {
-        let dir = shown(dir);
+    if let Err(source) = rustix::fs::accessat(CWD, dir, Access::EXEC_OK, AtFlags::EACCESS) {
+        let (dir, source) = (shown(dir), source.into());
         return Error::Dir { dir, source };
     }
     let help = match source.raw_os_error() {

@@ -7,35 +7,53 @@ use std::sync::OnceLock;
 
 use rustix::process::Pid;
 
+/// The list of this process's children, held open: it is asked for at the end of every
+/// command, and must not be out of reach when descriptors have run out.
+static CHILDREN: OnceLock<File> = OnceLock::new();
+
+/// Opens the list of children, once.
+pub(super) fn open_children() -> io::Result<()> {
+    if CHILDREN.get().is_some() {
+        return Ok(());
+    }
+    let id = std::process::id();
+    match File::open(format!("/proc/self/task/{id}/children")) {
+        // A kernel without CONFIG_PROC_CHILDREN.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(list) => {
+            // Another thread may have been faster.
+            let _ = CHILDREN.set(list);
+            Ok(())
+        }
+    }
+}
+
 /// Returns the children that this process has adopted as a sub-reaper, and those that its
 /// main thread started; dead ones that nobody reaped included.
 ///
 /// Orphans are handed to the main thread. The list is only complete while nobody reaps:
 /// the caller holds the lock under which that is done.
-pub(super) fn children() -> Vec<Pid> {
-    let id = std::process::id();
-    /// Held open: the list is asked for at the end of every command.
-    static LIST: OnceLock<Option<File>> = OnceLock::new();
-    let open = || File::open(format!("/proc/self/task/{id}/children")).ok();
-    match LIST.get_or_init(open) {
-        Some(list) => numbers(&read(list)),
-        // A kernel without CONFIG_PROC_CHILDREN.
-        None => all().filter(|pid| parent(*pid) == Some(id)).collect(),
+pub(super) fn children() -> io::Result<Vec<Pid>> {
+    if let Some(list) = CHILDREN.get() {
+        return Ok(numbers(&read(list)?));
     }
+    let id = std::process::id();
+    let all = all()?;
+    Ok(all.filter(|pid| parent(*pid) == Some(id)).collect())
 }
 
 /// Reads the list from its beginning, in one go if it is short, which it mostly is.
-fn read(list: &File) -> Vec<u8> {
+fn read(list: &File) -> io::Result<Vec<u8>> {
     let mut text = vec![0; 1 << 10];
     let mut length = 0;
     loop {
         // This file is made as it is read; when it gives less than it could, it is at its
-        // end. (It cannot fail while this process lives.)
-        let read = list.read_at(&mut text[length..], length as u64);
-        length += read.unwrap_or(0);
+        // end.
+        length += list.read_at(&mut text[length..], length as u64)?;
         if length < text.len() {
             text.truncate(length);
-            return text;
+            return Ok(text);
         }
         text.resize(2 * length, 0);
     }
@@ -49,9 +67,9 @@ fn numbers(text: &[u8]) -> Vec<Pid> {
 }
 
 /// Returns every process there is.
-pub(super) fn all() -> impl Iterator<Item = Pid> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| pid(entry.file_name().to_str()?))
+pub(super) fn all() -> io::Result<impl Iterator<Item = Pid>> {
+    let entries = fs::read_dir("/proc")?.flatten();
+    Ok(entries.filter_map(|entry| pid(entry.file_name().to_str()?)))
 }
 
 /// What the environment of a process says about a variable.
@@ -70,8 +88,8 @@ pub(super) enum Variable {
 /// Returns a variable in the environment with which the program of `pid` was started.
 pub(super) fn variable(pid: Pid, name: &str) -> Variable {
     let environ = match fs::read(format!("/proc/{}/environ", pid.as_raw_pid())) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Variable::Unset,
         Ok(environ) if !environ.is_empty() => environ,
+        Err(error) if !is_gone(&error) => return Variable::Unset,
         _ => return why_empty(pid),
     };
     let mut variables = environ.split(|byte| *byte == 0);
@@ -87,8 +105,10 @@ pub(super) fn variable(pid: Pid, name: &str) -> Variable {
 /// Tells a process without variables from one that has, for the moment, no memory to keep
 /// them in.
 fn why_empty(pid: Pid) -> Variable {
-    let Some(fields) = stat(pid) else {
-        return Variable::Dying;
+    let fields = match stat(pid) {
+        Ok(fields) => fields,
+        Err(error) if is_gone(&error) => return Variable::Dying,
+        Err(_) => return Variable::Unset,
     };
     match fields.get(51 - FIRST_FIELD) {
         _ if has_flag(&fields, EXITING) => Variable::Dying,
@@ -104,7 +124,15 @@ const KERNEL_THREAD: u64 = 0x20_0000;
 
 /// Tells whether a process is dead or about to be.
 pub(super) fn is_dying(pid: Pid) -> bool {
-    stat(pid).is_none_or(|fields| has_flag(&fields, EXITING))
+    match stat(pid) {
+        Ok(fields) => has_flag(&fields, EXITING),
+        Err(error) => is_gone(&error),
+    }
+}
+
+/// Tells whether a file in `/proc` could not be read because its process is gone.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 fn has_flag(fields: &[String], flag: u64) -> bool {
@@ -114,7 +142,7 @@ fn has_flag(fields: &[String], flag: u64) -> bool {
 }
 
 fn parent(pid: Pid) -> Option<u32> {
-    stat(pid)?.get(4 - FIRST_FIELD)?.parse().ok()
+    stat(pid).ok()?.get(4 - FIRST_FIELD)?.parse().ok()
 }
 
 /// The number of the first field that [`stat`] returns, as `proc_pid_stat(5)` counts.
@@ -122,11 +150,11 @@ const FIRST_FIELD: usize = 3;
 
 /// Returns the fields of `/proc/PID/stat` that follow the process's name, which stands in
 /// brackets and may hold anything.
-fn stat(pid: Pid) -> Option<Vec<String>> {
-    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
+fn stat(pid: Pid) -> io::Result<Vec<String>> {
+    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid()))?;
+    let end = stat.iter().rposition(|byte| *byte == b')');
+    let rest = String::from_utf8_lossy(&stat[end.map_or(0, |end| end + 1)..]);
+    Ok(rest.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
 fn pid(text: &str) -> Option<Pid> {
@@ -140,7 +168,7 @@ mod tests {
     #[test]
     fn nothing_is_starting_for_long() {
         let is_starting = |pid: &Pid| variable(*pid, "PATH") == Variable::Starting;
-        let starting: Vec<Pid> = all().filter(is_starting).collect();
+        let starting: Vec<Pid> = all().unwrap().filter(is_starting).collect();
         std::thread::yield_now();
         for _ in 0..1000 {
             if starting.iter().all(|pid| !is_starting(pid)) {
@@ -154,7 +182,7 @@ mod tests {
     #[test]
     fn a_process_is_found_with_its_parent_and_its_environment() {
         let me = rustix::process::getpid();
-        assert!(all().any(|pid| pid == me));
+        assert!(all().unwrap().any(|pid| pid == me));
         let above = rustix::process::getppid().unwrap();
         assert_eq!(parent(me), u32::try_from(above.as_raw_pid()).ok());
         assert!(matches!(variable(me, "PATH"), Variable::Set(_)));

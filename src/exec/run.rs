@@ -36,6 +36,7 @@ const LOOK_FOR_CANCEL: Duration = Duration::from_millis(50);
 /// The most that is read from a pipe whose writers are dead: the largest a pipe can be.
 const MOST_LEFT: usize = 1 << 20;
 const BUFFER: usize = 64 << 10;
+const ENDING: &str = "end the processes of a command";
 
 /// How a command ended, and how much of it had to be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl<'a> Life<'a> {
             Phase::Killed(..) => return Ok(false),
         };
         loop {
-            let strays = self.tree.strays();
+            let strays = self.tree.strays().map_err(|error| self.left(error))?;
             if strays.is_empty() {
                 return Ok(true);
             }
@@ -157,7 +158,8 @@ impl<'a> Life<'a> {
     /// Kills what is left, and returns how much that was.
     fn clear(&mut self) -> Result<usize, Error> {
         let give_up = Instant::now() + STUCK;
-        self.tree.clear(give_up).ok_or_else(|| self.stuck())
+        let cleared = self.tree.clear(give_up);
+        cleared.map_err(|error| self.left(error))
     }
 
     /// Reads what is left in the pipe. Mostly it ends there; if a process that could not be
@@ -176,8 +178,7 @@ impl<'a> Life<'a> {
 
     fn end(self) -> Result<Ended, Error> {
         drop(self.lent);
-        let ended = self.tree.end();
-        let (status, left_behind) = ended.map_err(Error::system("learn how a process ended"))?;
+        let (status, left_behind) = self.tree.end().map_err(Error::system(ENDING))?;
         let end = match self.phase {
             Phase::Running => End::Exited(status),
             Phase::Asked(end, _) | Phase::Killed(end, _) => end,
@@ -291,6 +292,14 @@ impl<'a> Life<'a> {
     fn kill(&mut self, end: End) {
         self.phase = Phase::Killed(end, Instant::now() + STUCK);
         self.tree.kill_group();
+    }
+
+    /// Returns why processes may be left.
+    fn left(&self, error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::TimedOut => self.stuck(),
+            _ => Error::system(ENDING)(error),
+        }
     }
 
     fn stuck(&self) -> Error {

@@ -104,6 +104,7 @@ impl Tree {
         start: impl FnOnce(&str) -> Result<(Child, T), Error>,
     ) -> Result<(Self, T), Error> {
         become_subreaper();
+        procfs::open_children().map_err(Error::system("list child processes"))?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let marker = format!("{}.{number}", run_id());
         let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +142,8 @@ impl Tree {
         // Failing means that nobody is left to signal.
         let _ = rustix::process::kill_process_group(self.pid, signal);
         let _ = rustix::process::kill_process_group(self.pid, Signal::CONT);
-        for pid in procfs::all() {
+        // Without a list, whoever left the group is not asked but killed in the end.
+        for pid in procfs::all().into_iter().flatten() {
             if self.owns(pid) && group(pid) != Some(self.pid) {
                 // The process is looked at again when it is held, so that no other that
                 // was given its number is hit.
@@ -176,23 +178,22 @@ impl Tree {
     ///
     /// Precondition: the leader is dead. Some may be missing while others live, as they are
     /// handed to fbuild only when their parents are dead; none is missing if none is returned.
-    pub(super) fn strays(&self) -> Vec<Stray> {
-        if adopted(&known()).is_empty() {
-            return Vec::new();
+    pub(super) fn strays(&self) -> io::Result<Vec<Stray>> {
+        if adopted(&known())?.is_empty() {
+            return Ok(Vec::new());
         }
         let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
         let known = known();
         let mut strays = Vec::new();
-        for pid in adopted(&known) {
+        for pid in adopted(&known)? {
             if is_reaped(pid) || self.immune.contains(&pid) {
                 continue;
             }
             // One that is dying may not have handed over its children yet; whose it is can
             // no longer be seen, and waiting for it harms nobody.
             let is_dying = procfs::is_dying(pid);
-            if (is_dying || self.claims(pid, &known))
-                && let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            {
+            if is_dying || self.claims(pid, &known) {
+                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
                 strays.push(Stray {
                     pid,
                     pidfd,
@@ -200,30 +201,31 @@ impl Tree {
                 });
             }
         }
-        strays
+        Ok(strays)
     }
 
     /// Kills everything that outlives the leader, and waits for its death, until nothing is
-    /// left. Returns how many processes that were, or `None` if one does not die.
+    /// left. Returns how many processes that were; an error of kind `TimedOut` means that
+    /// one does not die.
     ///
     /// Precondition: the leader is dead.
-    pub(super) fn clear(&mut self, give_up: Instant) -> Option<usize> {
+    pub(super) fn clear(&mut self, give_up: Instant) -> io::Result<usize> {
         let mut killed = 0;
         loop {
-            let strays = self.strays();
+            let strays = self.strays()?;
             self.kill_group();
             if strays.is_empty() {
-                return Some(killed);
+                return Ok(killed);
             }
-            for stray in &strays {
+            for stray in strays.iter().filter(|stray| !stray.is_dying) {
                 match rustix::process::pidfd_send_signal(&stray.pidfd, Signal::KILL) {
                     Err(Errno::PERM) => self.immune.push(stray.pid),
-                    _ => killed += usize::from(!stray.is_dying),
+                    _ => killed += 1,
                 }
             }
             let mut mortal = strays.iter().filter(|s| !self.immune.contains(&s.pid));
             if !mortal.all(|stray| is_dead_by(&stray.pidfd, give_up)) {
-                return None;
+                return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }
@@ -238,7 +240,7 @@ impl Tree {
         let mut killed = 0;
         if LEFT_ALONE.load(Ordering::SeqCst) && is_last() {
             LEFT_ALONE.store(false, Ordering::SeqCst);
-            killed = self.clear(Instant::now() + STUCK).unwrap_or(0);
+            killed = self.clear(Instant::now() + STUCK)?;
         }
         let status = status.ok_or_else(|| io::Error::from(Errno::CHILD))?;
         Ok((status, killed))
@@ -297,7 +299,8 @@ impl Drop for Tree {
         let give_up = Instant::now() + STUCK;
         self.kill_group();
         if is_dead_by(&self.pidfd, give_up) {
-            self.clear(give_up);
+            // Nobody is left to tell if it fails.
+            let _ = self.clear(give_up);
             // A leader that cannot be reaped stays a zombie until fbuild ends.
             let _ = self.reap();
         }
@@ -318,10 +321,10 @@ fn become_subreaper() {
 }
 
 /// Returns the children that are not known.
-fn adopted(known: &[Known]) -> Vec<Pid> {
-    let mut children = procfs::children();
+fn adopted(known: &[Known]) -> io::Result<Vec<Pid>> {
+    let mut children = procfs::children()?;
     children.retain(|pid| known.iter().all(|known| known.pid != *pid));
-    children
+    Ok(children)
 }
 
 fn is_reaped(pid: Pid) -> bool {
