@@ -278,3 +278,144 @@ fn locks(graph: &Graph, id: TargetId) -> impl Iterator<Item = &str> {
         .map(|lock| lock.value.as_str());
     locks.chain(wants_terminal(graph, id).then_some(TERMINAL))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::buildfile;
+
+    fn graph(text: &str) -> Graph {
+        let loaded = buildfile::load_text(text, Path::new("Buildfile.kdl"));
+        assert_eq!(loaded.diagnostics, []);
+        let (graph, diagnostics) = Graph::new(loaded.buildfile);
+        assert_eq!(diagnostics, []);
+        graph
+    }
+
+    fn plan(graph: &Graph, jobs: usize) -> Plan<'_> {
+        let all: Vec<TargetId> = graph.ids().collect();
+        Plan::new(graph, &all, |_| 1, jobs)
+    }
+
+    /// Prepares and queues everything that is ready; returns the names.
+    fn queue_all(plan: &mut Plan<'_>) -> Vec<String> {
+        let mut names = Vec::new();
+        while let Some(id) = plan.next_to_prepare() {
+            names.push(plan.graph.name(id).to_owned());
+            plan.queue(id);
+        }
+        names
+    }
+
+    fn next(plan: &mut Plan<'_>) -> Option<String> {
+        plan.next_to_run().map(|id| plan.graph.name(id).to_owned())
+    }
+
+    fn id(graph: &Graph, name: &str) -> TargetId {
+        graph.ids().find(|id| graph.name(*id) == name).unwrap()
+    }
+
+    const CHAIN: &str = "
+        target a { run one }
+        target b { needs a; run one }
+        target c { after b; run one }
+        target d { run one }";
+
+    #[test]
+    fn a_target_is_ready_once_everything_before_it_succeeded() {
+        let graph = graph(CHAIN);
+        let mut plan = plan(&graph, 9);
+        assert_eq!(queue_all(&mut plan), ["a", "d"]);
+        assert_eq!(
+            next(&mut plan).as_deref(),
+            Some("a"),
+            "the longest chain first"
+        );
+        assert_eq!(next(&mut plan).as_deref(), Some("d"));
+        plan.succeed(id(&graph, "a"));
+        assert_eq!(queue_all(&mut plan), ["b"]);
+        assert!(!plan.is_finished());
+    }
+
+    #[test]
+    fn a_failure_skips_what_waits_for_it_and_nothing_else() {
+        let graph = graph(CHAIN);
+        let mut plan = plan(&graph, 9);
+        queue_all(&mut plan);
+        while next(&mut plan).is_some() {}
+        assert_eq!(
+            plan.fail(id(&graph, "a")),
+            [id(&graph, "b"), id(&graph, "c")]
+        );
+        assert!(!plan.is_finished());
+        plan.succeed(id(&graph, "d"));
+        assert!(plan.is_finished());
+    }
+
+    #[test]
+    fn a_closed_plan_starts_nothing_and_lets_what_runs_finish() {
+        let graph = graph(CHAIN);
+        let mut plan = plan(&graph, 1);
+        queue_all(&mut plan);
+        assert_eq!(next(&mut plan).as_deref(), Some("a"));
+        let settled = plan.close();
+        assert_eq!(settled.len(), 3);
+        assert_eq!(next(&mut plan), None);
+        plan.succeed(id(&graph, "a"));
+        assert_eq!(plan.next_to_prepare(), None);
+        assert!(plan.is_finished());
+    }
+
+    #[test]
+    fn jobs_locks_and_the_terminal_bound_what_runs_at_once() {
+        let graph = graph(
+            "target a { locks db; run one }
+             target b { locks db; run one }
+             target c { run one }
+             target i { interactive #true; run one }",
+        );
+        let mut limited = plan(&graph, 1);
+        queue_all(&mut limited);
+        assert!(next(&mut limited).is_some());
+        assert_eq!(next(&mut limited), None);
+        let mut plan = plan(&graph, 9);
+        queue_all(&mut plan);
+        assert_eq!(next(&mut plan).as_deref(), Some("a"));
+        assert_eq!(next(&mut plan).as_deref(), Some("c"));
+        assert_eq!(
+            next(&mut plan),
+            None,
+            "b waits for the lock, i for the terminal"
+        );
+        plan.succeed(id(&graph, "a"));
+        assert_eq!(next(&mut plan).as_deref(), Some("b"));
+        plan.succeed(id(&graph, "b"));
+        plan.succeed(id(&graph, "c"));
+        assert_eq!(next(&mut plan).as_deref(), Some("i"));
+    }
+
+    #[test]
+    fn a_chain_of_fifty_thousand_targets_needs_no_stack() {
+        let text: String = (0..50_000)
+            .map(|n| match n {
+                0 => "target t0 { run one }\n".to_owned(),
+                n => format!("target t{n} {{ needs t{}; run one }}\n", n - 1),
+            })
+            .collect();
+        let graph = graph(&text);
+        let small = std::thread::Builder::new().stack_size(256 * 1024);
+        let skipped = std::thread::scope(|threads| {
+            let work = || {
+                let mut plan = plan(&graph, 1);
+                assert_eq!(plan.longest_chain(), 50_000);
+                queue_all(&mut plan);
+                let first = plan.next_to_run().unwrap();
+                plan.fail(first).len()
+            };
+            small.spawn_scoped(threads, work).unwrap().join().unwrap()
+        });
+        assert_eq!(skipped, 49_999);
+    }
+}

@@ -47,6 +47,7 @@ mod tests {
             Reason::Forced,
             Reason::NotCached,
             Reason::NeedWouldRun { target: text() },
+            Reason::ToolUnknown { name: text() },
             Reason::Changed,
             Reason::FormatChanged,
             Reason::InputChanged {
@@ -201,7 +202,8 @@ mod tests {
         }
         match reason {
             Reason::NeverBuilt | Reason::Forced | Reason::NotCached | Reason::Changed => {}
-            Reason::NeedWouldRun { .. } | Reason::FormatChanged | Reason::NeedsChanged => {}
+            Reason::NeedWouldRun { .. } | Reason::ToolUnknown { .. } => {}
+            Reason::FormatChanged | Reason::NeedsChanged => {}
             Reason::InputChanged { .. } | Reason::InputAdded { .. } => {}
             Reason::InputRemoved { .. } | Reason::NeedChanged { .. } => {}
             Reason::EnvChanged { .. } | Reason::ToolChanged { .. } | Reason::CommandChanged => {}

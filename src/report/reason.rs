@@ -158,6 +158,12 @@ mod tests {
                 "`gen` would run before it",
             ),
             (
+                Reason::ToolUnknown {
+                    name: "go".to_owned(),
+                },
+                "`go` was not asked for its version yet",
+            ),
+            (
                 Reason::OutputDeleted { path: path() },
                 "its output `pkg/api/openapi.yaml` was deleted",
             ),
