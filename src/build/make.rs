@@ -109,24 +109,31 @@ impl Step<'_> {
         spool: &mut Spool,
         listener: &mut dyn Listener,
     ) -> Result<Made, Failure> {
+        let target = self.parts.graph.target(miss.id);
         let outputs = &miss.draft.action.outputs;
-        let mut aside = outputs::set_aside(self.parts.stage, outputs).map_err(of_error)?;
+        let before = match self.only_compares(target) {
+            true => Some(self.found(outputs).map_err(of_error)?),
+            false => None,
+        };
+        let aside = outputs::set_aside(self.parts.stage, outputs).map_err(of_error)?;
         let executed = self.execute(miss, spool, listener);
         self.parts.index.begin_epoch();
         let made = match executed {
-            Ok(Some(execution)) => {
-                let kept = aside.keep_unchanged().map_err(of_error);
-                kept.and_then(|_| self.take_in(miss, &execution, spool, listener))
-            }
+            Ok(Some(execution)) => self.take_in(miss, &execution, spool, listener),
             Ok(None) => Ok(Made::Cancelled),
             Err(failure) => Err(failure),
         };
-        if let (Ok(Made::Built { .. }), false) = (&made, self.policy.drift) {
-            aside.discard();
-        } else if let Err(error) = aside.put_back() {
+        let tidied = match (&made, &before) {
+            (Ok(Made::Built { .. }), None) => aside.finish().map(drop),
+            _ => aside.put_back(),
+        };
+        if let Err(error) = tidied {
             listener.warned(Warning::of(&error));
         }
         self.parts.index.begin_epoch();
+        if let (Ok(Made::Built { success, .. }), Some(before)) = (&made, &before) {
+            self.compare(target, &success.result.outputs, before)?;
+        }
         made
     }
 
@@ -201,7 +208,7 @@ impl Step<'_> {
         };
         let outputs = &miss.draft.action.outputs;
         let captured = outputs::capture(self.parts.stage, outputs, store).map_err(of_error)?;
-        if !self.policy.drift {
+        if !self.only_compares(target) {
             learn(self.parts.index, captured.stamps, captured.looked_at);
         }
         let mut keep = Keep {

@@ -6,6 +6,7 @@
 //! plain threads of which there are as many as jobs; one more thread records results, many
 //! at a time, because that waits for the disk. All of them answer over channels.
 
+mod drift;
 mod drive;
 mod explain;
 mod failure;

@@ -100,8 +100,8 @@ impl Step<'_> {
         if let Some(reason) = self.must_run(target) {
             return Ok(draft.miss(id, reason));
         }
-        let found = inputs::find_outputs(self.parts.index, &draft.action.outputs)
-            .map_err(|error| failure::of_error(&error))?;
+        let found = self.found(&draft.action.outputs);
+        let found = found.map_err(|error| failure::of_error(&error))?;
         let last_same = last.filter(|last| last.key == draft.key);
         let touched = last_same.map(|last| reason::of_outputs(&last.result.outputs, &found));
         if let (Some(last), Some(None)) = (last_same, &touched) {
@@ -116,6 +116,10 @@ impl Step<'_> {
             None => self.stored(draft.key, warnings),
         };
         let settled = match known {
+            Some(success) if self.only_compares(target) => {
+                self.compare(target, &success.result.outputs, &found)?;
+                Some(Prepared::UpToDate(success))
+            }
             Some(success) => self.put_back(success, (&found, &draft), &reason, warnings)?,
             None => None,
         };

@@ -72,11 +72,18 @@ impl SetAside {
         self.put_all_back()
     }
 
-    /// Puts the old file back in the place of the new one wherever the output is
-    /// `committed` and nothing but the times differ, so that version control and other
-    /// tools see no change. Returns how many there were. For after success, before
-    /// [`super::capture`].
-    pub fn keep_unchanged(&mut self) -> Result<usize, Error> {
+    /// Keeps the new outputs and forgets the old ones. Where the output is `committed` and
+    /// nothing but the times differ, the old file itself takes its place again, so that
+    /// version control and other tools see no change. Returns how many there were. For
+    /// after success; the old outputs cannot be put back any more.
+    pub fn finish(mut self) -> Result<usize, Error> {
+        self.is_settled = true;
+        let kept = self.keep_unchanged();
+        self.remove_old();
+        kept
+    }
+
+    fn keep_unchanged(&mut self) -> Result<usize, Error> {
         let Some(old) = &self.old else { return Ok(0) };
         let old = self.stage.open(old)?;
         let mut keeper = Keeper {

@@ -760,8 +760,7 @@ mod setting_aside {
         let executable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(sample.path("gen/x.go"), executable).unwrap();
         let expected = sample.tree();
-        assert_eq!(aside.keep_unchanged().unwrap(), 3);
-        aside.discard();
+        assert_eq!(aside.finish().unwrap(), 3);
         assert_eq!(sample.tree(), expected);
         let kept = inodes.map(|(below, inode)| sample.inode(below) == inode);
         assert_eq!(kept, [true, true, true, false, false, false]);
