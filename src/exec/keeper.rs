@@ -115,6 +115,14 @@ impl Helper {
     }
 }
 
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // An empty table says that all commands have ended; failing costs the keeper a look
+        // at every process.
+        let _ = rustix::fs::ftruncate(&self.table, 0);
+    }
+}
+
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
         self.helper.note(self.slot, 0);
@@ -130,11 +138,14 @@ pub fn keeper_main() -> ExitCode {
     };
     outlive_signals();
     wait_for_end();
-    for group in groups() {
+    let table = read_table();
+    for group in groups(&table) {
         // Failing means that nobody is left in it.
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
-    kill_marked(&format!("{run}."));
+    if !table.is_empty() {
+        kill_marked(&format!("{run}."));
+    }
     ExitCode::SUCCESS
 }
 
@@ -157,7 +168,9 @@ fn wait_for_end() {
     }
 }
 
-fn groups() -> Vec<Pid> {
+/// Returns the table of groups; empty when fbuild ended as it should, or when this was
+/// started by hand and its output is no table.
+fn read_table() -> Vec<u8> {
     let mut table = Vec::new();
     let output = rustix::stdio::stdout().try_clone_to_owned();
     let read = output.and_then(|fd| {
@@ -165,17 +178,16 @@ fn groups() -> Vec<Pid> {
         io::Seek::rewind(&mut file)?;
         file.read_to_end(&mut table)
     });
-    // Started by hand, its output is no table.
-    if read.is_err() {
-        return Vec::new();
+    match read {
+        Ok(_) => table,
+        Err(_) => Vec::new(),
     }
-    let slots = table
-        .chunks_exact(SLOT)
-        .filter_map(|slot| slot.try_into().ok());
-    slots
-        .map(i32::from_ne_bytes)
-        .filter_map(Pid::from_raw)
-        .collect()
+}
+
+fn groups(table: &[u8]) -> impl Iterator<Item = Pid> {
+    let slots = table.chunks_exact(SLOT);
+    let slots = slots.filter_map(|slot| slot.try_into().ok());
+    slots.map(i32::from_ne_bytes).filter_map(Pid::from_raw)
 }
 
 /// Kills every process whose marker begins with `run`, until none is found twice in a row.

@@ -1,4 +1,5 @@
-//! Which signals are blocked in a thread, for as long as it does something. It sends none.
+//! What is done with signals: which are blocked in a thread for as long as it does something,
+//! and that dead children are not ignored. It sends none.
 
 use std::mem::MaybeUninit;
 
@@ -11,6 +12,16 @@ pub(super) fn with_none_blocked<T>(act: impl FnOnce() -> T) -> T {
 /// Does `act` with TTOU blocked.
 pub(super) fn with_ttou_blocked<T>(act: impl FnOnce() -> T) -> T {
     with_mask(libc::SIG_BLOCK, Some(libc::SIGTTOU), act)
+}
+
+/// Undoes what whoever started fbuild may have done: ignoring the death of children. The
+/// system would forget how commands ended, and they would inherit it for their own.
+pub(super) fn heed_children() {
+    // SAFETY: it only chooses what happens on a signal, and no code of ours runs then. Nobody
+    // else here asks to be told about children.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
 }
 
 fn with_mask<T>(how: libc::c_int, signal: Option<libc::c_int>, act: impl FnOnce() -> T) -> T {

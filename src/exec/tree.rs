@@ -31,6 +31,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::error::Error;
 use super::procfs::{self, Variable};
+use super::signals::heed_children;
 
 /// The variable that marks the processes of a command: `RUN.NUMBER`.
 pub const MARKER: &str = "FBUILD_ACTION";
@@ -314,6 +315,7 @@ fn known() -> MutexGuard<'static, Vec<Known>> {
 fn become_subreaper() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        heed_children();
         // Any process number means yes. Linux has had it since 3.4; without it, processes
         // that leave their group are not found.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
