@@ -13,6 +13,7 @@ mod memory;
 mod off;
 pub mod outputs;
 mod record;
+mod unnamed;
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -1,19 +1,19 @@
 //! How a file gets its name in the store: all of it at once, and by default only if
 //! nothing has that name yet. It does not know what is in the file.
 //!
-//! A file is made without a name (`O_TMPFILE`) where the system can do that, because then
-//! a killed process leaves nothing behind and one call less is needed; else below `tmp/`.
+//! A file is made without a name where the system can do that, else below `tmp/`.
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::os::fd::{IntoRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::layout::{Layout, make_folder};
+use crate::store::unnamed::Unnamed;
 
 /// What is done about something that has the name already.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,41 +67,16 @@ fn close(file: File) -> io::Result<()> {
     Ok(unsafe { rustix::io::try_close(file.into_raw_fd()) }?)
 }
 
-/// Makes files and gives them names, remembering which ways the system offers.
+/// Makes files and gives them names.
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
-    /// A [`Way`], only ever raised.
-    way: AtomicU8,
+    pub(super) unnamed: Unnamed,
     /// Random, so that names differ between processes, containers included.
     id: RandomState,
     count: AtomicU64,
 }
 
-/// From the cheapest to the one that works everywhere.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// No name, linked by descriptor.
-    Descriptor = 0,
-    /// No name, linked through `/proc`: for kernels that restrict the first.
-    Proc = 1,
-    /// A name below `tmp/`, renamed.
-    Named = 2,
-}
-
 impl Publisher {
-    fn way(&self) -> Way {
-        match self.way.load(Ordering::Relaxed) {
-            0 => Way::Descriptor,
-            1 => Way::Proc,
-            _ => Way::Named,
-        }
-    }
-
-    /// Uses no cheaper way than `way` from now on.
-    pub(super) fn fall_back(&self, way: Way) {
-        self.way.fetch_max(way as u8, Ordering::Relaxed);
-    }
-
     /// Makes an empty file in the store, for its owner only.
     pub(super) fn create<'l>(&self, layout: &'l Layout) -> io::Result<Temp<'l>> {
         match self.try_create(layout) {
@@ -120,15 +95,9 @@ impl Publisher {
             file: None,
             name: None,
         };
-        if self.way() != Way::Named {
-            let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-            match rustix::fs::openat(&layout.dir, "tmp", flags, mode) {
-                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => self.fall_back(Way::Named),
-                file => {
-                    temp.file = Some(file?.into());
-                    return Ok(temp);
-                }
-            }
+        temp.file = self.unnamed.create(&layout.dir, "tmp", mode)?;
+        if temp.file.is_some() {
+            return Ok(temp);
         }
         let name = self.temp_name();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -202,20 +171,7 @@ impl Publisher {
     /// Links a file without a name to one.
     fn link(&self, temp: &Temp<'_>, folder: &OwnedFd, name: &str) -> Result<(), Errno> {
         let file = temp.file.as_ref().ok_or(Errno::BADF)?;
-        if self.way() == Way::Descriptor {
-            let linked = rustix::fs::linkat(file, "", folder, name, AtFlags::EMPTY_PATH);
-            // "Not found" is what a kernel says that does not allow this, or that there is
-            // no such folder; the second way tells which.
-            if linked != Err(Errno::NOENT) {
-                return linked;
-            }
-        }
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let linked = rustix::fs::linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW);
-        if linked.is_ok() {
-            self.fall_back(Way::Proc);
-        }
-        linked
+        self.unnamed.link(file, folder, name)
     }
 }
 

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
-use super::publish::Way;
 use super::*;
 use crate::digest::BUFFER_SIZE;
 use crate::store::contract;
+use crate::store::unnamed::Way;
 
 struct Sample {
     folder: tempfile::TempDir,
@@ -68,9 +68,9 @@ fn mode(path: PathBuf) -> u32 {
 
 #[test]
 fn disk_keeps_the_contract_in_every_way_of_publishing() {
-    for way in [Way::Descriptor, Way::Proc, Way::Named] {
+    for way in [Way::Descriptor, Way::Proc, Way::None] {
         let sample = Sample::new();
-        sample.store.0.publisher.fall_back(way);
+        sample.store.0.publisher.unnamed.fall_back(way);
         contract::holds(&sample.store);
         assert_eq!(sample.store.take_warnings(), []);
         assert_eq!(fs::read_dir(sample.path("tmp")).unwrap().count(), 0);
@@ -145,9 +145,9 @@ fn copying_a_damaged_blob_is_a_miss_too() {
 #[test]
 fn writing_over_a_damaged_blob_replaces_it() {
     for size in [100, BUFFER_SIZE * 3] {
-        for way in [Way::Descriptor, Way::Named] {
+        for way in [Way::Descriptor, Way::None] {
             let sample = Sample::new();
-            sample.store.0.publisher.fall_back(way);
+            sample.store.0.publisher.unnamed.fall_back(way);
             let content = vec![7; size];
             let digest = sample.write(&content);
             fs::write(sample.artifact(digest), vec![8; size]).unwrap();
@@ -343,15 +343,15 @@ fn input_that_cannot_be_read_is_an_error_of_its_own() {
 
 #[test]
 fn writers_of_one_blob_at_once_all_succeed() {
-    for way in [Way::Descriptor, Way::Named] {
+    for way in [Way::Descriptor, Way::None] {
         let sample = Sample::new();
-        sample.store.0.publisher.fall_back(way);
+        sample.store.0.publisher.unnamed.fall_back(way);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     // Each thread has a store of its own, as another process would.
                     let store = sample.reopen();
-                    store.0.publisher.fall_back(way);
+                    store.0.publisher.unnamed.fall_back(way);
                     for number in 0..50_usize {
                         let content = vec![number as u8; number * 20_000];
                         let digest = store.write(&mut &content[..]).unwrap();

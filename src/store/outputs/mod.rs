@@ -23,6 +23,7 @@ mod recover;
 mod remove;
 mod restore;
 mod stage;
+mod unchanged;
 
 use std::io;
 

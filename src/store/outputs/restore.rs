@@ -2,6 +2,7 @@
 //! everything that is needed lies verified in the stage.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -107,8 +108,19 @@ struct Restore<'a> {
 /// An entry that lies in the stage, ready to be moved.
 struct Staged<'a> {
     entry: &'a Entry,
-    name: String,
+    held: Held,
 }
+
+/// How the stage has something.
+enum Held {
+    /// As an open file without a name.
+    Open(File),
+    /// By this name.
+    Named(String),
+}
+
+/// So many files of one result are staged without a name; each is open until it is placed.
+const HELD_OPEN: usize = 64;
 
 impl<'a> Restore<'a> {
     /// Stages an entry, unless it is right already; returns what is not in the store.
@@ -154,7 +166,8 @@ impl<'a> Restore<'a> {
                 Err(error) => return Err(self.stage.error("make a link")(error)),
             }
         };
-        self.staged.push(Staged { entry, name });
+        let held = Held::Named(name);
+        self.staged.push(Staged { entry, held });
         Ok(())
     }
 
@@ -167,9 +180,18 @@ impl<'a> Restore<'a> {
         store: &dyn Store,
     ) -> Result<bool, Error> {
         let mode = if executable { 0o755 } else { 0o644 };
-        let (name, mut file) = self.stage.create(mode)?;
-        self.staged.push(Staged { entry, name });
-        store.copy(digest, &mut file).map_err(|error| match error {
+        let unnamed = match self.staged.len() < HELD_OPEN {
+            true => self.stage.create_unnamed(mode)?,
+            false => None,
+        };
+        let (mut file, name) = match unnamed {
+            Some(file) => (file, None),
+            None => self.stage.create(mode)?,
+        };
+        let copied = store.copy(digest, &mut file);
+        let held = name.map_or_else(|| Held::Open(file), Held::Named);
+        self.staged.push(Staged { entry, held });
+        copied.map_err(|error| match error {
             store::Error::Copy(source) => self.stage.error("write a file")(source),
             error => error.into(),
         })
@@ -240,13 +262,12 @@ impl<'a> Restore<'a> {
         for entry in wanted.iter().filter(|e| e.kind == EntryKind::Folder) {
             self.make_folder(&entry.path)?;
         }
-        for staged in std::mem::take(&mut self.staged) {
-            if let Err(error) = self.place(&staged) {
-                self.staged.push(staged);
-                return Err(error);
-            }
+        let mut staged = std::mem::take(&mut self.staged);
+        let placed = staged.iter_mut().try_for_each(|staged| self.place(staged));
+        if placed.is_err() {
+            self.staged = staged;
         }
-        Ok(())
+        placed
     }
 
     /// Makes an owned folder; what stands there instead goes.
@@ -269,20 +290,12 @@ impl<'a> Restore<'a> {
     }
 
     /// Moves a staged entry to its place.
-    fn place(&mut self, staged: &Staged<'_>) -> Result<(), Error> {
+    fn place(&mut self, staged: &mut Staged<'_>) -> Result<(), Error> {
         let path = &staged.entry.path;
         let parent = self.folders.make(&path.parent().unwrap_or_default())?;
-        let stage = self.stage.folder()?;
-        let (from, to) = (
-            Place::new(&*stage, staged.name.as_bytes()),
-            Place::new(&*parent, path.name()),
-        );
-        match move_to(from, to) {
-            Err(error) if is_folder_there(&error) => {
-                self.discard_folder(staged.entry)?;
-                move_to(from, to).map_err(io("replace", path))?;
-            }
-            other => other.map_err(io("replace", path))?,
+        let to = Place::new(&*parent, path.name());
+        if !self.link(staged, to)? {
+            self.rename(staged, to)?;
         }
         self.done.written += 1;
         if let EntryKind::File { digest, .. } = staged.entry.kind
@@ -292,13 +305,52 @@ impl<'a> Restore<'a> {
         }
         Ok(())
     }
+
+    /// Renames what has a name in the stage to its place, replacing what stands there.
+    fn rename(&mut self, staged: &Staged<'_>, to: Place<'_>) -> Result<(), Error> {
+        let Held::Named(name) = &staged.held else {
+            return Ok(());
+        };
+        let stage = self.stage.folder()?;
+        let from = Place::new(&*stage, name.as_bytes());
+        let moved = match move_to(from, to) {
+            Err(error) if is_folder_there(&error) => {
+                self.discard_folder(staged.entry)?;
+                move_to(from, to)
+            }
+            other => other,
+        };
+        moved.map_err(io("replace", &staged.entry.path))
+    }
+
+    /// Links a file without a name to its place. If something stands there, or it is on
+    /// another file system, the file gets a name in the stage instead: then `false`.
+    fn link(&self, staged: &mut Staged<'_>, to: Place<'_>) -> Result<bool, Error> {
+        let Held::Open(file) = &staged.held else {
+            return Ok(false);
+        };
+        match self.stage.link(file, to) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST | Errno::XDEV) => {
+                let name = self.stage.name(Purpose::New);
+                let stage = self.stage.folder()?;
+                let linked = self.stage.link(file, Place::new(&*stage, name.as_bytes()));
+                linked.map_err(self.stage.error("make a file"))?;
+                staged.held = Held::Named(name);
+                Ok(false)
+            }
+            Err(error) => Err(io("make", &staged.entry.path)(error)),
+        }
+    }
 }
 
 /// What was staged and not moved to its place is removed, however it ends.
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
         for staged in self.staged.drain(..) {
-            remove(self.stage, &staged.name);
+            if let Held::Named(name) = staged.held {
+                remove(self.stage, &name);
+            }
         }
     }
 }

@@ -16,17 +16,15 @@ use rustix::io::Errno;
 
 use super::Error;
 use super::at::{open_child, os};
-use crate::path::{RelPath, Root};
+use crate::path::{MAX_NAME, RelPath, Root};
 use crate::stamp::Stamp;
+use crate::store::unnamed::Unnamed;
 
-/// What a thing in the stage is; the first letter of its name.
+/// What a thing in the stage is; its name says so.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// On its way into the tree.
     New,
-    /// Taken out of the tree, to be put back if its maker fails: a folder in which
-    /// everything has the path that it had below the root.
-    Old,
     /// On its way out.
     Trash,
 }
@@ -35,11 +33,13 @@ impl Purpose {
     const fn prefix(self) -> &'static str {
         match self {
             Self::New => "new",
-            Self::Old => "old",
             Self::Trash => "trash",
         }
     }
 }
+
+/// Stands for a slash in the name of something that was set aside.
+const SLASH: u8 = 1;
 
 /// A tree and the folder through which its outputs move. Clones are the same.
 #[derive(Clone, Debug)]
@@ -53,6 +53,7 @@ struct Inner {
     apart: Vec<RelPath>,
     folder: Mutex<Option<Arc<OwnedFd>>>,
     count: AtomicU64,
+    unnamed: Unnamed,
 }
 
 impl Stage {
@@ -66,6 +67,7 @@ impl Stage {
             apart,
             folder: Mutex::default(),
             count: AtomicU64::new(0),
+            unnamed: Unnamed::default(),
         }))
     }
 
@@ -122,15 +124,44 @@ impl Stage {
         format!("{}-{number}", purpose.prefix())
     }
 
+    /// Returns a name for what is taken out of the tree and put back if its maker fails.
+    /// It says where that was, unless the path is too long or too odd for that: then it
+    /// is not known any more after the process was killed.
+    pub(super) fn name_of_old(&self, path: &RelPath) -> Vec<u8> {
+        let number = self.0.count.fetch_add(1, Ordering::Relaxed);
+        let mut name = format!("old-{number}-").into_bytes();
+        let is_odd = path.as_bytes().contains(&SLASH);
+        if !is_odd && name.len() + path.as_bytes().len() <= MAX_NAME {
+            let slashed = |byte: &u8| if *byte == b'/' { SLASH } else { *byte };
+            name.extend(path.as_bytes().iter().map(slashed));
+        }
+        name
+    }
+
+    /// Makes a file in the stage that has no name, where there can be such files.
+    pub(super) fn create_unnamed(&self, mode: u32) -> Result<Option<File>, Error> {
+        let created = self
+            .0
+            .unnamed
+            .create(&*self.folder()?, ".", Mode::from(mode));
+        created.map_err(self.error("make a file"))
+    }
+
+    /// Gives a file without a name a place in the tree, or what it was made in the stage
+    /// for: `EEXIST` when something stands there.
+    pub(super) fn link(&self, file: &File, to: Place<'_>) -> Result<(), Errno> {
+        self.0.unnamed.link(file, to.folder, os(to.name))
+    }
+
     /// Makes a file in the stage.
-    pub(super) fn create(&self, mode: u32) -> Result<(String, File), Error> {
+    pub(super) fn create(&self, mode: u32) -> Result<(File, Option<String>), Error> {
         let folder = self.folder()?;
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             let name = self.name(Purpose::New);
             match rustix::fs::openat(&*folder, &*name, flags, Mode::from(mode)) {
-                Ok(file) => return Ok((name, file.into())),
+                Ok(file) => return Ok((file.into(), Some(name))),
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(self.error("make a file")(error)),
             }
@@ -154,6 +185,16 @@ impl Stage {
             }
         }
     }
+}
+
+/// Returns where something that was set aside belongs.
+pub(super) fn place_of_old(name: &[u8]) -> Option<RelPath> {
+    let numbered = name.strip_prefix(b"old-")?;
+    let digits = numbered.iter().take_while(|byte| byte.is_ascii_digit());
+    let path = numbered[digits.count()..].strip_prefix(b"-")?;
+    let slashed = |byte: &u8| if *byte == SLASH { b'/' } else { *byte };
+    let path: Vec<u8> = path.iter().map(slashed).collect();
+    RelPath::new(path).ok().filter(|path| !path.is_root())
 }
 
 fn open_or_make(path: &Path) -> io::Result<OwnedFd> {

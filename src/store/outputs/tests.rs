@@ -750,7 +750,7 @@ mod setting_aside {
             "plain",
         ];
         let inodes = inodes.map(|below| (below, sample.inode(below)));
-        let mut aside = set_aside(&sample.stage, &specs).unwrap();
+        let aside = set_aside(&sample.stage, &specs).unwrap();
         sample.write("bin/tool", "tool");
         sample.write("out/a/b/c", "c");
         sample.write("out/sub/own", "new");
@@ -851,6 +851,25 @@ mod recovering {
         }
         assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
         assert_eq!(recover(&sample.stage).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_path_too_long_or_odd_for_a_name_is_still_put_back_by_the_living() {
+        let long = format!("{}/{}", "d".repeat(200), "f".repeat(200));
+        for (path, is_recovered) in [(&*long, false), ("a\u{1}b/c", false), ("a/b/c", true)] {
+            let sample = Sample::new();
+            sample.write(path, "old");
+            let specs = specs(&[path]);
+            set_aside(&sample.stage, &specs)
+                .unwrap()
+                .put_back()
+                .unwrap();
+            assert_eq!(sample.read(path).unwrap(), "old");
+            std::mem::forget(set_aside(&sample.stage, &specs).unwrap());
+            assert_eq!(recover(&sample.stage).unwrap(), usize::from(is_recovered));
+            assert_eq!(sample.read(path).is_some(), is_recovered);
+            assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+        }
     }
 
     #[test]
