@@ -24,11 +24,12 @@ const TIMES: usize = 1000;
 const TRUE: &str = "/bin/true";
 
 fn main() {
-    if std::env::args()
-        .nth(1)
+    let mut words = std::env::args_os().skip(1);
+    if words
+        .next()
         .is_some_and(|word| word == exec::KEEPER_ARGUMENT)
     {
-        exec::keeper_main();
+        exec::keeper_main(words.next());
         return;
     }
     let dir = std::env::temp_dir().join(format!("fbuild-bench-{}", std::process::id()));

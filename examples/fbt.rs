@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         IS_LAUNCHED.store(true, Ordering::SeqCst);
     }
     if words.first().is_some_and(|word| word == KEEPER_ARGUMENT) {
-        return fbuild::exec::keeper_main();
+        return fbuild::exec::keeper_main(words.into_iter().nth(1));
     }
     match act(&words) {
         Ok(code) => code,

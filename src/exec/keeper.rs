@@ -11,6 +11,7 @@
 //! What it cannot find: a process that left its group *and* has no marker. Programs that
 //! use this library without calling [`keeper_main`], such as its tests, have no keeper.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeWriter, Read as _};
 use std::os::fd::OwnedFd;
@@ -36,11 +37,11 @@ const SLOT: usize = size_of::<i32>();
 #[derive(Debug)]
 pub struct Keeper {
     program: PathBuf,
-    helper: OnceLock<io::Result<Helper>>,
+    started: OnceLock<io::Result<Started>>,
 }
 
 #[derive(Debug)]
-struct Helper {
+struct Started {
     /// Whose closing is the signal.
     _alive: PipeWriter,
     /// Never waited for: it outlives fbuild.
@@ -53,7 +54,7 @@ struct Helper {
 /// A command that the keeper ends, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Kept<'a> {
-    helper: &'a Helper,
+    keeper: &'a Started,
     slot: usize,
 }
 
@@ -63,26 +64,26 @@ impl Keeper {
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
-            helper: OnceLock::new(),
+            started: OnceLock::new(),
         }
     }
 
     /// Returns why there is no keeper although there should be.
     pub fn trouble(&self) -> Option<&io::Error> {
-        self.helper.get()?.as_ref().err()
+        self.started.get()?.as_ref().err()
     }
 
     /// Notes a command. `None` when there is no keeper: the command runs without.
     pub(super) fn watch(&self, leader: Pid) -> Option<Kept<'_>> {
-        let start = || Helper::start(&self.program);
-        let helper = self.helper.get_or_init(start).as_ref().ok()?;
-        let slot = helper.take();
-        helper.note(slot, leader.as_raw_pid());
-        Some(Kept { helper, slot })
+        let start = || Started::start(&self.program);
+        let keeper = self.started.get_or_init(start).as_ref().ok()?;
+        let slot = keeper.take();
+        keeper.note(slot, leader.as_raw_pid());
+        Some(Kept { keeper, slot })
     }
 }
 
-impl Helper {
+impl Started {
     fn start(program: &Path) -> io::Result<Self> {
         let (reader, alive) = io::pipe()?;
         let table = rustix::fs::memfd_create("fbuild-groups", MemfdFlags::CLOEXEC)?;
@@ -115,7 +116,7 @@ impl Helper {
     }
 }
 
-impl Drop for Helper {
+impl Drop for Started {
     fn drop(&mut self) {
         // An empty table says that all commands have ended; failing costs the keeper a look
         // at every process.
@@ -125,15 +126,16 @@ impl Drop for Helper {
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        self.helper.note(self.slot, 0);
-        let slots = self.helper.slots.lock();
+        self.keeper.note(self.slot, 0);
+        let slots = self.keeper.slots.lock();
         slots.unwrap_or_else(PoisonError::into_inner)[self.slot] = false;
     }
 }
 
-/// Is the keeper: called by `main` when the first argument is [`KEEPER_ARGUMENT`].
-pub fn keeper_main() -> ExitCode {
-    let Some(run) = std::env::args().nth(2) else {
+/// Is the keeper: called by `main` when the first argument is [`KEEPER_ARGUMENT`], with the
+/// second, the run's name.
+pub fn keeper_main(run: Option<OsString>) -> ExitCode {
+    let Some(run) = run.and_then(|run| run.into_string().ok()) else {
         return ExitCode::from(2);
     };
     outlive_signals();

@@ -1,0 +1,486 @@
+//! The invariants of `docs/ARCHITECTURE.md` that the sources themselves can prove: layers,
+//! who may name what, sizes, names. It reads the sources as text and compiles nothing.
+//!
+//! Comments, strings and tests are blanked before a rule looks, so that only code counts.
+//! A rule that the code breaks is not loosened: the code is mended.
+
+#![expect(clippy::expect_used, reason = "these are tests")]
+
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use sources::{
+    Function, Source, functions, line_of, lines_with, parameters, product_lines, sources,
+    without_tests, without_words, words,
+};
+
+/// Which parts of `src` may name which third-party crate: a file, or a folder and all below.
+const CRATES: &[(&str, &[&str])] = &[
+    // Named in one place.
+    ("clap", &["cli/"]),
+    ("clap_complete", &["cli/"]),
+    ("clap_mangen", &["cli/commands/generate.rs"]),
+    ("crc32fast", &["sealed.rs"]),
+    ("crossbeam_channel", &["build/"]),
+    ("globset", &["glob/mod.rs"]),
+    ("humansize", &["report/text.rs"]),
+    ("kdl", &["buildfile/"]),
+    ("sha2", &["digest.rs"]),
+    ("strsim", &["source/mod.rs"]),
+    // The two places that use all processors, and the two that speak of signals.
+    ("libc", &["exec/", "build/failure.rs"]),
+    ("rayon", &["build/drive.rs", "action/index/hash.rs"]),
+    ("signal_hook", &["exec/", "cli/signals.rs"]),
+    // Vocabulary: what a type is on disk, what an error says, what the system is asked.
+    (
+        "miette",
+        &[
+            "source/",
+            "buildfile/",
+            "workspace/",
+            "action/",
+            "store/",
+            "exec/",
+            "build/",
+            "cli/",
+        ],
+    ),
+    (
+        "postcard",
+        &[
+            "action/index/",
+            "journal/mod.rs",
+            "store/record.rs",
+            "workspace/",
+        ],
+    ),
+    (
+        "rustix",
+        &[
+            "action/index/",
+            "build/tools.rs",
+            "cancel.rs",
+            "exec/",
+            "report/terminal/",
+            "stamp.rs",
+            "store/",
+        ],
+    ),
+    (
+        "serde",
+        &[
+            "action/",
+            "buildfile/",
+            "cli/",
+            "digest.rs",
+            "event.rs",
+            "glob/",
+            "graph/",
+            "journal/",
+            "path.rs",
+            "report/",
+            "source/",
+            "stamp.rs",
+            "workspace/",
+        ],
+    ),
+    ("serde_json", &["cli/context.rs", "journal/", "report/"]),
+    (
+        "tempfile",
+        &[
+            "build/spool.rs",
+            "cli/session.rs",
+            "exec/",
+            "journal/",
+            "sealed.rs",
+        ],
+    ),
+    (
+        "thiserror",
+        &[
+            "action/",
+            "buildfile/",
+            "digest.rs",
+            "exec/",
+            "glob/",
+            "path.rs",
+            "store/",
+            "workspace/",
+        ],
+    ),
+];
+
+/// What only some files may name: words of the standard library that reach the world.
+const WORDS: &[(&str, &[&str])] = &[
+    ("Command::new", &["exec/process.rs"]),
+    ("env::var", &["cli/context.rs"]),
+    ("env::var_os", &["cli/context.rs"]),
+    ("env::vars", &["cli/context.rs"]),
+    ("env::vars_os", &["cli/context.rs"]),
+    ("env::current_dir", &["cli/context.rs"]),
+    ("env::set_current_dir", &[]),
+    ("env::set_var", &[]),
+    ("env::remove_var", &[]),
+    ("env::temp_dir", &[]),
+    ("env::args", &["main.rs"]),
+    ("env::args_os", &["main.rs", "cli/context.rs"]),
+    ("println!", &[]),
+    ("eprintln!", &[]),
+    ("print!", &[]),
+    ("eprint!", &[]),
+    ("dbg!", &[]),
+    ("todo!", UNFINISHED),
+    ("unimplemented!", &[]),
+    ("process::exit", &[]),
+];
+
+/// Ends of type names that say nothing of what the type is.
+const EMPTY_NAMES: &[&str] = &[
+    "Manager", "Handler", "Helper", "Util", "Utils", "Engine", "Service", "Impl",
+];
+
+const MOST_LINES_OF_FILE: usize = 400;
+const MOST_LINES_OF_FUNCTION: usize = 80;
+const MOST_LINES_OF_MAIN: usize = 20;
+const MOST_PARAMETERS: usize = 5;
+const MOST_MODULES: usize = 20;
+
+/// The table of the language is one table, however long.
+const TABLES: &[&str] = &["buildfile/grammar.rs"];
+
+/// Files that are too long today, and how long: they may only get shorter.
+const TOO_LONG: &[(&str, usize)] = &[
+    ("build/drive.rs", 588),
+    ("buildfile/body.rs", 509),
+    ("buildfile/check.rs", 457),
+    ("buildfile/expand.rs", 422),
+    ("buildfile/guard.rs", 787),
+];
+
+/// Commands that are not written yet.
+const UNFINISHED: &[&str] = &[
+    "cli/commands/add.rs",
+    "cli/commands/cache.rs",
+    "cli/commands/fmt.rs",
+    "cli/commands/init.rs",
+];
+
+#[test]
+fn a_module_uses_only_modules_above_it() {
+    let sources = sources();
+    let layers = layers(sources);
+    let (mut wrong, mut uses) = (String::new(), 0);
+    for source in sources {
+        let module = source.module();
+        let Some(own) = module.first().and_then(|name| layers.get(*name)) else {
+            continue;
+        };
+        for (line, used) in used_modules(source) {
+            uses += 1;
+            if layers.get(used.as_str()).is_some_and(|layer| layer > own) {
+                let _ = writeln!(
+                    wrong,
+                    "src/{}:{line} uses `{used}`, declared below",
+                    source.path
+                );
+            }
+        }
+    }
+    assert!(uses > 200, "only {uses} uses were found");
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn nothing_is_async() {
+    forbid(|source| !source.is_at(&["remote/"]), &["async", "await"]);
+}
+
+#[test]
+fn only_their_own_files_reach_the_world() {
+    let mut wrong = String::new();
+    for source in sources() {
+        for (word, _) in WORDS.iter().filter(|(_, places)| !source.is_at(places)) {
+            for line in lines_with(&source.product, word) {
+                let _ = writeln!(wrong, "src/{}:{line} says `{word}`", source.path);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn each_third_party_crate_is_named_where_it_belongs() {
+    let table: BTreeMap<&str, &[&str]> = CRATES.iter().copied().collect();
+    assert_eq!(
+        dependencies(),
+        table.keys().copied().map(str::to_owned).collect()
+    );
+    let (mut wrong, mut unused) = (String::new(), BTreeSet::new());
+    for (name, places) in &table {
+        unused.extend(places.iter().map(|place| (*name, *place)));
+    }
+    for source in sources() {
+        for (name, places) in &table {
+            let uses = crate_uses(&source.product, name);
+            unused.retain(|(n, place)| n != name || !(source.is_at(&[place]) && !uses.is_empty()));
+            if !source.is_at(places) {
+                for line in uses {
+                    let _ = writeln!(wrong, "src/{}:{line} names `{name}`", source.path);
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(
+        unused.is_empty(),
+        "the table allows more than is used: {unused:?}"
+    );
+}
+
+#[test]
+fn every_file_begins_by_saying_what_it_is() {
+    let is_silent = |source: &&Source| !source.text.starts_with("//! ");
+    let silent = sources().iter().filter(is_silent);
+    let silent: Vec<&str> = silent.map(|source| source.path.as_str()).collect();
+    assert_eq!(silent, [""; 0]);
+}
+
+#[test]
+fn files_and_functions_fit_their_measures() {
+    let mut wrong = String::new();
+    for source in sources() {
+        let lines = product_lines(&source);
+        if lines > most_lines(&source.path) {
+            let _ = writeln!(wrong, "src/{}: {lines} lines without tests", source.path);
+        }
+        let was_long = TOO_LONG.iter().any(|(long, _)| *long == source.path);
+        if was_long && lines <= MOST_LINES_OF_FILE {
+            let _ = writeln!(
+                wrong,
+                "src/{} is short enough now: strike it off",
+                source.path
+            );
+        }
+        for function in functions(&source.product) {
+            let Function { name, line, .. } = &function;
+            let place = format!("src/{}:{line} `{name}`", source.path);
+            if function.lines > MOST_LINES_OF_FUNCTION {
+                let _ = writeln!(wrong, "{place} has {} lines", function.lines);
+            }
+            if function.parameters > MOST_PARAMETERS {
+                let _ = writeln!(wrong, "{place} has {} parameters", function.parameters);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+fn most_lines(path: &str) -> usize {
+    let known = TOO_LONG.iter().find(|(long, _)| *long == path);
+    match path {
+        "main.rs" => MOST_LINES_OF_MAIN,
+        _ if TABLES.contains(&path) => usize::MAX,
+        _ => known.map_or(MOST_LINES_OF_FILE, |(_, lines)| *lines),
+    }
+}
+
+#[test]
+fn the_modules_can_be_counted_on_fingers_and_toes() {
+    let count = layers(sources()).len();
+    assert!(count <= MOST_MODULES, "{count} modules");
+}
+
+#[test]
+fn nothing_is_left_undone_or_waved_through() {
+    let mut wrong = String::new();
+    for source in sources() {
+        for word in ["TODO", "FIXME", "XXX"] {
+            for line in lines_with(&source.text, word) {
+                let _ = writeln!(wrong, "src/{}:{line} says {word}", source.path);
+            }
+        }
+        for attribute in ["#[allow", "#![allow", "#[ignore", "#[should_panic"] {
+            for (number, line) in source.code.lines().enumerate() {
+                if line.contains(attribute) {
+                    let _ = writeln!(wrong, "src/{}:{} has {attribute}]", source.path, number + 1);
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn names_of_types_say_something() {
+    let mut wrong = String::new();
+    for source in sources() {
+        let words: Vec<&str> = words(&source.product).map(|(_, word)| word).collect();
+        for pair in words.windows(2) {
+            let is_type = matches!(pair[0], "struct" | "enum" | "trait" | "type" | "union");
+            if is_type && EMPTY_NAMES.iter().any(|end| pair[1].ends_with(end)) {
+                let _ = writeln!(wrong, "src/{} declares `{}`", source.path, pair[1]);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_plan_is_pure() {
+    let world = [
+        "std::fs",
+        "std::io",
+        "std::time",
+        "std::thread",
+        "std::process",
+    ];
+    let tools = [
+        "crossbeam_channel",
+        "rayon",
+        "rustix",
+        "Mutex",
+        "RwLock",
+        "Instant",
+        "SystemTime",
+    ];
+    for words in [&world[..], &tools[..]] {
+        forbid(
+            |source| source.is_at(&["build/plan.rs", "build/tally.rs"]),
+            words,
+        );
+    }
+}
+
+#[test]
+fn graph_and_action_have_no_hidden_state() {
+    let hidden = [
+        "Cell", "RefCell", "Mutex", "RwLock", "OnceCell", "OnceLock", "LazyLock", "LazyCell",
+    ];
+    let places = [
+        "graph/",
+        "action/mod.rs",
+        "action/manifest.rs",
+        "action/environment.rs",
+    ];
+    forbid(|source| source.is_at(&places), &hidden);
+}
+
+/// Fails if a file that `concerned` picks says one of `words` outside its tests.
+fn forbid(concerned: impl Fn(&Source) -> bool, words: &[&str]) {
+    let mut wrong = String::new();
+    for source in sources().iter().filter(|source| concerned(source)) {
+        for word in words {
+            for line in lines_with(&source.product, word) {
+                let _ = writeln!(wrong, "src/{}:{line} says `{word}`", source.path);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Returns the modules of `lib.rs` in layer order, each with its place.
+fn layers(sources: &[Source]) -> BTreeMap<String, usize> {
+    let lib = sources
+        .iter()
+        .find(|source| source.path == "lib.rs")
+        .expect("there is a lib.rs");
+    let words: Vec<&str> = words(&lib.code).map(|(_, word)| word).collect();
+    let modules = words
+        .windows(2)
+        .filter(|pair| pair[0] == "mod")
+        .map(|pair| pair[1].to_owned());
+    modules.zip(1..).collect()
+}
+
+/// Returns the top-level modules that a file names, through `crate::` or enough `super::`.
+fn used_modules(source: &Source) -> Vec<(usize, String)> {
+    let depth = source.module().len();
+    let to_root = "super::".repeat(depth);
+    let mut used = Vec::new();
+    for start in ["crate::", to_root.as_str()] {
+        for (at, _) in source.code.match_indices(start) {
+            let before = source.code[..at].chars().next_back();
+            let is_start = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':');
+            if is_start {
+                let line = line_of(&source.code, at);
+                let names = first_names(&source.code[at + start.len()..]);
+                used.extend(names.into_iter().map(|name| (line, name)));
+            }
+        }
+    }
+    used
+}
+
+/// Returns the first name of each path of a `use`: one, or those between braces.
+fn first_names(rest: &str) -> Vec<String> {
+    let Some(list) = rest.trim_start().strip_prefix('{') else {
+        return words(rest)
+            .next()
+            .map(|(_, word)| word.to_owned())
+            .into_iter()
+            .collect();
+    };
+    let (mut depth, mut names, mut expected) = (1, Vec::new(), true);
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 1 => break,
+            '}' => depth -= 1,
+            ',' if depth == 1 => expected = true,
+            c if expected && c.is_alphabetic() => {
+                names.extend(words(&list[at..]).next().map(|(_, word)| word.to_owned()));
+                expected = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Returns the names of the crates that `Cargo.toml` lists as dependencies, as in code.
+fn dependencies() -> BTreeSet<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let text = fs::read_to_string(file).expect("Cargo.toml can be read");
+    let section = text
+        .lines()
+        .skip_while(|line| *line != "[dependencies]")
+        .skip(1);
+    let section = section.take_while(|line| !line.starts_with('['));
+    let names = section
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(" = "));
+    names.map(|(name, _)| name.replace('-', "_")).collect()
+}
+
+/// Returns the lines that name a crate: `name::`, or `use name`, or an attribute of it.
+fn crate_uses(code: &str, name: &str) -> Vec<usize> {
+    let is_use = |at: usize| {
+        let after = &code[at + name.len()..];
+        let before = code[..at].trim_end_matches(' ');
+        let is_inner = before.ends_with(':') || before.ends_with('.') || before.ends_with("mod");
+        !is_inner && (after.starts_with("::") || before.ends_with("use"))
+    };
+    let found = words(code).filter(|(at, word)| *word == name && is_use(*at));
+    found.map(|(at, _)| line_of(code, at)).collect()
+}
+
+#[test]
+fn blanking_leaves_code_and_nothing_else() {
+    let text = "a('x', \"q\\\"q\", r#\"r\"r\"#, b'\\'') // c\n#[cfg(test)]\nmod tests { fn f<'a>() {} }\nb";
+    let code = without_words(text);
+    let gone =
+        code.contains('q') || code.contains('x') || code.contains('r') && code.contains("//");
+    assert!(!gone, "{code}");
+    assert!(code.contains("fn f<'a>() {}"), "{code}");
+    assert_eq!(without_tests(&code).split_whitespace().last(), Some("b"));
+    assert_eq!(code.lines().count(), text.lines().count());
+    assert_eq!(first_names("{a, b::{c, d}, e}; f"), ["a", "b", "e"]);
+    assert_eq!(
+        parameters("&'a mut self, (a, b): (A<C, D>, B), c: impl Fn(X) -> Y"),
+        2
+    );
+}
