@@ -16,14 +16,12 @@ pub const STANDARD: &[&str] = &[
 /// The variables around fbuild itself.
 pub type Surrounding = BTreeMap<OsString, OsString>;
 
-/// The variables of a target's commands.
+/// The variables of a target's commands that its key knows of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     /// Those in the key, with their values; unset ones are `None`.
     pub env: BTreeMap<String, Option<OsString>>,
-    /// Those that the key ignores.
-    pub ambient: BTreeMap<String, OsString>,
-    /// Those that nothing may show.
+    /// Those that nothing may show; only their names are in the key.
     pub secrets: BTreeMap<String, OsString>,
 }
 
@@ -31,20 +29,11 @@ impl Environment {
     /// Chooses the variables of a target.
     pub fn of(target: &Target, surrounding: &Surrounding) -> Self {
         let outer = |name: &str| surrounding.get(OsStr::new(name)).cloned();
-        let env = env_of(target, surrounding);
-        let passed = target.pass.iter().map(|name| name.value.as_str());
-        let ambient = STANDARD
-            .iter()
-            .copied()
-            .chain(passed)
-            .filter(|name| !env.contains_key(*name))
-            .filter_map(|name| Some((name.to_owned(), outer(name)?)));
         let secrets = target.secret.iter().map(|name| &name.value);
         let secrets = secrets.filter_map(|name| Some((name.clone(), outer(name)?)));
         Self {
-            ambient: ambient.collect(),
+            env: env_of(target, surrounding),
             secrets: secrets.collect(),
-            env,
         }
     }
 
@@ -58,6 +47,18 @@ impl Environment {
             Command::Sh(script) => ResolvedCommand::Sh(script.clone()),
         }
     }
+}
+
+/// Returns the variables that a target's commands see and its key ignores: the standard
+/// ones and those that it passes on.
+pub fn ambient(target: &Target, surrounding: &Surrounding) -> BTreeMap<String, OsString> {
+    let passed = target.pass.iter().map(|name| name.value.as_str());
+    let names = STANDARD.iter().copied().chain(passed);
+    let is_declared = |name: &str| target.env.iter().any(|var| var.name.value == name);
+    names
+        .filter(|name| !is_declared(name))
+        .filter_map(|name| Some((name.to_owned(), surrounding.get(OsStr::new(name))?.clone())))
+        .collect()
 }
 
 /// Returns the values of the variables that a target declares. Inherited ones first, so

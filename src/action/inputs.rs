@@ -49,23 +49,38 @@ pub fn find(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Error> {
 pub fn find_outputs(index: &FileIndex, specs: &[OutputSpec]) -> Result<Vec<Entry>, index::Error> {
     let mut entries = Vec::new();
     for spec in specs {
-        let patterns = match &spec.output {
-            Output::File(path) => vec![Pattern::literal_path(path)],
-            Output::Folder(path) => {
-                vec![Pattern::literal_path(path), Pattern::everything_below(path)]
+        match &spec.output {
+            Output::File(path) => {
+                let entry = |kind| Entry {
+                    path: path.clone(),
+                    kind,
+                };
+                entries.extend(index.entry(path)?.map(entry));
             }
-            Output::Glob(pattern) => vec![pattern.clone()],
-        };
-        let found = index.find(Selection {
-            include: &patterns.iter().collect::<Vec<_>>(),
-            except: &spec.keep.iter().collect::<Vec<_>>(),
-            folders: matches!(spec.output, Output::Folder(_)),
-        })?;
-        entries.extend(found.entries);
+            Output::Folder(path) => {
+                let folder = Pattern::literal_path(path);
+                let everything = Pattern::everything_below(path);
+                entries.extend(find_spec(index, spec, &[&folder, &everything])?);
+            }
+            Output::Glob(pattern) => entries.extend(find_spec(index, spec, &[pattern])?),
+        }
     }
     entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     entries.dedup_by(|a, b| a.path == b.path);
     Ok(entries)
+}
+
+fn find_spec(
+    index: &FileIndex,
+    spec: &OutputSpec,
+    include: &[&Pattern],
+) -> Result<Vec<Entry>, index::Error> {
+    let found = index.find(Selection {
+        include,
+        except: &spec.keep.iter().collect::<Vec<_>>(),
+        folders: matches!(spec.output, Output::Folder(_)),
+    })?;
+    Ok(found.entries)
 }
 
 /// Returns a target's outputs as they are declared.

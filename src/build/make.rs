@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::spool::Spool;
-use super::step::{Prepared, Step};
+use super::step::Step;
 use super::{Warning, failure, reason};
 use crate::action::index::{FileIndex, Seen};
 use crate::action::manifest::Manifest;
@@ -74,12 +74,6 @@ impl Draft {
             manifest,
             action,
         }
-    }
-
-    /// Notes that a target has to run.
-    pub(super) fn miss(self, id: TargetId, reason: Reason) -> Prepared {
-        let draft = self;
-        Prepared::Miss(Box::new(Miss { id, draft, reason }))
     }
 }
 

@@ -75,10 +75,12 @@ fn value(value: &str) -> Option<String> {
 /// sorted by path. `None` if nothing is.
 pub(super) fn of_outputs(wanted: &[Entry], found: &[Entry]) -> Option<Reason> {
     for entry in wanted {
-        let path = entry.path.to_string();
+        let path = || entry.path.to_string();
         match found.binary_search_by(|f| f.path.cmp(&entry.path)) {
-            Err(_) => return Some(Reason::OutputDeleted { path }),
-            Ok(at) if !is_same(entry, &found[at]) => return Some(Reason::OutputModified { path }),
+            Err(_) => return Some(Reason::OutputDeleted { path: path() }),
+            Ok(at) if !is_same(entry, &found[at]) => {
+                return Some(Reason::OutputModified { path: path() });
+            }
             Ok(_) => {}
         }
     }

@@ -10,7 +10,7 @@ use super::make::{Draft, Miss, learn};
 use super::reason;
 use super::tools::{Probing, Versions};
 use super::{Parts, Warning, failure};
-use crate::action::environment::Environment;
+use crate::action::environment::{Environment, ambient};
 use crate::action::manifest::Manifest;
 use crate::action::{Action, ActionKey, ActionResult, Entry, ToolVersion, inputs};
 use crate::buildfile::model::Target;
@@ -98,7 +98,7 @@ impl Step<'_> {
         }
         let draft = Draft::new(self.action(target, needs)?);
         if let Some(reason) = self.must_run(target) {
-            return Ok(draft.miss(id, reason));
+            return Ok(self.miss(id, draft, reason));
         }
         let found = self.found(&draft.action.outputs);
         let found = found.map_err(|error| failure::of_error(&error))?;
@@ -123,10 +123,18 @@ impl Step<'_> {
             Some(success) => self.put_back(success, (&found, &draft), &reason, warnings)?,
             None => None,
         };
-        Ok(settled.unwrap_or_else(|| draft.miss(id, reason)))
+        Ok(settled.unwrap_or_else(|| self.miss(id, draft, reason)))
     }
 
-    /// Puts together everything that decides the result.
+    /// Notes that a target has to run.
+    fn miss(&self, id: TargetId, mut draft: Draft, reason: Reason) -> Prepared {
+        let target = self.parts.graph.target(id);
+        draft.action.ambient = ambient(target, self.parts.surrounding);
+        Prepared::Miss(Box::new(Miss { id, draft, reason }))
+    }
+
+    /// Puts together everything that decides the result. What the commands see besides is
+    /// added once they are to run.
     pub(super) fn action(&self, target: &Target, needs: &[Need]) -> Result<Action, Failure> {
         let environment = Environment::of(target, self.parts.surrounding);
         let commands = target.commands.iter();
@@ -138,7 +146,7 @@ impl Step<'_> {
             needs: needs.iter().filter_map(|need| self.made(need)).collect(),
             outputs: inputs::specs(target),
             env: environment.env,
-            ambient: environment.ambient,
+            ambient: BTreeMap::new(),
             secrets: environment.secrets,
         })
     }

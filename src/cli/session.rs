@@ -181,6 +181,14 @@ impl<'c> Session<'c> {
                 "warning: cannot keep what was found out in `{state}`: {error}\n"
             ));
         }
+        // The process ends: taking these apart would cost as much as putting them together.
+        let Self {
+            index,
+            memory,
+            workspace,
+            ..
+        } = self;
+        std::mem::forget((index, memory, workspace));
     }
 }
 
