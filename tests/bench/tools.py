@@ -1,0 +1,201 @@
+"""The tools that are compared: how each is told of a project, run, and made to forget.
+
+A tool knows how to write its build file, its command line, and what it keeps; what is
+measured, and when, is decided elsewhere.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+
+class Tool:
+    """A build tool with its own copy of the project."""
+
+    name = ""
+    inside = False  # whether outputs must be in their target's folder
+    state = ()  # files and folders in which it keeps what it knows
+    quiet = ()  # variables of the environment that keep it to its work
+    most_targets = 10**9  # larger projects are not tried
+
+    def __init__(self, programs, project):
+        self.programs = programs
+        self.project = project
+        self.salt = {}
+
+    @property
+    def mix(self):
+        return self.programs.mix
+
+    def version(self):
+        """Returns its version, or None if it is not to be had."""
+        raise NotImplementedError
+
+    def write(self):
+        """Writes its build files."""
+        raise NotImplementedError
+
+    def command(self):
+        """Returns the command that builds everything with two jobs."""
+        raise NotImplementedError
+
+    def environment(self):
+        return {**os.environ, **dict(self.quiet)}
+
+    def edit_text(self, target, number):
+        """Changes the command of one target in the build file."""
+        self.salt[target] = str(number)
+        self.write()
+
+    def forget(self):
+        """Removes all that it knows and all that it made."""
+        self.stop()
+        self.project.delete_outputs()
+        for name in self.state:
+            path = self.project.path(name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def stop(self):
+        """Ends what it leaves running."""
+
+    def argv(self, target):
+        return self.project.command(target, self.mix, self.salt.get(target, "0"))
+
+    def put(self, name, text):
+        """Writes a file of the project unless it holds that already."""
+        path = self.project.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def first_version(command, env=None):
+    """Returns the first thing like a version that a command prints; None if it cannot run."""
+    try:
+        run = subprocess.run(
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, env=env
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"\d+\.\d+[\w.+-]*", run.stdout + run.stderr)
+    return found.group(0) if found and run.returncode == 0 else None
+
+
+class Fbuild(Tool):
+    name = "fbuild"
+    state = (".build-cache",)
+
+    def version(self):
+        return first_version([self.programs.fbuild, "--version"])
+
+    def command(self):
+        return [self.programs.fbuild, "run", "--jobs", "2"]
+
+    def write(self):
+        p = self.project
+        lines = ["project bench { default all }", ""]
+        for target in p.targets:
+            needs = " ".join(p.name(need) for need in p.needs(target))
+            command = " ".join(quoted(arg) for arg in self.argv(target))
+            lines += [
+                f"target {p.name(target)} {{",
+                *([f"    needs {needs}"] if needs else []),
+                f"    inputs {quoted(p.source_folder(target) + '/*.dat')}",
+                f"    outputs {quoted(p.output(target))}",
+                f"    run {command}",
+                "}",
+                "",
+            ]
+        wanted = " ".join(p.name(target) for target in p.last_layer)
+        lines += [f"group all {{ needs {wanted} }}", ""]
+        self.put("Buildfile.kdl", "\n".join(lines))
+
+
+def quoted(text):
+    return '"' + str(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class Ninja(Tool):
+    name = "ninja"
+    state = (".ninja_log", ".ninja_deps")
+
+    def program(self):
+        return self.programs.find("ninja")
+
+    def version(self):
+        return first_version([self.program(), "--version"]) if self.program() else None
+
+    def command(self):
+        return [self.program(), "-j2", "--quiet"]
+
+    def write(self):
+        p = self.project
+        lines = ["rule mix", "  command = $argv", ""]
+        for target in p.targets:
+            needs = [p.output(need) for need in p.needs(target)]
+            lines += [
+                f"build {p.output(target)}: mix {' '.join(p.sources(target) + needs)}",
+                f"  argv = {' '.join(self.argv(target))}",
+            ]
+        self.put("build.ninja", "\n".join([*lines, ""]))
+
+
+class Make(Tool):
+    name = "make"
+
+    def version(self):
+        return first_version(["make", "--version"])
+
+    def command(self):
+        return ["make", "-rR", "-s", "-j2"]
+
+    def write(self):
+        p = self.project
+        lines = ["all: " + " ".join(p.output(target) for target in p.last_layer), ".PHONY: all"]
+        for target in p.targets:
+            needs = [p.output(need) for need in p.needs(target)]
+            lines += [
+                f"{p.output(target)}: {' '.join(p.sources(target) + needs)}",
+                "\t" + " ".join(self.argv(target)),
+            ]
+        self.put("Makefile", "\n".join([*lines, ""]))
+
+
+class Programs:
+    """Where programs are: fbuild, the helpers, and the peers that were installed."""
+
+    def __init__(self, work, fbuild):
+        self.work = pathlib.Path(work)
+        self.fbuild = str(pathlib.Path(fbuild).resolve())
+        self.folder = self.work / "bin"
+        self.mix = self.folder / "mix"
+        self.floor = self.folder / "floor"
+        self.ran = self.work / "ran"
+
+    def compile(self):
+        """Compiles the helpers."""
+        here = pathlib.Path(__file__).parent
+        self.folder.mkdir(parents=True, exist_ok=True)
+        flags = ["-O2", "-pthread", f'-DRAN="{self.ran}"']
+        for program in ["mix", "floor"]:
+            command = [os.environ.get("CC", "cc"), *flags, str(here / f"{program}.c")]
+            made = self.folder / f"{program}.new"
+            static = [*command, "-static", "-o", str(made)]
+            if subprocess.run(static, stderr=subprocess.DEVNULL).returncode:
+                subprocess.run([*command, "-o", str(made)], check=True)
+            made.replace(self.folder / program)
+        self.ran.write_bytes(b"")
+
+    def find(self, name):
+        """Returns the path of a peer's program: an installed one before the machine's own."""
+        places = [self.work / "peers/python/bin", self.work / "peers/node_modules/.bin"]
+        path = os.pathsep.join([*map(str, places), os.environ.get("PATH", "")])
+        return shutil.which(name, path=path)
+
+
+TOOLS = {tool.name: tool for tool in [Fbuild, Ninja, Make]}
