@@ -57,18 +57,18 @@ pub enum Fact {
     Format,
     /// System and processor.
     Platform,
+    /// A tool and its version.
+    Tool,
+    /// A variable and its value; before the commands, which may hold the value.
+    Env,
+    /// The name of a secret.
+    Secret,
     /// A command, by its number.
     Command,
     /// The working directory.
     Dir,
     /// A declared output.
     Output,
-    /// A tool and its version.
-    Tool,
-    /// A variable and its value.
-    Env,
-    /// The name of a secret.
-    Secret,
     /// An input file.
     Input,
     /// Something that a needed target made.

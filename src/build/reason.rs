@@ -46,16 +46,20 @@ pub(super) fn of_changes(earlier: &Manifest, now: &Manifest, action: &Action) ->
                 others,
             },
         },
-        Fact::Need => of_need(first, &action.needs),
+        Fact::Need => of_needs(&changes, &action.needs),
     }
 }
 
-fn of_need(change: &Change, needs: &BTreeMap<String, Vec<Entry>>) -> Reason {
-    let makes = |entries: &[Entry]| entries.iter().any(|e| e.path.to_string() == change.name);
-    match needs.iter().find(|(_, entries)| makes(entries)) {
-        Some((target, _)) => Reason::NeedChanged {
+/// Names a change of which it is known which target made it: of what is gone, it is not.
+fn of_needs(changes: &[Change], needs: &BTreeMap<String, Vec<Entry>>) -> Reason {
+    let makes = |entries: &[Entry], path: &str| entries.iter().any(|e| e.path.to_string() == path);
+    let maker = |path: &str| needs.iter().find(|(_, entries)| makes(entries, path));
+    let changes = changes.iter().filter(|change| change.fact == Fact::Need);
+    let mut named = changes.filter_map(|change| Some((maker(&change.name)?.0, &change.name)));
+    match named.next() {
+        Some((target, path)) => Reason::NeedChanged {
             target: target.clone(),
-            path: change.name.clone(),
+            path: path.clone(),
         },
         None => Reason::NeedsChanged,
     }

@@ -276,18 +276,14 @@ impl State {
 fn make_folders(layout: &Layout) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    if layout.lock().exists() {
-        return Ok(());
-    }
-    for folder in [
-        layout.metadata(),
-        layout.runs(),
-        layout.stage(),
-        layout.temporary(),
-    ] {
+    for folder in [layout.metadata(), layout.runs(), layout.temporary()] {
         builder.create(folder)?;
     }
-    std::fs::write(layout.state().join(".gitignore"), "*\n")
+    let ignore = layout.state().join(".gitignore");
+    match ignore.exists() {
+        true => Ok(()),
+        false => std::fs::write(ignore, "*\n"),
+    }
 }
 
 /// Takes the lock of the checkout, waiting for another run if there is one, and saying for

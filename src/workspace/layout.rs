@@ -55,11 +55,6 @@ impl Layout {
         self.state.join("runs")
     }
 
-    /// Where outputs wait while they are restored or made again.
-    pub fn stage(&self) -> PathBuf {
-        self.state.join("stage")
-    }
-
     /// Private folders of running commands.
     pub fn temporary(&self) -> PathBuf {
         self.state.join("tmp")
