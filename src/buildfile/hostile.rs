@@ -174,7 +174,7 @@ const PIECES: &[&str] = &[
     "\r\n",
 ];
 
-fn soup() -> impl Strategy<Value = String> {
+pub(super) fn soup() -> impl Strategy<Value = String> {
     let piece = (0..PIECES.len(), prop::bool::weighted(0.85));
     prop::collection::vec(piece, 0..40).prop_map(|pieces| {
         let words = pieces.iter().map(|(i, is_spaced)| match is_spaced {
@@ -186,7 +186,7 @@ fn soup() -> impl Strategy<Value = String> {
 }
 
 /// A valid text with something cut out and something else put in, several times.
-fn mutated() -> impl Strategy<Value = String> {
+pub(super) fn mutated() -> impl Strategy<Value = String> {
     let edit = (0.0..1.0, 0_usize..40, 0..PIECES.len());
     prop::collection::vec(edit, 1..8).prop_map(|edits| {
         let mut text = GOOD.to_owned();

@@ -10,6 +10,7 @@ mod body;
 mod check;
 pub mod codes;
 mod expand;
+mod format;
 #[cfg(test)]
 mod golden;
 pub mod grammar;
@@ -39,6 +40,7 @@ use load::Files;
 use model::Buildfile;
 
 pub use codes::CODES;
+pub use format::format;
 pub use read::Error;
 
 /// What came of reading a Buildfile.

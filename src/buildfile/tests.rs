@@ -394,3 +394,11 @@ fn byte_order_marks_and_windows_line_ends_are_fine() {
         Command::Sh("one\ntwo".to_owned())
     );
 }
+
+#[test]
+fn the_buildfile_of_this_project_is_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Buildfile.kdl");
+    let loaded = load(&path, Path::new("Buildfile.kdl")).unwrap();
+    assert_eq!(loaded.diagnostics, []);
+    assert!(loaded.root.ends_with("fixtures/flamenco"));
+}
