@@ -28,6 +28,15 @@ codes! {
     "fbuild::buildfile::file_encoding"
     "The Buildfile is not UTF-8 text. The message says at which line and byte. Save it as UTF-8 in your editor; `iconv -t UTF-8` converts it."
 
+    "fbuild::buildfile::add_broken"
+    "`fbuild add` does not write into a Buildfile that is not KDL as it stands, since it could not tell where the new target belongs. `fbuild check` shows what is wrong."
+
+    "fbuild::buildfile::add_exists"
+    "`fbuild add` was asked for a target whose name another target or group has. Choose another name, or edit the one that is there."
+
+    "fbuild::buildfile::add_wrong"
+    "The target that `fbuild add` was asked for would be wrong: a name that cannot be one, a path outside the root, a tool that is not declared. Nothing was written."
+
     CHARACTER "fbuild::buildfile::character"
     "The text has a character that cannot be seen and can make it look different from what it is: a control character, or a mark that turns the writing direction. KDL forbids them outside escapes; in a quoted string, write `\\u{202E}`."
 

@@ -66,12 +66,8 @@ pub(super) fn guard(text: &str, file: FileId, sink: &mut Sink) -> Option<Guarded
 
 /// Reports characters that KDL forbids: they act on terminals, or hide what stands there.
 fn has_forbidden_characters(text: &str, file: FileId, sink: &mut Sink) -> bool {
-    let is_forbidden = |(at, c): &(usize, char)| match c {
-        '\u{FEFF}' => *at > 0,
-        '\u{7F}' | '\u{200E}' | '\u{200F}' => true,
-        '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => true,
-        c => *c < ' ' && !lex::is_newline(*c) && *c != '\t',
-    };
+    let is_forbidden =
+        |(at, c): &(usize, char)| lex::is_forbidden(*c) && (*at, *c) != (0, '\u{FEFF}');
     let mut found = false;
     for (at, c) in text.char_indices().filter(is_forbidden) {
         found = true;

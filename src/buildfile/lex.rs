@@ -302,6 +302,15 @@ pub(super) fn is_newline(c: char) -> bool {
     )
 }
 
+/// Tells whether a character can stand in a text only as an escape.
+pub(super) fn is_forbidden(c: char) -> bool {
+    match c {
+        '\u{7F}' | '\u{200E}' | '\u{200F}' | '\u{FEFF}' => true,
+        '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => true,
+        c => c < ' ' && !is_newline(c) && c != '\t',
+    }
+}
+
 /// Tells whether a character is a blank within a line.
 pub(super) fn is_space(c: char) -> bool {
     matches!(

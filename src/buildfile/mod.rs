@@ -9,6 +9,7 @@
 mod body;
 mod check;
 pub mod codes;
+mod edit;
 mod expand;
 mod format;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use load::Files;
 use model::Buildfile;
 
 pub use codes::CODES;
+pub use edit::{AddError, NewCommand, NewTarget, add_target};
 pub use format::format;
 pub use read::Error;
 
