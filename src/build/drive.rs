@@ -2,50 +2,30 @@
 //! that answers moves the plan on, until every target is settled. The first failure stops
 //! new work unless the run keeps going; what runs already is let finish.
 
-use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
-use super::make::{Listener, Made, Miss};
+use super::make::{Made, Miss, millis};
 use super::plan::Plan;
 use super::recorder::{self, Settled};
-use super::spool::Spool;
+use super::slot::{Job, Message, Slot, guarded};
 use super::step::{Need, Prepared, Step};
 use super::tally::Tally;
+use super::telling::Telling;
 use super::{Audience, Options, Parts, Warning, tools};
-use crate::event::{Event, FORMAT, Failure, Outcome, Printed, Reason, Summary, What};
+use crate::event::{FORMAT, Failure, Outcome, Reason, Summary, What};
 use crate::graph::{Graph, TargetId};
 use crate::journal::{Memory, Success};
 
 /// How often time is shown passing, and the wish to stop noticed.
 const TICK: Duration = Duration::from_millis(100);
-/// How much of an output is told at once.
-const PIECE: usize = 64 * 1024;
 /// How many pieces of streamed output may wait: a command that prints faster than they
 /// are shown has to wait itself.
 const MOST_PIECES: usize = 64;
 /// How long a target that never ran is expected to take, in milliseconds.
 const UNKNOWN_COST: u64 = 1000;
-
-/// What the other threads answer.
-enum Message {
-    /// A key was found out.
-    Prepared(TargetId, Result<Prepared, Failure>, Vec<Warning>),
-    /// An attempt failed and another follows.
-    Retried(TargetId, u32, Failure, Spool),
-    /// Commands ended.
-    Made(TargetId, Made, Spool),
-    /// Something went wrong that fails nothing.
-    Warned(TargetId, Warning),
-}
-
-/// A target's commands for a slot, and whether what they print is told at once.
-struct Job {
-    miss: Box<Miss>,
-    stream: bool,
-}
 
 /// Brings `wanted` targets, which must hold everything they need, up to date. `names` is
 /// what was asked for.
@@ -123,29 +103,29 @@ fn cost(graph: &Graph, memory: &Memory, id: TargetId) -> u64 {
 }
 
 /// Everything that the loop's thread owns.
-struct Drive<'a> {
-    step: &'a Step<'a>,
+pub(super) struct Drive<'a> {
+    pub(super) step: &'a Step<'a>,
     options: Options,
-    plan: Plan<'a>,
-    tally: Tally<'a>,
-    memory: &'a mut Memory,
-    telling: Telling<'a>,
+    pub(super) plan: Plan<'a>,
+    pub(super) tally: Tally<'a>,
+    pub(super) memory: &'a mut Memory,
+    pub(super) telling: Telling<'a>,
     /// What each settled target made.
     made: Vec<Option<Need>>,
     /// Targets that wait for a slot.
     misses: Vec<Option<Box<Miss>>>,
-    /// Why each target that has a slot runs.
-    started: Vec<Option<Reason>>,
+    /// Why each target that has a slot runs, and since when.
+    started: Vec<Option<(Reason, Instant)>>,
     first_failed: Option<TargetId>,
-    answers: Answers,
+    pub(super) answers: Answers,
     jobs: Sender<Job>,
     settled: Sender<Settled>,
 }
 
-struct Answers {
-    messages: Receiver<Message>,
-    pieces: Receiver<(TargetId, Vec<u8>)>,
-    sender: Sender<Message>,
+pub(super) struct Answers {
+    pub(super) messages: Receiver<Message>,
+    pub(super) pieces: Receiver<(TargetId, Vec<u8>)>,
+    pub(super) sender: Sender<Message>,
 }
 
 impl<'a> Drive<'a> {
@@ -240,7 +220,7 @@ impl<'a> Drive<'a> {
             unreachable!("bug: a target runs that was not prepared");
         };
         self.tell_started(id, miss.reason.clone(), 1);
-        self.started[id.index()] = Some(miss.reason.clone());
+        self.started[id.index()] = Some((miss.reason.clone(), Instant::now()));
         let stream = self.options.stream || self.plan.is_alone();
         // The slots end only after the loop.
         let _ = self.jobs.send(Job { miss, stream });
@@ -260,7 +240,7 @@ impl<'a> Drive<'a> {
             Message::Retried(id, attempt, failure, spool) => {
                 self.tell_spool(id, &spool);
                 self.warn(Some(id), Warning::retried(attempt, &failure));
-                if let Some(reason) = self.started[id.index()].clone() {
+                if let Some((reason, _)) = self.started[id.index()].clone() {
                     self.tell_started(id, reason, attempt + 1);
                 }
             }
@@ -314,7 +294,9 @@ impl<'a> Drive<'a> {
     }
 
     fn hear_made(&mut self, id: TargetId, made: Made) {
-        let reason = self.started[id.index()].take();
+        let reason = self.started[id.index()]
+            .as_ref()
+            .map(|(reason, _)| reason.clone());
         match made {
             Made::Built {
                 success,
@@ -391,9 +373,10 @@ impl<'a> Drive<'a> {
         reason: Option<Reason>,
         success: Option<&Success>,
     ) {
+        let since = self.started[id.index()].take().map(|(_, since)| since);
         let duration_ms = match (&outcome, success) {
             (Outcome::Built, Some(success)) => success.result.duration_ms,
-            _ => 0,
+            _ => since.map_or(0, |since| millis(since.elapsed())),
         };
         let finished = What::TargetFinished {
             target: self.name(id).to_owned(),
@@ -432,157 +415,11 @@ impl<'a> Drive<'a> {
         summary
     }
 
-    fn warn(&mut self, id: Option<TargetId>, warning: Warning) {
-        self.tally.warn();
-        let target = id.map(|id| self.name(id).to_owned());
-        self.telling.tell(warning.into_event(target));
-    }
-
-    fn tell_started(&mut self, id: TargetId, reason: Reason, attempt: u32) {
-        let name = self.step.parts.graph.name(id);
-        let last = self.memory.success(name);
-        let started = What::TargetStarted {
-            target: name.to_owned(),
-            number: self.tally.settled() + self.plan.running(),
-            reason,
-            expected_ms: last.map(|last| last.result.duration_ms),
-            attempt,
-            interactive: self.graph().target(id).interactive,
-        };
-        self.telling.tell(started);
-    }
-
-    fn tell_output(&mut self, id: TargetId, bytes: Vec<u8>) {
-        let printed = What::TargetOutput {
-            target: self.name(id).to_owned(),
-            text: Printed(bytes),
-        };
-        self.telling.tell(printed);
-    }
-
-    /// Tells what a target printed, unless that was streamed.
-    fn tell_spool(&mut self, id: TargetId, spool: &Spool) {
-        let streamed = self.answers.pieces.clone();
-        for (id, bytes) in streamed.try_iter() {
-            self.tell_output(id, bytes);
-        }
-        if !spool.was_streamed()
-            && let Ok(printed) = spool.open()
-        {
-            self.tell_all(id, printed);
-        }
-    }
-
-    /// Tells what a restored target printed when it was made.
-    fn tell_log(&mut self, id: TargetId, success: &Success) {
-        let store = self.step.parts.store;
-        let log = success.result.log.map(|digest| store.read(digest));
-        if let Some(Ok(Some(log))) = log {
-            self.tell_all(id, log);
-        }
-    }
-
-    fn tell_all(&mut self, id: TargetId, mut printed: impl std::io::Read) {
-        loop {
-            let mut piece = Vec::new();
-            let read = printed.by_ref().take(PIECE as u64).read_to_end(&mut piece);
-            if read.is_err() || piece.is_empty() {
-                return;
-            }
-            self.tell_output(id, piece);
-        }
-    }
-
-    fn graph(&self) -> &'a Graph {
+    pub(super) fn graph(&self) -> &'a Graph {
         self.step.parts.graph
     }
 
-    fn name(&self, id: TargetId) -> &'a str {
+    pub(super) fn name(&self, id: TargetId) -> &'a str {
         self.step.parts.graph.name(id)
     }
-}
-
-/// Tells the audience what happens, and when.
-struct Telling<'a> {
-    audience: &'a mut dyn Audience,
-    start: Instant,
-}
-
-impl Telling<'_> {
-    fn tell(&mut self, what: What) {
-        let at_ms = self.elapsed();
-        self.audience.hear(&Event { at_ms, what });
-    }
-
-    fn tick(&mut self) {
-        let at_ms = self.elapsed();
-        self.audience.tick(at_ms);
-    }
-
-    fn elapsed(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-/// A thread that runs one target's commands after another's.
-#[derive(Clone)]
-struct Slot<'a> {
-    step: &'a Step<'a>,
-    jobs: Receiver<Job>,
-    messages: Sender<Message>,
-    pieces: Sender<(TargetId, Vec<u8>)>,
-}
-
-impl Slot<'_> {
-    fn serve(self) {
-        while let Ok(Job { miss, stream }) = self.jobs.recv() {
-            let id = miss.id;
-            let mut listener = ToLoop {
-                slot: &self,
-                id,
-                stream,
-            };
-            let made = guarded(|| Ok(self.step.make(&miss, &mut listener)));
-            let (made, mut spool) =
-                made.unwrap_or_else(|failure| (Made::Failed(Box::new(failure)), Spool::default()));
-            spool.mark_streamed(stream);
-            // The loop ends only after all answers are in.
-            let _ = self.messages.send(Message::Made(id, made, spool));
-        }
-    }
-}
-
-/// Passes on what happens in a slot.
-struct ToLoop<'a> {
-    slot: &'a Slot<'a>,
-    id: TargetId,
-    stream: bool,
-}
-
-impl Listener for ToLoop<'_> {
-    fn printed(&mut self, bytes: &[u8]) {
-        if self.stream {
-            let _ = self.slot.pieces.send((self.id, bytes.to_vec()));
-        }
-    }
-
-    fn retried(&mut self, attempt: u32, failure: Failure, mut spool: Spool) {
-        spool.mark_streamed(self.stream);
-        let retried = Message::Retried(self.id, attempt, failure, spool);
-        let _ = self.slot.messages.send(retried);
-    }
-
-    fn warned(&mut self, warning: Warning) {
-        let _ = self.slot.messages.send(Message::Warned(self.id, warning));
-    }
-}
-
-/// Runs `work`; a panic in it, which is a bug, fails one target and not the whole build.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    caught.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(super::failure::of_bug(text.unwrap_or("no message")))
-    })
 }

@@ -293,7 +293,7 @@ pub(super) fn learn(index: &FileIndex, stamps: Vec<(RelPath, Stamp, Digest)>, lo
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

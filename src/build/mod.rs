@@ -14,9 +14,11 @@ mod make;
 mod plan;
 mod reason;
 mod recorder;
+mod slot;
 mod spool;
 mod step;
 mod tally;
+mod telling;
 mod tools;
 
 use crate::action::environment::Surrounding;

@@ -1,0 +1,93 @@
+//! The threads that run commands, one target's after another's, and what they and the
+//! processors' threads answer to the loop. They decide nothing.
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::make::{Listener, Made, Miss};
+use super::spool::Spool;
+use super::step::{Prepared, Step};
+use super::{Warning, failure};
+use crate::event::Failure;
+use crate::graph::TargetId;
+
+/// What the other threads answer.
+pub(super) enum Message {
+    /// A key was found out.
+    Prepared(TargetId, Result<Prepared, Failure>, Vec<Warning>),
+    /// An attempt failed and another follows.
+    Retried(TargetId, u32, Failure, Spool),
+    /// Commands ended.
+    Made(TargetId, Made, Spool),
+    /// Something went wrong that fails nothing.
+    Warned(TargetId, Warning),
+}
+
+/// A target's commands for a slot, and whether what they print is told at once.
+pub(super) struct Job {
+    pub(super) miss: Box<Miss>,
+    pub(super) stream: bool,
+}
+
+/// A thread that runs one target's commands after another's.
+#[derive(Clone)]
+pub(super) struct Slot<'a> {
+    pub(super) step: &'a Step<'a>,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) messages: Sender<Message>,
+    pub(super) pieces: Sender<(TargetId, Vec<u8>)>,
+}
+
+impl Slot<'_> {
+    /// Runs what it is given until nobody gives it any more.
+    pub(super) fn serve(self) {
+        while let Ok(Job { miss, stream }) = self.jobs.recv() {
+            let id = miss.id;
+            let mut listener = ToLoop {
+                slot: &self,
+                id,
+                stream,
+            };
+            let made = guarded(|| Ok(self.step.make(&miss, &mut listener)));
+            let (made, mut spool) =
+                made.unwrap_or_else(|failure| (Made::Failed(Box::new(failure)), Spool::default()));
+            spool.mark_streamed(stream);
+            // The loop ends only after all answers are in.
+            let _ = self.messages.send(Message::Made(id, made, spool));
+        }
+    }
+}
+
+/// Passes on what happens in a slot.
+struct ToLoop<'a> {
+    slot: &'a Slot<'a>,
+    id: TargetId,
+    stream: bool,
+}
+
+impl Listener for ToLoop<'_> {
+    fn printed(&mut self, bytes: &[u8]) {
+        if self.stream {
+            let _ = self.slot.pieces.send((self.id, bytes.to_vec()));
+        }
+    }
+
+    fn retried(&mut self, attempt: u32, failure: Failure, mut spool: Spool) {
+        spool.mark_streamed(self.stream);
+        let retried = Message::Retried(self.id, attempt, failure, spool);
+        let _ = self.slot.messages.send(retried);
+    }
+
+    fn warned(&mut self, warning: Warning) {
+        let _ = self.slot.messages.send(Message::Warned(self.id, warning));
+    }
+}
+
+/// Runs `work`; a panic in it, which is a bug, fails one target and not the whole build.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(failure::of_bug(text.unwrap_or("no message")))
+    })
+}
