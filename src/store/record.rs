@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Numbers are little-endian; the payload is the [`ActionResult`] in postcard's encoding.
-//! A change of the payload's form is a new [`FORMAT`], never a reinterpretation: a reader
-//! takes an unknown format as a miss.
+//! A change of the form is a new [`FORMAT`], never a reinterpretation. Every format begins
+//! with magic and format and ends with the checksum, so that a reader can tell a record of
+//! another version, which is a miss, from a damaged one.
 
 use std::collections::HashSet;
 
@@ -26,7 +27,6 @@ const MAX_SIZE: u64 = 1 << 44;
 
 const MAGIC: &[u8; 8] = b"fbresult";
 const HEADER: usize = 8 + 4 + 32 + 8 + 8;
-const CHECKSUM: usize = 32;
 
 /// Why bytes are not a record, or entries not those of a result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,7 @@ pub enum Refusal {
 pub(super) fn encode(key: ActionKey, result: &ActionResult) -> Result<Vec<u8>, Refusal> {
     check_entries(&result.outputs)?;
     let payload = postcard::to_stdvec(result).map_err(|_| Refusal::Payload)?;
-    let mut bytes = Vec::with_capacity(HEADER + payload.len() + CHECKSUM);
+    let mut bytes = Vec::with_capacity(HEADER + payload.len() + 32);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT.to_le_bytes());
     bytes.extend_from_slice(key.0.hash());
@@ -96,9 +96,13 @@ pub(super) fn decode_any(bytes: &[u8]) -> Result<(ActionKey, ActionResult), Refu
     if bytes.len() as u64 > MAX_RECORD {
         return Err(Refusal::Length);
     }
-    let mut rest = bytes;
+    let (content, checksum) = bytes.split_last_chunk().ok_or(Refusal::Length)?;
+    let mut rest = content;
     if take::<8>(&mut rest)? != MAGIC {
         return Err(Refusal::Magic);
+    }
+    if Digest::of(content).hash() != checksum {
+        return Err(Refusal::Checksum);
     }
     let format = u32::from_le_bytes(*take(&mut rest)?);
     if format != FORMAT {
@@ -106,15 +110,10 @@ pub(super) fn decode_any(bytes: &[u8]) -> Result<(ActionKey, ActionResult), Refu
     }
     let hash = *take::<32>(&mut rest)?;
     let key = ActionKey(Digest::from_parts(hash, take_u64(&mut rest)?));
-    let length = take_u64(&mut rest)?;
-    let (payload, checksum) = rest
-        .split_last_chunk::<CHECKSUM>()
-        .filter(|(payload, _)| payload.len() as u64 == length)
-        .ok_or(Refusal::Length)?;
-    if Digest::of(&bytes[..bytes.len() - CHECKSUM]).hash() != checksum {
-        return Err(Refusal::Checksum);
+    if take_u64(&mut rest)? != rest.len() as u64 {
+        return Err(Refusal::Length);
     }
-    Ok((key, decode_payload(payload)?))
+    Ok((key, decode_payload(rest)?))
 }
 
 fn decode_payload(payload: &[u8]) -> Result<ActionResult, Refusal> {
@@ -196,6 +195,21 @@ fn check_nesting(entries: &[Entry]) -> Result<(), Refusal> {
         Some(entry) => Err(Refusal::Place(entry.path.clone())),
         None => Ok(()),
     }
+}
+
+/// Makes a record one of another format.
+#[cfg(test)]
+pub(super) fn set_format(record: &mut [u8], format: u32) {
+    record[8..12].copy_from_slice(&format.to_le_bytes());
+    sign(record);
+}
+
+/// Makes the checksum of a record right.
+#[cfg(test)]
+fn sign(record: &mut [u8]) {
+    let end = record.len() - 32;
+    let checksum = Digest::of(&record[..end]);
+    record[end..].copy_from_slice(checksum.hash());
 }
 
 #[cfg(test)]
@@ -285,7 +299,7 @@ mod tests {
     #[test]
     fn a_later_format_is_said_to_be_one() {
         let mut bytes = encode(key(), &sample()).unwrap();
-        bytes[8] = 2;
+        set_format(&mut bytes, 2);
         assert_eq!(decode(key(), &bytes), Err(Refusal::Format(2)));
     }
 
@@ -296,13 +310,11 @@ mod tests {
         for path in [
             "/etc", "..//", "a/..", "a//b", "./aa", "aa/.", "aaa/", "a\0bc",
         ] {
-            let payload = &honest[HEADER..honest.len() - CHECKSUM];
+            let payload = &honest[HEADER..honest.len() - 32];
             let at = payload.windows(4).position(|w| w == b"aaaa").unwrap() + HEADER;
             let mut bytes = honest.clone();
             bytes[at..at + 4].copy_from_slice(path.as_bytes());
-            let end = bytes.len() - CHECKSUM;
-            let checksum = Digest::of(&bytes[..end]);
-            bytes[end..].copy_from_slice(checksum.hash());
+            sign(&mut bytes);
             assert_eq!(decode(key(), &bytes), Err(Refusal::Payload), "{path:?}");
         }
     }
@@ -339,14 +351,12 @@ mod tests {
     #[test]
     fn a_payload_that_claims_more_than_it_has_costs_nothing() {
         let mut bytes = forge(Vec::new());
-        let end = bytes.len() - CHECKSUM;
+        let end = bytes.len() - 32;
         // The number of entries, as postcard writes it: all of 64 bits.
         bytes.splice(HEADER..HEADER + 1, [0xff; 9].into_iter().chain([1]));
         let length = (end + 9 - HEADER) as u64;
         bytes[HEADER - 8..HEADER].copy_from_slice(&length.to_le_bytes());
-        let end = bytes.len() - CHECKSUM;
-        let checksum = Digest::of(&bytes[..end]);
-        bytes[end..].copy_from_slice(checksum.hash());
+        sign(&mut bytes);
         assert_eq!(decode(key(), &bytes), Err(Refusal::Payload));
     }
 

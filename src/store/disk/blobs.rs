@@ -135,7 +135,7 @@ impl Inner {
             )
         });
         if let Some(layout) = self.writable() {
-            quarantine::move_there(layout, &layout.artifacts, &name(&digest));
+            quarantine::move_there(layout, &layout.artifacts, name(&digest).as_bytes());
         }
     }
 
@@ -259,11 +259,15 @@ impl Inner {
         };
         if let Published::Exists(temp) = publish(temp)? {
             match self.open_blob(digest) {
-                Some(file) if self.is_blob(&file, digest) => self.keep_blob(&file),
+                Some(file) if self.is_blob(&file, digest) => {
+                    self.keep_blob(&file);
+                    return Ok(());
+                }
                 _ => drop(publish(temp)?),
             }
         }
         self.written.fetch_add(1, Ordering::SeqCst);
+        self.added.fetch_add(digest.size(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -338,7 +342,7 @@ fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Lends the thread's buffer. Whoever borrows it while it is lent gets a new one.
-fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+pub(super) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }

@@ -30,7 +30,6 @@ pub(super) struct Layout {
     pub(super) actions: OwnedFd,
     pub(super) access: Access,
     /// Held shared for life; `None` where the file system has no locks.
-    #[expect(dead_code, reason = "holding it is its use")]
     pub(super) lock: Option<OwnedFd>,
 }
 
@@ -154,7 +153,7 @@ fn has_version(path: &Path, dir: &OwnedFd) -> Result<bool, Problem> {
 
 /// Makes what every store has; `version` last, so that it says that all the rest is there.
 fn initialise(dir: &OwnedFd) -> io::Result<()> {
-    for name in ["artifacts", "actions", "quarantine", "tmp"] {
+    for name in ["artifacts", "actions", "quarantine", "incoming"] {
         make_folder(dir, name)?;
     }
     write_file(dir, "CACHEDIR.TAG", TAG)?;

@@ -6,8 +6,9 @@
 //! <dir>/artifacts/ab/<64 hex>   blobs
 //! <dir>/actions/ab/<64 hex>     records
 //! <dir>/quarantine/             what did not match its name, a bounded number
-//! <dir>/tmp/                    files being written, where the system needs names for them
+//! <dir>/incoming/               files being written, where the system needs names for them
 //! <dir>/lock                    shared by builds, exclusive for a collection
+//! <dir>/usage                   how much there is, roughly
 //! <dir>/version, CACHEDIR.TAG, .gitignore
 //! ```
 //!
@@ -17,9 +18,13 @@
 //! they read: the sync saves work after a power cut, it is not what makes hits right.
 
 mod blobs;
+mod gc;
 mod layout;
 mod publish;
 mod quarantine;
+mod usage;
+mod verify;
+mod walk;
 mod warnings;
 
 use std::fs::File;
@@ -38,6 +43,10 @@ use super::{Error, Refusal, Store, Warning, record};
 use crate::action::{ActionKey, ActionResult};
 use crate::digest::Digest;
 use crate::stamp::{self, Stamp};
+
+pub use gc::{Collected, Limits, Patience};
+pub use usage::Usage;
+pub use verify::{Damage, Damaged, Verification};
 
 /// A record used again after less than this (nanoseconds) is not marked as used again.
 const USE_INTERVAL: i64 = 24 * 3600 * 1_000_000_000;
@@ -66,6 +75,8 @@ struct Inner {
     /// How many blobs were written, and how many of them are known to be durable.
     written: AtomicU64,
     durable: AtomicU64,
+    /// How many bytes were added that [`usage`] does not know of yet.
+    added: AtomicU64,
 }
 
 impl Disk {
@@ -93,6 +104,7 @@ impl Disk {
             warnings,
             written: AtomicU64::new(0),
             durable: AtomicU64::new(0),
+            added: AtomicU64::new(0),
         }))
     }
 
@@ -179,7 +191,7 @@ impl Inner {
         self.warnings
             .damage(|| format!("the cached result {id} is damaged: {refusal}; taken as missing"));
         if let Some(layout) = self.writable() {
-            quarantine::move_there(layout, &layout.actions, name);
+            quarantine::move_there(layout, &layout.actions, name.as_bytes());
         }
     }
 
@@ -206,6 +218,7 @@ impl Inner {
                 self.cannot_write(&cause);
             }
         }
+        usage::add(layout, self.added.swap(0, Ordering::Relaxed));
     }
 
     fn write_record(
@@ -220,6 +233,7 @@ impl Inner {
         let name = layout::name(&key.0);
         self.publisher
             .publish(temp, &layout.actions, &name, Existing::Replace)?;
+        self.added.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -261,6 +275,15 @@ impl Inner {
             let id = digest.short();
             format!("cannot read the cached {what} {id}: {cause}; taken as missing")
         });
+    }
+}
+
+/// Makes an [`Error::Io`].
+fn io_error<E: Into<io::Error>>(operation: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
+    move |source| Error::Io {
+        operation,
+        path: path.to_owned(),
+        source: source.into(),
     }
 }
 

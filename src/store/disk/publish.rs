@@ -1,7 +1,7 @@
 //! How a file gets its name in the store: all of it at once, and by default only if
 //! nothing has that name yet. It does not know what is in the file.
 //!
-//! A file is made without a name where the system can do that, else below `tmp/`.
+//! A file is made without a name where the system can do that, else below `incoming/`.
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
@@ -81,7 +81,7 @@ impl Publisher {
     pub(super) fn create<'l>(&self, layout: &'l Layout) -> io::Result<Temp<'l>> {
         match self.try_create(layout) {
             Err(Errno::NOENT) => {
-                make_folder(&layout.dir, "tmp")?;
+                make_folder(&layout.dir, "incoming")?;
                 Ok(self.try_create(layout)?)
             }
             other => Ok(other?),
@@ -95,7 +95,7 @@ impl Publisher {
             file: None,
             name: None,
         };
-        temp.file = self.unnamed.create(&layout.dir, "tmp", mode)?;
+        temp.file = self.unnamed.create(&layout.dir, "incoming", mode)?;
         if temp.file.is_some() {
             return Ok(temp);
         }
@@ -108,7 +108,7 @@ impl Publisher {
 
     fn temp_name(&self) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        format!("tmp/{:016x}", self.id.hash_one(count))
+        format!("incoming/{:016x}", self.id.hash_one(count))
     }
 
     /// Gives `temp` the name `name` (`ab/ab12…`) below `folder`.

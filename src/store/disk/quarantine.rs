@@ -1,7 +1,9 @@
 //! Where objects go that are not what their name says: kept for a look, in a bounded
 //! number, and out of everybody's way. It does not decide what is damaged.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
@@ -14,16 +16,15 @@ const MAX_OBJECTS: usize = 32;
 /// An object larger than this (bytes) is removed instead of kept.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// Moves the object `name` (`ab/ab12…`) below `folder` to the quarantine, or removes it
-/// where that fails. Whether it went is not said: it is met again if it did not.
-pub(super) fn move_there(layout: &Layout, folder: &OwnedFd, name: &str) {
-    if !try_move(layout, folder, name) {
-        remove(folder, name);
-    }
+/// Moves the object `path` (`ab/ab12…`) below `folder` to the quarantine, or removes it
+/// where that fails. Tells whether it went; if not, it is met again.
+pub(super) fn move_there(layout: &Layout, folder: &OwnedFd, path: &[u8]) -> bool {
+    try_move(layout, folder, path) || remove(folder, path)
 }
 
-fn try_move(layout: &Layout, folder: &OwnedFd, name: &str) -> bool {
-    let is_small = matches!(Stamp::at(folder, name), Ok(Some(stamp)) if stamp.size <= MAX_SIZE);
+fn try_move(layout: &Layout, folder: &OwnedFd, path: &[u8]) -> bool {
+    let stamp = Stamp::at(folder, OsStr::from_bytes(path));
+    let is_small = matches!(stamp, Ok(Some(stamp)) if stamp.size <= MAX_SIZE);
     if !is_small || make_folder(&layout.dir, "quarantine").is_err() {
         return false;
     }
@@ -32,7 +33,8 @@ fn try_move(layout: &Layout, folder: &OwnedFd, name: &str) -> bool {
         return false;
     };
     make_room(&there);
-    rustix::fs::renameat(folder, name, &there, &name[3..]).is_ok()
+    let start = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
+    rustix::fs::renameat(folder, path, &there, &path[start..]).is_ok()
 }
 
 /// Removes the oldest objects until there is room for one more.
@@ -46,7 +48,7 @@ fn make_room(there: &OwnedFd) {
         .filter_map(|entry| {
             let name = entry.file_name().to_owned();
             // The change time is when it was moved here.
-            let stamp = Stamp::at(there, std::ffi::OsStr::new(&*name.to_string_lossy())).ok()??;
+            let stamp = Stamp::at(there, OsStr::from_bytes(name.to_bytes())).ok()??;
             Some((stamp.ctime, name))
         })
         .collect();
@@ -58,8 +60,9 @@ fn make_room(there: &OwnedFd) {
 }
 
 /// Removes whatever stands where an object should.
-fn remove(folder: impl AsFd, name: &str) {
-    if rustix::fs::unlinkat(&folder, name, AtFlags::empty()) == Err(Errno::ISDIR) {
-        let _ = rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR);
+pub(super) fn remove(folder: &OwnedFd, path: &[u8]) -> bool {
+    match rustix::fs::unlinkat(folder, path, AtFlags::empty()) {
+        Err(Errno::ISDIR) => rustix::fs::unlinkat(folder, path, AtFlags::REMOVEDIR).is_ok(),
+        other => other.is_ok(),
     }
 }

@@ -9,51 +9,55 @@ use crate::digest::BUFFER_SIZE;
 use crate::store::contract;
 use crate::store::unnamed::Way;
 
-struct Sample {
+pub(super) struct Sample {
     folder: tempfile::TempDir,
-    store: Disk,
+    pub(super) store: Disk,
 }
 
 impl Sample {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::with(Durability::Batched)
+    }
+
+    pub(super) fn with(durability: Durability) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Disk::open(&folder.path().join("cache"), Durability::Batched);
+        let store = Disk::open(&folder.path().join("cache"), durability);
         assert_eq!(store.take_warnings(), []);
         Self { folder, store }
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(super) fn path(&self, below: &str) -> PathBuf {
         self.folder.path().join("cache").join(below)
     }
 
-    fn reopen(&self) -> Disk {
+    pub(super) fn reopen(&self) -> Disk {
         Disk::open(&self.path(""), Durability::Batched)
     }
 
-    fn artifact(&self, digest: Digest) -> PathBuf {
+    pub(super) fn artifact(&self, digest: Digest) -> PathBuf {
         self.path("artifacts").join(layout::name(&digest))
     }
 
-    fn write(&self, content: &[u8]) -> Digest {
+    pub(super) fn write(&self, content: &[u8]) -> Digest {
         self.store.write(&mut &content[..]).unwrap()
     }
 
     /// Returns the content of a blob, however it was found to be missing.
-    fn read(&self, digest: Digest) -> Option<Vec<u8>> {
+    pub(super) fn read(&self, digest: Digest) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut reader = self.store.read(digest).unwrap()?;
         reader.read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }
 
-    fn record(&self, name: &[u8]) -> (ActionKey, ActionResult) {
+    pub(super) fn record(&self, name: &[u8]) -> (ActionKey, ActionResult) {
         let key = ActionKey(self.write(name));
         let result = contract::result(key.0);
         self.store.record(&[(key, result.clone())]).unwrap();
         (key, result)
     }
 
-    fn quarantined(&self) -> usize {
+    pub(super) fn quarantined(&self) -> usize {
         fs::read_dir(self.path("quarantine")).unwrap().count()
     }
 }
@@ -73,7 +77,7 @@ fn disk_keeps_the_contract_in_every_way_of_publishing() {
         sample.store.0.publisher.unnamed.fall_back(way);
         contract::holds(&sample.store);
         assert_eq!(sample.store.take_warnings(), []);
-        assert_eq!(fs::read_dir(sample.path("tmp")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(sample.path("incoming")).unwrap().count(), 0);
     }
 }
 
@@ -207,7 +211,7 @@ fn a_record_of_a_later_format_is_a_miss_and_is_left_alone() {
     let (key, _) = sample.record(b"manifest");
     let place = sample.path("actions").join(layout::name(&key.0));
     let mut bytes = fs::read(&place).unwrap();
-    bytes[8] = 9;
+    record::set_format(&mut bytes, 9);
     fs::write(&place, &bytes).unwrap();
     assert_eq!(sample.store.result(key).unwrap(), None);
     assert_eq!(codes(&sample.store), ["fbuild::store::format"]);
@@ -287,7 +291,7 @@ fn folders_that_cannot_be_trusted_hold_nothing_and_fail_nothing() {
 fn a_store_whose_making_was_interrupted_is_made_whole() {
     let sample = Sample::new();
     fs::write(sample.path("version"), "").unwrap();
-    for name in ["tmp", "quarantine", "actions", "artifacts"] {
+    for name in ["incoming", "quarantine", "actions", "artifacts"] {
         fs::remove_dir_all(sample.path(name)).unwrap();
     }
     let store = sample.reopen();
@@ -299,7 +303,7 @@ fn a_store_whose_making_was_interrupted_is_made_whole() {
 fn folders_removed_while_the_store_is_open_are_made_again_or_cost_a_miss() {
     let sample = Sample::new();
     sample.record(b"manifest");
-    fs::remove_dir_all(sample.path("tmp")).unwrap();
+    fs::remove_dir_all(sample.path("incoming")).unwrap();
     for number in 0..300_u32 {
         sample.write(&number.to_le_bytes());
     }
@@ -362,7 +366,7 @@ fn writers_of_one_blob_at_once_all_succeed() {
                 });
             }
         });
-        assert_eq!(fs::read_dir(sample.path("tmp")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(sample.path("incoming")).unwrap().count(), 0);
     }
 }
 

@@ -1,0 +1,681 @@
+//! Dropping what was not used for longest, down to given limits. It does not know what
+//! results mean, only when they were used and which blobs they need.
+//!
+//! Records go first, the least recently used before the others, then the blobs that no
+//! record needs any more: a process killed in between leaves blobs without a record, which
+//! the next collection finds. A blob that no record ever needed may belong to a result that
+//! a running build is about to record; if it is young it stays, even though the lock says
+//! that no build is running.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags};
+use rustix::io::Errno;
+
+use super::layout::{Layout, name, open_object};
+use super::walk::{self, Met, Object, walk};
+use super::{Disk, Usage, io_error, read_record, touch, usage};
+use crate::action::ActionKey;
+use crate::digest::Digest;
+use crate::stamp::{self, Stamp};
+use crate::store::{Error, Refusal, record};
+
+const SECOND: i64 = 1_000_000_000;
+/// What no record needs is left alone until it is this old (nanoseconds).
+const YOUNG: i64 = 3600 * SECOND;
+/// What is in quarantine goes when it is this old (nanoseconds).
+const QUARANTINE: i64 = 7 * 24 * 3600 * SECOND;
+/// The store is counted anew when the last time lies this far back (nanoseconds).
+const RECOUNT: i64 = 24 * 3600 * SECOND;
+
+/// How much a store may hold, and for how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes.
+    pub max_size: Option<u64>,
+    /// The longest time since a result was last used. Uses within a day count as one.
+    pub max_age: Option<Duration>,
+}
+
+/// What to do while builds use the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Let it be: for collections that nobody asked for. These make a tenth more room than
+    /// they must, so that the next build need not collect again.
+    None,
+    /// Wait until they have ended.
+    Wait,
+}
+
+/// What a collection did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// What was removed.
+    pub removed: Usage,
+    /// What is left.
+    pub left: Usage,
+}
+
+impl Disk {
+    /// Tells, without looking at the store's content, whether a collection is due: there is
+    /// more than `limits` allow, or nobody has counted for a day.
+    pub fn is_collection_due(&self, limits: &Limits) -> bool {
+        let Some(layout) = self.0.writable() else {
+            return false;
+        };
+        usage::rough(layout).is_none_or(|rough| {
+            let is_over = limits.max_size.is_some_and(|max| rough.bytes > max);
+            let age = stamp::now().saturating_sub(rough.counted_at);
+            is_over || !(0..RECOUNT).contains(&age)
+        })
+    }
+
+    /// Removes what the limits do not allow, the least recently used first, and what nothing
+    /// needs. Results in `live` go only when nothing else is left to go. `None` when others
+    /// use the store, or it cannot be changed.
+    ///
+    /// No other call on this store may be running: it takes the lock that all hold.
+    pub fn collect(
+        &self,
+        limits: &Limits,
+        live: &HashSet<ActionKey>,
+        patience: Patience,
+    ) -> Result<Option<Collected>, Error> {
+        let Some((layout, _lock)) = self.exclusive(patience)? else {
+            return Ok(None);
+        };
+        let io = |error: io::Error| io_error("clean up", &layout.path)(error);
+        let mut collection = Collection::find(layout, live).map_err(io)?;
+        collection.drop_old(limits);
+        collection.drop_unneeded();
+        if let Some(max) = limits.max_size {
+            let goal = match patience {
+                Patience::None if collection.left.bytes > max => max - max / 10,
+                _ => max,
+            };
+            collection.drop_least_used(goal);
+        }
+        remove_leftovers(layout).map_err(io)?;
+        usage::set(layout, collection.left.bytes);
+        let (removed, left) = (collection.removed, collection.left);
+        Ok(Some(Collected { removed, left }))
+    }
+
+    /// Removes all results and blobs, waiting until no build uses the store. `None` when it
+    /// cannot be changed.
+    pub fn clear(&self) -> Result<Option<Collected>, Error> {
+        let Some((layout, _lock)) = self.exclusive(Patience::Wait)? else {
+            return Ok(None);
+        };
+        let io = |error: io::Error| io_error("clean up", &layout.path)(error);
+        let mut collection = Collection::find(layout, &HashSet::new()).map_err(io)?;
+        collection.drop_all();
+        for folder in ["quarantine", "incoming"] {
+            remove_files(layout, folder, i64::MAX).map_err(io)?;
+        }
+        usage::set(layout, collection.left.bytes);
+        let (removed, left) = (collection.removed, collection.left);
+        Ok(Some(Collected { removed, left }))
+    }
+
+    /// Takes the lock for this store alone, until the guard is dropped.
+    fn exclusive(&self, patience: Patience) -> Result<Option<(&Layout, Exclusive<'_>)>, Error> {
+        let Some((layout, lock)) = self
+            .0
+            .writable()
+            .and_then(|layout| Some((layout, layout.lock.as_ref()?)))
+        else {
+            return Ok(None);
+        };
+        let operation = match patience {
+            Patience::None => FlockOperation::NonBlockingLockExclusive,
+            Patience::Wait => FlockOperation::LockExclusive,
+        };
+        let guard = Exclusive(lock);
+        loop {
+            match rustix::fs::flock(lock, operation) {
+                Ok(()) => return Ok(Some((layout, guard))),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(io_error("lock", &layout.path)(error)),
+            }
+        }
+    }
+}
+
+/// The lock, held alone. A try that failed may have given up the share, so that is taken
+/// again in any case.
+struct Exclusive<'a>(&'a OwnedFd);
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(self.0, FlockOperation::LockShared);
+    }
+}
+
+/// A record and what it needs.
+struct Record {
+    object: Object,
+    blobs: Vec<Digest>,
+    is_live: bool,
+}
+
+/// A blob and how many records need it.
+struct Blob {
+    object: Object,
+    needed_by: usize,
+    was_needed: bool,
+}
+
+struct Collection<'a> {
+    layout: &'a Layout,
+    now: i64,
+    records: Vec<Record>,
+    blobs: HashMap<[u8; 32], Blob>,
+    /// Whether there are records that cannot be understood, whose blobs are not known.
+    has_unknown: bool,
+    removed: Usage,
+    left: Usage,
+}
+
+impl<'a> Collection<'a> {
+    /// Finds out what there is. Records that are damaged, or need a blob that is not there,
+    /// can never be a hit and are dropped at once.
+    fn find(layout: &'a Layout, live: &HashSet<ActionKey>) -> io::Result<Self> {
+        let live: HashSet<[u8; 32]> = live.iter().map(|key| *key.0.hash()).collect();
+        let mut collection = Self {
+            layout,
+            now: stamp::now(),
+            records: Vec::new(),
+            blobs: HashMap::new(),
+            has_unknown: false,
+            removed: Usage::default(),
+            left: Usage::default(),
+        };
+        walk(&layout.artifacts, &mut |met| {
+            if let Met::Object(object) = met {
+                collection.add_blob(object);
+            }
+        })?;
+        let mut objects = Vec::new();
+        walk(&layout.actions, &mut |met| {
+            if let Met::Object(object) = met {
+                objects.push(object);
+            }
+        })?;
+        for object in objects {
+            collection.add_record(object, live.contains(object.digest.hash()));
+        }
+        Ok(collection)
+    }
+
+    fn add_blob(&mut self, mut object: Object) {
+        self.clamp(&self.layout.artifacts, &mut object);
+        self.left.blobs += 1;
+        self.left.bytes += object.digest.size();
+        let blob = Blob {
+            object,
+            needed_by: 0,
+            was_needed: false,
+        };
+        self.blobs.insert(*object.digest.hash(), blob);
+    }
+
+    fn add_record(&mut self, mut object: Object, is_live: bool) {
+        self.clamp(&self.layout.actions, &mut object);
+        self.left.results += 1;
+        self.left.bytes += object.digest.size();
+        let mut record = Record {
+            object,
+            blobs: Vec::new(),
+            is_live,
+        };
+        match needs(self.layout, object) {
+            Ok(blobs) => record.blobs = blobs,
+            Err(Refusal::Format(_)) => self.has_unknown = true,
+            Err(_) => return self.remove_record(&record),
+        }
+        if record.blobs.iter().any(|blob| !self.has(blob)) {
+            return self.remove_record(&record);
+        }
+        for digest in &record.blobs {
+            if let Some(blob) = self.blobs.get_mut(digest.hash()) {
+                blob.needed_by += 1;
+                blob.was_needed = true;
+            }
+        }
+        self.records.push(record);
+    }
+
+    /// Sets a time that lies in the future to now: else it would stay young for ever.
+    fn clamp(&self, folder: &OwnedFd, object: &mut Object) {
+        if object.mtime > self.now.saturating_add(YOUNG) {
+            object.mtime = self.now;
+            if let Ok(file) = open_object(folder, &name(&object.digest), OFlags::RDONLY) {
+                touch(&file);
+            }
+        }
+    }
+
+    fn has(&self, digest: &Digest) -> bool {
+        let blob = self.blobs.get(digest.hash());
+        blob.is_some_and(|blob| blob.object.digest == *digest)
+    }
+
+    /// Drops the records that were not used for too long.
+    fn drop_old(&mut self, limits: &Limits) {
+        let Some(max_age) = limits.max_age else {
+            return;
+        };
+        let max_age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
+        let now = self.now;
+        let is_old = |record: &mut Record| {
+            !record.is_live && now.saturating_sub(record.object.mtime) > max_age
+        };
+        let old: Vec<Record> = self.records.extract_if(.., is_old).collect();
+        for record in old {
+            self.drop_record(&record);
+        }
+    }
+
+    /// Drops the blobs that no record needs, unless somebody may be about to record one.
+    fn drop_unneeded(&mut self) {
+        if self.has_unknown {
+            return;
+        }
+        let now = self.now;
+        let is_unneeded = |blob: &Blob| {
+            let is_young = now.saturating_sub(blob.object.mtime) < YOUNG;
+            blob.needed_by == 0 && (blob.was_needed || !is_young)
+        };
+        let blobs = self.blobs.values();
+        let unneeded: Vec<Object> = blobs.filter(|b| is_unneeded(b)).map(|b| b.object).collect();
+        for object in unneeded {
+            self.remove_blob(object);
+        }
+    }
+
+    /// Drops records, the least recently used first, until no more than `goal` bytes are left.
+    fn drop_least_used(&mut self, goal: u64) {
+        let rank = |record: &Record| (!record.is_live, Reverse(record.object.mtime));
+        self.records.sort_by_key(rank);
+        while self.left.bytes > goal
+            && let Some(record) = self.records.pop()
+        {
+            self.drop_record(&record);
+            self.drop_blobs_of(&record);
+        }
+    }
+
+    fn drop_all(&mut self) {
+        for record in std::mem::take(&mut self.records) {
+            self.drop_record(&record);
+        }
+        let blobs: Vec<Object> = self.blobs.values().map(|blob| blob.object).collect();
+        for object in blobs {
+            self.remove_blob(object);
+        }
+    }
+
+    fn drop_record(&mut self, record: &Record) {
+        self.remove_record(record);
+        for digest in &record.blobs {
+            if let Some(blob) = self.blobs.get_mut(digest.hash()) {
+                blob.needed_by -= 1;
+            }
+        }
+    }
+
+    fn drop_blobs_of(&mut self, record: &Record) {
+        for digest in &record.blobs {
+            if let Some(blob) = self.blobs.get(digest.hash())
+                && blob.needed_by == 0
+            {
+                self.remove_blob(blob.object);
+            }
+        }
+    }
+
+    fn remove_record(&mut self, record: &Record) {
+        let digest = record.object.digest;
+        if remove(&self.layout.actions, digest) {
+            self.left.results -= 1;
+            self.left.bytes -= digest.size();
+            self.removed.results += 1;
+            self.removed.bytes += digest.size();
+        }
+    }
+
+    fn remove_blob(&mut self, object: Object) {
+        let digest = object.digest;
+        self.blobs.remove(digest.hash());
+        if remove(&self.layout.artifacts, digest) {
+            self.left.blobs -= 1;
+            self.left.bytes -= digest.size();
+            self.removed.blobs += 1;
+            self.removed.bytes += digest.size();
+        }
+    }
+}
+
+/// Returns the blobs that a record needs.
+fn needs(layout: &Layout, object: Object) -> Result<Vec<Digest>, Refusal> {
+    let (bytes, _) = read_record(layout, &name(&object.digest)).map_err(|_| Refusal::Payload)?;
+    let (key, result) = record::decode_any(&bytes)?;
+    match key.0.hash() == object.digest.hash() {
+        true => Ok(result.blobs()),
+        false => Err(Refusal::Key),
+    }
+}
+
+fn remove(folder: &OwnedFd, digest: Digest) -> bool {
+    rustix::fs::unlinkat(folder, name(&digest), AtFlags::empty()).is_ok()
+}
+
+/// Removes what killed processes left, and what was in quarantine for long.
+fn remove_leftovers(layout: &Layout) -> io::Result<()> {
+    let now = stamp::now();
+    remove_files(layout, "incoming", now - YOUNG)?;
+    remove_files(layout, "quarantine", now - QUARANTINE)
+}
+
+/// Removes the files in a folder that came there before a point in time.
+fn remove_files(layout: &Layout, folder: &str, before: i64) -> io::Result<()> {
+    let listed = walk::each(&layout.dir, folder, &mut |entry_name, kind| {
+        let path = [folder.as_bytes(), b"/", entry_name].concat();
+        let path = OsStr::from_bytes(&path);
+        let is_old = Stamp::at(&layout.dir, path)?.is_some_and(|stamp| stamp.ctime < before);
+        if is_old && kind != FileType::Directory {
+            let _ = rustix::fs::unlinkat(&layout.dir, path, AtFlags::empty());
+        }
+        Ok(())
+    });
+    match listed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use super::super::tests::Sample;
+    use super::*;
+    use crate::action::{ActionResult, Entry, EntryKind};
+    use crate::path::RelPath;
+    use crate::store::Store as _;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn unlimited() -> Limits {
+        Limits::default()
+    }
+
+    fn at_most(max: u64) -> Limits {
+        Limits {
+            max_size: Some(max),
+            max_age: None,
+        }
+    }
+
+    fn not_older(max: Duration) -> Limits {
+        Limits {
+            max_size: None,
+            max_age: Some(max),
+        }
+    }
+
+    /// Records a result with one output of `size` bytes, last used `age` ago.
+    fn record(sample: &Sample, name: &str, size: usize, age: Duration) -> ActionKey {
+        let manifest = sample.write(name.as_bytes());
+        let digest = sample.write(&[&vec![b'.'; size - name.len()], name.as_bytes()].concat());
+        let kind = EntryKind::File {
+            digest,
+            executable: false,
+        };
+        let path = RelPath::new("out").unwrap();
+        let result = ActionResult {
+            outputs: vec![Entry { path, kind }],
+            log: Some(sample.write(b"the same log for all")),
+            manifest,
+            duration_ms: 1,
+        };
+        let key = ActionKey(manifest);
+        sample.store.record(&[(key, result.clone())]).unwrap();
+        set_age(&sample.path("actions").join(layout_name(key)), age);
+        for blob in result.blobs() {
+            set_age(&sample.artifact(blob), age);
+        }
+        key
+    }
+
+    fn layout_name(key: ActionKey) -> String {
+        name(&key.0)
+    }
+
+    fn set_age(path: &Path, age: Duration) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    }
+
+    fn collect(sample: &Sample, limits: Limits, live: &[ActionKey]) -> Collected {
+        let live = live.iter().copied().collect();
+        let collected = sample.store.collect(&limits, &live, Patience::Wait);
+        let collected = collected.unwrap().unwrap();
+        assert_eq!(sample.store.usage().unwrap(), collected.left);
+        assert_eq!(sample.store.verify(false).unwrap().damaged, []);
+        collected
+    }
+
+    fn has(sample: &Sample, key: ActionKey) -> bool {
+        let Some(result) = sample.store.result(key).unwrap() else {
+            return false;
+        };
+        assert_eq!(sample.store.missing(&result.blobs()).unwrap(), []);
+        true
+    }
+
+    #[test]
+    fn without_limits_only_what_nothing_needs_goes_and_only_when_it_is_old() {
+        let sample = Sample::new();
+        let key = record(&sample, "old", 100, HOUR * 10_000);
+        let young = sample.write(b"a build may be about to record this");
+        let old = sample.write(b"nobody will");
+        set_age(&sample.artifact(old), HOUR * 2);
+        let collected = collect(&sample, unlimited(), &[]);
+        assert_eq!((collected.removed.results, collected.removed.blobs), (0, 1));
+        assert!(has(&sample, key));
+        assert_eq!(sample.store.missing(&[young, old]).unwrap(), [old]);
+    }
+
+    #[test]
+    fn results_unused_for_too_long_go_unless_they_are_live() {
+        let sample = Sample::new();
+        let old = record(&sample, "old", 100, HOUR * 50);
+        let live = record(&sample, "live", 100, HOUR * 50);
+        let new = record(&sample, "new", 100, HOUR * 40);
+        let collected = collect(&sample, not_older(HOUR * 48), &[live]);
+        assert_eq!((collected.removed.results, collected.removed.blobs), (1, 2));
+        assert_eq!(
+            [old, live, new].map(|key| has(&sample, key)),
+            [false, true, true]
+        );
+    }
+
+    #[test]
+    fn using_a_result_makes_it_young_again() {
+        let sample = Sample::new();
+        let key = record(&sample, "old", 100, HOUR * 50);
+        assert!(has(&sample, key));
+        collect(&sample, not_older(HOUR), &[]);
+        assert!(has(&sample, key));
+    }
+
+    #[test]
+    fn the_least_recently_used_go_first_and_live_ones_last() {
+        let sample = Sample::new();
+        let keys = [(4, "d"), (1, "a"), (3, "c"), (2, "b"), (9, "live")]
+            .map(|(hours, name)| record(&sample, name, 10_000, HOUR * hours));
+        let [d, a, c, b, live] = keys;
+        let expect = |max: u64, left: &[ActionKey]| {
+            let collected = collect(&sample, at_most(max), &[live]);
+            assert!(collected.left.bytes <= max);
+            for key in keys {
+                assert_eq!(has(&sample, key), left.contains(&key));
+            }
+        };
+        expect(60_000, &[a, b, c, d, live]);
+        expect(45_000, &[a, b, c, live]);
+        expect(25_000, &[a, live]);
+        expect(15_000, &[live]);
+        expect(1, &[]);
+        assert_eq!(sample.store.usage().unwrap(), Usage::default());
+    }
+
+    #[test]
+    fn a_collection_that_nobody_asked_for_makes_some_room() {
+        let sample = Sample::new();
+        for (hours, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
+            record(&sample, name, 10_000, HOUR * hours);
+        }
+        let max = sample.store.usage().unwrap().bytes - 1;
+        let live = HashSet::new();
+        let collected = sample.store.collect(&at_most(max), &live, Patience::None);
+        let left = collected.unwrap().unwrap().left;
+        assert_eq!(left.results, 3);
+        let again = sample.store.collect(&at_most(max), &live, Patience::None);
+        assert_eq!(again.unwrap().unwrap().removed, Usage::default());
+    }
+
+    #[test]
+    fn a_blob_that_another_result_needs_stays() {
+        let sample = Sample::new();
+        let old = record(&sample, "old", 100, HOUR * 50);
+        let new = record(&sample, "new", 100, HOUR);
+        collect(&sample, not_older(HOUR * 2), &[]);
+        assert_eq!([old, new].map(|key| has(&sample, key)), [false, true]);
+    }
+
+    #[test]
+    fn times_in_the_future_become_now() {
+        let sample = Sample::new();
+        let key = record(&sample, "future", 100, Duration::ZERO);
+        let record = sample.path("actions").join(layout_name(key));
+        let blob = sample.artifact(sample.write(b"unneeded"));
+        let future = SystemTime::now() + HOUR * 10_000;
+        for path in [&record, &blob] {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(future).unwrap();
+        }
+        collect(&sample, not_older(HOUR), &[]);
+        for path in [&record, &blob] {
+            assert!(fs::metadata(path).unwrap().modified().unwrap() < future - HOUR);
+        }
+        assert!(has(&sample, key));
+    }
+
+    #[test]
+    fn what_can_never_be_a_hit_goes_at_once() {
+        let sample = Sample::new();
+        let damaged = record(&sample, "damaged", 100, HOUR * 5);
+        let incomplete = record(&sample, "incomplete", 100, HOUR * 5);
+        let good = record(&sample, "good", 100, HOUR * 5);
+        fs::write(sample.path("actions").join(layout_name(damaged)), "x").unwrap();
+        fs::remove_file(sample.artifact(incomplete.0)).unwrap();
+        let collected = collect(&sample, unlimited(), &[]);
+        assert_eq!((collected.left.results, collected.left.blobs), (1, 3));
+        assert!(has(&sample, good));
+    }
+
+    #[test]
+    fn blobs_stay_while_a_record_of_another_version_may_need_them() {
+        let sample = Sample::new();
+        let key = record(&sample, "new format", 100, HOUR * 5);
+        let place = sample.path("actions").join(layout_name(key));
+        let mut bytes = fs::read(&place).unwrap();
+        record::set_format(&mut bytes, 99);
+        fs::write(&place, &bytes).unwrap();
+        let collected = collect(&sample, unlimited(), &[]);
+        assert_eq!(collected.removed, Usage::default());
+        assert_eq!(fs::read(&place).unwrap(), bytes);
+    }
+
+    #[test]
+    fn while_another_build_runs_a_collection_is_let_be_or_waits() {
+        let sample = Sample::new();
+        let other = sample.reopen();
+        record(&sample, "result", 100, HOUR * 5);
+        let live = HashSet::new();
+        let tried = sample.store.collect(&at_most(1), &live, Patience::None);
+        assert_eq!(tried.unwrap(), None);
+        std::thread::scope(|scope| {
+            let store = &sample.store;
+            let waiting = scope.spawn(move || store.collect(&at_most(1), &live, Patience::Wait));
+            drop(other);
+            let collected = waiting.join().unwrap().unwrap().unwrap();
+            assert_eq!(collected.left, Usage::default());
+        });
+        // It shares the lock again.
+        let other = sample.reopen();
+        let tried = other.collect(&at_most(1), &HashSet::new(), Patience::None);
+        assert_eq!(tried.unwrap(), None);
+    }
+
+    #[test]
+    fn a_collection_is_due_when_there_is_too_much_or_nobody_counted_for_a_day() {
+        let sample = Sample::new();
+        let is_due = |max: u64| sample.store.is_collection_due(&at_most(max));
+        assert!(is_due(u64::MAX), "nobody counted yet");
+        collect(&sample, unlimited(), &[]);
+        assert!(!is_due(1));
+        record(&sample, "result", 10_000, Duration::ZERO);
+        assert!(is_due(10_000));
+        let exact = sample.store.usage().unwrap().bytes;
+        assert!(!is_due(exact) && is_due(exact - 1));
+        for (line, expected) in [
+            (format!("{exact} {}\n", stamp::now()), false),
+            (format!("{exact} {}", stamp::now()), true),
+            (format!("{exact} {}\n", stamp::now() - RECOUNT - 1), true),
+            (format!("{exact} {}\n", stamp::now() + RECOUNT), true),
+            ("nonsense\n".to_owned(), true),
+        ] {
+            fs::write(sample.path("usage"), line).unwrap();
+            assert_eq!(is_due(exact), expected);
+        }
+    }
+
+    #[test]
+    fn leftovers_of_killed_processes_go_when_they_are_old() {
+        let sample = Sample::new();
+        fs::write(sample.path("incoming/new"), "half a blob").unwrap();
+        fs::write(sample.path("quarantine/new"), "damaged").unwrap();
+        collect(&sample, unlimited(), &[]);
+        assert!(sample.path("incoming/new").exists() && sample.path("quarantine/new").exists());
+        let layout = sample.store.0.layout.as_ref().unwrap();
+        // The time of a change of metadata cannot be set, so the limit is.
+        remove_files(layout, "incoming", stamp::now() + SECOND).unwrap();
+        assert!(!sample.path("incoming/new").exists());
+    }
+
+    #[test]
+    fn clearing_leaves_an_empty_store_that_works() {
+        let sample = Sample::new();
+        record(&sample, "result", 100, Duration::ZERO);
+        fs::write(sample.path("quarantine/x"), "damaged").unwrap();
+        let collected = sample.store.clear().unwrap().unwrap();
+        assert_eq!((collected.removed.results, collected.removed.blobs), (1, 3));
+        assert_eq!(sample.store.usage().unwrap(), Usage::default());
+        assert!(!sample.path("quarantine/x").exists());
+        let key = record(&sample, "result", 100, Duration::ZERO);
+        assert!(has(&sample, key));
+    }
+}

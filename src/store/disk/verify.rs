@@ -1,0 +1,370 @@
+//! Reading everything in a store, naming what is not as it should be, and putting that
+//! aside on request. It makes nothing again: the next build does.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::OFlags;
+
+use super::blobs::with_buffer;
+use super::layout::{Layout, name, open_object};
+use super::walk::{Met, Object, walk};
+use super::{Disk, Inner, Usage, io_error, quarantine, read_record};
+use crate::digest::Digest;
+use crate::path::escape;
+use crate::store::{Error, Refusal, record};
+
+/// What was found in a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// How much was read, the damaged included.
+    pub read: Usage,
+    /// What is damaged, sorted by path.
+    pub damaged: Vec<Damaged>,
+    /// How many of these were put aside or dropped.
+    pub repaired: usize,
+}
+
+/// An object that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Damaged {
+    /// Where it is, below the store's folder, escaped for people.
+    pub path: String,
+    /// What is wrong with it.
+    pub damage: Damage,
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Damage {
+    /// A blob's content is not what its name says.
+    #[error("its content does not match its name")]
+    Content,
+    /// It cannot be read.
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
+    /// It is no object at all.
+    #[error("it does not belong here")]
+    Foreign,
+    /// A record cannot be understood, or belongs to another key.
+    #[error("{0}")]
+    Record(String),
+    /// A record needs blobs that are missing or damaged.
+    #[error("{0} of the blobs that it needs are missing or damaged")]
+    Incomplete(usize),
+}
+
+impl Disk {
+    /// Reads every object and says which are not as they should be. With `repair`, damaged
+    /// blobs and records, and what does not belong there, go to the quarantine, and records
+    /// that need a missing blob are dropped: the next build makes all of it again.
+    ///
+    /// A record of another version of this program is not damaged; it is left alone.
+    pub fn verify(&self, repair: bool) -> Result<Verification, Error> {
+        let Some(layout) = &self.0.layout else {
+            return Ok(Verification::default());
+        };
+        let mut check = Check {
+            inner: &self.0,
+            layout,
+            repair: repair && self.0.writable().is_some(),
+            bad: HashSet::new(),
+            found: Verification::default(),
+        };
+        let io = |error: io::Error| io_error("list", &layout.path)(error);
+        check.blobs().map_err(io)?;
+        check.records().map_err(io)?;
+        check.found.damaged.sort();
+        Ok(check.found)
+    }
+}
+
+struct Check<'a> {
+    inner: &'a Inner,
+    layout: &'a Layout,
+    repair: bool,
+    /// Blobs that are damaged.
+    bad: HashSet<[u8; 32]>,
+    found: Verification,
+}
+
+impl Check<'_> {
+    fn blobs(&mut self) -> io::Result<()> {
+        let met = all(&self.layout.artifacts)?;
+        for met in met {
+            match met {
+                Met::Foreign(path) => self.damaged("artifacts", &path, Damage::Foreign),
+                Met::Object(object) => {
+                    self.found.read.blobs += 1;
+                    self.found.read.bytes += object.digest.size();
+                    if let Some(damage) = self.damage_of_blob(object) {
+                        self.bad.insert(*object.digest.hash());
+                        let path = name(&object.digest);
+                        self.damaged("artifacts", path.as_bytes(), damage);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn damage_of_blob(&self, object: Object) -> Option<Damage> {
+        let path = name(&object.digest);
+        let read = open_object(&self.layout.artifacts, &path, OFlags::RDONLY)
+            .and_then(|mut file| with_buffer(|buffer| Digest::of_reader(&mut file, buffer)));
+        match read {
+            Ok(actual) if actual.hash() == object.digest.hash() => None,
+            Ok(_) => Some(Damage::Content),
+            // A collection or a build removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Damage::Unreadable(error.to_string())),
+        }
+    }
+
+    fn records(&mut self) -> io::Result<()> {
+        let met = all(&self.layout.actions)?;
+        for met in met {
+            match met {
+                Met::Foreign(path) => self.damaged("actions", &path, Damage::Foreign),
+                Met::Object(object) => {
+                    self.found.read.results += 1;
+                    self.found.read.bytes += object.digest.size();
+                    if let Some(damage) = self.damage_of_record(object) {
+                        let path = name(&object.digest);
+                        self.damaged("actions", path.as_bytes(), damage);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn damage_of_record(&self, object: Object) -> Option<Damage> {
+        let bytes = match read_record(self.layout, &name(&object.digest)) {
+            Ok((bytes, _)) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => return Some(Damage::Unreadable(error.to_string())),
+        };
+        let decoded = record::decode_any(&bytes).and_then(|(key, result)| {
+            match key.0.hash() == object.digest.hash() {
+                true => Ok(result),
+                false => Err(Refusal::Key),
+            }
+        });
+        let result = match decoded {
+            Ok(result) => result,
+            Err(Refusal::Format(_)) => return None,
+            Err(refusal) => return Some(Damage::Record(refusal.to_string())),
+        };
+        let is_there =
+            |blob: &Digest| !self.bad.contains(blob.hash()) && self.inner.has_blob(*blob);
+        match result.blobs().iter().filter(|blob| !is_there(blob)).count() {
+            0 => None,
+            missing => Some(Damage::Incomplete(missing)),
+        }
+    }
+
+    /// Notes that something is damaged, and puts it aside if that was asked for.
+    fn damaged(&mut self, folder: &str, path: &[u8], damage: Damage) {
+        if self.repair {
+            let folder = match folder {
+                "actions" => &self.layout.actions,
+                _ => &self.layout.artifacts,
+            };
+            let is_gone = match damage {
+                // There is nothing in it to look at.
+                Damage::Incomplete(_) => quarantine::remove(folder, path),
+                _ => quarantine::move_there(self.layout, folder, path),
+            };
+            self.found.repaired += usize::from(is_gone);
+        }
+        let path = format!("{folder}/{}", escape(path));
+        self.found.damaged.push(Damaged { path, damage });
+    }
+}
+
+fn all(folder: &OwnedFd) -> io::Result<Vec<Met>> {
+    let mut all = Vec::new();
+    walk(folder, &mut |met| all.push(met))?;
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::Durability;
+    use super::super::tests::Sample;
+    use super::*;
+    use crate::action::{ActionKey, ActionResult, Entry, EntryKind};
+    use crate::path::RelPath;
+    use crate::store::Store as _;
+
+    /// Random numbers that are the same each time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+    }
+
+    fn fill(sample: &Sample) -> Vec<(ActionKey, ActionResult)> {
+        let results = (0..6_u8).map(|number| {
+            let manifest = sample.write(&[b'm', number]);
+            let entry = |file: u8| {
+                let content = vec![number; 1 + 40 * usize::from(number) * usize::from(file)];
+                let kind = EntryKind::File {
+                    digest: sample.write(&content),
+                    executable: false,
+                };
+                let path = RelPath::new([b'f', b'0' + file]).unwrap();
+                Entry { path, kind }
+            };
+            let result = ActionResult {
+                outputs: (0..3).map(entry).collect(),
+                log: (number % 2 == 0).then(|| sample.write(b"log")),
+                manifest,
+                duration_ms: 1,
+            };
+            (ActionKey(manifest), result)
+        });
+        let results: Vec<_> = results.collect();
+        sample.store.record(&results).unwrap();
+        results
+    }
+
+    fn objects(sample: &Sample) -> Vec<String> {
+        let mut objects = Vec::new();
+        for folder in ["artifacts", "actions"] {
+            for shard in fs::read_dir(sample.path(folder)).unwrap() {
+                for object in fs::read_dir(shard.unwrap().path()).unwrap() {
+                    let path = object.unwrap().path();
+                    let below = path.strip_prefix(sample.path("")).unwrap();
+                    objects.push(below.to_str().unwrap().to_owned());
+                }
+            }
+        }
+        objects.sort();
+        objects
+    }
+
+    /// Damages one object and returns which must be named for it.
+    fn corrupt(sample: &Sample, numbers: &mut Numbers, objects: &[String]) -> Vec<String> {
+        let victim = &objects[numbers.below(objects.len())];
+        let path = sample.path(victim);
+        let mut bytes = fs::read(&path).unwrap();
+        let is_record = victim.starts_with("actions");
+        match numbers.below(4) {
+            0 => {
+                let at = numbers.below(bytes.len());
+                bytes[at] ^= 1 << numbers.below(8);
+                fs::write(&path, bytes).unwrap();
+            }
+            1 => {
+                bytes.truncate(numbers.below(bytes.len()));
+                fs::write(&path, bytes).unwrap();
+            }
+            2 => {
+                let same_kind = |o: &&String| o.starts_with("actions") == is_record && *o != victim;
+                let others: Vec<&String> = objects.iter().filter(same_kind).collect();
+                let other = others[numbers.below(others.len())];
+                let spare = sample.path("spare");
+                fs::rename(&path, &spare).unwrap();
+                fs::rename(sample.path(other), &path).unwrap();
+                fs::rename(&spare, sample.path(other)).unwrap();
+                return vec![victim.clone(), other.clone()];
+            }
+            // A record that is gone is no damage: nobody can know that it was there.
+            _ if is_record => return Vec::new(),
+            _ => {
+                fs::remove_file(&path).unwrap();
+                return Vec::new();
+            }
+        }
+        vec![victim.clone()]
+    }
+
+    #[test]
+    fn every_one_of_2000_corruptions_is_found_named_and_healed() {
+        let sample = Sample::with(Durability::None);
+        let results = fill(&sample);
+        let objects = objects(&sample);
+        assert_eq!(sample.store.verify(false).unwrap().damaged, []);
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        for case in 0..2000 {
+            let named = corrupt(&sample, &mut numbers, &objects);
+            let is_whole = objects.iter().all(|object| sample.path(object).exists());
+            let found = sample.store.verify(false).unwrap();
+            let paths: Vec<&String> = found.damaged.iter().map(|d| &d.path).collect();
+            for name in &named {
+                assert!(
+                    paths.contains(&name),
+                    "case {case}: {name} is not in {paths:?}"
+                );
+            }
+            assert_eq!(
+                found.damaged.is_empty(),
+                named.is_empty() && is_whole,
+                "case {case}"
+            );
+            assert_eq!(found.repaired, 0);
+            let repaired = sample.store.verify(true).unwrap();
+            assert_eq!(repaired.damaged, found.damaged, "case {case}");
+            assert_eq!(repaired.repaired, found.damaged.len(), "case {case}");
+            assert_eq!(
+                sample.store.verify(false).unwrap().damaged,
+                [],
+                "case {case}"
+            );
+            for (key, _) in &results {
+                if let Some(result) = sample.store.result(*key).unwrap() {
+                    assert_eq!(sample.store.missing(&result.blobs()).unwrap(), []);
+                }
+            }
+            fill(&sample);
+        }
+    }
+
+    #[test]
+    fn what_does_not_belong_in_the_store_is_named_and_put_aside() {
+        let sample = Sample::new();
+        fill(&sample);
+        let hex = Digest::of(b"manifest").hex();
+        let foreign = [
+            "artifacts/README".to_owned(),
+            "artifacts/zz/x".to_owned(),
+            "artifacts/ab/short".to_owned(),
+            format!("artifacts/00/{hex}"),
+            format!("actions/{}/{}", &hex[..2], hex.to_uppercase()),
+        ];
+        for path in &foreign {
+            let path = sample.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        fs::create_dir_all(sample.path("actions/ab/folder/inner")).unwrap();
+        let found = sample.store.verify(true).unwrap();
+        let paths: Vec<&str> = found.damaged.iter().map(|d| &*d.path).collect();
+        let mut expected: Vec<&str> = foreign.iter().map(|path| &**path).collect();
+        expected.extend(["actions/ab/folder"]);
+        expected[1] = "artifacts/zz";
+        expected.sort_unstable();
+        assert_eq!(paths, expected);
+        assert!(found.damaged.iter().all(|d| d.damage == Damage::Foreign));
+        assert_eq!(sample.store.verify(false).unwrap().damaged, []);
+    }
+
+    #[test]
+    fn a_store_that_is_off_has_nothing_to_verify() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let store = Disk::open(&file, Durability::Batched);
+        assert_eq!(store.verify(true).unwrap(), Verification::default());
+    }
+}
