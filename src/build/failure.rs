@@ -57,21 +57,27 @@ pub(super) fn of_end(end: End, task: &Task<'_>, command: usize) -> Failure {
     let shown = shown.map_or_else(|| "sh".to_owned(), Cow::into_owned);
     let (code, message) = match end {
         End::TimedOut => (
-            "timeout",
+            "fbuild::exec::timeout",
             format!("`{shown}` took longer than its `timeout` allows"),
         ),
-        End::Cancelled => ("cancelled", format!("`{shown}` was stopped")),
+        End::Cancelled => ("fbuild::exec::cancelled", format!("`{shown}` was stopped")),
         End::Exited(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => ("exit", format!("`{shown}` exited with code {code}")),
+            (Some(code), _) => (
+                "fbuild::exec::exit",
+                format!("`{shown}` exited with code {code}"),
+            ),
             (_, Some(signal)) => (
-                "signal",
+                "fbuild::exec::signal",
                 format!("`{shown}` was killed by {}", name_of(signal)),
             ),
-            _ => ("exit", format!("`{shown}` ended in an unknown way")),
+            _ => (
+                "fbuild::exec::exit",
+                format!("`{shown}` ended in an unknown way"),
+            ),
         },
     };
     Failure {
-        code: format!("fbuild::exec::{code}"),
+        code: code.to_owned(),
         message,
         exit_code: match end {
             End::Exited(status) => status.code(),

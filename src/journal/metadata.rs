@@ -8,11 +8,15 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Success;
-use crate::action::Entry;
+use crate::action::{Entry, EntryKind};
 use crate::digest::Digest;
+use crate::path::escape;
 
 /// The longest part of a file's name taken from a target's name, in bytes.
 const MOST_NAME: usize = 150;
+
+/// The version of the format.
+const FORMAT: u32 = 1;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,21 +29,56 @@ struct Metadata<'a> {
     duration_ms: u64,
     /// When the outputs were made or put back, in milliseconds since 1970.
     settled_at_ms: i64,
-    outputs: &'a [Entry],
+    outputs: Vec<Output>,
+}
+
+/// An output: its path, and what stands there.
+#[derive(Serialize)]
+struct Output {
+    path: String,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum What {
+    File { digest: Digest, executable: bool },
+    Link { target: String },
+    Folder,
+}
+
+impl Output {
+    fn of(entry: &Entry) -> Self {
+        let what = match &entry.kind {
+            EntryKind::File { digest, executable } => What::File {
+                digest: *digest,
+                executable: *executable,
+            },
+            EntryKind::Link { target, .. } => What::Link {
+                target: escape(target).into_owned(),
+            },
+            EntryKind::Folder => What::Folder,
+        };
+        Self {
+            path: entry.path.to_string(),
+            what,
+        }
+    }
 }
 
 /// Writes the metadata of a target into `folder`.
 pub fn write(folder: &Path, target: &str, success: &Success) -> io::Result<()> {
     let result = &success.result;
     let metadata = Metadata {
-        format: 1,
+        format: FORMAT,
         target,
         key: success.key.0.hex(),
         manifest: result.manifest,
         log: result.log,
         duration_ms: result.duration_ms,
         settled_at_ms: crate::stamp::now() / 1_000_000,
-        outputs: &result.outputs,
+        outputs: result.outputs.iter().map(Output::of).collect(),
     };
     let mut json = serde_json::to_vec_pretty(&metadata)?;
     json.push(b'\n');
@@ -69,7 +108,64 @@ fn file_name(target: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::file_name;
+    use super::*;
+    use crate::action::{ActionKey, ActionResult};
+    use crate::path::RelPath;
+
+    const SCHEMA: &str = include_str!("../../schemas/metadata.schema.json");
+
+    fn success() -> Success {
+        let digest = Digest::of(b"content");
+        let file = EntryKind::File {
+            digest,
+            executable: true,
+        };
+        let link = EntryKind::Link {
+            target: b"file\xff".to_vec(),
+            content: None,
+        };
+        let outputs = [
+            ("out", EntryKind::Folder),
+            ("out/file", file),
+            ("out/link", link),
+        ];
+        let entry = |(path, kind)| Entry {
+            path: RelPath::new(path).unwrap(),
+            kind,
+        };
+        Success {
+            key: ActionKey(digest),
+            result: ActionResult {
+                outputs: outputs.map(entry).into(),
+                log: Some(digest),
+                manifest: digest,
+                duration_ms: 5,
+            },
+        }
+    }
+
+    fn written(success: &Success) -> serde_json::Value {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "a target", success).unwrap();
+        let file = dir.path().join("a%20target.meta.json");
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_file_is_as_its_schema_says() {
+        let schema = serde_json::from_str(SCHEMA).unwrap();
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let mut metadata = written(&success());
+        if let Err(error) = validator.validate(&metadata) {
+            panic!("{error}");
+        }
+        metadata["outputs"][1]["strange"] = true.into();
+        assert!(validator.validate(&metadata).is_err());
+        let mut silent = success();
+        silent.result.log = None;
+        silent.result.outputs.clear();
+        assert!(validator.is_valid(&written(&silent)));
+    }
 
     #[test]
     fn no_two_targets_share_a_file() {

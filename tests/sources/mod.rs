@@ -238,9 +238,11 @@ pub(crate) fn without_tests(code: &str) -> String {
     product
 }
 
+/// Returns as many spaces as `text` has bytes, its lines kept.
 fn blank(text: &str) -> String {
-    text.chars()
-        .map(|c| if c == '\n' { '\n' } else { ' ' })
+    let bytes = text.bytes();
+    bytes
+        .map(|byte| if byte == b'\n' { '\n' } else { ' ' })
         .collect()
 }
 
@@ -251,7 +253,11 @@ pub(crate) fn without_words(text: &str) -> String {
     while let Some(c) = rest.chars().next() {
         let length = match length_of_words(rest, code.chars().next_back()) {
             0 => {
-                code.push(if c.is_ascii() { c } else { ' ' });
+                code.push_str(&if c.is_ascii() {
+                    c.to_string()
+                } else {
+                    " ".repeat(c.len_utf8())
+                });
                 c.len_utf8()
             }
             length => {
