@@ -5,6 +5,7 @@
 //! `manifest` writes an action as canonical text, whose digest is its key.
 
 pub mod environment;
+pub mod hidden;
 pub mod index;
 pub mod inputs;
 pub mod manifest;

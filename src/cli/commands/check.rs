@@ -1,7 +1,7 @@
 //! `fbuild check`: every mistake that can be seen without running anything; with
 //! `--drift`, whether committed outputs are what their generators make.
 
-use crate::action::inputs;
+use crate::action::{hidden, inputs};
 use crate::build::{Options, Policy};
 use crate::cli::args::Check;
 use crate::cli::context::Context;
@@ -31,6 +31,10 @@ fn check(context: &Context) -> Result<(), Failure> {
         context.complain(&render_all(&unmatched, sources, context.render_options()));
         return Err(Failure::silent(Exit::Usage));
     }
+    let targets = graph.ids().map(|id| graph.target(id));
+    let hidden = hidden::warnings(targets, context.surrounding());
+    let sources = &session.workspace.sources;
+    context.complain(&render_all(&hidden, sources, context.render_options()));
     let (targets, groups) = (
         count(graph.len(), "target"),
         count(graph.groups().len(), "group"),
