@@ -250,7 +250,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Returns a text as a KDL string on one line.
-fn in_quotes(text: &str) -> String {
+pub(super) fn in_quotes(text: &str) -> String {
     let is_special = |c: char| lex::is_forbidden(c) || c.is_control() || lex::is_newline(c);
     let has_escapes = text.contains(['"', '\\']);
     if has_escapes && !text.contains(is_special) && !text.starts_with('"') {

@@ -73,6 +73,8 @@ pub enum Type {
     VarName,
     /// Text with `{NAME}` in it.
     Text,
+    /// Text with `{NAME}` in it; a number counts as its spelling.
+    Value,
     /// Text with `{NAME}` and `{env.NAME}` in it; a number counts as its spelling.
     Argument,
     /// A shell script, taken as it is.
@@ -104,7 +106,7 @@ impl Type {
             Self::Name => "a name",
             Self::Variable => "the name of an environment variable",
             Self::VarName => "the name of a variable",
-            Self::Text | Self::Argument => "text",
+            Self::Text | Self::Value | Self::Argument => "text",
             Self::Script => "a script",
             Self::Place | Self::Path => "a path",
             Self::Pattern => "a pattern",
@@ -119,7 +121,7 @@ impl Type {
 
     /// Tells whether a number is taken by its spelling, as if it were quoted.
     pub const fn takes_numbers(self) -> bool {
-        matches!(self, Self::Argument | Self::Requirement)
+        matches!(self, Self::Value | Self::Argument | Self::Requirement)
     }
 }
 
@@ -308,7 +310,7 @@ pub static TOP: &[NodeSpec] = &[
         .repeatable()
         .example("tool go version=\">=1.21\""),
     node(Kind::Var, "var", "text that `{NAME}` stands for in other strings")
-        .args(&[arg("NAME", Type::VarName), arg("VALUE", Type::Argument)])
+        .args(&[arg("NAME", Type::VarName), arg("VALUE", Type::Value)])
         .repeatable()
         .example("var version \"3.9\""),
     node(Kind::Files, "files", "names a set of patterns, for `inputs files=NAME`")

@@ -25,6 +25,7 @@ pub mod model;
 mod parse;
 mod quantity;
 mod read;
+mod schema;
 mod scope;
 mod sink;
 mod target;
@@ -44,6 +45,7 @@ pub use codes::CODES;
 pub use edit::{AddError, NewCommand, NewTarget, add_target};
 pub use format::format;
 pub use read::Error;
+pub use schema::generated_files;
 
 /// What came of reading a Buildfile.
 #[derive(Debug)]

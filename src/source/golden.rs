@@ -59,7 +59,7 @@ fn text((sources, diagnostics): &Said) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests' own switch")]
-fn is_updating() -> bool {
+pub(crate) fn is_updating() -> bool {
     std::env::var_os("UPDATE").is_some()
 }
 
