@@ -15,10 +15,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, OFlags};
 
 use super::layout::{Layout, name, open_object};
+use super::lock::Patience;
 use super::walk::{self, Met, Object, walk};
 use super::{Disk, Usage, io_error, read_record, touch, usage};
 use crate::action::ActionKey;
@@ -41,16 +41,6 @@ pub struct Limits {
     pub max_size: Option<u64>,
     /// The longest time since a result was last used. Uses within a day count as one.
     pub max_age: Option<Duration>,
-}
-
-/// What to do while builds use the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Let it be: for collections that nobody asked for. These make a tenth more room than
-    /// they must, so that the next build need not collect again.
-    None,
-    /// Wait until they have ended.
-    Wait,
 }
 
 /// What a collection did.
@@ -122,40 +112,6 @@ impl Disk {
         usage::set(layout, collection.left.bytes);
         let (removed, left) = (collection.removed, collection.left);
         Ok(Some(Collected { removed, left }))
-    }
-
-    /// Takes the lock for this store alone, until the guard is dropped.
-    fn exclusive(&self, patience: Patience) -> Result<Option<(&Layout, Exclusive<'_>)>, Error> {
-        let Some((layout, lock)) = self
-            .0
-            .writable()
-            .and_then(|layout| Some((layout, layout.lock.as_ref()?)))
-        else {
-            return Ok(None);
-        };
-        let operation = match patience {
-            Patience::None => FlockOperation::NonBlockingLockExclusive,
-            Patience::Wait => FlockOperation::LockExclusive,
-        };
-        let guard = Exclusive(lock);
-        loop {
-            match rustix::fs::flock(lock, operation) {
-                Ok(()) => return Ok(Some((layout, guard))),
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(io_error("lock", &layout.path)(error)),
-            }
-        }
-    }
-}
-
-/// The lock, held alone. A try that failed may have given up the share, so that is taken
-/// again in any case.
-struct Exclusive<'a>(&'a OwnedFd);
-
-impl Drop for Exclusive<'_> {
-    fn drop(&mut self) {
-        let _ = rustix::fs::flock(self.0, FlockOperation::LockShared);
     }
 }
 

@@ -20,6 +20,7 @@
 mod blobs;
 mod gc;
 mod layout;
+mod lock;
 mod publish;
 mod quarantine;
 mod usage;
@@ -44,7 +45,8 @@ use crate::action::{ActionKey, ActionResult};
 use crate::digest::Digest;
 use crate::stamp::{self, Stamp};
 
-pub use gc::{Collected, Limits, Patience};
+pub use gc::{Collected, Limits};
+pub use lock::Patience;
 pub use usage::Usage;
 pub use verify::{Damage, Damaged, Verification};
 
