@@ -6,18 +6,15 @@ use std::time::Duration;
 
 use super::codes;
 use super::grammar::Kind;
-use super::model::{
-    Command, EnvValue, EnvVar, Inputs, Output, Outputs, Requirement, Spanned, Text,
-};
-use super::parse::{Data, Node, Value};
-use super::quantity;
+use super::model::{Command, EnvValue, EnvVar, Inputs, Output, Outputs, Spanned, Text};
+use super::parse::{Node, Value};
 use super::scope::Scope;
 use super::sink::shown;
 use super::text::{Part, parts};
+use super::values;
 use crate::glob::Pattern;
-use crate::path::{self, RelPath};
+use crate::path::RelPath;
 use crate::source::{Diagnostic, Span};
-use crate::{glob, source};
 
 /// What the block of a target or template says.
 #[derive(Clone, Debug, Default)]
@@ -104,9 +101,9 @@ impl Reader<'_, '_> {
             Kind::Sh => self.sh(node),
             Kind::Dir => self.body.dir = node.args.first().and_then(|v| self.path(v)),
             Kind::Timeout => self.body.timeout = node.args.first().and_then(|v| self.timeout(v)),
-            Kind::Retries => self.body.retries = node.args.first().and_then(count),
-            Kind::Stored => self.body.cache = node.args.first().and_then(flag),
-            Kind::Interactive => self.body.interactive = node.args.first().and_then(flag),
+            Kind::Retries => self.body.retries = node.args.first().and_then(values::count),
+            Kind::Stored => self.body.cache = node.args.first().and_then(values::flag),
+            Kind::Interactive => self.body.interactive = node.args.first().and_then(values::flag),
             Kind::Locks => self.body.locks.extend(names(node)),
             // The grammar puts no other node into this block.
             _ => {}
@@ -116,7 +113,10 @@ impl Reader<'_, '_> {
     fn inputs(&mut self, node: &Node) {
         let mut patterns = self.patterns(&node.args);
         let except = self.excepts(node);
-        let optional = node.prop("optional").and_then(flag).unwrap_or(false);
+        let optional = node
+            .prop("optional")
+            .and_then(values::flag)
+            .unwrap_or(false);
         let of = |patterns| Inputs {
             patterns,
             except: except.clone(),
@@ -147,7 +147,7 @@ impl Reader<'_, '_> {
     fn patterns(&mut self, values: &[Value]) -> Vec<Spanned<Pattern>> {
         values
             .iter()
-            .filter_map(|v| pattern(v, self.base, self.scope))
+            .filter_map(|v| values::pattern(v, self.base, self.scope))
             .collect()
     }
 
@@ -156,7 +156,9 @@ impl Reader<'_, '_> {
         match RelPath::new(&text) {
             Ok(path) => Some(self.base.join(&path)),
             Err(error) => {
-                self.scope.sink.push(bad_path(&text, error, value.span));
+                self.scope
+                    .sink
+                    .push(values::bad_path(&text, error, value.span));
                 None
             }
         }
@@ -175,7 +177,7 @@ impl Reader<'_, '_> {
                 let patterns = child
                     .args
                     .iter()
-                    .filter_map(|v| pattern(v, folder, self.scope));
+                    .filter_map(|v| values::pattern(v, folder, self.scope));
                 keep.extend(patterns);
             }
             if keep.len() == before && !paths.is_empty() {
@@ -184,7 +186,10 @@ impl Reader<'_, '_> {
         }
         self.body.outputs.push(Outputs {
             paths,
-            committed: node.prop("committed").and_then(flag).unwrap_or(false),
+            committed: node
+                .prop("committed")
+                .and_then(values::flag)
+                .unwrap_or(false),
             keep,
         });
     }
@@ -205,7 +210,7 @@ impl Reader<'_, '_> {
         let text = self.scope.plain(value)?;
         let is_glob = text.contains(['*', '?', '[', ']', '{', '}', '\\']);
         if is_glob && !text.ends_with('/') {
-            let pattern = pattern_of(&text, value.span, self.base, self.scope)?;
+            let pattern = values::pattern_of(&text, value.span, self.base, self.scope)?;
             return Some(Spanned::new(Output::Glob(pattern.value), value.span));
         }
         if is_glob {
@@ -230,7 +235,9 @@ impl Reader<'_, '_> {
                 value.span,
             )),
             Err(error) => {
-                self.scope.sink.push(bad_path(&text, error, value.span));
+                self.scope
+                    .sink
+                    .push(values::bad_path(&text, error, value.span));
                 None
             }
         }
@@ -345,7 +352,7 @@ impl Reader<'_, '_> {
     }
 
     fn timeout(&mut self, value: &Value) -> Option<Duration> {
-        let timeout = duration(value, self.scope)?;
+        let timeout = values::duration(value, self.scope)?;
         if timeout.is_zero() {
             let diagnostic = Diagnostic::error(codes::RANGE, "a timeout of zero leaves no time")
                 .label(value.span, "must be more than nothing")
@@ -366,82 +373,6 @@ fn whole(node: &Node) -> Span {
     }
 }
 
-pub(super) fn flag(value: &Value) -> Option<bool> {
-    match value.data {
-        Data::Flag(flag) => Some(flag),
-        Data::Text(_) | Data::Count(_) => None,
-    }
-}
-
-pub(super) fn count(value: &Value) -> Option<u32> {
-    match value.data {
-        Data::Count(count) => Some(count),
-        Data::Text(_) | Data::Flag(_) => None,
-    }
-}
-
-/// Reads a pattern that is relative to `base`.
-pub(super) fn pattern(
-    value: &Value,
-    base: &RelPath,
-    scope: &mut Scope<'_>,
-) -> Option<Spanned<Pattern>> {
-    let text = scope.plain(value)?;
-    pattern_of(&text, value.span, base, scope)
-}
-
-fn pattern_of(
-    text: &str,
-    span: Span,
-    base: &RelPath,
-    scope: &mut Scope<'_>,
-) -> Option<Spanned<Pattern>> {
-    match Pattern::new(text) {
-        Ok(pattern) => Some(Spanned::new(pattern.within(base), span)),
-        Err(glob::Error::Path(error)) => {
-            scope.sink.push(bad_path(text, error, span));
-            None
-        }
-        Err(error) => {
-            let message = format!("`{}` is not a pattern: {error}", shown(text));
-            let diagnostic = Diagnostic::error(codes::PATTERN, message);
-            let help = match error {
-                glob::Error::StarsNotAlone => {
-                    "write `**/` for any number of folders, and `*` within a name"
-                }
-                glob::Error::Empty => "name a file, or `**` for all",
-                _ => "put a `\\` before a character that is to stand for itself",
-            };
-            scope
-                .sink
-                .push(diagnostic.label(span, "cannot be matched").help(help));
-            None
-        }
-    }
-}
-
-/// Says why a text is not a path below the root.
-pub(super) fn bad_path(text: &str, error: path::Error, span: Span) -> Diagnostic {
-    let shown = shown(text);
-    let (message, help) = match error {
-        path::Error::Absolute => (
-            format!("`{shown}` is an absolute path"),
-            "write it relative to the project's root; what lies outside is no part of the build",
-        ),
-        path::Error::Parent => (
-            format!("`{shown}` leaves the project's root, or could"),
-            "write it without `..`; if it lies outside the root, move the root up with `project NAME { root … }`",
-        ),
-        error => (
-            format!("`{shown}` is not a path: {error}"),
-            "name a file or folder below the root",
-        ),
-    };
-    Diagnostic::error(codes::PATH, message)
-        .label(span, "not a path below the root")
-        .help(help)
-}
-
 fn whole_root(span: Span) -> Diagnostic {
     Diagnostic::error(
         codes::OUTPUT,
@@ -449,61 +380,4 @@ fn whole_root(span: Span) -> Diagnostic {
     )
     .label(span, "owning it would delete everything in it")
     .help("let the commands write into a folder of their own, such as \"out/\"")
-}
-
-/// Reads a duration.
-pub(super) fn duration(value: &Value, scope: &mut Scope<'_>) -> Option<Duration> {
-    let text = scope.plain(value)?;
-    let read = quantity::duration(&text);
-    quantity_or(
-        read,
-        (codes::DURATION, "a duration", quantity::DURATION_HELP),
-        value.span,
-        scope,
-    )
-}
-
-/// Reads a size.
-pub(super) fn size(value: &Value, scope: &mut Scope<'_>) -> Option<u64> {
-    let text = scope.plain(value)?;
-    let read = quantity::size(&text);
-    quantity_or(
-        read,
-        (codes::SIZE, "a size", quantity::SIZE_HELP),
-        value.span,
-        scope,
-    )
-}
-
-fn quantity_or<T>(
-    read: Result<T, quantity::Error>,
-    (code, what, help): (&str, &str, &str),
-    span: Span,
-    scope: &mut Scope<'_>,
-) -> Option<T> {
-    match read {
-        Ok(value) => Some(value),
-        Err(error) => {
-            let message = format!("this is not {what}: {}", shown(&error.to_string()));
-            let diagnostic = Diagnostic::error(code, message);
-            scope
-                .sink
-                .push(diagnostic.label(span, format!("not {what}")).help(help));
-            None
-        }
-    }
-}
-
-/// Reads a version requirement.
-pub(super) fn requirement(value: &Value, scope: &mut Scope<'_>) -> Option<Spanned<Requirement>> {
-    let text = scope.plain(value)?;
-    match text.parse() {
-        Ok(requirement) => Some(Spanned::new(requirement, value.span)),
-        Err(super::version::Error { message, help }) => {
-            let diagnostic = source::Diagnostic::error(codes::VERSION, shown(&message));
-            let diagnostic = diagnostic.label(value.span, "not a version requirement");
-            scope.sink.push(diagnostic.help(help));
-            None
-        }
-    }
 }

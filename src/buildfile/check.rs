@@ -8,12 +8,10 @@ use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 use super::codes;
 use super::grammar::{self, Kind, NodeSpec, Type};
 use super::model::Spanned;
+use super::names;
 use super::parse::{Data, Node, Prop, Value, allowed};
-use super::sink::{Sink, shown};
+use super::sink::{Sink, listed, shown};
 use crate::source::{Diagnostic, FileId, Span, nearest};
-
-/// The longest name.
-const LONGEST_NAME: usize = 200;
 
 /// Turns parsed nodes into [`Node`]s.
 pub(super) struct Checker<'t, 's> {
@@ -233,31 +231,16 @@ impl<'t, 's> Checker<'t, 's> {
     }
 
     fn check_name(&mut self, name: &str, span: Span, ty: Type) {
-        let (is_good, rule) = match ty {
-            Type::Name => (
-                is_name(name),
-                "letters, digits and `-_.:+/@`, at most 200, beginning with a letter, a digit, `_` or `@`",
-            ),
-            Type::Variable => (
-                is_variable(name),
-                "letters, digits and `_`, not beginning with a digit",
-            ),
-            Type::VarName => (
-                is_var_name(name),
-                "letters, digits, `-` and `_`, beginning with a letter or `_`",
-            ),
-            _ => return,
+        let Err(rule) = names::check(name, ty) else {
+            return;
         };
-        if !is_good {
-            let message = match name {
-                "" => "a name is empty".to_owned(),
-                name => format!("`{}` cannot be {}", shown(name), ty.name()),
-            };
-            let help = format!("such a name is {rule}");
-            let diagnostic = Diagnostic::error(codes::NAME, message);
-            self.sink
-                .push(diagnostic.label(span, "not a name").help(help));
-        }
+        let message = match name {
+            "" => "a name is empty".to_owned(),
+            name => format!("`{}` cannot be {}", shown(name), ty.name()),
+        };
+        let diagnostic = Diagnostic::error(codes::NAME, message).label(span, "not a name");
+        self.sink
+            .push(diagnostic.help(format!("such a name is {rule}")));
     }
 
     fn wrong_type(&mut self, entry: &KdlEntry, ty: Type, spec: &NodeSpec) -> Option<Value> {
@@ -421,37 +404,4 @@ fn belongs(places: &[&str]) -> String {
             listed(places.into_iter().filter(|p| !p.is_empty()))
         ),
     }
-}
-
-fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-    match &names[..] {
-        [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
-        names => names.concat(),
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    let is_first = |c: char| c.is_alphanumeric() || c == '_' || c == '@';
-    name.starts_with(is_first)
-        && name.chars().count() <= LONGEST_NAME
-        && name
-            .chars()
-            .all(|c| c.is_alphanumeric() || "-_.:+/@".contains(c))
-        && !name.ends_with('/')
-        && !name.contains("//")
-        && !name.split('/').any(|part| part == "." || part == "..")
-}
-
-pub(super) fn is_variable(name: &str) -> bool {
-    let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
-    name.starts_with(is_first)
-        && name.len() <= LONGEST_NAME
-        && name.chars().all(|c| is_first(c) || c.is_ascii_digit())
-}
-
-pub(super) fn is_var_name(name: &str) -> bool {
-    let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
-    let is_other = |c: char| is_first(c) || c.is_ascii_digit() || c == '-';
-    name.starts_with(is_first) && name.len() <= LONGEST_NAME && name.chars().all(is_other)
 }

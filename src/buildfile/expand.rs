@@ -3,25 +3,20 @@
 //! names in `needs`, `after` and `default` are left to the graph.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::body::{self, Body};
 use super::codes;
+use super::definitions::{Definitions, Placed};
 use super::grammar::Kind;
 use super::model::{Buildfile, Cache, Group, Inputs, Project, Spanned, Tool};
 use super::parse::Node;
-use super::scope::{Scope, cycle};
-use super::sink::{Sink, shown};
+use super::scope::Scope;
+use super::sink::Sink;
 use super::target::{self, Protected};
+use super::templates::Templates;
+use super::values;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Sources, Span};
-
-/// A node outside all blocks, and the folder that its paths are relative to.
-#[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) node: Node,
-    pub(super) base: Arc<RelPath>,
-}
 
 /// Makes a Buildfile of all nodes, those of included files in place of their `include`.
 pub(super) fn expand(
@@ -44,196 +39,6 @@ pub(super) fn expand(
     expander.buildfile(nodes)
 }
 
-/// What has a name, by kind and name.
-struct Definitions<'n> {
-    by_name: HashMap<(Kind, &'n str), &'n Placed>,
-    all: &'n [Placed],
-}
-
-impl<'n> Definitions<'n> {
-    fn of(nodes: &'n [Placed], sink: &mut Sink) -> Self {
-        let mut by_name: HashMap<_, &Placed> = HashMap::with_capacity(nodes.len());
-        for placed in nodes {
-            let (Some(kind), Some(name)) = (space(placed), placed.node.args.first()) else {
-                continue;
-            };
-            match by_name.get(&(kind, name.text())) {
-                None => {
-                    by_name.insert((kind, name.text()), placed);
-                }
-                Some(earlier) => sink.push(duplicate(placed, earlier)),
-            }
-        }
-        let all = nodes;
-        Self { by_name, all }
-    }
-
-    /// Returns the nodes of one kind, without later ones of the same name.
-    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'n Placed> {
-        let all = self.all.iter().filter(move |p| p.node.spec.kind == kind);
-        all.filter(|placed| self.is_first(placed))
-    }
-
-    fn is_first(&self, placed: &Placed) -> bool {
-        let (Some(kind), Some(name)) = (space(placed), placed.node.args.first()) else {
-            return false;
-        };
-        let first = self.by_name.get(&(kind, name.text()));
-        first.is_some_and(|first| std::ptr::eq(*first, placed))
-    }
-
-    fn get(&self, kind: Kind, name: &str) -> Option<&'n Placed> {
-        self.by_name.get(&(kind, name)).copied()
-    }
-
-    /// Reports a name that nothing of this kind has.
-    fn unknown(&self, kind: Kind, name: &Spanned<String>, sink: &mut Sink) {
-        let word = name.value.as_str();
-        let (what, declaration) = match kind {
-            Kind::Template => ("template", format!("template {word} {{ … }}")),
-            Kind::Files => ("set of files", format!("files {word} \"…\"")),
-            _ => ("tool", format!("tool {word}")),
-        };
-        let known = self
-            .by_name
-            .keys()
-            .filter(|(k, _)| *k == kind)
-            .map(|(_, name)| *name);
-        let help = match sink.nearest(word, known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("declare it: {}", shown(&declaration)),
-        };
-        let message = format!("unknown {what} `{}`", shown(word));
-        let diagnostic = Diagnostic::error(codes::UNKNOWN_NAME, message);
-        sink.push(diagnostic.label(name.span, "not declared").help(help));
-    }
-}
-
-/// Returns the kind that shares names with a node; targets and groups share theirs.
-fn space(placed: &Placed) -> Option<Kind> {
-    match placed.node.spec.kind {
-        Kind::Group => Some(Kind::Target),
-        kind @ (Kind::Target | Kind::Template | Kind::Files | Kind::Tool | Kind::Var) => Some(kind),
-        _ => None,
-    }
-}
-
-fn duplicate(placed: &Placed, earlier: &Placed) -> Diagnostic {
-    let of = |placed: &Placed| {
-        placed
-            .node
-            .args
-            .first()
-            .map_or(placed.node.span, |v| v.span)
-    };
-    let name = placed
-        .node
-        .first()
-        .map_or_else(String::new, |name| name.value);
-    let (this, other) = (placed.node.spec.name, earlier.node.spec.name);
-    let what = match this {
-        "files" => "set of files",
-        "var" => "variable",
-        this => this,
-    };
-    let message = match this == other {
-        true => format!("the {what} `{}` is defined twice", shown(&name)),
-        false => format!(
-            "`{}` is the name of a {other} and of a {this}",
-            shown(&name)
-        ),
-    };
-    Diagnostic::error(codes::DUPLICATE, message)
-        .label(of(placed), "again here")
-        .label(of(earlier), "first defined here")
-        .help("rename one of them")
-}
-
-/// The templates, each read once, and which of them each starts from.
-struct Templates {
-    index: HashMap<String, usize>,
-    bodies: Vec<Body>,
-    from: Vec<Option<usize>>,
-}
-
-impl Templates {
-    fn new(definitions: &Definitions<'_>, scope: &mut Scope<'_>) -> Self {
-        let all: Vec<&Placed> = definitions.of_kind(Kind::Template).collect();
-        let names: Vec<Spanned<String>> = all.iter().filter_map(|p| p.node.first()).collect();
-        let index = names
-            .iter()
-            .enumerate()
-            .map(|(i, name)| (name.value.clone(), i));
-        let mut templates = Self {
-            index: index.collect(),
-            bodies: all
-                .iter()
-                .map(|p| body::read(&p.node, &p.base, scope))
-                .collect(),
-            from: Vec::new(),
-        };
-        for placed in all {
-            let from = templates.named_by(&placed.node, definitions, scope.sink);
-            templates.from.push(from);
-        }
-        templates.break_cycles(&names, scope.sink);
-        templates
-    }
-
-    /// Returns the template that a node starts from.
-    fn named_by(
-        &self,
-        node: &Node,
-        definitions: &Definitions<'_>,
-        sink: &mut Sink,
-    ) -> Option<usize> {
-        let from = node.prop("from")?;
-        let found = self.index.get(from.text()).copied();
-        if found.is_none() {
-            let name = Spanned::new(from.text().to_owned(), from.span);
-            definitions.unknown(Kind::Template, &name, sink);
-        }
-        found
-    }
-
-    /// Reports templates that start from themselves, and lets them start from nothing.
-    fn break_cycles(&mut self, names: &[Spanned<String>], sink: &mut Sink) {
-        // The walk in which each template was seen first; 0 is none.
-        let mut seen = vec![0; self.from.len()];
-        for start in 0..self.from.len() {
-            let (mut path, mut at) = (Vec::new(), Some(start));
-            while let Some(index) = at.filter(|index| seen[*index] == 0) {
-                seen[index] = start + 1;
-                path.push(index);
-                at = self.from[index];
-            }
-            let Some(closed) = at.filter(|index| seen[*index] == start + 1) else {
-                continue;
-            };
-            let begin = path.iter().position(|index| *index == closed).unwrap_or(0);
-            let hop = |index: &usize| (names[*index].value.as_str(), names[*index].span);
-            let hops: Vec<_> = path[begin..].iter().map(hop).collect();
-            sink.push(cycle("templates", &hops));
-            self.from[closed] = None;
-        }
-    }
-
-    /// Returns the bodies that `first` stands for, the one that the others build on first.
-    fn layers(&self, first: Option<usize>, scope: &mut Scope<'_>, span: Span) -> Vec<&Body> {
-        let mut layers = Vec::new();
-        let mut at = first;
-        while let Some(index) = at {
-            if !scope.charge(1 + self.bodies[index].len(), span) {
-                break;
-            }
-            layers.push(&self.bodies[index]);
-            at = self.from[index];
-        }
-        layers.reverse();
-        layers
-    }
-}
-
 /// Reads the named sets of patterns.
 fn sets(definitions: &Definitions<'_>, scope: &mut Scope<'_>) -> HashMap<String, Inputs> {
     let mut sets = HashMap::new();
@@ -242,7 +47,7 @@ fn sets(definitions: &Definitions<'_>, scope: &mut Scope<'_>) -> HashMap<String,
             continue;
         };
         let excepts = node.children.iter().flat_map(|child| &child.args);
-        let mut read = |value| body::pattern(value, base, scope);
+        let mut read = |value| values::pattern(value, base, scope);
         let set = Inputs {
             patterns: patterns.iter().filter_map(&mut read).collect(),
             except: excepts.filter_map(&mut read).collect(),
@@ -271,7 +76,7 @@ impl Expander<'_, '_> {
                 Kind::Project => buildfile.project = self.project(node),
                 Kind::Cache => buildfile.cache = self.cache(node),
                 Kind::Jobs => {
-                    let jobs = node.args.first().and_then(body::count);
+                    let jobs = node.args.first().and_then(values::count);
                     buildfile.jobs = jobs.and_then(|n| usize::try_from(n).ok());
                 }
                 Kind::Tool if self.definitions.is_first(placed) => {
@@ -314,8 +119,10 @@ impl Expander<'_, '_> {
         }
         Cache {
             dir,
-            max_size: node.prop("max-size").and_then(|v| body::size(v, scope)),
-            max_age: node.prop("max-age").and_then(|v| body::duration(v, scope)),
+            max_size: node.prop("max-size").and_then(|v| values::size(v, scope)),
+            max_age: node
+                .prop("max-age")
+                .and_then(|v| values::duration(v, scope)),
         }
     }
 
@@ -328,7 +135,7 @@ impl Expander<'_, '_> {
         };
         let version = node.prop("version");
         Some(Tool {
-            requirement: version.and_then(|v| body::requirement(v, &mut self.scope)),
+            requirement: version.and_then(|v| values::requirement(v, &mut self.scope)),
             name,
             probe,
         })

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::body::bad_path;
 use super::codes;
-use super::expand::Placed;
+use super::definitions::Placed;
 use super::grammar::Kind;
 use super::parse::{Node, Value, parse};
 use super::read::{Error, read};
 use super::sink::{Sink, shown};
 use super::target::Protected;
+use super::values::bad_path;
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
 use crate::source::{Diagnostic, FileId, Sources, Span};
@@ -65,16 +65,14 @@ struct Open {
 impl Files {
     /// Reads the Buildfile at `path`, which people know as `shown`, and all it includes.
     pub(super) fn load(path: &Path, shown: &Path) -> Result<Self, Error> {
-        let text = read(path)?;
-        let real = path.canonicalize().map_err(|source| Error::Unreadable {
-            path: path.to_owned(),
+        let text = read(path).map_err(|error| error.at(shown))?;
+        let unreadable = |source| Error::Unreadable {
+            path: shown.to_owned(),
             source,
-        })?;
+        };
+        let real = path.canonicalize().map_err(unreadable)?;
         let folder = real.parent().unwrap_or(Path::new("/"));
-        let folder = Root::open(folder).map_err(|source| Error::Unreadable {
-            path: folder.to_owned(),
-            source,
-        })?;
+        let folder = Root::open(folder).map_err(unreadable)?;
         let mut files = Self::default();
         files.read.push((real.clone(), Digest::of(text.as_bytes())));
         files.seen.insert(real.clone(), None);
@@ -83,7 +81,10 @@ impl Files {
         files.root = folder.absolute(&root);
         let real_root = files.root.canonicalize().ok().filter(|path| path.is_dir());
         files.check_root(&nodes, real_root.is_some());
-        files.protect(&folder.relative(&real), &root);
+        let below_root = folder.relative(&real).and_then(|file| file.below(&root));
+        below_root
+            .into_iter()
+            .for_each(|path| files.protected.add(path));
         files.disk = Some(Disk {
             folder,
             root,
@@ -130,12 +131,6 @@ impl Files {
                 .label(value.span, "the root must be there")
                 .help("its path is relative to the Buildfile's folder");
             self.sink.push(diagnostic);
-        }
-    }
-
-    fn protect(&mut self, file: &Option<RelPath>, root: &RelPath) {
-        if let Some(below) = file.as_ref().and_then(|file| file.below(root)) {
-            self.protected.add(below);
         }
     }
 
@@ -189,59 +184,29 @@ impl Files {
         }
     }
 
+    /// Finds and reads the file that `value` names in the file `from`.
     fn find(&mut self, value: &Value, from: &Open, open: &[Open]) -> Result<Open, Box<Diagnostic>> {
-        let wrong = |message: String, label: &str, help: &str| {
-            let diagnostic = Diagnostic::error(codes::INCLUDE, message);
-            Box::new(diagnostic.label(value.span, label).help(help))
-        };
         let name = shown(value.text());
         let Some(disk) = &self.disk else {
             let message = format!("`{name}` cannot be included in a text that is not a file");
-            return Err(wrong(message, "not looked for", "save the Buildfile first"));
+            return Err(wrong(value, message, "save the Buildfile first"));
         };
         if self.count >= MOST_FILES {
             let message = format!("more than {MOST_FILES} files");
-            return Err(wrong(message, "one too many", "put several into one"));
+            return Err(wrong(value, message, "put several into one"));
         }
-        let path = resolve(&from.folder, value.text()).filter(|path| path.is_within(&disk.root));
-        let outside = || {
-            let message = format!("`{name}` leaves the project's root");
-            let help = "move the root up with `project NAME { root … }`, or the file below it";
-            wrong(message, "outside the root", help)
-        };
-        let path = path.ok_or_else(outside)?;
-        let absolute = disk.folder.absolute(&path);
-        let text = read(&absolute).map_err(|error| {
-            let message = match error {
-                Error::Missing { .. } => format!("there is no file `{name}`"),
-                error => error.at(Path::new(&name)).to_string(),
-            };
-            wrong(
-                message,
-                "cannot be included",
-                "the path is relative to the file that includes it",
-            )
-        })?;
-        let real = absolute.canonicalize().unwrap_or(absolute);
-        if disk
-            .real_root
-            .as_ref()
-            .is_some_and(|root| !real.starts_with(root))
-        {
-            return Err(outside());
-        }
+        let (path, real, text) = disk.read(&from.folder, value)?;
         let base = path.parent().and_then(|folder| folder.below(&disk.root));
-        let (root, shown) = (disk.root.clone(), disk.shown.with_file_name(path.as_path()));
+        let shown = disk.shown.with_file_name(path.as_path());
+        let below_root = path.below(&disk.root);
         if let Some(first) = self.seen.insert(real.clone(), Some(value.span)) {
-            return Err(Box::new(again(
-                &name,
-                value.span,
-                first,
-                open.iter().any(|o| o.real == real),
-            )));
+            let is_open = open.iter().any(|open| open.real == real);
+            return Err(Box::new(again(&name, value.span, first, is_open)));
         }
         self.read.push((real.clone(), Digest::of(text.as_bytes())));
-        self.protect(&Some(path.clone()), &root);
+        below_root
+            .into_iter()
+            .for_each(|path| self.protected.add(path));
         Ok(Open {
             nodes: self.parse(&shown, text).into_iter(),
             folder: path.parent().unwrap_or_default(),
@@ -249,6 +214,49 @@ impl Files {
             real,
         })
     }
+}
+
+impl Disk {
+    /// Reads the file that `value` names from `folder`, and returns its path relative to
+    /// the main Buildfile's folder, its path free of links, and its text.
+    fn read(
+        &self,
+        folder: &RelPath,
+        value: &Value,
+    ) -> Result<(RelPath, PathBuf, String), Box<Diagnostic>> {
+        let name = shown(value.text());
+        let outside = || {
+            let message = format!("`{name}` leaves the project's root");
+            let help = "move the root up with `project NAME { root … }`, or the file below it";
+            wrong(value, message, help)
+        };
+        let path = resolve(folder, value.text()).filter(|path| path.is_within(&self.root));
+        let path = path.ok_or_else(outside)?;
+        let absolute = self.folder.absolute(&path);
+        let text = read(&absolute).map_err(|error| {
+            let message = match error {
+                Error::Missing { .. } => format!("there is no file `{name}`"),
+                error => error.at(Path::new(&name)).to_string(),
+            };
+            let help = "the path is relative to the file that includes it";
+            wrong(value, message, help)
+        })?;
+        let real = absolute.canonicalize().unwrap_or(absolute);
+        let root = self.real_root.as_ref();
+        if root.is_some_and(|root| !real.starts_with(root)) {
+            return Err(outside());
+        }
+        Ok((path, real, text))
+    }
+}
+
+fn wrong(value: &Value, message: String, help: &str) -> Box<Diagnostic> {
+    let diagnostic = Diagnostic::error(codes::INCLUDE, message);
+    Box::new(
+        diagnostic
+            .label(value.span, "cannot be included")
+            .help(help),
+    )
 }
 
 fn root_value(nodes: &[Node]) -> Option<&Value> {

@@ -9,7 +9,9 @@
 mod body;
 mod check;
 pub mod codes;
+mod definitions;
 mod edit;
+mod entries;
 mod expand;
 mod format;
 #[cfg(test)]
@@ -18,20 +20,26 @@ pub mod grammar;
 mod guard;
 #[cfg(test)]
 mod hostile;
+mod indent;
 mod lex;
 mod lint;
 mod load;
+mod mistake;
 pub mod model;
+mod names;
 mod parse;
 mod quantity;
 mod read;
 mod schema;
 mod scope;
 mod sink;
+mod structure;
 mod target;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod text;
+mod values;
 mod version;
 
 use std::path::{Path, PathBuf};

@@ -61,3 +61,12 @@ pub(super) fn shown(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+/// Returns names as people list alternatives.
+pub(super) fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    match &names[..] {
+        [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+        names => names.concat(),
+    }
+}

@@ -5,7 +5,7 @@
 //! braces around a name lose one pair and are then text: `{{name}}` is `{name}`. So
 //! `{a,b}`, `{}`, `{print $1}` and `{{.Dir}}` mean themselves.
 
-use super::check::{is_var_name, is_variable};
+use super::names::{is_var_name, is_variable};
 
 /// A piece of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

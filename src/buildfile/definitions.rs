@@ -1,0 +1,125 @@
+//! What has a name: targets, groups, templates, sets, tools and variables, each name
+//! defined once. It does not know what they mean.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::codes;
+use super::grammar::Kind;
+use super::model::Spanned;
+use super::parse::Node;
+use super::sink::{Sink, shown};
+use crate::path::RelPath;
+use crate::source::Diagnostic;
+
+/// A node outside all blocks, and the folder that its paths are relative to.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) node: Node,
+    pub(super) base: Arc<RelPath>,
+}
+
+/// What has a name, by kind and name.
+pub(super) struct Definitions<'n> {
+    by_name: HashMap<(Kind, &'n str), &'n Placed>,
+    all: &'n [Placed],
+}
+
+impl<'n> Definitions<'n> {
+    pub(super) fn of(nodes: &'n [Placed], sink: &mut Sink) -> Self {
+        let mut by_name: HashMap<_, &Placed> = HashMap::with_capacity(nodes.len());
+        for placed in nodes {
+            let (Some(kind), Some(name)) = (space(placed), placed.node.args.first()) else {
+                continue;
+            };
+            match by_name.get(&(kind, name.text())) {
+                None => {
+                    by_name.insert((kind, name.text()), placed);
+                }
+                Some(earlier) => sink.push(duplicate(placed, earlier)),
+            }
+        }
+        let all = nodes;
+        Self { by_name, all }
+    }
+
+    /// Returns the nodes of one kind, without later ones of the same name.
+    pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'n Placed> {
+        let all = self.all.iter().filter(move |p| p.node.spec.kind == kind);
+        all.filter(|placed| self.is_first(placed))
+    }
+
+    pub(super) fn is_first(&self, placed: &Placed) -> bool {
+        let (Some(kind), Some(name)) = (space(placed), placed.node.args.first()) else {
+            return false;
+        };
+        let first = self.by_name.get(&(kind, name.text()));
+        first.is_some_and(|first| std::ptr::eq(*first, placed))
+    }
+
+    pub(super) fn get(&self, kind: Kind, name: &str) -> Option<&'n Placed> {
+        self.by_name.get(&(kind, name)).copied()
+    }
+
+    /// Reports a name that nothing of this kind has.
+    pub(super) fn unknown(&self, kind: Kind, name: &Spanned<String>, sink: &mut Sink) {
+        let word = name.value.as_str();
+        let (what, declaration) = match kind {
+            Kind::Template => ("template", format!("template {word} {{ … }}")),
+            Kind::Files => ("set of files", format!("files {word} \"…\"")),
+            _ => ("tool", format!("tool {word}")),
+        };
+        let known = self
+            .by_name
+            .keys()
+            .filter(|(k, _)| *k == kind)
+            .map(|(_, name)| *name);
+        let help = match sink.nearest(word, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("declare it: {}", shown(&declaration)),
+        };
+        let message = format!("unknown {what} `{}`", shown(word));
+        let diagnostic = Diagnostic::error(codes::UNKNOWN_NAME, message);
+        sink.push(diagnostic.label(name.span, "not declared").help(help));
+    }
+}
+
+/// Returns the kind that shares names with a node; targets and groups share theirs.
+fn space(placed: &Placed) -> Option<Kind> {
+    match placed.node.spec.kind {
+        Kind::Group => Some(Kind::Target),
+        kind @ (Kind::Target | Kind::Template | Kind::Files | Kind::Tool | Kind::Var) => Some(kind),
+        _ => None,
+    }
+}
+
+fn duplicate(placed: &Placed, earlier: &Placed) -> Diagnostic {
+    let of = |placed: &Placed| {
+        placed
+            .node
+            .args
+            .first()
+            .map_or(placed.node.span, |v| v.span)
+    };
+    let name = placed
+        .node
+        .first()
+        .map_or_else(String::new, |name| name.value);
+    let (this, other) = (placed.node.spec.name, earlier.node.spec.name);
+    let what = match this {
+        "files" => "set of files",
+        "var" => "variable",
+        this => this,
+    };
+    let message = match this == other {
+        true => format!("the {what} `{}` is defined twice", shown(&name)),
+        false => format!(
+            "`{}` is the name of a {other} and of a {this}",
+            shown(&name)
+        ),
+    };
+    Diagnostic::error(codes::DUPLICATE, message)
+        .label(of(placed), "again here")
+        .label(of(earlier), "first defined here")
+        .help("rename one of them")
+}
