@@ -6,9 +6,9 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Makes files without a name and gives them one, remembering what the system offers.
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 pub(super) struct Unnamed {
     /// A [`Way`], only ever raised.
     way: AtomicU8,
+    was_probed: AtomicBool,
 }
 
 /// From the cheapest to the last.
@@ -54,6 +55,11 @@ impl Unnamed {
         if self.way() == Way::None {
             return Ok(None);
         }
+        if !self.was_probed.swap(true, Ordering::Relaxed) && !has_proc() {
+            // Then some kernels can link such a file in no way at all.
+            self.fall_back(Way::None);
+            return Ok(None);
+        }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::openat(at, folder, flags, mode) {
             Ok(file) => Ok(Some(file.into())),
@@ -85,4 +91,8 @@ impl Unnamed {
         }
         linked
     }
+}
+
+fn has_proc() -> bool {
+    rustix::fs::access("/proc/self/fd", Access::EXISTS).is_ok()
 }

@@ -15,9 +15,9 @@ use rustix::io::Errno;
 
 use super::layout::{Layout, name, open_object};
 use super::publish::{Existing, Published, Temp};
-use super::{Inner, quarantine, touch};
+use super::{Inner, age, quarantine, touch};
 use crate::digest::{BUFFER_SIZE, Digest, Hasher, Verified};
-use crate::stamp::{self, Stamp};
+use crate::stamp::Stamp;
 use crate::store::Error;
 
 /// A blob used again after less than this (nanoseconds) keeps its time.
@@ -52,7 +52,9 @@ struct Reader {
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.verified.read(buffer).inspect_err(|error| {
-            self.inner.refuse_blob(self.digest, error);
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.inner.refuse_blob(self.digest, error);
+            }
         })
     }
 }
@@ -120,11 +122,7 @@ impl Inner {
     /// Deals with a blob that could not be read or is not what its name says. What is
     /// wrong with this process (too many open files, no memory) is not the blob's fault.
     fn refuse_blob(&self, digest: Digest, error: &io::Error) {
-        let is_damaged = match error.raw_os_error().map(Errno::from_raw_os_error) {
-            None => true,
-            Some(errno) => matches!(errno, Errno::IO | Errno::LOOP | Errno::ISDIR | Errno::NXIO),
-        };
-        if !is_damaged {
+        if !is_damage(error) {
             self.unreadable("blob", &digest, error);
             return;
         }
@@ -220,7 +218,7 @@ impl Inner {
     /// it has made it durable, and a collection must see that it is in use.
     fn keep_blob(&self, file: &File) {
         self.written.fetch_add(1, Ordering::SeqCst);
-        if Stamp::of(file).is_ok_and(|stamp| (stamp::now() - stamp.mtime).abs() > FRESH) {
+        if Stamp::of(file).is_ok_and(|stamp| age(&stamp) > FRESH) {
             touch(file);
         }
     }
@@ -281,6 +279,14 @@ impl Inner {
         checked
             .inspect_err(|error| self.refuse_blob(digest, error))
             .is_ok()
+    }
+}
+
+/// Tells whether an error in reading an object is the object's own fault.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        None => true,
+        Some(errno) => matches!(errno, Errno::IO | Errno::LOOP | Errno::ISDIR | Errno::NXIO),
     }
 }
 

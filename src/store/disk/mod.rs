@@ -164,6 +164,10 @@ impl Inner {
         let (bytes, file) = match read_record(layout, &name) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) if blobs::is_damage(&error) => {
+                self.refuse_record(key, &error.to_string());
+                return None;
+            }
             Err(error) => {
                 self.unreadable("record", &key.0, &error);
                 return None;
@@ -172,28 +176,24 @@ impl Inner {
         match record::decode(key, &bytes) {
             Ok(result) => {
                 self.mark_used(&file);
-                Some(result)
+                return Some(result);
             }
-            Err(refusal) => {
-                self.refuse_record(key, &name, &refusal);
-                None
-            }
+            // A record of another version of this program is left alone.
+            Err(Refusal::Format(format)) => self.warnings.once("fbuild::store::format", || {
+                format!("results in the cache are of the unknown format {format}; taken as missing")
+            }),
+            Err(refusal) => self.refuse_record(key, &refusal.to_string()),
         }
+        None
     }
 
-    /// A record of another version of this program is left alone; a damaged one is not.
-    fn refuse_record(&self, key: ActionKey, name: &str, refusal: &Refusal) {
+    /// Puts a damaged record aside.
+    fn refuse_record(&self, key: ActionKey, why: &str) {
         let id = key.0.short();
-        if let Refusal::Format(format) = refusal {
-            self.warnings.once("fbuild::store::format", || {
-                format!("results in the cache are of the unknown format {format}; taken as missing")
-            });
-            return;
-        }
         self.warnings
-            .damage(|| format!("the cached result {id} is damaged: {refusal}; taken as missing"));
+            .damage(|| format!("the cached result {id} is damaged: {why}; taken as missing"));
         if let Some(layout) = self.writable() {
-            quarantine::move_there(layout, &layout.actions, name.as_bytes());
+            quarantine::move_there(layout, &layout.actions, layout::name(&key.0).as_bytes());
         }
     }
 
@@ -203,7 +203,7 @@ impl Inner {
             return;
         }
         let Ok(stamp) = Stamp::of(file) else { return };
-        if (stamp::now() - stamp.mtime).abs() > USE_INTERVAL {
+        if age(&stamp) > USE_INTERVAL {
             touch(file);
         }
     }
@@ -296,6 +296,11 @@ fn read_record(layout: &Layout, name: &str) -> io::Result<(Vec<u8>, File)> {
         .take(record::MAX_RECORD + 1)
         .read_to_end(&mut bytes)?;
     Ok((bytes, file))
+}
+
+/// Returns how far from now a file was last changed, in nanoseconds.
+fn age(stamp: &Stamp) -> i64 {
+    stamp::now().saturating_sub(stamp.mtime).saturating_abs()
 }
 
 /// Sets the time of the last change to now. A failure makes an object look older than it

@@ -206,6 +206,24 @@ fn a_damaged_record_is_a_miss_and_is_put_aside() {
 }
 
 #[test]
+fn what_stands_in_a_records_place_is_put_aside_too() {
+    let sample = Sample::new();
+    let (key, result) = sample.record(b"manifest");
+    let place = sample.path("actions").join(layout::name(&key.0));
+    let intruders: [&dyn Fn(); 2] = [&|| symlink("/etc/passwd", &place).unwrap(), &|| {
+        fs::create_dir(&place).unwrap()
+    }];
+    for intrude in intruders {
+        fs::remove_file(&place).unwrap();
+        intrude();
+        assert_eq!(sample.store.result(key).unwrap(), None);
+        assert_eq!(codes(&sample.store), ["fbuild::store::corrupt"]);
+        sample.store.record(&[(key, result.clone())]).unwrap();
+        assert_eq!(sample.store.result(key).unwrap().as_ref(), Some(&result));
+    }
+}
+
+#[test]
 fn a_record_of_a_later_format_is_a_miss_and_is_left_alone() {
     let sample = Sample::new();
     let (key, _) = sample.record(b"manifest");

@@ -182,11 +182,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Tells whether it is the cached result that is at fault: to be taken as a miss.
+    /// Tells whether [`restore`] met something that making the outputs anew need not meet:
+    /// to be taken as a miss. What stands in the way of outputs stands in the way of a
+    /// command too.
     pub fn is_miss(&self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Self::Undeclared { .. } | Self::Lacking { .. } | Self::Refused(_) | Self::Store(_)
+            Self::ThroughLink { .. } | Self::Parent { .. } | Self::Kept { .. }
         )
     }
 }
