@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 
 use super::codes;
-use super::grammar::{self, Kind, NodeSpec, Type};
+use super::grammar::{self, Kind, NodeSpec, Type, allowed};
 use super::model::Spanned;
 use super::names;
-use super::parse::{Data, Node, Prop, Value, allowed};
 use super::sink::{Sink, listed, shown};
+use super::syntax::{Data, Node, Prop, Value};
 use crate::source::{Diagnostic, FileId, Span, nearest};
 
 /// Turns parsed nodes into [`Node`]s.
@@ -258,7 +258,7 @@ impl<'t, 's> Checker<'t, 's> {
             (Type::Flag, "false" | "no" | "off" | "0") => "write `#false`".to_owned(),
             (Type::Flag, _) => "write `#true` or `#false`".to_owned(),
             (Type::Count(..), text) if text.parse::<u32>().is_ok() => format!("write `{text}`"),
-            (Type::Count(..), _) => example(spec),
+            (Type::Count(..), _) => spec.hint(),
             (Type::Duration, _) if found == "a number" => {
                 format!("write it with its unit, such as \"{written}s\"")
             }
@@ -287,7 +287,7 @@ impl<'t, 's> Checker<'t, 's> {
         let diagnostic = Diagnostic::error(codes::MISSING, message);
         let label = missing.map_or(String::new(), |arg| format!("{} is missing", arg.what));
         self.sink
-            .push(diagnostic.label(node.span, label).help(example(spec)));
+            .push(diagnostic.label(node.span, label).help(spec.hint()));
     }
 
     /// Tells whether the guard took something away from the node whose name stands here.
@@ -337,7 +337,7 @@ impl<'t, 's> Checker<'t, 's> {
                 format!("put the whole argument in quotes: \"{}=…\"", shown(name))
             }
             (_, Some(near)) => format!("did you mean `{near}`?"),
-            (_, None) if spec.props.is_empty() => format!("it has none; {}", example(spec)),
+            (_, None) if spec.props.is_empty() => format!("it has none; {}", spec.hint()),
             (_, None) => format!("it has {}", listed(names)),
         };
         self.sink.push(
@@ -357,7 +357,7 @@ impl<'t, 's> Checker<'t, 's> {
         let diagnostic = Diagnostic::error(codes::UNEXPECTED, message);
         let help = match spec.kind {
             Kind::Sh => "put the whole script in one pair of quotes".to_owned(),
-            _ => example(spec),
+            _ => spec.hint(),
         };
         self.sink
             .push(diagnostic.label(span, "one too many").help(help));
@@ -366,11 +366,8 @@ impl<'t, 's> Checker<'t, 's> {
     fn no_block(&mut self, spec: &NodeSpec, span: Span) {
         let message = format!("`{}` has no block", spec.name);
         let diagnostic = Diagnostic::error(codes::UNEXPECTED, message);
-        self.sink.push(
-            diagnostic
-                .label(span, "a block follows")
-                .help(example(spec)),
-        );
+        self.sink
+            .push(diagnostic.label(span, "a block follows").help(spec.hint()));
     }
 
     fn repeated(&mut self, message: String, span: Span, earlier: Span) {
@@ -386,12 +383,6 @@ impl<'t, 's> Checker<'t, 's> {
 struct Entries {
     args: usize,
     props: HashMap<String, Span>,
-}
-
-fn example(spec: &NodeSpec) -> String {
-    format!("for example: {}", spec.example.lines().next().unwrap_or(""))
-        .trim_end_matches([' ', '{'])
-        .to_owned()
 }
 
 fn belongs(places: &[&str]) -> String {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::codes;
 use super::grammar::Kind;
 use super::model::Spanned;
-use super::parse::Node;
 use super::sink::{Sink, shown};
+use super::syntax::Node;
 use crate::path::RelPath;
 use crate::source::Diagnostic;
 

@@ -195,6 +195,12 @@ const fn arg(what: &'static str, ty: Type) -> ArgSpec {
 }
 
 impl NodeSpec {
+    /// Returns the first line of its example, for a hint.
+    pub fn hint(&self) -> String {
+        let line = self.example.lines().next().unwrap_or("");
+        format!("for example: {}", line.trim_end_matches([' ', '{']))
+    }
+
     const fn args(self, args: &'static [ArgSpec]) -> Self {
         Self { args, ..self }
     }
@@ -494,6 +500,11 @@ pub static BODY: &[NodeSpec] = &[
     .repeatable()
     .example("locks database"),
 ];
+
+/// Returns the nodes that can stand in the block of `parent`; `None` is the document.
+pub fn allowed(parent: Option<&'static NodeSpec>) -> &'static [NodeSpec] {
+    parent.map_or(TOP, |spec| spec.children)
+}
 
 /// Returns the node called `name` among `nodes`.
 pub fn find(nodes: &'static [NodeSpec], name: &str) -> Option<&'static NodeSpec> {

@@ -6,41 +6,52 @@
 //! files), `expand` (names, variables, templates) into the types of [`model`]. They get
 //! as far as they can: a mistake costs what it spoils, not what stands around it.
 
-mod body;
-mod check;
+// The language: its types, its table, its words.
 pub mod codes;
-mod definitions;
-mod edit;
-mod entries;
-mod expand;
-mod format;
-#[cfg(test)]
-mod golden;
 pub mod grammar;
-mod guard;
-#[cfg(test)]
-mod hostile;
-mod indent;
-mod lex;
-mod lint;
-mod load;
-mod mistake;
 pub mod model;
 mod names;
-mod parse;
 mod quantity;
-mod read;
-mod schema;
-mod scope;
+mod version;
+
+// The text: what stands in front of the parser.
+mod entries;
+mod guard;
+mod indent;
+mod lex;
+mod mistake;
 mod sink;
 mod structure;
+
+// The nodes: parsed, and held against the table.
+mod check;
+mod parse;
+mod read;
+mod syntax;
+
+// The meaning: names, variables, templates, targets.
+mod body;
+mod definitions;
+mod expand;
+mod lint;
+mod load;
+mod scope;
 mod target;
 mod templates;
-#[cfg(test)]
-mod tests;
 mod text;
 mod values;
-mod version;
+
+// Writing: one layout, new targets, what is made from the table.
+mod edit;
+mod format;
+mod schema;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! From text to [`Node`]s: the guard, then the `kdl` crate piece by piece, then the
+//! From text to nodes: the guard, then the `kdl` crate piece by piece, then the
 //! grammar. It never stops at the first mistake, and knows no meaning of any node.
 
 use std::ops::Range;
@@ -7,12 +7,11 @@ use std::thread;
 use kdl::KdlDocument;
 
 use super::check::Checker;
-use super::grammar::{NodeSpec, PropSpec};
+use super::codes;
 use super::guard::{Guarded, guard};
 use super::lex::{Kind, Lexer};
-use super::model::Spanned;
 use super::sink::Sink;
-use super::{codes, grammar};
+use super::syntax::Node;
 use crate::source::{Diagnostic, FileId, Span};
 
 /// The stack of the thread that parses: enough for the deepest nesting that the guard
@@ -22,83 +21,6 @@ const STACK: usize = 16 << 20;
 /// How much text the parser is given at once. Its trees take forty times the text, so
 /// they are made and thrown away piece by piece.
 const PIECE: usize = 64 << 10;
-
-/// A node that the grammar knows, with everything that it allows.
-#[derive(Debug)]
-pub(super) struct Node {
-    /// What it is.
-    pub(super) spec: &'static NodeSpec,
-    /// Where its name stands.
-    pub(super) span: Span,
-    /// Its arguments.
-    pub(super) args: Vec<Value>,
-    /// Its properties, each once.
-    pub(super) props: Vec<Prop>,
-    /// The nodes in its block.
-    pub(super) children: Vec<Node>,
-    /// Whether something wrong was left out of it, so that what is missing may be that.
-    pub(super) is_damaged: bool,
-}
-
-/// A property and its value.
-#[derive(Debug)]
-pub(super) struct Prop {
-    /// What it is.
-    pub(super) spec: &'static PropSpec,
-    /// Its name as written.
-    pub(super) name: Spanned<String>,
-    /// Its value.
-    pub(super) value: Value,
-    /// Whether it has a name of its own, not one from the grammar.
-    pub(super) is_any: bool,
-}
-
-/// A value of the type that the grammar asks for.
-#[derive(Clone, Debug)]
-pub(super) struct Value {
-    /// The value.
-    pub(super) data: Data,
-    /// Where it stands.
-    pub(super) span: Span,
-}
-
-/// What a [`Value`] holds.
-#[derive(Clone, Debug)]
-pub(super) enum Data {
-    /// Text, for every type but the two below.
-    Text(String),
-    /// For `Type::Flag`.
-    Flag(bool),
-    /// For `Type::Count`.
-    Count(u32),
-}
-
-impl Value {
-    /// Returns its text; empty for what is no text.
-    pub(super) fn text(&self) -> &str {
-        match &self.data {
-            Data::Text(text) => text,
-            Data::Flag(_) | Data::Count(_) => "",
-        }
-    }
-}
-
-impl Node {
-    /// Returns the property called `name`, if it is given.
-    pub(super) fn prop(&self, name: &str) -> Option<&Value> {
-        let known = self.props.iter().filter(|prop| !prop.is_any);
-        known
-            .map(|prop| (prop.spec.name, &prop.value))
-            .find(|(given, _)| *given == name)
-            .map(|(_, value)| value)
-    }
-
-    /// Returns the first argument as a name or other text.
-    pub(super) fn first(&self) -> Option<Spanned<String>> {
-        let value = self.args.first()?;
-        Some(Spanned::new(value.text().to_owned(), value.span))
-    }
-}
 
 /// What could be understood of a text.
 #[derive(Debug, Default)]
@@ -239,9 +161,4 @@ impl Reader<'_, '_> {
             .sink
             .push(diagnostic.label(place, "it begins here").help(help));
     }
-}
-
-/// Returns the nodes that can stand where `parent` says; `None` is the document.
-pub(super) fn allowed(parent: Option<&'static NodeSpec>) -> &'static [NodeSpec] {
-    parent.map_or(grammar::TOP, |spec| spec.children)
 }

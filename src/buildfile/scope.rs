@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::codes;
 use super::model::{Piece, Spanned, Text};
-use super::parse::{Node, Value};
 use super::sink::{Sink, shown};
+use super::syntax::{Node, Value};
 use super::text::{Part, parts};
 use crate::source::{Diagnostic, Sources, Span};
 

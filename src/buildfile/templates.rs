@@ -6,9 +6,9 @@ use super::body::{self, Body};
 use super::definitions::{Definitions, Placed};
 use super::grammar::Kind;
 use super::model::Spanned;
-use super::parse::Node;
 use super::scope::{Scope, cycle};
 use super::sink::Sink;
+use super::syntax::Node;
 use crate::source::Span;
 
 /// The templates, each read once, and which of them each starts from.

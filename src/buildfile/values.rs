@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::codes;
 use super::model::{Requirement, Spanned};
-use super::parse::{Data, Value};
 use super::quantity;
 use super::scope::Scope;
 use super::sink::shown;
+use super::syntax::{Data, Value};
 use super::version;
 use crate::glob::{self, Pattern};
 use crate::path::{self, RelPath};
