@@ -370,6 +370,43 @@ fn graph_and_action_have_no_hidden_state() {
     forbid(|source| source.is_at(&places), &hidden);
 }
 
+#[test]
+fn every_code_is_explained_and_no_other() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
+    let page = fs::read_to_string(page).expect("the page can be read");
+    let heading = |line: &str| Some(line.strip_prefix("### `")?.strip_suffix('`')?.to_owned());
+    let headings: Vec<String> = page.lines().filter_map(heading).collect();
+    let explained: BTreeSet<String> = headings.iter().cloned().collect();
+    assert_eq!(explained.len(), headings.len(), "a code is explained twice");
+    let codes = codes();
+    let unexplained: Vec<_> = codes.difference(&explained).collect();
+    let unsaid: Vec<_> = explained.difference(&codes).collect();
+    assert!(
+        unexplained.is_empty(),
+        "not in docs/errors.md: {unexplained:?}"
+    );
+    assert!(
+        unsaid.is_empty(),
+        "in docs/errors.md, but nothing says it: {unsaid:?}"
+    );
+}
+
+/// Returns every code that the sources can say.
+fn codes() -> BTreeSet<String> {
+    let mut codes = BTreeSet::new();
+    for text in sources().iter().map(|source| &source.product_text) {
+        for start in ["\"fbuild::", "code(fbuild::"] {
+            for (at, _) in text.match_indices(start) {
+                let code = &text[at + start.len() - "fbuild::".len()..];
+                let is_part = |c: char| c.is_ascii_lowercase() || c == '_' || c == ':';
+                codes.extend(code.find(|c| !is_part(c)).map(|end| code[..end].to_owned()));
+            }
+        }
+    }
+    assert!(codes.len() > 60, "the codes were not found");
+    codes
+}
+
 /// Fails if a file that `concerned` picks says one of `words` outside its tests.
 fn forbid(concerned: impl Fn(&Source) -> bool, words: &[&str]) {
     let mut wrong = String::new();

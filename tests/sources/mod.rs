@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -17,6 +18,8 @@ pub(crate) struct Source {
     pub(crate) code: String,
     /// The code with tests blanked as well.
     pub(crate) product: String,
+    /// The text with tests blanked.
+    pub(crate) product_text: String,
 }
 
 impl Source {
@@ -58,6 +61,7 @@ fn read_all() -> Vec<Source> {
         let is_below = |test: &String| module == *test || module.starts_with(&format!("{test}/"));
         if tests.iter().any(is_below) {
             source.product = blank(&source.product);
+            source.product_text = blank(&source.product_text);
         }
     }
     assert!(sources.len() > 50, "the sources were not found");
@@ -81,9 +85,11 @@ fn read(root: &Path, file: &Path) -> Source {
     let path = file.strip_prefix(root).expect("it is below src");
     let text = fs::read_to_string(file).expect("sources can be read");
     let code = without_words(&text);
+    let items = test_items(&code);
     Source {
         path: path.to_str().expect("a plain name").to_owned(),
-        product: without_tests(&code),
+        product: blank_all(&code, &items),
+        product_text: blank_all(&text, &items),
         code,
         text,
     }
@@ -223,19 +229,33 @@ fn test_modules(source: &Source) -> Vec<String> {
 
 /// Blanks every item that is compiled for tests only.
 pub(crate) fn without_tests(code: &str) -> String {
-    let mut product = code.to_owned();
-    while let Some(at) = product.find(TEST) {
-        let rest = &product[at + TEST.len()..];
-        let stop = rest.find([';', '{']).map(|stop| at + TEST.len() + stop);
-        let end = match stop {
-            Some(stop) if product[stop..].starts_with('{') => closing(&product, stop),
-            other => other,
-        };
-        let end = end.unwrap_or(product.len() - 1);
-        let blanked = blank(&product[at..=end]);
-        product.replace_range(at..=end, &blanked);
+    blank_all(code, &test_items(code))
+}
+
+/// Returns where the items are that are compiled for tests only.
+fn test_items(code: &str) -> Vec<Range<usize>> {
+    let mut items: Vec<Range<usize>> = Vec::new();
+    for (at, _) in code.match_indices(TEST) {
+        if items.last().is_none_or(|last| last.end <= at) {
+            let rest = at + TEST.len();
+            let stop = code[rest..].find([';', '{']).map(|stop| rest + stop);
+            let end = match stop {
+                Some(stop) if code[stop..].starts_with('{') => closing(code, stop),
+                other => other,
+            };
+            items.push(at..end.map_or(code.len(), |end| end + 1));
+        }
     }
-    product
+    items
+}
+
+fn blank_all(text: &str, ranges: &[Range<usize>]) -> String {
+    let mut text = text.to_owned();
+    for range in ranges {
+        let blanked = blank(&text[range.clone()]);
+        text.replace_range(range.clone(), &blanked);
+    }
+    text
 }
 
 /// Returns as many spaces as `text` has bytes, its lines kept.
