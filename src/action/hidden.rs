@@ -74,13 +74,16 @@ const READ: &[(&[&str], &[&str])] = &[
     ),
 ];
 
+/// A target, and where it names a tool.
+type Place<'t> = (&'t Target, &'t Spanned<String>);
+
 /// Returns a warning for each variable that is hidden from a tool which reads it, with a
 /// place for each target that hides it.
 pub fn warnings<'t>(
     targets: impl Iterator<Item = &'t Target>,
     surrounding: &Surrounding,
 ) -> Vec<Diagnostic> {
-    let mut hidden: BTreeMap<(&str, &str), Vec<(&Target, &Spanned<String>)>> = BTreeMap::new();
+    let mut hidden: BTreeMap<(&str, &str), Vec<Place<'_>>> = BTreeMap::new();
     for target in targets {
         for tool in &target.tools {
             for name in read_by(&tool.value) {

@@ -276,7 +276,7 @@ impl<'a> Drive<'a> {
             Prepared::Miss(miss) if is_dry => {
                 self.succeed(id, Need::Unknown(id), Outcome::WouldRun, Some(miss.reason));
             }
-            Prepared::Miss(miss) if self.plan.is_closed() => drop(self.stop(id, miss)),
+            Prepared::Miss(miss) if self.plan.is_closed() => self.stop(id, miss),
             Prepared::Miss(miss) => {
                 self.misses[id.index()] = Some(miss);
                 self.plan.queue(id);

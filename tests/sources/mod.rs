@@ -26,10 +26,10 @@ impl Source {
     /// Tells whether it is one of `places`: a file, or in a folder (with a slash).
     pub(crate) fn is_at(&self, places: &[&str]) -> bool {
         let is_there = |place: &&str| match place.ends_with('/') {
-            true => self.path.starts_with(place),
+            true => self.path.starts_with(*place),
             false => self.path == *place,
         };
-        places.iter().any(|place| is_there(&place))
+        places.iter().any(is_there)
     }
 
     /// The names of the module that the file is, from the crate's root.
