@@ -3,6 +3,7 @@
 //! new work unless the run keeps going; what runs already is let finish.
 
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
@@ -10,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use super::make::{Made, Miss, millis};
 use super::plan::Plan;
 use super::recorder::{self, Settled};
-use super::slot::{Job, Message, Slot, guarded};
+use super::slot::{Answer, Job, Message, Question, Slot, answer_all};
 use super::step::{Need, Prepared, Step};
 use super::tally::Tally;
 use super::telling::Telling;
@@ -24,6 +25,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many pieces of streamed output may wait: a command that prints faster than they
 /// are shown has to wait itself.
 const MOST_PIECES: usize = 64;
+/// Up to how many targets the loop prepares itself while no command runs.
+const FEW: usize = 2;
+/// How many portions of what is to be prepared each processor gets.
+const PORTIONS: usize = 4;
 /// How long a target that never ran is expected to take, in milliseconds.
 const UNKNOWN_COST: u64 = 1000;
 
@@ -43,17 +48,10 @@ pub fn run(
         policy: options.policy,
     };
     let (settled, to_record) = unbounded();
-    let (messages, pieces, jobs) = (unbounded(), bounded(MOST_PIECES), unbounded());
+    let (answers, slot, jobs) = channels(&step);
+    let metadata = parts.layout.metadata();
+    let record = || recorder::record_all(&to_record, parts.store, &metadata);
     std::thread::scope(|threads| {
-        let metadata = parts.layout.metadata();
-        let recorder =
-            threads.spawn(move || recorder::record_all(&to_record, parts.store, &metadata));
-        let slot = Slot {
-            step: &step,
-            jobs: jobs.1,
-            messages: messages.0.clone(),
-            pieces: pieces.0,
-        };
         let mut drive = Drive {
             plan: Plan::new(
                 parts.graph,
@@ -72,18 +70,15 @@ pub fn run(
                 .collect(),
             started: vec![None; parts.graph.len()],
             first_failed: None,
-            answers: Answers {
-                messages: messages.1,
-                pieces: pieces.1,
-                sender: messages.0,
-            },
-            jobs: jobs.0,
+            answers,
+            jobs,
             settled,
         };
         drive.begin(names, wanted);
+        let (mut slots, mut recorder) = (0, None);
         rayon::in_place_scope(|pool| {
-            let mut slots = 0;
             drive.turn(pool, &mut |running| {
+                recorder.get_or_insert_with(|| threads.spawn(&record));
                 while slots < running {
                     slots += 1;
                     let slot = slot.clone();
@@ -92,8 +87,25 @@ pub fn run(
             });
         });
         drop(slot);
-        drive.end(|| recorder.join())
+        drive.end(recorder)
     })
+}
+
+/// Makes the ways between the loop and a slot.
+fn channels<'a>(step: &'a Step<'a>) -> (Answers, Slot<'a>, Sender<Job>) {
+    let (messages, pieces, jobs) = (unbounded(), bounded(MOST_PIECES), unbounded());
+    let slot = Slot {
+        step,
+        jobs: jobs.1,
+        messages: messages.0.clone(),
+        pieces: pieces.0,
+    };
+    let answers = Answers {
+        messages: messages.1,
+        pieces: pieces.1,
+        sender: messages.0,
+    };
+    (answers, slot, jobs.0)
 }
 
 /// Returns how long a target is expected to take, in milliseconds.
@@ -157,15 +169,16 @@ impl<'a> Drive<'a> {
         'a: 's,
     {
         loop {
-            while let Some(id) = self.plan.next_to_prepare() {
-                self.prepare(id, pool);
-            }
+            self.prepare_all(pool);
             while let Some(id) = self.plan.next_to_run() {
                 need_slots(self.plan.running());
                 self.start(id);
             }
             if self.plan.is_finished() {
                 return;
+            }
+            if self.plan.has_ready() {
+                continue;
             }
             assert!(self.plan.is_busy(), "bug: targets wait and nothing is done");
             self.wait();
@@ -196,22 +209,43 @@ impl<'a> Drive<'a> {
         self.telling.tick();
     }
 
-    fn prepare<'s>(&mut self, id: TargetId, pool: &rayon::Scope<'s>)
+    /// Has everything that is ready prepared, in as few portions as keep all processors
+    /// busy: waking a thread for each target would cost more than the work.
+    fn prepare_all<'s>(&mut self, pool: &rayon::Scope<'s>)
     where
         'a: 's,
     {
+        let mut questions: Vec<Question> = Vec::new();
+        while let Some(id) = self.plan.next_to_prepare() {
+            questions.push(self.question(id));
+        }
+        if questions.len() <= FEW && self.plan.running() == 0 {
+            let answers = questions.iter().map(|question| question.answer(self.step));
+            for answer in answers.collect::<Vec<_>>() {
+                self.hear_answer(answer);
+            }
+            return;
+        }
+        let portion = questions
+            .len()
+            .div_ceil(PORTIONS * rayon::current_num_threads());
+        while !questions.is_empty() {
+            let rest = questions.split_off(portion.min(questions.len()));
+            let portion = std::mem::replace(&mut questions, rest);
+            let (step, sender) = (self.step, self.answers.sender.clone());
+            pool.spawn(move |_| answer_all(&portion, step, &sender));
+        }
+    }
+
+    fn question(&self, id: TargetId) -> Question {
         let needs = self.graph().needs(id).iter();
-        let needs: Vec<Need> = needs
-            .filter_map(|need| self.made[need.index()].clone())
-            .collect();
-        let last = self.memory.success(self.name(id)).cloned();
-        let (step, sender) = (self.step, self.answers.sender.clone());
-        pool.spawn(move |_| {
-            let mut warnings = Vec::new();
-            let prepared = guarded(|| step.prepare(id, &needs, last.as_ref(), &mut warnings));
-            // The loop ends only after all answers are in.
-            let _ = sender.send(Message::Prepared(id, prepared, warnings));
-        });
+        Question {
+            id,
+            needs: needs
+                .filter_map(|need| self.made[need.index()].clone())
+                .collect(),
+            last: self.memory.success(self.name(id)).cloned(),
+        }
     }
 
     /// Hands a target to a slot.
@@ -228,13 +262,9 @@ impl<'a> Drive<'a> {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Prepared(id, prepared, warnings) => {
-                for warning in warnings {
-                    self.warn(Some(id), warning);
-                }
-                match prepared {
-                    Ok(prepared) => self.hear_prepared(id, prepared),
-                    Err(failure) => self.fail(id, failure, None),
+            Message::Prepared(answers) => {
+                for answer in answers {
+                    self.hear_answer(answer);
                 }
             }
             Message::Retried(id, attempt, failure, spool) => {
@@ -249,6 +279,21 @@ impl<'a> Drive<'a> {
                 self.hear_made(id, made);
             }
             Message::Warned(id, warning) => self.warn(Some(id), warning),
+        }
+    }
+
+    fn hear_answer(&mut self, answer: Answer) {
+        let Answer {
+            id,
+            prepared,
+            warnings,
+        } = answer;
+        for warning in warnings {
+            self.warn(Some(id), warning);
+        }
+        match prepared {
+            Ok(prepared) => self.hear_prepared(id, prepared),
+            Err(failure) => self.fail(id, failure, None),
         }
     }
 
@@ -390,7 +435,7 @@ impl<'a> Drive<'a> {
     }
 
     /// Ends the run once what was made is recorded.
-    fn end(self, recorder: impl FnOnce() -> std::thread::Result<Vec<Warning>>) -> Summary {
+    fn end(self, recorder: Option<ScopedJoinHandle<'_, Vec<Warning>>>) -> Summary {
         let Self {
             mut tally,
             mut telling,
@@ -400,10 +445,14 @@ impl<'a> Drive<'a> {
             ..
         } = self;
         drop((jobs, settled));
-        let recorded = recorder().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let recorded = recorder.map(|recorder| {
+            let warnings = recorder.join();
+            warnings.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
         let noticed = (step.parts.notices)();
         for warning in recorded
             .into_iter()
+            .flatten()
             .chain(noticed.into_iter().map(Warning::from))
         {
             tally.warn();

@@ -97,6 +97,11 @@ impl<'g> Plan<'g> {
         Some(id)
     }
 
+    /// Tells whether there are targets whose keys are to be found out.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.closed && !self.ready.is_empty()
+    }
+
     /// Notes that a prepared target has to run.
     pub(super) fn queue(&mut self, id: TargetId) {
         self.move_to(id, State::Preparing, State::Queued);

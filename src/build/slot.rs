@@ -1,25 +1,78 @@
 //! The threads that run commands, one target's after another's, and what they and the
 //! processors' threads answer to the loop. They decide nothing.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use crossbeam_channel::{Receiver, Sender};
 
 use super::make::{Listener, Made, Miss};
 use super::spool::Spool;
-use super::step::{Prepared, Step};
+use super::step::{Need, Prepared, Step};
 use super::{Warning, failure};
 use crate::event::Failure;
 use crate::graph::TargetId;
+use crate::journal::Success;
+
+/// How long answers are kept back to be sent together.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What the other threads answer.
 pub(super) enum Message {
-    /// A key was found out.
-    Prepared(TargetId, Result<Prepared, Failure>, Vec<Warning>),
+    /// Keys were found out.
+    Prepared(Vec<Answer>),
     /// An attempt failed and another follows.
     Retried(TargetId, u32, Failure, Spool),
     /// Commands ended.
     Made(TargetId, Made, Spool),
     /// Something went wrong that fails nothing.
     Warned(TargetId, Warning),
+}
+
+/// What came of preparing a target.
+pub(super) struct Answer {
+    pub(super) id: TargetId,
+    pub(super) prepared: Result<Prepared, Failure>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// A target that is to be prepared.
+pub(super) struct Question {
+    pub(super) id: TargetId,
+    /// What it needs, as far as that is known.
+    pub(super) needs: Vec<Need>,
+    /// Its last success.
+    pub(super) last: Option<Arc<Success>>,
+}
+
+impl Question {
+    /// Prepares the target.
+    pub(super) fn answer(&self, step: &Step<'_>) -> Answer {
+        let mut warnings = Vec::new();
+        let prepare = || step.prepare(self.id, &self.needs, self.last.as_ref(), &mut warnings);
+        let prepared = guarded(prepare);
+        Answer {
+            id: self.id,
+            prepared,
+            warnings,
+        }
+    }
+}
+
+/// Prepares targets one after another. Answers that have waited for a while are sent
+/// before all are there, so that commands need not wait for a slow one.
+pub(super) fn answer_all(questions: &[Question], step: &Step<'_>, sender: &Sender<Message>) {
+    let mut answers = Vec::with_capacity(questions.len());
+    let mut since = Instant::now();
+    for question in questions {
+        answers.push(question.answer(step));
+        if since.elapsed() > PATIENCE {
+            // The loop ends only after all answers are in.
+            let _ = sender.send(Message::Prepared(std::mem::take(&mut answers)));
+            since = Instant::now();
+        }
+    }
+    let _ = sender.send(Message::Prepared(answers));
 }
 
 /// A target's commands for a slot, and whether what they print is told at once.
