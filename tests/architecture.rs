@@ -153,13 +153,7 @@ const MOST_MODULES: usize = 20;
 const TABLES: &[&str] = &["buildfile/grammar.rs"];
 
 /// Files that are too long today, and how long: they may only get shorter.
-const TOO_LONG: &[(&str, usize)] = &[
-    ("build/drive.rs", 425),
-    ("buildfile/body.rs", 509),
-    ("buildfile/check.rs", 457),
-    ("buildfile/expand.rs", 422),
-    ("buildfile/guard.rs", 787),
-];
+const TOO_LONG: &[(&str, usize)] = &[("build/drive.rs", 425)];
 
 /// Commands that are not written yet.
 const UNFINISHED: &[&str] = &[

@@ -2,7 +2,8 @@
 //! It decides neither what is shown nor where it goes.
 
 use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, ReportHandler, SourceCode,
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents,
+    NamedSource, ReportHandler, SourceCode, SourceSpan, SpanContents,
 };
 
 use super::{Diagnostic, Severity, Sources};
@@ -61,9 +62,37 @@ struct Report {
     severity: miette::Severity,
     message: String,
     help: Option<String>,
-    source: Option<NamedSource<String>>,
+    source: Option<Text>,
     labels: Vec<LabeledSpan>,
     related: Vec<Report>,
+}
+
+/// A text that knows how many lines a snippet of it has. miette counts from the beginning
+/// of the text, and so takes two places far apart for one long snippet.
+#[derive(Debug)]
+struct Text(NamedSource<String>);
+
+impl SourceCode for Text {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let snippet = self.0.read_span(span, before, after)?;
+        let lines = snippet
+            .data()
+            .split_inclusive(|byte| *byte == b'\n')
+            .count();
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.0.name().to_owned(),
+            snippet.data(),
+            *snippet.span(),
+            snippet.line(),
+            snippet.column(),
+            lines,
+        )))
+    }
 }
 
 impl Report {
@@ -79,9 +108,12 @@ impl Report {
             severity: miette::Severity::Advice,
             message: "also here".to_owned(),
             help: None,
-            source: sources
-                .get(file)
-                .map(|f| NamedSource::new(f.path.display().to_string(), harmless(&f.text))),
+            source: sources.get(file).map(|f| {
+                Text(NamedSource::new(
+                    f.path.display().to_string(),
+                    harmless(&f.text),
+                ))
+            }),
             labels: labels_in(diagnostic, file),
             related: Vec::new(),
         });
@@ -192,6 +224,24 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn places_far_apart_are_two_snippets() {
+        let mut sources = Sources::default();
+        let text = "x\n".repeat(300);
+        let file = sources.add("Buildfile.kdl", text);
+        let at = |line: u32| Span {
+            file,
+            start: 2 * (line - 1),
+            len: 1,
+        };
+        let diagnostic = Diagnostic::error("fbuild::graph::missing_edge", "far apart")
+            .label(at(150), "written here")
+            .label(at(240), "read here");
+        let text = render(&diagnostic, &sources, PLAIN);
+        assert!(text.contains(":240:1]"), "{text}");
+        assert!(text.lines().count() < 20, "{text}");
     }
 
     #[test]
