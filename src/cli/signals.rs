@@ -1,9 +1,10 @@
 //! Turns the signals that ask a program to end into the wish to stop. It decides nothing.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::cancel::Cancel;
@@ -16,6 +17,8 @@ pub(super) struct Watch {
 
 /// Has every signal raise `cancel` by one level: the second one kills.
 pub(super) fn watch(cancel: &Cancel) -> io::Result<Watch> {
+    // A limit on the size of files is then an error of the write, not the end.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
     let handle = signals.handle();
     let cancel = cancel.clone();
