@@ -1,6 +1,7 @@
 //! Source texts and what there is to say about them: spans, diagnostics and "did you
 //! mean". It does not know what the texts mean, nor where a diagnostic is shown.
 
+mod excerpt;
 #[cfg(test)]
 pub(crate) mod golden;
 mod render;

@@ -1,12 +1,12 @@
 //! Shows diagnostics with miette: the source line, a caret under the place, the help.
 //! It decides neither what is shown nor where it goes.
 
-use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents,
-    NamedSource, ReportHandler, SourceCode, SourceSpan, SpanContents,
-};
+use std::ops::Range;
 
-use super::{Diagnostic, Severity, Sources};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, ReportHandler, SourceCode};
+
+use super::excerpt::Excerpt;
+use super::{Diagnostic, FileId, Label, Severity, Sources};
 
 /// The most diagnostics shown at once; the rest are counted.
 const MOST_SHOWN: usize = 50;
@@ -62,37 +62,9 @@ struct Report {
     severity: miette::Severity,
     message: String,
     help: Option<String>,
-    source: Option<Text>,
+    source: Option<Excerpt>,
     labels: Vec<LabeledSpan>,
     related: Vec<Report>,
-}
-
-/// A text that knows how many lines a snippet of it has. miette counts from the beginning
-/// of the text, and so takes two places far apart for one long snippet.
-#[derive(Debug)]
-struct Text(NamedSource<String>);
-
-impl SourceCode for Text {
-    fn read_span<'a>(
-        &'a self,
-        span: &SourceSpan,
-        before: usize,
-        after: usize,
-    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let snippet = self.0.read_span(span, before, after)?;
-        let lines = snippet
-            .data()
-            .split_inclusive(|byte| *byte == b'\n')
-            .count();
-        Ok(Box::new(MietteSpanContents::new_named(
-            self.0.name().to_owned(),
-            snippet.data(),
-            *snippet.span(),
-            snippet.line(),
-            snippet.column(),
-            lines,
-        )))
-    }
 }
 
 impl Report {
@@ -103,19 +75,17 @@ impl Report {
         };
         let mut files: Vec<_> = diagnostic.labels.iter().map(|l| l.span.file).collect();
         files.dedup();
-        let mut parts = files.into_iter().map(|file| Self {
-            code: None,
-            severity: miette::Severity::Advice,
-            message: "also here".to_owned(),
-            help: None,
-            source: sources.get(file).map(|f| {
-                Text(NamedSource::new(
-                    f.path.display().to_string(),
-                    harmless(&f.text),
-                ))
-            }),
-            labels: labels_in(diagnostic, file),
-            related: Vec::new(),
+        let mut parts = files.into_iter().map(|file| {
+            let (source, labels) = shown(diagnostic, sources, file);
+            Self {
+                code: None,
+                severity: miette::Severity::Advice,
+                message: "also here".to_owned(),
+                help: None,
+                source,
+                labels,
+                related: Vec::new(),
+            }
         });
         let first = parts.next();
         let (source, labels) = first.map_or((None, Vec::new()), |p| (p.source, p.labels));
@@ -131,18 +101,33 @@ impl Report {
     }
 }
 
-fn labels_in(diagnostic: &Diagnostic, file: super::FileId) -> Vec<LabeledSpan> {
+/// Returns what to show of a file, and where the labels in it are in that.
+fn shown(
+    diagnostic: &Diagnostic,
+    sources: &Sources,
+    file: FileId,
+) -> (Option<Excerpt>, Vec<LabeledSpan>) {
+    let Some(source) = sources.get(file) else {
+        return (None, Vec::new());
+    };
     let here = diagnostic.labels.iter().filter(|l| l.span.file == file);
-    here.map(|label| {
-        let (start, len) = (label.span.start as usize, label.span.len as usize);
-        LabeledSpan::new(Some(label.text.clone()), start, len)
-    })
-    .collect()
+    let place = |label: &Label| {
+        let start = label.span.start as usize;
+        start..start + label.span.len as usize
+    };
+    let places: Vec<Range<usize>> = here.clone().map(place).collect();
+    let excerpt = Excerpt::new(source.path.display().to_string(), &source.text, &places);
+    let labels = here.map(|label| {
+        let place = excerpt.find(&place(label));
+        LabeledSpan::new(Some(label.text.clone()), place.start, place.len())
+    });
+    let labels = labels.collect();
+    (Some(excerpt), labels)
 }
 
 /// Replaces what could act on a terminal by something of the same length in bytes, so
 /// that spans still fit: control characters, and marks that turn the writing direction.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let replace = |c: char| match (c, c.len_utf8()) {
         ('\n' | '\r' | '\t', _) => c,
         (c, 1) if c.is_control() => '?',
