@@ -67,9 +67,9 @@ impl Files {
     /// Reads the Buildfile at `path`, which people know as `shown`, and all it includes.
     pub(super) fn load(path: &Path, shown: &Path) -> Result<Self, Error> {
         let text = read(path).map_err(|error| error.at(shown))?;
-        let unreadable = |source| Error::Unreadable {
+        let unreadable = |cause| Error::Unreadable {
             path: shown.to_owned(),
-            source,
+            cause,
         };
         let real = path.canonicalize().map_err(unreadable)?;
         let folder = real.parent().unwrap_or(Path::new("/"));

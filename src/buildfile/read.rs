@@ -35,7 +35,7 @@ pub enum Error {
         what: &'static str,
     },
     /// The system refuses to let it be read.
-    #[error("cannot read `{}`: {}", path.display(), words(source))]
+    #[error("cannot read `{}`: {}", path.display(), words(cause))]
     #[diagnostic(
         code("fbuild::buildfile::file_unreadable"),
         help("look at its permissions and its owner: `ls -l {}`", path.display())
@@ -44,7 +44,7 @@ pub enum Error {
         /// Its path.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It is larger than any Buildfile.
     #[error("`{}` is too large to be a Buildfile: {size} bytes", path.display())]
@@ -107,7 +107,7 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |source| unreadable(path, source);
+    let failed = |cause| unreadable(path, cause);
     // Asked before opening: opening a pipe would wait for its other end.
     let metadata = path.metadata().map_err(failed)?;
     check_kind(path, &metadata)?;
@@ -139,11 +139,11 @@ fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Error> {
     Err(Error::NotAFile { path, what })
 }
 
-fn unreadable(path: &Path, source: io::Error) -> Error {
+fn unreadable(path: &Path, cause: io::Error) -> Error {
     let path = path.to_owned();
-    match source.kind() {
+    match cause.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Missing { path },
-        _ => Error::Unreadable { path, source },
+        _ => Error::Unreadable { path, cause },
     }
 }
 

@@ -373,9 +373,9 @@ fn what_cannot_be_read_says_why() {
 
 #[test]
 fn an_unreadable_file_says_what_the_system_said() {
-    let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let cause = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
     let path = PathBuf::from("Buildfile.kdl");
-    let error = Error::Unreadable { path, source };
+    let error = Error::Unreadable { path, cause };
     assert_eq!(
         error.to_string(),
         "cannot read `Buildfile.kdl`: permission denied"

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use miette::Diagnostic;
 
-use crate::workspace;
+use crate::{buildfile, workspace};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,11 @@ impl Failure {
     /// Something outside is in the way.
     pub(super) fn world(doing: &str, error: &io::Error) -> Self {
         Self::new(Exit::World, format!("{doing}: {error}"))
+    }
+
+    /// Something outside is in the way, as the message says.
+    pub(super) fn in_the_way(message: impl Into<String>) -> Self {
+        Self::new(Exit::World, message.into())
     }
 
     /// Everything was said already, and the Buildfile is wrong.
@@ -119,7 +124,8 @@ impl From<Exit> for ExitCode {
 impl From<workspace::Error> for Failure {
     fn from(error: workspace::Error) -> Self {
         let exit = match &error {
-            workspace::Error::Root { .. } => Exit::World,
+            workspace::Error::Root { .. }
+            | workspace::Error::Load(buildfile::Error::Unreadable { .. }) => Exit::World,
             workspace::Error::NotFound { .. } | workspace::Error::Load(_) => Exit::Usage,
         };
         Self::of(exit, &error)
