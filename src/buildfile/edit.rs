@@ -237,7 +237,7 @@ fn push_line(out: &mut String, name: &str, values: impl Iterator<Item = String>)
 }
 
 /// Returns a text as a KDL value, without quotes where it needs none.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.+:@".contains(c);
     let is_word = !text.is_empty()
         && text.chars().all(is_plain)
@@ -250,7 +250,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Returns a text as a KDL string on one line.
-pub(super) fn in_quotes(text: &str) -> String {
+pub fn in_quotes(text: &str) -> String {
     let is_special = |c: char| lex::is_forbidden(c) || c.is_control() || lex::is_newline(c);
     let has_escapes = text.contains(['"', '\\']);
     if has_escapes && !text.contains(is_special) && !text.starts_with('"') {

@@ -11,7 +11,7 @@ pub mod codes;
 pub mod grammar;
 pub mod model;
 mod names;
-mod quantity;
+pub mod quantity;
 mod version;
 
 // The text: what stands in front of the parser.
@@ -61,7 +61,7 @@ use load::Files;
 use model::Buildfile;
 
 pub use codes::CODES;
-pub use edit::{AddError, NewCommand, NewTarget, add_target};
+pub use edit::{AddError, NewCommand, NewTarget, add_target, in_quotes, quoted};
 pub use format::format;
 pub use read::Error;
 pub use schema::generated_files;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Why a text is not a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
     /// Nothing is written.
     #[error("the value is empty")]
     Empty,
@@ -51,13 +51,13 @@ const SIZES: [(&str, u128); 10] = [
 ];
 
 /// What to write for a duration.
-pub(super) const DURATION_HELP: &str =
+pub const DURATION_HELP: &str =
     "write numbers with `ms`, `s`, `m`, `h`, `d` or `w`, such as \"10m\" or \"1h30m\"";
 /// What to write for a size.
-pub(super) const SIZE_HELP: &str = "write a number with `B`, `KB`, `MB`, `GB`, `TB` or `KiB`, `MiB`, `GiB`, `TiB`, such as \"2 GiB\"";
+pub const SIZE_HELP: &str = "write a number with `B`, `KB`, `MB`, `GB`, `TB` or `KiB`, `MiB`, `GiB`, `TiB`, such as \"2 GiB\"";
 
 /// Reads a duration such as `10m`, `1h30m`, `1.5 s` or `30d`.
-pub(super) fn duration(text: &str) -> Result<Duration, Error> {
+pub fn duration(text: &str) -> Result<Duration, Error> {
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(Error::Empty);
@@ -77,7 +77,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Error> {
 }
 
 /// Reads a size such as `2 GiB`, `500MB` or `1.5 GiB`, in bytes.
-pub(super) fn size(text: &str) -> Result<u64, Error> {
+pub fn size(text: &str) -> Result<u64, Error> {
     let text = text.trim();
     if text.is_empty() {
         return Err(Error::Empty);

@@ -231,6 +231,9 @@ pub struct Fmt {
 pub struct Add {
     /// The new target's name
     pub name: String,
+    /// The template to start from
+    #[arg(long, value_name = "TEMPLATE")]
+    pub from: Option<String>,
     /// One line for people
     #[arg(long, value_name = "TEXT")]
     pub about: Option<String>,

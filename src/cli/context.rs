@@ -30,13 +30,10 @@ impl Context {
             Some(directory) => here.join(directory),
             None => here,
         };
-        let folder = folder.canonicalize().map_err(|error| {
-            Failure::usage(format!("cannot enter `{}`: {error}", folder.display()))
-        })?;
         Ok(Self {
+            folder: enter(&folder)?,
             global,
             surrounding,
-            folder,
         })
     }
 
@@ -52,10 +49,16 @@ impl Context {
 
     /// Returns the path of the Buildfile: the one that was named, or the nearest.
     pub(super) fn buildfile(&self) -> Result<PathBuf, Failure> {
-        match &self.global.file {
-            Some(file) => Ok(self.folder.join(file)),
+        match self.named_buildfile() {
+            Some(file) => Ok(file),
             None => Ok(workspace::find(&self.folder)?),
         }
+    }
+
+    /// Returns the path of the Buildfile that was named, if one was.
+    pub(super) fn named_buildfile(&self) -> Option<PathBuf> {
+        let file = self.global.file.as_ref();
+        file.map(|file| self.folder.join(file))
     }
 
     /// Opens the workspace, shows what there is to say about it, and fails on mistakes.
@@ -95,8 +98,7 @@ impl Context {
 
     /// Says something that is no result.
     pub(super) fn complain(&self, text: &str) {
-        // Nobody is left to be told when this fails.
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        complain(text);
     }
 
     /// Prints a result. A reader that went away has seen enough.
@@ -179,5 +181,23 @@ impl Context {
         self.surrounding
             .get(OsStr::new(name))
             .is_some_and(|value| !value.is_empty())
+    }
+}
+
+/// Says something that is no result.
+pub(super) fn complain(text: &str) {
+    // Nobody is left to be told when this fails.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Returns a folder's path free of links.
+fn enter(folder: &Path) -> Result<PathBuf, Failure> {
+    let refused = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!("cannot enter `{}`: {why}", folder.display()))
+    };
+    let path = folder.canonicalize().map_err(|error| refused(&error))?;
+    match path.is_dir() {
+        true => Ok(path),
+        false => Err(refused(&"it is not a folder")),
     }
 }

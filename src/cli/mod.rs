@@ -5,6 +5,8 @@ mod commands;
 mod context;
 mod failure;
 mod hearing;
+mod init;
+mod rewrite;
 mod session;
 mod signals;
 
@@ -30,16 +32,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let done = Context::new(cli.global).and_then(|context| {
-        let done = dispatch(&context, cli.command);
-        if let Some(text) = done.as_ref().err().and_then(Failure::text) {
-            context.complain(&text);
-        }
-        done.map_err(|failure| Failure::silent(failure.exit))
-    });
+    let done = Context::new(cli.global).and_then(|context| dispatch(&context, cli.command));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.exit.into(),
+        Err(failure) => {
+            context::complain(&failure.text().unwrap_or_default());
+            failure.exit.into()
+        }
     }
 }
 

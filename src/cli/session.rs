@@ -1,6 +1,7 @@
 //! An open workspace with everything that a build works with: what is remembered, where
 //! results live, who runs commands. It is put together here and taken apart here.
 
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -18,7 +19,7 @@ use crate::graph::{Named, TargetId};
 use crate::journal::Memory;
 use crate::path::RelPath;
 use crate::source::Diagnostic;
-use crate::store::disk::Durability;
+use crate::store::disk::{Durability, Limits, Patience};
 use crate::store::outputs::{self, Stage};
 use crate::store::{self, Disk, Off, Store};
 use crate::workspace::{Layout, Workspace};
@@ -46,6 +47,8 @@ pub(super) struct Session<'c> {
     access: Access,
     /// Whether results are looked up and kept.
     pub(super) is_cached: bool,
+    /// Whether the cache may hold more than when the session began.
+    has_stored: bool,
     notices: Vec<store::Warning>,
     _lock: Option<File>,
     _makeshift: Option<tempfile::TempDir>,
@@ -88,6 +91,7 @@ impl<'c> Session<'c> {
             stage,
             access,
             is_cached: true,
+            has_stored: false,
             notices,
             _lock: lock,
             _makeshift: makeshift,
@@ -119,6 +123,15 @@ impl<'c> Session<'c> {
             .map_err(|unknown| unknown_names(&unknown))
     }
 
+    /// Returns how much the Buildfile lets the cache hold.
+    pub(super) fn limits(&self) -> Limits {
+        let cache = &self.workspace.graph.buildfile().cache;
+        Limits {
+            max_size: cache.max_size,
+            max_age: cache.max_age,
+        }
+    }
+
     /// Returns the folder through which outputs move.
     pub(super) fn stage(&self) -> &Stage {
         &self.stage
@@ -131,9 +144,11 @@ impl<'c> Session<'c> {
         options: Options,
         audience: &mut dyn Audience,
     ) -> Summary {
-        self.with_parts(|parts, memory| {
+        let summary = self.with_parts(|parts, memory| {
             build::run(parts, (names, wanted), options, memory, audience)
-        })
+        });
+        self.has_stored |= summary.built > 0 && self.is_cached;
+        summary
     }
 
     /// Lends out everything that a build works with.
@@ -181,6 +196,7 @@ impl<'c> Session<'c> {
                 "warning: cannot keep what was found out in `{state}`: {error}\n"
             ));
         }
+        self.keep_limits();
         // The process ends: taking these apart would cost as much as putting them together.
         let Self {
             index,
@@ -189,6 +205,24 @@ impl<'c> Session<'c> {
             ..
         } = self;
         std::mem::forget((index, memory, workspace));
+    }
+
+    /// Drops from the cache what the Buildfile's limits do not allow, if that is due. It is
+    /// not worth waiting for: the next run that stores something tries again.
+    fn keep_limits(&self) {
+        let limits = self.limits();
+        let Some(disk) = self.disk.as_ref().filter(|_| self.has_stored) else {
+            return;
+        };
+        if !disk.is_collection_due(&limits) {
+            return;
+        }
+        let live: HashSet<_> = self.memory.keys().collect();
+        if let Err(error) = disk.collect(&limits, &live, Patience::None) {
+            let text = Failure::of(Exit::World, &error).text().unwrap_or_default();
+            let text = text.replacen("error", "warning", 1);
+            self.context.complain(&text);
+        }
     }
 }
 

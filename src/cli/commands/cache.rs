@@ -1,7 +1,234 @@
-//! STUB
+//! `fbuild cache`: how much is kept and where, whether it is sound, and less of it.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::buildfile::quantity;
 use crate::cli::args::Cache;
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
-pub(in crate::cli) fn run(_: &Context, _: &Cache) -> Result<(), Failure> {
-    todo!()
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::session::{self, Access, Session};
+use crate::report::text::{self, count, number, size};
+use crate::store::disk::{Collected, Limits, Patience, Usage, Verification};
+use crate::store::{self, Disk, Store as _};
+
+pub(in crate::cli) fn run(context: &Context, args: &Cache) -> Result<(), Failure> {
+    match args {
+        Cache::Status => status(context),
+        Cache::Verify { repair } => verify(context, *repair),
+        Cache::Gc { max_size, max_age } => {
+            collect(context, max_size.as_deref(), max_age.as_deref())
+        }
+        Cache::Clear => clear(context),
+    }
+}
+
+fn status(context: &Context) -> Result<(), Failure> {
+    let session = Session::open(context, Access::Read)?;
+    let folder = session::store_folder(&session.workspace, &session.layout);
+    let usage = session
+        .disk
+        .as_ref()
+        .map_or(Ok(Usage::default()), Disk::usage)
+        .map_err(in_the_way)?;
+    let graph = &session.workspace.graph;
+    let cached = graph
+        .ids()
+        .filter(|id| is_cached(&session, graph.name(*id)))
+        .count();
+    let bytes = number(usize::try_from(usage.bytes).unwrap_or(usize::MAX));
+    let text = format!(
+        "Build Cache Status\n  \
+         folder      {}\n  \
+         targets     {} of {} cached\n  \
+         results     {}, made of {}\n  \
+         size        {} ({bytes} bytes)\n  \
+         limits      {}\n  \
+         quarantine  {}\n",
+        context.shown(&folder).display(),
+        number(cached),
+        number(graph.len()),
+        number(usage.results),
+        count(usage.blobs, "blob"),
+        size(usage.bytes),
+        of_limits(session.limits()),
+        quarantine(&folder),
+    );
+    say_warnings(context, session.disk.as_ref());
+    context.print(text.as_bytes())
+}
+
+/// Tells whether the last success of a target is in the cache.
+fn is_cached(session: &Session<'_>, target: &str) -> bool {
+    let (Some(disk), Some(last)) = (&session.disk, session.memory.success(target)) else {
+        return false;
+    };
+    let result = disk.result(last.key).ok().flatten();
+    let missing = result.map(|result| disk.missing(&result.blobs()));
+    matches!(missing, Some(Ok(missing)) if missing.is_empty())
+}
+
+fn of_limits(limits: Limits) -> String {
+    let max_size = limits
+        .max_size
+        .map(|bytes| format!("at most {}", size(bytes)));
+    let max_age = limits
+        .max_age
+        .map(|age| format!("nothing unused for {}", days(age)));
+    let both: Vec<String> = max_size.into_iter().chain(max_age).collect();
+    match both.is_empty() {
+        true => "none; `cache max-size=\"2 GiB\"` in the Buildfile sets one".to_owned(),
+        false => both.join(", "),
+    }
+}
+
+/// Returns a long time in days, if it is a number of these.
+fn days(time: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    match (
+        time.as_secs() / DAY,
+        time.as_secs() % DAY,
+        time.subsec_nanos(),
+    ) {
+        (days @ 1.., 0, 0) => count(usize::try_from(days).unwrap_or(usize::MAX), "day"),
+        _ => text::duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// Says what damaged objects are kept for a look.
+fn quarantine(store: &Path) -> String {
+    let listed = std::fs::read_dir(store.join("quarantine"));
+    let files = listed.into_iter().flatten().flatten();
+    let sizes: Vec<u64> = files
+        .filter_map(|file| Some(file.metadata().ok()?.len()))
+        .collect();
+    match sizes.len() {
+        0 => "empty".to_owned(),
+        n => format!(
+            "{} ({}), kept for a week",
+            count(n, "damaged file"),
+            size(sizes.iter().sum())
+        ),
+    }
+}
+
+fn verify(context: &Context, repair: bool) -> Result<(), Failure> {
+    let access = if repair { Access::Write } else { Access::Read };
+    let session = Session::open(context, access)?;
+    let Some(disk) = &session.disk else {
+        return context.print(b"nothing is cached\n");
+    };
+    let found = disk.verify(repair).map_err(in_the_way)?;
+    say_warnings(context, Some(disk));
+    let done = context.print(verdict(&found, repair).as_bytes());
+    let is_sound = found.damaged.len() == found.repaired;
+    session.close();
+    match is_sound {
+        true => done,
+        false => done.and(Err(Failure::silent(Exit::Target))),
+    }
+}
+
+fn verdict(found: &Verification, repair: bool) -> String {
+    let line = |damaged: &store::disk::Damaged| format!("`{}`: {}\n", damaged.path, damaged.damage);
+    let mut text: String = found.damaged.iter().map(line).collect();
+    text += &format!("read {}: ", amount(&found.read));
+    let damaged = found.damaged.len();
+    text += &match (damaged, repair) {
+        (0, _) => "all is sound\n".to_owned(),
+        (n, false) => format!(
+            "{} damaged; `fbuild cache verify --repair` puts it aside\n",
+            number(n)
+        ),
+        (n, true) if found.repaired == n => {
+            format!(
+                "{} damaged and put aside; the next run makes it again\n",
+                number(n)
+            )
+        }
+        (n, true) => format!(
+            "{} damaged, {} of it put aside\n",
+            number(n),
+            number(found.repaired)
+        ),
+    };
+    text
+}
+
+fn collect(
+    context: &Context,
+    max_size: Option<&str>,
+    max_age: Option<&str>,
+) -> Result<(), Failure> {
+    let max_size = max_size.map(quantity::size).transpose();
+    let max_size =
+        max_size.map_err(|error| unreadable("--max-size", &error, quantity::SIZE_HELP))?;
+    let max_age = max_age.map(quantity::duration).transpose();
+    let max_age =
+        max_age.map_err(|error| unreadable("--max-age", &error, quantity::DURATION_HELP))?;
+    let session = Session::open(context, Access::Write)?;
+    let limits = Limits {
+        max_size: max_size.or(session.limits().max_size),
+        max_age: max_age.or(session.limits().max_age),
+    };
+    let live: HashSet<_> = session.memory.keys().collect();
+    remove(context, session, |disk| {
+        disk.collect(&limits, &live, Patience::Wait)
+    })
+}
+
+fn clear(context: &Context) -> Result<(), Failure> {
+    let session = Session::open(context, Access::Write)?;
+    remove(context, session, Disk::clear)
+}
+
+/// Makes the cache smaller, waiting for others who use it, and says what was done.
+fn remove(
+    context: &Context,
+    session: Session<'_>,
+    work: impl FnOnce(&Disk) -> Result<Option<Collected>, store::Error>,
+) -> Result<(), Failure> {
+    let Some(disk) = &session.disk else {
+        return context.print(b"nothing is cached\n");
+    };
+    if disk.is_used_by_others() {
+        context.complain("waiting for other runs that use the cache\n");
+    }
+    let done = work(disk).map_err(in_the_way)?;
+    say_warnings(context, Some(disk));
+    let Some(Collected { removed, left }) = done else {
+        let folder = session::store_folder(&session.workspace, &session.layout);
+        let folder = context.shown(&folder);
+        return Err(Failure::in_the_way(format!(
+            "cannot change the cache in `{}`",
+            folder.display()
+        )));
+    };
+    session.close();
+    let text = match removed == Usage::default() {
+        true => format!("nothing to remove; {} are kept\n", amount(&left)),
+        false => format!("removed {}; {} are left\n", amount(&removed), amount(&left)),
+    };
+    context.print(text.as_bytes())
+}
+
+fn amount(usage: &Usage) -> String {
+    let (results, blobs) = (count(usage.results, "result"), count(usage.blobs, "blob"));
+    format!("{results} and {blobs} ({})", size(usage.bytes))
+}
+
+fn unreadable(option: &str, error: &quantity::Error, help: &str) -> Failure {
+    Failure::usage_with_help(format!("`{option}`: {error}"), help)
+}
+
+fn in_the_way(error: store::Error) -> Failure {
+    Failure::of(Exit::World, &error)
+}
+
+/// Says what the store has to say of itself.
+fn say_warnings(context: &Context, disk: Option<&Disk>) {
+    for warning in disk.map(Disk::take_warnings).unwrap_or_default() {
+        context.complain(&format!("warning[{}]: {}\n", warning.code, warning.message));
+    }
 }

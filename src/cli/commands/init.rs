@@ -1,7 +1,79 @@
-//! STUB
+//! `fbuild init`: a first Buildfile for the project at hand. Starts nothing.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
 use crate::cli::args::Init;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-pub(in crate::cli) fn run(_: &Context, _: &Init) -> Result<(), Failure> {
-    todo!()
+use crate::cli::init::{Proposal, propose};
+use crate::report::text::list;
+use crate::workspace::FILE_NAME;
+
+/// The most targets of one project that are named.
+const MOST_NAMES: usize = 8;
+
+pub(in crate::cli) fn run(context: &Context, args: &Init) -> Result<(), Failure> {
+    let path = context.named_buildfile();
+    let path = path.unwrap_or_else(|| context.folder().join(FILE_NAME));
+    if !args.print && path.symlink_metadata().is_ok() {
+        return Err(is_there(context, &path));
+    }
+    let proposal = propose(path.parent().unwrap_or(Path::new("/")));
+    if args.print {
+        context.complain(&findings(&proposal));
+        return context.print(proposal.text.as_bytes());
+    }
+    write_new(&path, &proposal.text).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => is_there(context, &path),
+        _ => {
+            let shown = context.shown(&path);
+            Failure::world(&format!("cannot write `{}`", shown.display()), &error)
+        }
+    })?;
+    let shown = context.shown(&path);
+    let text = format!(
+        "wrote `{}`\n{}next: `fbuild list` shows its targets, `fbuild run` builds them\n",
+        shown.display(),
+        findings(&proposal)
+    );
+    context.print(text.as_bytes())
+}
+
+fn is_there(context: &Context, path: &Path) -> Failure {
+    let shown: PathBuf = context.shown(path);
+    Failure::usage_with_help(
+        format!("there is a `{}` already", shown.display()),
+        "`fbuild add NAME` adds a target to it; `fbuild init --print` shows what a new one would be",
+    )
+}
+
+/// Says what was found, one project in a line.
+fn findings(proposal: &Proposal) -> String {
+    let mut text = String::new();
+    for found in &proposal.found {
+        let targets: Vec<&str> = found.targets.iter().map(String::as_str).collect();
+        let targets = match targets.is_empty() {
+            true => "nothing to build or test".to_owned(),
+            false => list(&targets, MOST_NAMES),
+        };
+        text += &format!("  {}: {targets}\n", found.what);
+    }
+    if proposal.found.is_empty() {
+        text += "  no Go, Cargo, npm or Python project was found; it has an example\n";
+    }
+    if proposal.is_partial {
+        text += "  there are too many files to look at all of them; some projects may be missing\n";
+    }
+    text
+}
+
+/// Writes a file that is not there yet; one that cannot be written whole is removed again.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).open(path)?;
+    file.write_all(text.as_bytes()).inspect_err(|_| {
+        // What went wrong is said; that half a file stays is the smaller trouble.
+        let _ = std::fs::remove_file(path);
+    })
 }

@@ -97,6 +97,14 @@ impl Disk {
         Ok(Some(Collected { removed, left }))
     }
 
+    /// Tells whether others use the store at the moment, so that a collection has to wait.
+    pub fn is_used_by_others(&self) -> bool {
+        self.0
+            .writable()
+            .is_some_and(|layout| layout.lock.is_some())
+            && matches!(self.exclusive(Patience::None), Ok(None))
+    }
+
     /// Removes all results and blobs, waiting until no build uses the store. `None` when it
     /// cannot be changed.
     pub fn clear(&self) -> Result<Option<Collected>, Error> {
