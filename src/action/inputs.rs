@@ -190,6 +190,7 @@ mod tests {
             "own/kept/x.keep",
             "own/both/y.keep",
             "own/both/c",
+            "own/both-x",
         ] {
             let path = dir.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
