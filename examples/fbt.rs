@@ -16,7 +16,7 @@
 //! fbt later MS WORD…                prints its words after a while
 //! fbt sleep MS                      says `ready` and sleeps
 //! fbt wait                          says `ready` and waits for ever
-//! fbt ignore-term                   the same, and TERM does not end it
+//! fbt ignore-term                   the same, and says `term` on TERM instead of ending
 //! fbt on-term FILE                  the same; TERM makes it write a line to FILE, clean up
 //!                                   for 50 ms and end
 //! fbt write FILE                    says `ready` and adds to FILE for ever
@@ -45,7 +45,6 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -240,8 +239,12 @@ fn wait() -> Result {
 }
 
 fn ignore_term() -> Result {
-    signal_hook::flag::register(libc::SIGTERM, Arc::new(AtomicBool::new(false)))?;
-    wait()
+    let mut signals = signal_hook::iterator::Signals::new([libc::SIGTERM])?;
+    ready()?;
+    for _ in signals.forever() {
+        say(b"term\n")?;
+    }
+    Ok(())
 }
 
 /// Writes a line for each TERM, the first of which leaves it 50 ms to live.

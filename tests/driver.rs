@@ -67,6 +67,29 @@ fn a_process_that_hides_completely_is_killed_when_the_last_command_ends() {
 }
 
 #[test]
+fn hidden_processes_of_commands_that_end_together_are_found_by_the_last() {
+    let place = Place::new();
+    let hidden = "launch session mute bare -- wait MARK";
+    for _ in 0..5 {
+        drive(&place, &[hidden; 4].join(" ++ FBT "));
+        assert!(place.alive().is_empty());
+    }
+}
+
+#[test]
+fn a_command_reads_nothing_whatever_fbuild_could_read() {
+    let place = Place::new();
+    let mut driver = driver(&place, "stdin");
+    driver.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut driver = driver.spawn().unwrap();
+    let mut input = driver.stdin.take().unwrap();
+    input.write_all(b"a line\n").unwrap();
+    let said = driver.wait_with_output().unwrap().stdout;
+    assert_eq!(said, b"0\n");
+    drop(input);
+}
+
+#[test]
 fn when_fbuild_is_killed_its_commands_die() {
     for way in ["stay", "session stay", "fork session mute stay"] {
         let place = Place::new();

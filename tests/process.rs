@@ -268,9 +268,8 @@ fn every_byte_arrives_in_order() {
 }
 
 #[test]
-fn a_command_reads_nothing_and_inherits_no_descriptor() {
+fn a_command_inherits_no_descriptor() {
     let place = Place::new();
-    assert_eq!(place.run("stdin").text(), "0\n");
     let inherited = place.run("fds").text().to_owned();
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -467,6 +466,20 @@ fn a_second_request_kills_at_once() {
         });
         assert_stopped(&place, words, &done, End::Cancelled, true);
     }
+}
+
+#[test]
+fn a_second_request_ends_the_grace_of_the_first() {
+    let (place, cancel) = (Place::new(), Cancel::new());
+    let mut output = |bytes: &[u8]| {
+        if bytes.ends_with(b"ready\n") || bytes.ends_with(b"term\n") {
+            cancel.raise();
+        }
+    };
+    let argv = place.fbt("ignore-term MARK");
+    let done = place.watch(&argv, NO_LIMITS, &mut output, &cancel);
+    assert_eq!(done.text(), "ready\nterm\n");
+    assert_stopped(&place, "ignore-term", &done, End::Cancelled, true);
 }
 
 #[test]
