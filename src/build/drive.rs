@@ -78,7 +78,7 @@ pub fn run(
         let (mut slots, mut recorder) = (0, None);
         rayon::in_place_scope(|pool| {
             drive.turn(pool, &mut |running| {
-                recorder.get_or_insert_with(|| threads.spawn(&record));
+                recorder.get_or_insert_with(|| threads.spawn(record));
                 while slots < running {
                     slots += 1;
                     let slot = slot.clone();

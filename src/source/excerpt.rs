@@ -192,7 +192,8 @@ mod tests {
     fn lines_far_away_are_empty_and_keep_their_numbers() {
         let text: String = (10..99).map(|n| format!("{n}\n")).collect();
         let place = text.find("50").unwrap();
-        let excerpt = Excerpt::new("x".to_owned(), &text, &[place..place + 2]);
+        let two_digits = place..place + 2;
+        let excerpt = Excerpt::new("x".to_owned(), &text, std::slice::from_ref(&two_digits));
         let lines: Vec<&str> = excerpt.text.lines().collect();
         assert_eq!(lines[40], "50");
         assert_eq!(
