@@ -2,23 +2,22 @@
 //! that answers moves the plan on, until every target is settled. The first failure stops
 //! new work unless the run keeps going; what runs already is let finish.
 
-use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
-use super::make::{Made, Miss, millis};
+use super::make::Miss;
 use super::plan::Plan;
 use super::recorder::{self, Settled};
 use super::slot::{Answer, Job, Message, Question, Slot, answer_all};
-use super::step::{Need, Prepared, Step};
+use super::step::{Need, Step};
 use super::tally::Tally;
 use super::telling::Telling;
 use super::{Audience, Options, Parts, Warning, tools};
-use crate::event::{FORMAT, Failure, Outcome, Reason, Summary, What};
+use crate::event::{FORMAT, Outcome, Reason, Summary, What};
 use crate::graph::{Graph, TargetId};
-use crate::journal::{Memory, Success};
+use crate::journal::Memory;
 
 /// How often time is shown passing, and the wish to stop noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -117,21 +116,21 @@ fn cost(graph: &Graph, memory: &Memory, id: TargetId) -> u64 {
 /// Everything that the loop's thread owns.
 pub(super) struct Drive<'a> {
     pub(super) step: &'a Step<'a>,
-    options: Options,
+    pub(super) options: Options,
     pub(super) plan: Plan<'a>,
     pub(super) tally: Tally<'a>,
     pub(super) memory: &'a mut Memory,
     pub(super) telling: Telling<'a>,
     /// What each settled target made.
-    made: Vec<Option<Need>>,
+    pub(super) made: Vec<Option<Need>>,
     /// Targets that wait for a slot.
-    misses: Vec<Option<Box<Miss>>>,
+    pub(super) misses: Vec<Option<Box<Miss>>>,
     /// Why each target that has a slot runs, and since when.
-    started: Vec<Option<(Reason, Instant)>>,
-    first_failed: Option<TargetId>,
+    pub(super) started: Vec<Option<(Reason, Instant)>>,
+    pub(super) first_failed: Option<TargetId>,
     pub(super) answers: Answers,
     jobs: Sender<Job>,
-    settled: Sender<Settled>,
+    pub(super) settled: Sender<Settled>,
 }
 
 pub(super) struct Answers {
@@ -295,143 +294,6 @@ impl<'a> Drive<'a> {
             Ok(prepared) => self.hear_prepared(id, prepared),
             Err(failure) => self.fail(id, failure, None),
         }
-    }
-
-    fn hear_prepared(&mut self, id: TargetId, prepared: Prepared) {
-        let is_dry = self.options.policy.dry_run;
-        match prepared {
-            Prepared::UpToDate(success) => {
-                if !is_dry {
-                    self.remember(id, &success, false);
-                }
-                self.succeed(id, Need::Made(id, success), Outcome::UpToDate, None);
-            }
-            Prepared::Restored(success, reason) if is_dry => {
-                let need = Need::Restorable(id, success);
-                self.succeed(id, need, Outcome::WouldRestore, Some(reason));
-            }
-            Prepared::Restored(success, reason) => {
-                self.tell_log(id, &success);
-                self.remember(id, &success, false);
-                self.succeed(id, Need::Made(id, success), Outcome::Restored, Some(reason));
-            }
-            Prepared::WouldRun(reason) => {
-                self.succeed(id, Need::Unknown(id), Outcome::WouldRun, Some(reason));
-            }
-            Prepared::Miss(miss) if is_dry => {
-                self.succeed(id, Need::Unknown(id), Outcome::WouldRun, Some(miss.reason));
-            }
-            Prepared::Miss(miss) if self.plan.is_closed() => self.stop(id, miss),
-            Prepared::Miss(miss) => {
-                self.misses[id.index()] = Some(miss);
-                self.plan.queue(id);
-            }
-        }
-    }
-
-    /// Settles a target that was prepared after the plan was closed.
-    fn stop(&mut self, id: TargetId, miss: Box<Miss>) {
-        drop(miss);
-        let outcome = self.outcome_of_closing();
-        for id in [id].into_iter().chain(self.plan.fail(id)) {
-            self.settle(id, outcome.clone(), None, None);
-        }
-    }
-
-    fn hear_made(&mut self, id: TargetId, made: Made) {
-        let reason = self.started[id.index()]
-            .as_ref()
-            .map(|(reason, _)| reason.clone());
-        match made {
-            Made::Built {
-                success,
-                is_sound,
-                is_stored,
-            } => {
-                match is_sound {
-                    true => self.remember(id, &success, is_stored),
-                    false => self.memory.forget(self.step.parts.graph.name(id)),
-                }
-                self.succeed(id, Need::Made(id, success), Outcome::Built, reason);
-            }
-            Made::Failed(failure) => self.fail(id, *failure, reason),
-            Made::Cancelled => {
-                self.settle(id, Outcome::Cancelled, reason, None);
-                for id in self.plan.fail(id) {
-                    self.settle(id, Outcome::Cancelled, None, None);
-                }
-            }
-        }
-    }
-
-    fn succeed(&mut self, id: TargetId, need: Need, outcome: Outcome, reason: Option<Reason>) {
-        let success = match &need {
-            Need::Made(_, success) | Need::Restorable(_, success) => Some(success.clone()),
-            Need::Unknown(_) => None,
-        };
-        self.made[id.index()] = Some(need);
-        self.plan.succeed(id);
-        self.settle(id, outcome, reason, success.as_deref());
-    }
-
-    fn fail(&mut self, id: TargetId, failure: Failure, reason: Option<Reason>) {
-        self.first_failed.get_or_insert(id);
-        self.settle(id, Outcome::Failed { failure }, reason, None);
-        let because = self.name(id).to_owned();
-        let mut skipped = self.plan.fail(id);
-        if !self.options.keep_going {
-            skipped.extend(self.plan.close());
-        }
-        for id in skipped {
-            let because = because.clone();
-            self.settle(id, Outcome::Skipped { because }, None, None);
-        }
-    }
-
-    /// What becomes of a target because nothing more is started.
-    fn outcome_of_closing(&self) -> Outcome {
-        match self.first_failed {
-            Some(id) if !self.step.parts.cancel.is_raised() => Outcome::Skipped {
-                because: self.name(id).to_owned(),
-            },
-            _ => Outcome::Cancelled,
-        }
-    }
-
-    /// Notes a success, and has it recorded unless it is the last one again.
-    fn remember(&mut self, id: TargetId, success: &Arc<Success>, is_new: bool) {
-        let name = self.step.parts.graph.name(id);
-        if self.memory.succeed(name, success) || is_new {
-            // The recorder ends only after the loop.
-            let _ = self.settled.send(Settled {
-                target: name.to_owned(),
-                success: success.clone(),
-                is_new,
-            });
-        }
-    }
-
-    fn settle(
-        &mut self,
-        id: TargetId,
-        outcome: Outcome,
-        reason: Option<Reason>,
-        success: Option<&Success>,
-    ) {
-        let since = self.started[id.index()].take().map(|(_, since)| since);
-        let duration_ms = match (&outcome, success) {
-            (Outcome::Built, Some(success)) => success.result.duration_ms,
-            _ => since.map_or(0, |since| millis(since.elapsed())),
-        };
-        let finished = What::TargetFinished {
-            target: self.name(id).to_owned(),
-            number: self.tally.settle(id, &outcome, duration_ms),
-            outcome,
-            reason,
-            key: success.map(|success| success.key.0.hex()),
-            duration_ms,
-        };
-        self.telling.tell(finished);
     }
 
     /// Ends the run once what was made is recorded.

@@ -14,6 +14,7 @@ mod make;
 mod plan;
 mod reason;
 mod recorder;
+mod settle;
 mod slot;
 mod spool;
 mod step;
