@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::spool::Spool;
 use super::step::Step;
 use super::{Warning, failure, reason};
-use crate::action::index::{FileIndex, Seen};
+use crate::action::index::{FileIndex, Mark, Seen};
 use crate::action::manifest::Manifest;
 use crate::action::{Action, ActionKey, ActionResult, Entry, EntryKind, inputs};
 use crate::digest::Digest;
@@ -110,10 +110,20 @@ impl Step<'_> {
             false => None,
         };
         let aside = outputs::set_aside(self.parts.stage, outputs).map_err(of_error)?;
+        let marks = self.marks(miss)?;
         let executed = self.execute(miss, spool, listener);
         self.parts.index.begin_epoch();
         let made = match executed {
-            Ok(Some(execution)) => self.take_in(miss, &execution, spool, listener),
+            Ok(Some(execution)) => {
+                let disturbed = self.disturbed(miss, &marks);
+                disturbed.and_then(|disturbed| {
+                    let is_sound = disturbed.is_none();
+                    disturbed
+                        .into_iter()
+                        .for_each(|warning| listener.warned(warning));
+                    self.take_in(miss, (&execution, is_sound), spool)
+                })
+            }
             Ok(None) => Ok(Made::Cancelled),
             Err(failure) => Err(failure),
         };
@@ -182,21 +192,16 @@ impl Step<'_> {
         failure
     }
 
-    /// Takes the outputs, the log and the manifest into the store.
+    /// Takes the outputs, the log and the manifest into the store, if the result `is_sound`.
     fn take_in(
         &self,
         miss: &Miss,
-        execution: &Execution,
+        (execution, is_sound): (&Execution, bool),
         spool: &Spool,
-        listener: &mut dyn Listener,
     ) -> Result<Made, Failure> {
-        let disturbed = self.disturbed(miss)?;
-        if let Some(path) = &disturbed {
-            listener.warned(Warning::input_changed(path));
-        }
         let target = self.parts.graph.target(miss.id);
         let off = store::Off;
-        let store: &dyn Store = match disturbed.is_none() && target.cache {
+        let store: &dyn Store = match is_sound && target.cache {
             true => self.parts.store,
             false => &off,
         };
@@ -224,22 +229,49 @@ impl Step<'_> {
         let key = miss.draft.key;
         Ok(Made::Built {
             success: Arc::new(Success { key, result }),
-            is_sound: disturbed.is_none(),
-            is_stored: keep.is_whole && disturbed.is_none() && target.cache,
+            is_sound,
+            is_stored: keep.is_whole && is_sound && target.cache,
         })
     }
 
-    /// Returns an input that is not what it was when the key was made, if there is one.
-    fn disturbed(&self, miss: &Miss) -> Result<Option<String>, Failure> {
-        let target = self.parts.graph.target(miss.id);
-        let now = inputs::find(self.parts.index, target);
-        let before = &miss.draft.action.inputs;
-        match now {
-            Ok(now) if now == *before => self.disturbed_need(miss),
-            Ok(now) => Ok(reason::first_difference(before, &now)),
-            Err(inputs::Error::Empty(gone)) => Ok(gone.into_iter().next().map(|d| d.message)),
-            Err(inputs::Error::Index(error)) => Err(of_error(error)),
+    /// Returns the marks of everything that the key says the commands read, in order. What
+    /// needed targets made may not have been looked at since.
+    fn marks(&self, miss: &Miss) -> Result<Vec<Mark>, Failure> {
+        let index = self.parts.index;
+        for entry in miss.draft.action.needs.values().flatten() {
+            index.entry(&entry.path).map_err(of_error)?;
         }
+        Ok(read_by(miss).map(|entry| index.mark(&entry.path)).collect())
+    }
+
+    /// Returns a warning if an input is not what it was when the key was made, or was
+    /// something else in between: then the result is not the key's. `marks` are from before
+    /// the commands ran.
+    fn disturbed(&self, miss: &Miss, marks: &[Mark]) -> Result<Option<Warning>, Failure> {
+        let target = self.parts.graph.target(miss.id);
+        let before = &miss.draft.action.inputs;
+        let changed = match inputs::find(self.parts.index, target) {
+            Ok(now) if now == *before => self.disturbed_need(miss)?,
+            Ok(now) => reason::first_difference(before, &now),
+            Err(inputs::Error::Empty(_)) => self.gone(before),
+            Err(inputs::Error::Index(error)) => return Err(of_error(error)),
+        };
+        if let Some(path) = changed {
+            return Ok(Some(Warning::input_changed(&path)));
+        }
+        let now = self.marks(miss)?;
+        let mut read = read_by(miss).zip(marks.iter().zip(&now));
+        let written = read.find(|(_, (before, now))| before != now);
+        Ok(written.map(|(entry, _)| Warning::input_written(&entry.path)))
+    }
+
+    /// Returns an input that is no longer there.
+    fn gone(&self, before: &[Entry]) -> Option<String> {
+        let is_gone = |entry: &&Entry| matches!(self.parts.index.entry(&entry.path), Ok(None));
+        before
+            .iter()
+            .find(is_gone)
+            .map(|entry| entry.path.to_string())
     }
 
     fn disturbed_need(&self, miss: &Miss) -> Result<Option<String>, Failure> {
@@ -258,6 +290,12 @@ impl Step<'_> {
         }
         Ok(None)
     }
+}
+
+/// Returns everything that the key says the commands read.
+fn read_by(miss: &Miss) -> impl Iterator<Item = &Entry> {
+    let action = &miss.draft.action;
+    action.inputs.iter().chain(action.needs.values().flatten())
 }
 
 /// Puts blobs into a store. What it cannot keep, the store says itself.

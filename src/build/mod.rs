@@ -112,6 +112,14 @@ impl Warning {
         Self::new("fbuild::build::input_changed", message)
     }
 
+    fn input_written(path: &RelPath) -> Self {
+        let message = format!(
+            "`{path}` was written to while the commands ran, and holds again what it held; \
+             the commands may have seen something else, and the result is not stored"
+        );
+        Self::new("fbuild::build::input_changed", message)
+    }
+
     fn evicted(path: &RelPath, digest: Digest) -> Self {
         let digest = digest.short();
         let message =

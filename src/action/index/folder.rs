@@ -79,7 +79,20 @@ pub(super) struct Link {
     pub(super) behind: Option<(Look, Digest)>,
 }
 
+/// What the system said of a file, and of what is behind it if it is a link, when its
+/// content was last found out. While two are equal, nobody wrote to the file in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(Option<(Stamp, Option<Stamp>)>);
+
 impl Known {
+    fn mark(&self) -> (Stamp, Option<Stamp>) {
+        let behind = match &self.content {
+            Content::File(_) => None,
+            Content::Link(link) => link.behind.map(|(look, _)| look.stamp),
+        };
+        (self.look.stamp, behind)
+    }
+
     /// Returns it in the words of the rest of the program.
     pub(super) fn to_entry_kind(&self) -> EntryKind {
         match &self.content {
@@ -96,6 +109,13 @@ impl Known {
 }
 
 impl Folder {
+    /// Returns the mark of the file `name`.
+    pub(super) fn mark(&self, name: &[u8]) -> Mark {
+        let at = self.files.binary_search_by(|file| (*file.name).cmp(name));
+        let known = at.ok().and_then(|at| self.files[at].known.as_ref());
+        Mark(known.map(Known::mark))
+    }
+
     /// Returns the place of `name`, made for it if it is new.
     pub(super) fn file(&mut self, name: &[u8], kind: Kind) -> &mut File {
         let at = match self.files.binary_search_by(|file| (*file.name).cmp(name)) {

@@ -27,6 +27,7 @@ use crate::stamp::Stamp;
 use folder::Folder;
 use saved::Saved;
 
+pub use folder::Mark;
 pub use walk::{Found, Selection};
 
 /// What a file was when it was looked at, kept by [`FileIndex::learn`].
@@ -116,6 +117,13 @@ impl FileIndex {
             Some(walk::Looked::Known(kind)) => Ok(Some(kind)),
             Some(walk::Looked::Unread) => self.read(path),
         }
+    }
+
+    /// Returns the mark of a file as it was last looked at; it is not looked at for this.
+    pub fn mark(&self, path: &RelPath) -> Mark {
+        let folder = self.folder(&path.parent().unwrap_or_default());
+        let folder = lock(&folder);
+        folder.mark(path.name())
     }
 
     /// Takes in what somebody else found out while reading or writing a file.
