@@ -83,6 +83,18 @@ fn the_sentence_is_the_same_everywhere() {
     assert_eq!(first("docs/ARCHITECTURE.md"), sentence);
 }
 
+#[test]
+fn the_package_says_what_it_is_and_under_which_licences() {
+    assert_eq!(env!("CARGO_PKG_LICENSE"), "MIT OR Apache-2.0");
+    assert!(!env!("CARGO_PKG_DESCRIPTION").is_empty());
+    assert!(root().join(env!("CARGO_PKG_README")).exists());
+    assert!(read(&root().join("LICENSE-MIT")).starts_with("MIT License"));
+    let apache = read(&root().join("LICENSE-APACHE"));
+    assert!(apache.contains("Apache License\n") && apache.contains("END OF TERMS AND CONDITIONS"));
+    let rust = env!("CARGO_PKG_RUST_VERSION");
+    assert!(read(&root().join("README.md")).contains(&format!("Rust {rust}")));
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
