@@ -1,13 +1,10 @@
 //! Finds what a target's `inputs` and `outputs` nodes mean on the disk right now. It
 //! knows one target at a time and nothing of the graph.
 
-use std::collections::HashSet;
-
 use super::index::{self, FileIndex, Selection};
-use super::{Entry, EntryKind, OutputSpec};
+use super::{Entry, OutputSpec};
 use crate::buildfile::model::{Inputs, Output, Spanned, Target};
 use crate::glob::Pattern;
-use crate::path::RelPath;
 use crate::source::Diagnostic;
 
 /// Why the inputs of a target could not be found.
@@ -48,7 +45,8 @@ pub fn find(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Error> {
     Ok(entries)
 }
 
-/// Returns what stands where a target's outputs belong, sorted by path, folders included.
+/// Returns what stands where a target's outputs belong, sorted by path. In an owned folder
+/// that is every folder, too, also one that is there only for what is kept in it.
 pub fn find_outputs(index: &FileIndex, specs: &[OutputSpec]) -> Result<Vec<Entry>, index::Error> {
     let mut entries = Vec::new();
     for spec in specs {
@@ -63,11 +61,7 @@ pub fn find_outputs(index: &FileIndex, specs: &[OutputSpec]) -> Result<Vec<Entry
             Output::Folder(path) => {
                 let folder = Pattern::literal_path(path);
                 let everything = Pattern::everything_below(path);
-                let mut found = find_spec(index, spec, &[&folder, &everything])?;
-                if !spec.keep.is_empty() {
-                    leave_kept_folders(index, spec, path, &mut found)?;
-                }
-                entries.extend(found);
+                entries.extend(find_spec(index, spec, &[&folder, &everything])?);
             }
             Output::Glob(pattern) => entries.extend(find_spec(index, spec, &[pattern])?),
         }
@@ -88,37 +82,6 @@ fn find_spec(
         folders: matches!(spec.output, Output::Folder(_)),
     })?;
     Ok(found.entries)
-}
-
-/// Leaves out folders below the owned one in which nothing but kept things lies: they are
-/// kept as well.
-fn leave_kept_folders(
-    index: &FileIndex,
-    spec: &OutputSpec,
-    owned: &RelPath,
-    entries: &mut Vec<Entry>,
-) -> Result<(), index::Error> {
-    let kept = index.find(Selection {
-        include: &spec.keep.iter().collect::<Vec<_>>(),
-        except: &[],
-        folders: true,
-    })?;
-    let holds_kept = |folder: &RelPath| kept.entries.iter().any(|kept| kept.path.is_within(folder));
-    let mut own: Vec<Entry> = Vec::with_capacity(entries.len());
-    let mut holds_own: HashSet<RelPath> = HashSet::new();
-    // What is in a folder stands behind it.
-    for entry in entries.drain(..).rev() {
-        let is_ours = entry.kind != EntryKind::Folder
-            || entry.path == *owned
-            || holds_own.contains(&entry.path)
-            || !holds_kept(&entry.path);
-        if is_ours {
-            holds_own.extend(entry.path.parent());
-            own.push(entry);
-        }
-    }
-    entries.extend(own.into_iter().rev());
-    Ok(())
 }
 
 /// Returns a target's outputs as they are declared.
@@ -171,50 +134,4 @@ fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>) -> Diagnostic {
     Diagnostic::error("fbuild::action::no_match", message)
         .label(pattern.span, "nothing here")
         .help("correct it, or write `optional=#true` after the patterns if nothing is fine")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::path::Root;
-
-    #[test]
-    fn folders_in_which_nothing_but_kept_things_lies_are_kept_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Root::open(dir.path()).unwrap();
-        for file in [
-            "own/a",
-            "own/deep/b",
-            "own/kept/x.keep",
-            "own/both/y.keep",
-            "own/both/c",
-            "own/both-x",
-        ] {
-            let path = dir.path().join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
-        }
-        fs::create_dir(dir.path().join("own/empty")).unwrap();
-        let spec = OutputSpec {
-            output: Output::Folder(RelPath::new("own").unwrap()),
-            committed: false,
-            keep: vec![Pattern::new("own/**/*.keep").unwrap()],
-        };
-        let index = FileIndex::open(root, &dir.path().join("index"), Vec::new());
-        let found = find_outputs(&index, &[spec]).unwrap();
-        let names: Vec<String> = found.iter().map(|entry| entry.path.to_string()).collect();
-        let expected = [
-            "own",
-            "own/a",
-            "own/both",
-            "own/both-x",
-            "own/both/c",
-            "own/deep",
-            "own/deep/b",
-            "own/empty",
-        ];
-        assert_eq!(names, expected);
-    }
 }

@@ -4,9 +4,10 @@
 use super::reason;
 use super::step::Step;
 use crate::action::index;
-use crate::action::{Entry, OutputSpec, inputs};
+use crate::action::{Entry, EntryKind, OutputSpec, inputs};
 use crate::buildfile::model::Target;
 use crate::event::{Failure, Reason};
+use crate::path::RelPath;
 
 impl Step<'_> {
     /// Tells whether the run only compares this target's outputs.
@@ -23,10 +24,33 @@ impl Step<'_> {
     ) -> Result<(), Failure> {
         let mut specs = inputs::specs(target);
         specs.retain(|spec| spec.committed);
-        match reason::of_outputs(&of_specs(&specs, made), &of_specs(&specs, found)) {
+        match self.touched(&of_specs(&specs, made), &of_specs(&specs, found)) {
             None => Ok(()),
             Some(reason) => Err(stale(&target.name.value, &reason)),
         }
+    }
+
+    /// Returns what is different between outputs as they should be and as they are.
+    pub(super) fn touched(&self, wanted: &[Entry], found: &[Entry]) -> Option<Reason> {
+        reason::of_outputs(wanted, found, &|folder| self.is_kept(folder, found))
+    }
+
+    /// Tells whether a folder is there only for something in it that is kept: something that
+    /// is not among the outputs `found`, all sorted by path.
+    fn is_kept(&self, folder: &RelPath, found: &[Entry]) -> bool {
+        let mut holds_kept = false;
+        let mut pending = vec![folder.clone()];
+        while let Some(folder) = pending.pop() {
+            // A folder that cannot be looked into holds nothing of anybody's.
+            for child in self.parts.index.children(&folder).unwrap_or_default() {
+                match found.binary_search_by(|entry| entry.path.cmp(&child)) {
+                    Err(_) => holds_kept = true,
+                    Ok(at) if found[at].kind == EntryKind::Folder => pending.push(child),
+                    Ok(_) => return false,
+                }
+            }
+        }
+        holds_kept
     }
 
     /// Returns what stands where a target's outputs belong.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::make::Draft;
 use super::step::{Need, Policy, Step};
-use super::{Parts, reason, tools};
+use super::{Parts, tools};
 use crate::action::inputs;
 use crate::action::manifest::{Change, Manifest};
 use crate::event::{Failure, Reason};
@@ -53,7 +53,7 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
         Some(last) => {
             let found = inputs::find_outputs(parts.index, &draft.action.outputs);
             let found = found.map_err(|error| super::failure::of_error(&error))?;
-            reason::of_outputs(&last.result.outputs, &found)
+            step.touched(&last.result.outputs, &found)
         }
         None => None,
     };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::action::manifest::{Change, Fact, Manifest};
-use crate::action::{Action, Entry};
+use crate::action::{Action, Entry, EntryKind};
 use crate::event::Reason;
 use crate::path::RelPath;
 
@@ -76,8 +76,12 @@ fn value(value: &str) -> Option<String> {
 }
 
 /// Returns what is different between the outputs as they should be and as they are; both
-/// sorted by path. `None` if nothing is.
-pub(super) fn of_outputs(wanted: &[Entry], found: &[Entry]) -> Option<Reason> {
+/// sorted by path. `None` if nothing is. A folder of which `is_kept` may be there or not.
+pub(super) fn of_outputs(
+    wanted: &[Entry],
+    found: &[Entry],
+    is_kept: &dyn Fn(&RelPath) -> bool,
+) -> Option<Reason> {
     for entry in wanted {
         let path = || entry.path.to_string();
         match found.binary_search_by(|f| f.path.cmp(&entry.path)) {
@@ -92,7 +96,9 @@ pub(super) fn of_outputs(wanted: &[Entry], found: &[Entry]) -> Option<Reason> {
         return None;
     }
     let is_wanted = |path: &RelPath| wanted.binary_search_by(|w| w.path.cmp(path)).is_ok();
-    let stray = found.iter().find(|entry| !is_wanted(&entry.path))?;
+    let may_stay = |entry: &Entry| entry.kind == EntryKind::Folder && is_kept(&entry.path);
+    let mut strays = found.iter().filter(|entry| !is_wanted(&entry.path));
+    let stray = strays.find(|entry| !may_stay(entry))?;
     Some(Reason::OutputStray {
         path: stray.path.to_string(),
     })
@@ -122,7 +128,6 @@ pub(super) fn is_same(wanted: &Entry, found: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::EntryKind;
     use crate::digest::Digest;
 
     fn entry(path: &str, text: &str) -> Entry {
@@ -139,6 +144,7 @@ mod tests {
     fn outputs_are_intact_deleted_modified_or_joined_by_a_stray() {
         let wanted = [entry("a", "1"), entry("b", "2")];
         let path = || "b".to_owned();
+        let of_outputs = |wanted: &[Entry], found: &[Entry]| of_outputs(wanted, found, &|_| false);
         assert_eq!(of_outputs(&wanted, &wanted), None);
         let deleted = Reason::OutputDeleted { path: path() };
         assert_eq!(of_outputs(&wanted, &wanted[..1]), Some(deleted));
@@ -147,5 +153,16 @@ mod tests {
         assert_eq!(of_outputs(&wanted, &found), Some(modified));
         let stray = Reason::OutputStray { path: path() };
         assert_eq!(of_outputs(&wanted[..1], &wanted), Some(stray));
+    }
+
+    #[test]
+    fn a_folder_that_is_there_for_what_is_kept_in_it_is_no_stray() {
+        let folder = Entry {
+            kind: EntryKind::Folder,
+            ..entry("out/kept", "")
+        };
+        let of_outputs = |is_kept| of_outputs(&[], std::slice::from_ref(&folder), &|_| is_kept);
+        assert_eq!(of_outputs(true), None);
+        assert!(of_outputs(false).is_some());
     }
 }

@@ -103,7 +103,7 @@ impl Step<'_> {
         let found = self.found(&draft.action.outputs);
         let found = found.map_err(|error| failure::of_error(&error))?;
         let last_same = last.filter(|last| last.key == draft.key);
-        let touched = last_same.map(|last| reason::of_outputs(&last.result.outputs, &found));
+        let touched = last_same.map(|last| self.touched(&last.result.outputs, &found));
         if let (Some(last), Some(None)) = (last_same, &touched) {
             return Ok(Prepared::UpToDate(last.clone()));
         }
@@ -225,7 +225,7 @@ impl Step<'_> {
         warnings: &mut Vec<Warning>,
     ) -> Result<Option<Prepared>, Failure> {
         let outputs = &success.result.outputs;
-        let is_intact = reason::of_outputs(outputs, found).is_none();
+        let is_intact = self.touched(outputs, found).is_none();
         if is_intact && !draft.action.outputs.is_empty() {
             return Ok(Some(Prepared::UpToDate(success)));
         }

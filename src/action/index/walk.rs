@@ -64,6 +64,19 @@ impl FileIndex {
         Ok(Found { entries, matches })
     }
 
+    /// Returns the paths of what is in a folder, whatever it is; none if there is no such
+    /// folder.
+    pub fn children(&self, path: &RelPath) -> Result<Vec<RelPath>, Error> {
+        if !self.is_folder(path)? {
+            return Ok(Vec::new());
+        }
+        let folder = self.folder(path);
+        let mut folder = lock(&folder);
+        self.list(&mut folder, path)?;
+        let files = folder.files.iter();
+        Ok(files.map(|file| path.child(&file.name)).collect())
+    }
+
     /// Looks at one path without reading it; `None` if there is no file or link.
     pub(super) fn look(&self, path: &RelPath) -> Result<Option<Looked>, Error> {
         let Some(parent) = path.parent() else {
@@ -314,14 +327,13 @@ impl Walk<'_> {
         self.selection.except.iter().any(|e| e.matches(path))
     }
 
-    /// Tells whether anything in a folder can be meant.
+    /// Tells whether anything in a folder can be meant. Where folders are told of, one that
+    /// is left out is left out with all that is in it.
     fn enters(&self, folder: &RelPath) -> bool {
+        let folders = self.selection.folders;
+        let mut except = self.selection.except.iter();
         !self.is_hidden(folder)
-            && !self
-                .selection
-                .except
-                .iter()
-                .any(|e| e.covers_folder(folder))
+            && !except.any(|e| e.covers_folder(folder) || folders && e.matches(folder))
     }
 
     fn is_hidden(&self, folder: &RelPath) -> bool {
