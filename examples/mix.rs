@@ -1,0 +1,92 @@
+//! A command for tests, all of whose inputs are declared: what it makes is a digest of the
+//! words it is given, the variables and the files that they name. What it does is written
+//! in `tests/suites/mixer.rs`. It knows nothing of Buildfiles.
+//!
+//! In the folder `$MIX_CONTROL` it adds a line to `journal`, the target's name, and if there
+//! is a socket called as the target, it says there when it starts and when it has read its
+//! inputs, and waits for an answer each time.
+
+#![expect(clippy::disallowed_methods, reason = "this is no part of fbuild")]
+#![expect(dead_code, reason = "only some of these modules is for this program")]
+
+use std::error::Error;
+use std::fs::OpenOptions;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[path = "../tests/suites/glob.rs"]
+mod glob;
+#[path = "../tests/suites/mixer.rs"]
+mod mixer;
+#[path = "../tests/suites/tree.rs"]
+mod tree;
+
+use mixer::{Outcome, Words};
+
+/// The exit code of a command that fails as it was told to.
+const FAILED: u8 = 3;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match run(&words) {
+        Ok(code) => code,
+        Err(error) => {
+            // There is nobody else to tell.
+            let _ = writeln!(std::io::stderr(), "mix: {error}");
+            ExitCode::from(99)
+        }
+    }
+}
+
+fn run(words: &[String]) -> Result<ExitCode, Box<dyn Error>> {
+    let name = std::env::var("FBUILD_TARGET")?;
+    let mut control = Control::new(&name)?;
+    let words = Words::parse(words.iter().map(String::as_str))?;
+    let root = Path::new(if words.indoors { ".." } else { "." });
+    let view = mixer::Disk(root);
+    control.pause()?;
+    let (inputs, needs) = (words.read_inputs(&view), words.read_needs(&view));
+    control.pause()?;
+    let outcome = words.mix(&|name| std::env::var(name).ok(), &inputs, &needs);
+    let (Outcome::Made(made) | Outcome::Failed(made)) = &outcome;
+    for (path, node) in made {
+        match (node, root.join(path)) {
+            (tree::Node::Folder, path) => std::fs::create_dir_all(path)?,
+            (node, path) => tree::write(&path, node)?,
+        }
+    }
+    Ok(match outcome {
+        Outcome::Made(_) => ExitCode::SUCCESS,
+        Outcome::Failed(_) => ExitCode::from(FAILED),
+    })
+}
+
+/// Whoever watches the command.
+struct Control(Option<UnixStream>);
+
+impl Control {
+    fn new(name: &str) -> Result<Self, Box<dyn Error>> {
+        let Some(folder) = std::env::var_os("MIX_CONTROL").map(PathBuf::from) else {
+            return Ok(Self(None));
+        };
+        let mut journal = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(folder.join("journal"))?;
+        journal.write_all(format!("{name}\n").as_bytes())?;
+        Ok(Self(UnixStream::connect(folder.join(name)).ok()))
+    }
+
+    /// Waits until whoever watches says that it may go on.
+    fn pause(&mut self) -> std::io::Result<()> {
+        match &mut self.0 {
+            None => Ok(()),
+            Some(stream) => {
+                stream.write_all(b"?")?;
+                stream.read_exact(&mut [0])
+            }
+        }
+    }
+}

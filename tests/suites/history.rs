@@ -1,0 +1,289 @@
+//! A history: a project and what happens to it, step by step. It can be made up from a
+//! seed, run against fbuild, made smaller while it still fails, and kept as a file.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bench::{Bench, Fault};
+use crate::builder::Builder;
+use crate::generate;
+use crate::inprocess::InProcess;
+use crate::oracle::World;
+use crate::process::Process;
+use crate::project::Project;
+use crate::rng::Rng;
+use crate::step::Step;
+use crate::tree::{Node, Tree};
+
+/// A project and what happens to it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct History {
+    pub(crate) setting: Setting,
+    pub(crate) project: Project,
+    files: Vec<(String, Node)>,
+    env: Vec<(String, String)>,
+    /// Each step, and whether a build follows it.
+    pub(crate) steps: Vec<(Step, bool)>,
+}
+
+/// How builds are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Setting {
+    pub(crate) jobs: usize,
+    pub(crate) how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum How {
+    /// Within the test, results in memory.
+    Memory,
+    /// Within the test, results in a folder.
+    Folder,
+    /// By the real program.
+    Process,
+}
+
+/// A history that is being made up while it runs.
+pub(crate) struct Run {
+    pub(crate) history: History,
+    pub(crate) bench: Bench,
+    rng: Rng,
+    folder: PathBuf,
+}
+
+/// What a history came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) steps: usize,
+    pub(crate) builds: usize,
+    pub(crate) runs: usize,
+    pub(crate) executed: usize,
+    /// How many targets were to succeed, and how many not, over all builds.
+    pub(crate) fates: [usize; 2],
+}
+
+impl Done {
+    /// Adds what another history came to.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.builds += other.builds;
+        self.runs += other.runs;
+        self.executed += other.executed;
+        self.fates[0] += other.fates[0];
+        self.fates[1] += other.fates[1];
+    }
+}
+
+impl Run {
+    /// Makes up the beginning of a history, in a folder of its own.
+    pub(crate) fn begin(seed: u64, is_real: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let setting = Setting {
+            jobs: 1 + rng.below(4),
+            how: match rng.percent(80) {
+                _ if is_real => How::Process,
+                true => How::Memory,
+                false => How::Folder,
+            },
+        };
+        let world = generate::world(&mut rng);
+        let history = History {
+            setting,
+            project: world.project.clone(),
+            files: world
+                .tree
+                .all()
+                .map(|(path, node)| (path.to_owned(), node.clone()))
+                .collect(),
+            env: world.env.clone().into_iter().collect(),
+            steps: Vec::new(),
+        };
+        let folder = place();
+        Self {
+            bench: bench(&folder, world, setting),
+            history,
+            rng,
+            folder,
+        }
+    }
+
+    /// Makes up the next step, and does it.
+    pub(crate) fn step(&mut self) -> Result<(), Fault> {
+        let step = match self.bench.is_sick && self.rng.percent(50) {
+            true => Step::Branch {
+                build: self.rng.below(3),
+            },
+            false => generate::step(&mut self.rng, self.bench.world()),
+        };
+        let builds = self.rng.percent(80);
+        self.history.steps.push((step.clone(), builds));
+        do_step(&mut self.bench, &step, builds)?;
+        match builds && self.history.setting.how == How::Process && self.rng.percent(10) {
+            true => self.history.check_clean(&self.bench),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn done(&self) -> Done {
+        done(&self.bench, self.history.steps.len())
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        remove(&self.folder);
+    }
+}
+
+impl History {
+    /// Runs it from its beginning, in a folder of its own.
+    pub(crate) fn run(&self) -> Result<Done, Fault> {
+        let folder = place();
+        let result = self.run_in(&folder);
+        remove(&folder);
+        result
+    }
+
+    fn run_in(&self, folder: &Path) -> Result<Done, Fault> {
+        let mut tree = Tree::default();
+        self.files
+            .iter()
+            .for_each(|(path, node)| tree.put(path, node.clone()));
+        let world = World {
+            project: self.project.clone(),
+            env: self.env.iter().cloned().collect(),
+            tree,
+        };
+        let mut bench = bench(folder, world, self.setting);
+        bench.build()?;
+        for (step, builds) in &self.steps {
+            do_step(&mut bench, step, *builds)?;
+        }
+        Ok(done(&bench, self.steps.len()))
+    }
+
+    /// Builds the same from nothing, with the real program, and compares.
+    fn check_clean(&self, bench: &Bench) -> Result<(), Fault> {
+        let folder = place();
+        let builder = Process::new(&folder, self.setting.jobs);
+        let mut clean = bench.without_outputs(folder.clone(), Box::new(builder));
+        let checked = clean.build_like(bench);
+        remove(&folder);
+        checked
+    }
+
+    /// Leaves out what can be left out so that it still fails, within so many tries.
+    pub(crate) fn shrunk(mut self, mut tries: usize) -> (Self, Fault) {
+        let mut fault = match self.run() {
+            Err(fault) => fault,
+            Ok(_) => {
+                return (
+                    self,
+                    "it failed once, and did not when it was repeated".to_owned(),
+                );
+            }
+        };
+        let mut size = self.steps.len().max(1);
+        loop {
+            let mut has_shrunk = false;
+            for smaller in self.smaller(size) {
+                if tries == 0 {
+                    return (self, fault);
+                }
+                tries -= 1;
+                if let Err(still) = smaller.run() {
+                    (self, fault, has_shrunk) = (smaller, still, true);
+                    break;
+                }
+            }
+            match (has_shrunk, size) {
+                (true, _) => size = size.min(self.steps.len().max(1)),
+                (false, 1) => return (self, fault),
+                (false, _) => size /= 2,
+            }
+        }
+    }
+
+    /// Returns this without some of it: so many steps, a build, a target, a file.
+    fn smaller(&self, size: usize) -> Vec<Self> {
+        let mut smaller = Vec::new();
+        for start in (0..self.steps.len()).step_by(size).rev() {
+            let mut less = self.clone();
+            let end = (start + size).min(less.steps.len());
+            less.steps.drain(start..end);
+            smaller.push(less);
+        }
+        if size > 1 {
+            return smaller;
+        }
+        for at in 0..self.project.targets.len() {
+            let mut less = self.clone();
+            let name = less.project.targets.remove(at).name;
+            for target in &mut less.project.targets {
+                target.needs.retain(|need| *need != name);
+                target.after.retain(|after| *after != name);
+            }
+            let is_right = crate::bench::is_valid(&less.project.text(None));
+            smaller.extend(is_right.then_some(less));
+        }
+        for at in (0..self.steps.len()).filter(|at| self.steps[*at].1) {
+            let mut less = self.clone();
+            less.steps[at].1 = false;
+            smaller.push(less);
+        }
+        for at in 0..self.files.len() {
+            let mut less = self.clone();
+            let (path, _) = less.files.remove(at);
+            let is_leaf = self
+                .files
+                .iter()
+                .all(|(other, _)| !other.starts_with(&format!("{path}/")));
+            smaller.extend(is_leaf.then_some(less));
+        }
+        smaller
+    }
+}
+
+fn do_step(bench: &mut Bench, step: &Step, builds: bool) -> Result<(), Fault> {
+    bench.step(step)?;
+    match builds {
+        true => bench.build(),
+        false => Ok(()),
+    }
+}
+
+fn done(bench: &Bench, steps: usize) -> Done {
+    Done {
+        steps,
+        builds: bench.builds(),
+        runs: bench.runs,
+        executed: bench.executed,
+        fates: bench.fates,
+    }
+}
+
+fn bench(folder: &Path, world: World, setting: Setting) -> Bench {
+    let builder: Box<dyn Builder> = match setting.how {
+        How::Memory => Box::new(InProcess::new(folder, setting.jobs, true)),
+        How::Folder => Box::new(InProcess::new(folder, setting.jobs, false)),
+        How::Process => Box::new(Process::new(folder, setting.jobs)),
+    };
+    Bench::new(folder.to_owned(), world, builder)
+}
+
+/// Makes an empty folder, in memory if the system has such a place.
+pub(crate) fn place() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let above = match memory.is_dir() {
+        true => memory.to_owned(),
+        false => std::env::temp_dir(),
+    };
+    let place = tempfile::Builder::new().prefix("fbuild-").tempdir_in(above);
+    place.unwrap().keep().canonicalize().unwrap()
+}
+
+fn remove(folder: &Path) {
+    // It is in a place for temporary files.
+    let _ = std::fs::remove_dir_all(folder);
+}

@@ -1,0 +1,380 @@
+//! Builds without processes: the library is driven as the command line drives it, `mix` is
+//! a function, and results live in memory or in a folder. The tree is a real one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use fbuild::action::ResolvedCommand;
+use fbuild::action::environment::Surrounding;
+use fbuild::action::index::FileIndex;
+use fbuild::build::{self, Audience, Options, Parts, Policy};
+use fbuild::cancel::Cancel;
+use fbuild::digest::Digest;
+use fbuild::event::Event;
+use fbuild::exec::{End, Error, Execution, Executor, Task};
+use fbuild::journal;
+use fbuild::path::RelPath;
+use fbuild::store::disk::Durability;
+use fbuild::store::outputs::{self, Stage};
+use fbuild::store::{self, Store};
+use fbuild::workspace::{self, FILE_NAME, Workspace};
+
+use crate::builder::{Builder, Harmed, Intrusion, Report, damage, harm_disk};
+use crate::mixer::{self, Outcome, Words};
+use crate::oracle::World;
+use crate::project::Project;
+use crate::step::{Harm, Look};
+use crate::tree::{self, Node};
+
+/// Runs builds within the test's process.
+pub(crate) struct InProcess {
+    folder: PathBuf,
+    jobs: usize,
+    /// `None` when results live in the state folder.
+    memory: Option<store::Memory>,
+    /// The digests that were ever stored, to choose from.
+    stored: BTreeSet<Digest>,
+}
+
+impl InProcess {
+    /// Builds what is in `folder`, with so many jobs.
+    pub(crate) fn new(folder: &Path, jobs: usize, in_memory: bool) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            jobs,
+            memory: in_memory.then(store::Memory::new),
+            stored: BTreeSet::new(),
+        }
+    }
+
+    fn run(&mut self, world: &World, policy: Policy, intrusion: Option<&Intrusion>) -> Report {
+        let workspace = open(&self.folder);
+        if workspace.has_errors() {
+            let talk = format!("{:?}", workspace.diagnostics);
+            let exit = 2;
+            return Report {
+                exit,
+                talk,
+                ..Report::default()
+            };
+        }
+        let mut session = Session::open(&workspace, policy.dry_run);
+        let mixer = Mixer {
+            root: workspace.root.path().to_owned(),
+            project: &world.project,
+            executed: Mutex::default(),
+            intrusion,
+            intruded: Mutex::new(false),
+        };
+        let disk = session.disk(self.memory.is_none());
+        let off = store::Off;
+        let store: &dyn Store = match (&self.memory, &disk) {
+            (Some(memory), _) => memory,
+            (None, Some(disk)) => disk,
+            (None, None) => &off,
+        };
+        let mut report = session.build(world, (self.jobs, policy), (store, &mixer));
+        report.warnings.extend(disk.iter().flat_map(|disk| {
+            let warnings = disk.take_warnings().into_iter();
+            warnings.map(|warning| format!("{}: {}", warning.code, warning.message))
+        }));
+        report.executed = mixer.executed.into_inner().unwrap();
+        report.intruded = mixer.intruded.into_inner().unwrap();
+        if !policy.dry_run {
+            session.close();
+            let made = session.memory_blobs();
+            self.stored.extend(made);
+        }
+        report
+    }
+}
+
+fn open(folder: &Path) -> Workspace {
+    workspace::open(&folder.join(FILE_NAME), Path::new(FILE_NAME)).unwrap()
+}
+
+impl Builder for InProcess {
+    fn mix(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn check(&mut self) -> bool {
+        let workspace = open(&self.folder);
+        let is_right = !workspace.has_errors();
+        if is_right {
+            // Reading it takes longer than all the rest of most builds.
+            fs::create_dir_all(workspace.layout.state()).unwrap();
+            workspace.keep_compiled(&workspace.layout).unwrap();
+        }
+        is_right
+    }
+
+    fn build(&mut self, world: &World, intrusion: Option<&Intrusion>) -> Report {
+        self.run(world, Policy::default(), intrusion)
+    }
+
+    fn look(&mut self, world: &World, _look: Look) -> Report {
+        let policy = Policy {
+            dry_run: true,
+            ..Policy::default()
+        };
+        self.run(world, policy, None)
+    }
+
+    fn harm(&mut self, how: Harm, pick: u64) -> Harmed {
+        let Some(memory) = &self.memory else {
+            return harm_disk(&self.folder.join(".build-cache"), how, pick);
+        };
+        if self.stored.is_empty() {
+            return Harmed::Nothing;
+        }
+        let chosen = usize::try_from(pick % self.stored.len() as u64).unwrap();
+        let digest = *self.stored.iter().nth(chosen).unwrap();
+        match how {
+            Harm::Remove => memory.forget(digest),
+            how => {
+                let mut bytes = format!("{digest}").into_bytes();
+                damage(&mut bytes, how, pick);
+                memory.damage(digest, &bytes);
+            }
+        }
+        Harmed::Blob(digest.hex())
+    }
+
+    fn keeps_store_in_state(&self) -> bool {
+        self.memory.is_none()
+    }
+}
+
+/// What the command line opens for each run.
+struct Session<'w> {
+    workspace: &'w Workspace,
+    is_dry: bool,
+    stage: Stage,
+    index: FileIndex,
+    memory: journal::Memory,
+}
+
+impl<'w> Session<'w> {
+    fn open(workspace: &'w Workspace, is_dry: bool) -> Self {
+        let (layout, root) = (&workspace.layout, &workspace.root);
+        if !is_dry {
+            for folder in [layout.metadata(), layout.runs()] {
+                fs::create_dir_all(folder).unwrap();
+            }
+        }
+        let hidden = layout.state().canonicalize().ok();
+        let hidden = hidden.and_then(|path| root.relative(&path));
+        let hidden: Vec<RelPath> = hidden.into_iter().collect();
+        let stage = Stage::new(root, layout.state(), hidden.clone());
+        if !is_dry {
+            outputs::recover(&stage).unwrap();
+        }
+        Self {
+            index: FileIndex::open(root.clone(), &layout.index(), hidden),
+            memory: journal::Memory::read(&layout.successes()),
+            is_dry,
+            stage,
+            workspace,
+        }
+    }
+
+    /// Opens the store in the state folder.
+    fn disk(&self, is_wanted: bool) -> Option<store::Disk> {
+        let folder = self.workspace.layout.state();
+        let is_there = !self.is_dry || folder.is_dir();
+        (is_wanted && is_there).then(|| store::Disk::open(folder, Durability::None))
+    }
+
+    fn build(
+        &mut self,
+        world: &World,
+        (jobs, policy): (usize, Policy),
+        (store, executor): (&dyn Store, &Mixer<'_>),
+    ) -> Report {
+        let graph = &self.workspace.graph;
+        let wanted: Vec<_> = graph.ids().collect();
+        let surrounding: Surrounding = world
+            .env
+            .iter()
+            .map(|(n, v)| (n.into(), v.into()))
+            .collect();
+        let cancel = Cancel::new();
+        let parts = Parts {
+            graph,
+            root: &self.workspace.root,
+            layout: &self.workspace.layout,
+            stage: &self.stage,
+            index: &self.index,
+            store,
+            executor,
+            surrounding: &surrounding,
+            cancel: &cancel,
+            notices: &Vec::new,
+        };
+        let options = Options {
+            jobs,
+            keep_going: true,
+            stream: false,
+            policy,
+        };
+        let mut heard = Heard(Report::default());
+        let summary = build::run(
+            &parts,
+            (&[], &wanted),
+            options,
+            &mut self.memory,
+            &mut heard,
+        );
+        let mut report = heard.0;
+        report.exit = match (summary.interrupted, summary.failed) {
+            (true, _) => 130,
+            (_, 0) => 0,
+            _ => 1,
+        };
+        report
+    }
+
+    fn close(&mut self) {
+        let layout = &self.workspace.layout;
+        self.index.save(&layout.index()).unwrap();
+        self.memory.save(&layout.successes()).unwrap();
+        self.workspace.keep_compiled(layout).unwrap();
+    }
+
+    /// Returns the blobs of all results that are in use.
+    fn memory_blobs(&self) -> Vec<Digest> {
+        let graph = &self.workspace.graph;
+        let successes = graph
+            .ids()
+            .filter_map(|id| self.memory.success(graph.name(id)));
+        successes
+            .flat_map(|success| success.result.blobs())
+            .collect()
+    }
+}
+
+struct Heard(Report);
+
+impl Audience for Heard {
+    fn hear(&mut self, event: &Event) {
+        self.0.hear(&event.what);
+    }
+
+    fn tick(&mut self, _: u64) {}
+}
+
+/// Runs `mix` as a function.
+struct Mixer<'i> {
+    root: PathBuf,
+    project: &'i Project,
+    executed: Mutex<Vec<String>>,
+    intrusion: Option<&'i Intrusion>,
+    intruded: Mutex<bool>,
+}
+
+impl Mixer<'_> {
+    /// Returns the words of a command as the program would get them. Those that were put
+    /// into the Buildfile must have come through.
+    fn words(&self, task: &Task<'_>) -> Vec<String> {
+        let target = self.project.target(task.name).unwrap();
+        let short = match &task.action.commands[..] {
+            [ResolvedCommand::Run(argv)] => {
+                let argv = argv[1..].iter();
+                argv.map(|word| word.to_str().unwrap().to_owned()).collect()
+            }
+            [ResolvedCommand::Sh(script)] => {
+                let script = script.trim_matches('\'');
+                let words = script.split("' '").skip(1);
+                words.map(str::to_owned).collect::<Vec<String>>()
+            }
+            commands => panic!("{commands:?}"),
+        };
+        let (digest, mut says) = short.split_first().unwrap();
+        assert_eq!(
+            *digest,
+            self.project.short_words(target)[0],
+            "an old command"
+        );
+        let mut words = self.project.words(target);
+        for word in words.iter_mut().filter(|word| word.starts_with("say=")) {
+            let (say, rest) = says.split_first().unwrap();
+            (*word, says) = (say.clone(), rest);
+        }
+        words
+    }
+
+    fn mix(&self, task: &Task<'_>, cancel: &Cancel) -> Result<End, Box<dyn std::error::Error>> {
+        let words = self.words(task);
+        let words = Words::parse(words.iter().map(String::as_str))?;
+        let intrusion = self
+            .intrusion
+            .filter(|intrusion| intrusion.target == task.name);
+        let view = mixer::Disk(&self.root);
+        if let Some(intrusion) = intrusion {
+            *lock(&self.intruded) = true;
+            intrude(&self.root, &intrusion.before);
+        }
+        let (inputs, needs) = (words.read_inputs(&view), words.read_needs(&view));
+        if let Some(intrusion) = intrusion {
+            intrude(&self.root, &intrusion.after);
+        }
+        let env = |name: &str| {
+            let value = task.action.env.get(name).cloned().flatten();
+            value.and_then(|value| value.into_string().ok())
+        };
+        let outcome = words.mix(&env, &inputs, &needs);
+        let (Outcome::Made(made) | Outcome::Failed(made)) = &outcome;
+        for (path, node) in made {
+            match (node, self.root.join(path)) {
+                (Node::Folder, path) => fs::create_dir_all(path)?,
+                (node, path) => tree::write(&path, node)?,
+            }
+        }
+        if intrusion.is_some_and(|intrusion| intrusion.stops) {
+            cancel.raise();
+            return Ok(End::Cancelled);
+        }
+        Ok(End::Exited(match outcome {
+            Outcome::Made(_) => ExitStatus::default(),
+            Outcome::Failed(_) => ExitStatus::from_raw(3 << 8),
+        }))
+    }
+}
+
+impl Executor for Mixer<'_> {
+    fn execute(
+        &self,
+        task: &Task<'_>,
+        _output: &mut dyn FnMut(&[u8]),
+        cancel: &Cancel,
+    ) -> Result<Execution, Error> {
+        lock(&self.executed).push(task.name.to_owned());
+        let end = self
+            .mix(task, cancel)
+            .unwrap_or_else(|error| panic!("mix: {error}"));
+        Ok(Execution {
+            end,
+            command: 0,
+            duration: Duration::from_millis(1),
+            left_behind: 0,
+        })
+    }
+}
+
+/// Writes what somebody writes while a command runs.
+pub(crate) fn intrude(root: &Path, written: &[(String, String)]) {
+    for (path, text) in written {
+        // The folder may be gone: then there is nothing to intrude upon.
+        let _ = fs::write(root.join(path), text);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

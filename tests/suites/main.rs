@@ -1,0 +1,21 @@
+//! The suites that prove what fbuild promises about correctness. `docs/reliability.md` says
+//! which promise each proves, and how to run more of it.
+
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+mod bench;
+mod builder;
+mod generate;
+mod glob;
+mod history;
+mod inprocess;
+mod known;
+mod mixer;
+mod model;
+mod oracle;
+mod process;
+mod project;
+mod rng;
+mod scale;
+mod step;
+mod tree;
