@@ -80,8 +80,7 @@ impl Workspace {
 
     /// Tells whether there are mistakes, so that nothing can be built.
     pub fn has_errors(&self) -> bool {
-        let mut severities = self.diagnostics.iter().map(|d| d.severity);
-        severities.any(|severity| severity == Severity::Error)
+        has_errors(&self.diagnostics)
     }
 }
 
@@ -103,8 +102,13 @@ pub fn open(path: &Path, shown: &Path) -> Result<Workspace, Error> {
         Some(parts) => (parts, true),
         None => (compile(path, shown)?, false),
     };
+    let root = match open_root(folder, &parts.graph) {
+        // That the root is not there is among what there is to say.
+        Err(_) if has_errors(&parts.diagnostics) => open_at(folder)?,
+        root => root?,
+    };
     Ok(Workspace {
-        root: open_root(folder, &parts.graph)?,
+        root,
         layout,
         graph: parts.graph,
         sources: parts.sources,
@@ -138,5 +142,17 @@ fn open_root(folder: &Path, graph: &Graph) -> Result<Root, Error> {
         Some(below) => folder.join(below.value.as_path()),
         None => folder.to_owned(),
     };
-    Root::open(&path).map_err(|source| Error::Root { path, source })
+    open_at(&path)
+}
+
+fn open_at(path: &Path) -> Result<Root, Error> {
+    Root::open(path).map_err(|source| Error::Root {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn has_errors(diagnostics: &[Diagnostic]) -> bool {
+    let mut severities = diagnostics.iter().map(|d| d.severity);
+    severities.any(|severity| severity == Severity::Error)
 }
