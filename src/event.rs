@@ -184,6 +184,8 @@ pub enum Reason {
     NeverBuilt,
     /// `--force`.
     Forced,
+    /// `--no-cache`.
+    Uncached,
     /// `cache #false`.
     NotCached,
     /// In a dry run: a needed target would run, and may make something else.

@@ -24,6 +24,8 @@ use crate::store::outputs::{self, Restoration};
 pub struct Policy {
     /// Run what is wanted even if its result is known.
     pub force: bool,
+    /// The same, because nothing is looked up.
+    pub no_cache: bool,
     /// Change nothing, only find out.
     pub dry_run: bool,
     /// Change no committed output; fail if one is not what its target makes.
@@ -198,9 +200,13 @@ impl Step<'_> {
 
     /// Returns why the target runs whatever is known of its result, if it does.
     fn must_run(&self, target: &Target) -> Option<Reason> {
-        match (self.policy.force, target.cache) {
-            (true, _) => Some(Reason::Forced),
-            (_, false) => Some(Reason::NotCached),
+        let Policy {
+            force, no_cache, ..
+        } = self.policy;
+        match (no_cache, force, target.cache) {
+            (true, ..) => Some(Reason::Uncached),
+            (_, true, _) => Some(Reason::Forced),
+            (_, _, false) => Some(Reason::NotCached),
             _ => None,
         }
     }

@@ -45,6 +45,7 @@ mod tests {
         vec![
             Reason::NeverBuilt,
             Reason::Forced,
+            Reason::Uncached,
             Reason::NotCached,
             Reason::NeedWouldRun { target: text() },
             Reason::ToolUnknown { name: text() },
@@ -201,7 +202,11 @@ mod tests {
             Outcome::Cancelled => {}
         }
         match reason {
-            Reason::NeverBuilt | Reason::Forced | Reason::NotCached | Reason::Changed => {}
+            Reason::NeverBuilt
+            | Reason::Forced
+            | Reason::Uncached
+            | Reason::NotCached
+            | Reason::Changed => {}
             Reason::NeedWouldRun { .. } | Reason::ToolUnknown { .. } => {}
             Reason::FormatChanged | Reason::NeedsChanged => {}
             Reason::InputChanged { .. } | Reason::InputAdded { .. } => {}

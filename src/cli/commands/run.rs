@@ -27,7 +27,8 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
         keep_going: args.keep_going,
         stream: args.verbose,
         policy: Policy {
-            force: args.force || args.no_cache,
+            force: args.force,
+            no_cache: args.no_cache,
             dry_run: args.dry_run,
             no_probes: args.dry_run,
             drift: false,
