@@ -86,7 +86,7 @@ pub fn run(
             });
         });
         drop(slot);
-        drive.end(recorder)
+        drive.end(recorder, record)
     })
 }
 
@@ -266,7 +266,7 @@ impl<'a> Drive<'a> {
                     self.hear_answer(answer);
                 }
             }
-            Message::Retried(id, attempt, failure, spool) => {
+            Message::Retried(id, attempt, failure, spool, _heard) => {
                 self.tell_spool(id, &spool);
                 self.warn(Some(id), Warning::retried(attempt, &failure));
                 if let Some((reason, _)) = self.started[id.index()].clone() {
@@ -296,8 +296,13 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Ends the run once what was made is recorded.
-    fn end(self, recorder: Option<ScopedJoinHandle<'_, Vec<Warning>>>) -> Summary {
+    /// Ends the run once what was made is recorded. Where nothing ran there is no recorder,
+    /// and what is left to be recorded is so little that it is done here.
+    fn end(
+        self,
+        recorder: Option<ScopedJoinHandle<'_, Vec<Warning>>>,
+        record: impl FnOnce() -> Vec<Warning>,
+    ) -> Summary {
         let Self {
             mut tally,
             mut telling,
@@ -307,14 +312,13 @@ impl<'a> Drive<'a> {
             ..
         } = self;
         drop((jobs, settled));
-        let recorded = recorder.map(|recorder| {
+        let recorded = recorder.map_or_else(record, |recorder| {
             let warnings = recorder.join();
             warnings.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
         let noticed = (step.parts.notices)();
         for warning in recorded
             .into_iter()
-            .flatten()
             .chain(noticed.into_iter().map(Warning::from))
         {
             tally.warn();

@@ -149,7 +149,10 @@ impl Warning {
     }
 
     fn left_behind(processes: usize) -> Self {
-        let message = format!("{processes} processes were left running, and were stopped");
+        let message = match processes {
+            1 => "1 process was left running, and was stopped".to_owned(),
+            n => format!("{n} processes were left running, and were stopped"),
+        };
         Self::new("fbuild::exec::left_behind", message)
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::make::{Listener, Made, Miss};
 use super::spool::Spool;
@@ -21,8 +21,9 @@ const PATIENCE: Duration = Duration::from_millis(1);
 pub(super) enum Message {
     /// Keys were found out.
     Prepared(Vec<Answer>),
-    /// An attempt failed and another follows.
-    Retried(TargetId, u32, Failure, Spool),
+    /// An attempt failed and another follows, once this was heard and the last is dropped:
+    /// else what that one prints could be told first.
+    Retried(TargetId, u32, Failure, Spool, Sender<()>),
     /// Commands ended.
     Made(TargetId, Made, Spool),
     /// Something went wrong that fails nothing.
@@ -126,8 +127,10 @@ impl Listener for ToLoop<'_> {
 
     fn retried(&mut self, attempt: u32, failure: Failure, mut spool: Spool) {
         spool.mark_streamed(self.stream);
-        let retried = Message::Retried(self.id, attempt, failure, spool);
+        let (heard, until_heard) = bounded(0);
+        let retried = Message::Retried(self.id, attempt, failure, spool, heard);
         let _ = self.slot.messages.send(retried);
+        let _ = until_heard.recv();
     }
 
     fn warned(&mut self, warning: Warning) {
