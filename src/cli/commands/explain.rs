@@ -145,9 +145,11 @@ fn word(fact: Fact) -> &'static str {
 }
 
 fn fact_text(fact: Fact, name: &str, value: &str) -> String {
+    let is_set = value.starts_with('=');
     let value = fact_value(fact, value);
     match (fact, name.is_empty()) {
         (Fact::Command, _) | (_, true) => value,
+        (Fact::Env, _) if is_set => format!("{}={value}", harmless(name)),
         _ => format!("{} {value}", harmless(name)),
     }
 }
@@ -160,8 +162,9 @@ fn fact_value(fact: Fact, value: &str) -> String {
         None => field.to_owned(),
     };
     let fields: Vec<String> = value.split('\t').map(shown).collect();
-    match fact {
-        Fact::Env if value.is_empty() => "(unset)".to_owned(),
+    match (fact, value.strip_prefix('=')) {
+        (Fact::Env, Some(value)) => value.to_owned(),
+        (Fact::Env, None) => "(unset)".to_owned(),
         _ => fields.join(" "),
     }
 }
