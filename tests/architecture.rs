@@ -97,7 +97,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "build/spool.rs",
             "cli/rewrite.rs",
-            "cli/session.rs",
+            "cli/state.rs",
             "exec/",
             "journal/",
             "sealed.rs",

@@ -9,6 +9,7 @@ mod init;
 mod rewrite;
 mod session;
 mod signals;
+mod state;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -2,14 +2,12 @@
 //! results live, who runs commands. It is put together here and taken apart here.
 
 use std::collections::HashSet;
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::state::State;
 use crate::action::index::FileIndex;
 use crate::build::{self, Audience, Options, Parts};
 use crate::cancel::Cancel;
@@ -21,7 +19,7 @@ use crate::path::RelPath;
 use crate::source::Diagnostic;
 use crate::store::disk::{Durability, Limits, Patience};
 use crate::store::outputs::{self, Stage};
-use crate::store::{self, Disk, Off, Store};
+use crate::store::{Disk, Off, Store};
 use crate::workspace::{Layout, Workspace};
 
 /// Whether a session may change anything.
@@ -49,9 +47,8 @@ pub(super) struct Session<'c> {
     pub(super) is_cached: bool,
     /// Whether the cache may hold more than when the session began.
     has_stored: bool,
-    notices: Vec<store::Warning>,
-    _lock: Option<File>,
-    _makeshift: Option<tempfile::TempDir>,
+    /// Keeps the lock, too.
+    state: State,
 }
 
 impl<'c> Session<'c> {
@@ -62,19 +59,16 @@ impl<'c> Session<'c> {
             Access::Write => State::prepare(context, &workspace)?,
             Access::Read => State::of(&workspace),
         };
-        let State {
-            layout,
-            lock,
-            makeshift,
-            notices,
-        } = state;
-        let store = store_folder(&workspace, &layout);
+        let layout = state.layout.clone();
+        let store = store_folder(&workspace);
         let is_usable = match access {
-            Access::Write => makeshift.is_none(),
-            Access::Read => store.is_dir(),
+            Access::Write => !state.is_makeshift() || store.is_dir(),
+            // What only looks does not make a store either.
+            Access::Read => store.join("version").exists(),
         };
         let root = workspace.root.clone();
-        let hidden = [layout.state(), &store].map(|path| below(&workspace, path));
+        let known = &workspace.layout;
+        let hidden = [layout.state(), known.state(), &store].map(|path| below(&workspace, path));
         let hidden: Vec<RelPath> = hidden.into_iter().flatten().collect();
         let stage = Stage::new(&root, layout.state(), hidden.clone());
         if access == Access::Write {
@@ -83,8 +77,8 @@ impl<'c> Session<'c> {
         let executor = Local::new(root.clone(), layout.temporary());
         Ok(Self {
             context,
-            index: FileIndex::open(root, &layout.index(), hidden),
-            memory: Memory::read(&layout.successes()),
+            index: FileIndex::open(root, &known.index(), hidden),
+            memory: Memory::read(&known.successes()),
             disk: is_usable.then(|| Disk::open(&store, Durability::Batched)),
             cancel: Cancel::new(),
             executor: executor.with_keeper(PathBuf::from("/proc/self/exe")),
@@ -92,9 +86,7 @@ impl<'c> Session<'c> {
             access,
             is_cached: true,
             has_stored: false,
-            notices,
-            _lock: lock,
-            _makeshift: makeshift,
+            state,
             workspace,
             layout,
         })
@@ -157,7 +149,7 @@ impl<'c> Session<'c> {
             Some(disk) if self.is_cached => disk,
             _ => &Off,
         };
-        let early = Mutex::new(std::mem::take(&mut self.notices));
+        let early = Mutex::new(std::mem::take(&mut self.state.notices));
         let disk = self.disk.as_ref();
         let notices = || {
             let mut early = early.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,7 +219,8 @@ impl<'c> Session<'c> {
 }
 
 /// Returns the folder that blobs and results are in.
-pub(super) fn store_folder(workspace: &Workspace, layout: &Layout) -> PathBuf {
+pub(super) fn store_folder(workspace: &Workspace) -> PathBuf {
+    let layout = &workspace.layout;
     let dir = workspace.graph.buildfile().cache.dir.as_ref();
     match (dir, layout.state().parent()) {
         (Some(dir), Some(folder)) => folder.join(&dir.value),
@@ -245,107 +238,6 @@ fn unknown_names(unknown: &[Diagnostic]) -> Failure {
     let help = unknown.iter().find_map(|d| d.help.clone());
     let help = help.unwrap_or_else(|| "`fbuild list` shows all targets and groups".to_owned());
     Failure::usage_with_help(messages.join("\nerror: "), help)
-}
-
-/// The state folder, ready for use.
-struct State {
-    layout: Layout,
-    lock: Option<File>,
-    /// A folder used instead, for this run only.
-    makeshift: Option<tempfile::TempDir>,
-    notices: Vec<store::Warning>,
-}
-
-impl State {
-    fn of(workspace: &Workspace) -> Self {
-        Self {
-            layout: workspace.layout.clone(),
-            lock: None,
-            makeshift: None,
-            notices: Vec::new(),
-        }
-    }
-
-    /// Makes the state folder and takes its lock. Where that cannot be done the run goes on
-    /// with a folder that is thrown away afterwards.
-    fn prepare(context: &Context, workspace: &Workspace) -> Result<Self, Failure> {
-        let layout = workspace.layout.clone();
-        match make_folders(&layout).and_then(|()| take_lock(context, &layout)) {
-            Ok(lock) => Ok(Self {
-                lock: Some(lock),
-                ..Self::of(workspace)
-            }),
-            Err(error) => Self::makeshift(workspace, &error),
-        }
-    }
-
-    fn makeshift(workspace: &Workspace, cause: &std::io::Error) -> Result<Self, Failure> {
-        let folder = tempfile::Builder::new()
-            .prefix(".fbuild-")
-            .tempdir_in(workspace.root.path());
-        let folder = folder.map_err(|error| {
-            Failure::world(
-                &format!("cannot write to `{}`", workspace.root.path().display()),
-                &error,
-            )
-        })?;
-        let layout = Layout::new(folder.path());
-        make_folders(&layout).map_err(|error| Failure::world("cannot make a folder", &error))?;
-        let state = workspace.layout.state().display();
-        let message = format!(
-            "the cache folder `{state}` cannot be used: {cause}; nothing is remembered of this run"
-        );
-        Ok(Self {
-            layout,
-            lock: None,
-            makeshift: Some(folder),
-            notices: vec![store::Warning {
-                code: "fbuild::store::off",
-                message,
-            }],
-        })
-    }
-}
-
-fn make_folders(layout: &Layout) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    for folder in [layout.metadata(), layout.runs(), layout.temporary()] {
-        builder.create(folder)?;
-    }
-    let ignore = layout.state().join(".gitignore");
-    match ignore.exists() {
-        true => Ok(()),
-        false => std::fs::write(ignore, "*\n"),
-    }
-}
-
-/// Takes the lock of the checkout, waiting for another run if there is one, and saying for
-/// which.
-fn take_lock(context: &Context, layout: &Layout) -> std::io::Result<File> {
-    let mut lock = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(layout.lock())?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            lock.read_to_string(&mut holder)?;
-            let holder = crate::path::escape(holder.trim_end().as_bytes()).into_owned();
-            context.complain(&format!(
-                "waiting for another run in this folder: {holder}\n"
-            ));
-            lock.lock()?;
-        }
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    lock.set_len(0)?;
-    lock.rewind()?;
-    lock.write_all(context.holder().as_bytes())?;
-    Ok(lock)
 }
 
 /// Returns the exit code of a build.

@@ -26,7 +26,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Cache) -> Result<(), Failure
 
 fn status(context: &Context) -> Result<(), Failure> {
     let session = Session::open(context, Access::Read)?;
-    let folder = session::store_folder(&session.workspace, &session.layout);
+    let folder = session::store_folder(&session.workspace);
     let usage = session
         .disk
         .as_ref()
@@ -198,7 +198,7 @@ fn remove(
     let done = work(disk).map_err(in_the_way)?;
     say_warnings(context, Some(disk));
     let Some(Collected { removed, left }) = done else {
-        let folder = session::store_folder(&session.workspace, &session.layout);
+        let folder = session::store_folder(&session.workspace);
         let folder = context.shown(&folder);
         return Err(Failure::in_the_way(format!(
             "cannot change the cache in `{}`",
@@ -207,6 +207,7 @@ fn remove(
     };
     session.close();
     let text = match removed == Usage::default() {
+        true if left == Usage::default() => "nothing is cached\n".to_owned(),
         true => format!("nothing to remove; {} are kept\n", amount(&left)),
         false => format!("removed {}; {} are left\n", amount(&removed), amount(&left)),
     };

@@ -1,10 +1,13 @@
 //! `fbuild clean`: removes what targets made, but for what lives in version control.
 
-use crate::action::{OutputSpec, inputs};
+use std::io;
+use std::path::Path;
+
+use crate::action::{Entry, EntryKind, OutputSpec, inputs};
 use crate::cli::args::Clean;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::session::{Access, Session};
+use crate::cli::session::{self, Access, Session};
 use crate::graph::TargetId;
 use crate::report::text::count;
 use crate::store::outputs;
@@ -22,7 +25,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure
         count(wanted.len(), "target")
     );
     match args.all {
-        true => remove_state(session)?,
+        true => remove_state(context, &session)?,
         false => session.close(),
     }
     context.print(text.as_bytes())
@@ -36,20 +39,57 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
         let mut specs: Vec<OutputSpec> = inputs::specs(target);
         specs.retain(|spec| !spec.committed);
         let found = inputs::find_outputs(&session.index, &specs);
-        removed += found
-            .map_err(|error| Failure::of(Exit::World, &error))?
-            .len();
+        let found = found.map_err(|error| Failure::of(Exit::World, &error))?;
+        let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
+        removed += found.iter().filter(|entry| !is_folder(entry)).count();
         let aside = outputs::set_aside(session.stage(), &specs);
         aside
             .map_err(|error| Failure::of(Exit::World, &error))?
             .discard();
+        for folder in found.iter().filter(is_folder).rev() {
+            // One in which something is kept stays.
+            let _ = std::fs::remove_dir(session.workspace.root.absolute(&folder.path));
+        }
     }
     Ok(removed)
 }
 
-/// Removes the cache and all that is remembered.
-fn remove_state(session: Session<'_>) -> Result<(), Failure> {
-    let state = session.layout.state().to_owned();
-    let removed = std::fs::remove_dir_all(&state);
-    removed.map_err(|error| Failure::world(&format!("cannot remove `{}`", state.display()), &error))
+/// Removes the cache and all that is remembered. The lock goes last: until then, whoever
+/// comes has to wait.
+fn remove_state(context: &Context, session: &Session<'_>) -> Result<(), Failure> {
+    let state = session.layout.state();
+    remove_but(state, &session.layout.lock())
+        .and_then(|()| std::fs::remove_file(session.layout.lock()))
+        .or_else(|error| ignore(error, io::ErrorKind::NotFound))
+        .and_then(|()| std::fs::remove_dir(state))
+        .or_else(|error| ignore(error, io::ErrorKind::DirectoryNotEmpty))
+        .map_err(|error| Failure::world(&format!("cannot remove `{}`", state.display()), &error))?;
+    let store = session::store_folder(&session.workspace);
+    if store.is_dir() {
+        let store = context.shown(&store);
+        context.complain(&format!(
+            "the cache in `{}` may be others' too and is left; `fbuild cache clear` empties it\n",
+            store.display()
+        ));
+    }
+    Ok(())
+}
+
+fn remove_but(folder: &Path, kept: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.path() {
+            path if path == kept => {}
+            path if entry.file_type()?.is_dir() => std::fs::remove_dir_all(path)?,
+            path => std::fs::remove_file(path)?,
+        }
+    }
+    Ok(())
+}
+
+fn ignore(error: io::Error, kind: io::ErrorKind) -> io::Result<()> {
+    match error.kind() == kind {
+        true => Ok(()),
+        false => Err(error),
+    }
 }

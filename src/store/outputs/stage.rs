@@ -38,6 +38,16 @@ impl Purpose {
     }
 }
 
+/// Tells why nothing can be put into a folder, if that is so. One that is not there is not
+/// in the way.
+pub fn check_writable(folder: &Path) -> io::Result<()> {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    match rustix::fs::accessat(rustix::fs::CWD, folder, access, AtFlags::EACCESS) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Stands for a slash in the name of something that was set aside.
 const SLASH: u8 = 1;
 

@@ -1,0 +1,142 @@
+//! The state folder: made, locked, or replaced for one run by one that is thrown away. It
+//! does not know what is kept in it.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+
+use super::context::Context;
+use super::failure::Failure;
+use crate::store::{self, outputs};
+use crate::workspace::{Layout, Workspace};
+
+/// The state folder, ready for use.
+pub(super) struct State {
+    pub(super) layout: Layout,
+    /// What there is to say about it.
+    pub(super) notices: Vec<store::Warning>,
+    /// Held until the end.
+    _lock: Option<File>,
+    /// A folder used instead, for this run only.
+    makeshift: Option<tempfile::TempDir>,
+}
+
+impl State {
+    /// Returns the state folder, whether it is there or not, for those who only look.
+    pub(super) fn of(workspace: &Workspace) -> Self {
+        Self {
+            layout: workspace.layout.clone(),
+            notices: Vec::new(),
+            _lock: None,
+            makeshift: None,
+        }
+    }
+
+    /// Makes the state folder and takes its lock. Where that cannot be done the run goes on
+    /// with a folder that is thrown away afterwards.
+    pub(super) fn prepare(context: &Context, workspace: &Workspace) -> Result<Self, Failure> {
+        match take_lock(context, &workspace.layout) {
+            Ok(lock) => Ok(Self {
+                _lock: Some(lock),
+                ..Self::of(workspace)
+            }),
+            Err(error) => Self::instead(workspace, &error),
+        }
+    }
+
+    /// Tells whether another folder is used instead, for this run only.
+    pub(super) fn is_makeshift(&self) -> bool {
+        self.makeshift.is_some()
+    }
+
+    fn instead(workspace: &Workspace, cause: &io::Error) -> Result<Self, Failure> {
+        let root = workspace.root.path();
+        let cannot =
+            |error| Failure::world(&format!("cannot write to `{}`", root.display()), &error);
+        let folder = tempfile::Builder::new()
+            .prefix(".fbuild-")
+            .tempdir_in(root)
+            .map_err(cannot)?;
+        let layout = Layout::new(folder.path());
+        make_folders(&layout).map_err(cannot)?;
+        let state = workspace.layout.state().display();
+        let message = format!(
+            "the cache folder `{state}` cannot be used: {cause}; nothing is remembered of this run"
+        );
+        Ok(Self {
+            layout,
+            notices: vec![store::Warning {
+                code: "fbuild::store::off",
+                message,
+            }],
+            _lock: None,
+            makeshift: Some(folder),
+        })
+    }
+}
+
+fn make_folders(layout: &Layout) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    let needed = [layout.metadata(), layout.runs(), layout.temporary()];
+    for folder in &needed {
+        builder.create(folder)?;
+    }
+    let stage = layout.state().join("stage");
+    for folder in needed.iter().chain([&stage]) {
+        outputs::check_writable(folder)?;
+    }
+    let ignore = layout.state().join(".gitignore");
+    match ignore.exists() {
+        true => Ok(()),
+        false => std::fs::write(ignore, "*\n"),
+    }
+}
+
+/// Makes the state folder and takes the lock of the checkout, waiting for another run if
+/// there is one, and saying for which.
+fn take_lock(context: &Context, layout: &Layout) -> io::Result<File> {
+    loop {
+        make_folders(layout)?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut lock = options.open(layout.lock())?;
+        wait_for(context, &mut lock)?;
+        if !is_there(&lock, layout) {
+            // Whoever held it has removed the folder with everything in it.
+            continue;
+        }
+        lock.set_len(0)?;
+        lock.rewind()?;
+        lock.write_all(context.holder().as_bytes())?;
+        return Ok(lock);
+    }
+}
+
+fn wait_for(context: &Context, lock: &mut File) -> io::Result<()> {
+    match lock.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            lock.read_to_string(&mut holder)?;
+            let holder = match holder.trim_end() {
+                "" => "it has only begun".to_owned(),
+                holder => crate::path::escape(holder.as_bytes()).into_owned(),
+            };
+            context.complain(&format!(
+                "waiting for another run in this folder: {holder}\n"
+            ));
+            lock.lock()
+        }
+        // A file system without locks keeps nobody from building.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Tells whether an open lock is the one that others would find.
+fn is_there(lock: &File, layout: &Layout) -> bool {
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let there = std::fs::metadata(layout.lock()).map(identity);
+    matches!((lock.metadata().map(identity), there), (Ok(ours), Ok(there)) if ours == there)
+}
