@@ -1,0 +1,297 @@
+//! Buildfiles that are wrong, and some that are meant to do harm: each is refused with a
+//! clear error, soon, and without much memory.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use super::project::Project;
+
+/// Longer than any Buildfile may keep a person waiting, however hostile: generous, because
+/// the program may be built without optimisation and the machine be busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs `check` on a Buildfile that is refused, within bounds of time and of text; returns
+/// what was said.
+#[track_caller]
+fn refused(text: impl AsRef<[u8]>) -> String {
+    let project = Project::empty();
+    project.write("Buildfile.kdl", text);
+    let start = Instant::now();
+    let done = project.run("check").code(2);
+    assert!(start.elapsed() < PATIENCE, "it took {:?}", start.elapsed());
+    assert!(
+        done.stderr.len() < 200_000,
+        "{} bytes were said",
+        done.stderr.len()
+    );
+    assert_eq!(done.stdout, "");
+    assert!(!project.has(".build-cache"), "it changed something");
+    done.stderr
+}
+
+#[test]
+fn none_anywhere_says_how_to_get_one() {
+    let project = Project::empty();
+    for command in [
+        "run",
+        "list",
+        "check",
+        "status",
+        "graph",
+        "explain x",
+        "clean",
+        "fmt",
+        "add x",
+        "cache status",
+    ] {
+        project.run(command).ended(
+            2,
+            "",
+            "
+            error: no `Buildfile.kdl` in `[root]` or any folder above it
+              help: `fbuild init` writes a first one; `-C DIR` looks elsewhere, `-f FILE` names one
+              code: fbuild::workspace::not_found
+            ",
+        );
+    }
+}
+
+#[test]
+fn an_empty_one_shows_what_to_write() {
+    for text in ["", "\n", "// a comment\n"] {
+        let said = refused(text);
+        assert!(
+            said.starts_with("fbuild::buildfile::empty\n\n  × there is nothing to build\n"),
+            "{said}"
+        );
+        assert!(said.contains("target hello {"), "{said}");
+        assert!(
+            said.ends_with("1 error in `Buildfile.kdl`; nothing was run\n"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn one_that_may_not_be_read_is_the_worlds_fault() {
+    let project = Project::new("target a { sh \"true\" }\n");
+    let locked = fs::Permissions::from_mode(0o000);
+    fs::set_permissions(project.path("Buildfile.kdl"), locked).unwrap();
+    project.fbuild("check").unprivileged().end().ended(
+        3,
+        "",
+        "
+        error: cannot read `Buildfile.kdl`: permission denied
+          help: look at its permissions and its owner: `ls -l Buildfile.kdl`
+          code: fbuild::buildfile::file_unreadable
+        ",
+    );
+}
+
+#[test]
+fn one_that_is_no_file_is_named_for_what_it_is() {
+    let project = Project::empty().file("Buildfile.kdl/x", "");
+    project.run("check").ended(
+        2,
+        "",
+        "
+        error: `Buildfile.kdl` is a folder, not a file
+          help: name the file, as in `-f path/to/Buildfile.kdl`
+          code: fbuild::buildfile::file_folder
+        ",
+    );
+    fs::remove_dir_all(project.path("Buildfile.kdl")).unwrap();
+    project.pipe("Buildfile.kdl");
+    project.run("check").ended(
+        2,
+        "",
+        "
+        error: `Buildfile.kdl` is a device or a pipe, not a file
+          help: name the file, as in `-f path/to/Buildfile.kdl`
+          code: fbuild::buildfile::file_folder
+        ",
+    );
+    fs::remove_file(project.path("Buildfile.kdl")).unwrap();
+    std::os::unix::fs::symlink("nowhere", project.path("Buildfile.kdl")).unwrap();
+    project.run("check").ended(
+        2,
+        "",
+        "
+        error: there is no Buildfile at `Buildfile.kdl`
+          help: `fbuild init` writes a first one; `-f FILE` names another file, `-C DIR` another folder
+          code: fbuild::buildfile::file_missing
+        ",
+    );
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_refused_with_its_place() {
+    assert_eq!(
+        refused(b"target a {\n  sh \"caf\xe9\"\n}\n"),
+        "error: `Buildfile.kdl` is not UTF-8 text: line 2, byte 20\n  \
+         help: save it as UTF-8 in your editor; `file` guesses what it is, `iconv -t UTF-8` converts it\n  \
+         code: fbuild::buildfile::file_encoding\n"
+    );
+    refused(b"\xff\xfet\0a\0r\0");
+}
+
+#[test]
+fn blocks_ten_thousand_levels_deep_are_refused() {
+    let deep = "a {".repeat(10_000) + &"}".repeat(10_000);
+    let said = refused(&deep);
+    assert!(
+        said.starts_with("fbuild::buildfile::nesting\n\n  × blocks are nested more than 64 deep\n"),
+        "{said}"
+    );
+    refused("a {\n".repeat(10_000) + &"}\n".repeat(10_000));
+    refused("/*".repeat(10_000) + &"*/".repeat(10_000));
+    refused("target a {".repeat(10_000));
+    refused("}".repeat(10_000));
+}
+
+#[test]
+fn fifty_megabytes_are_too_large_whatever_they_say() {
+    let said = refused(format!(
+        "target a {{ sh \"true\" }}\n// {}\n",
+        "x".repeat(50_000_000)
+    ));
+    assert_eq!(
+        said,
+        "error: `Buildfile.kdl` is too large to be a Buildfile: 50000027 bytes\n  \
+         help: the most is 8388608 bytes; split it with `include`, or look whether this is the file you meant\n  \
+         code: fbuild::buildfile::file_too_large\n"
+    );
+}
+
+#[test]
+fn slashes_dashes_and_braces_without_end_are_refused() {
+    let said = refused("/-{".repeat(1_000_000));
+    assert!(
+        said.starts_with(
+            "fbuild::buildfile::syntax\n\n  × a `{` stands where a node's name is expected\n"
+        ),
+        "{said}"
+    );
+    refused("/-{\n".repeat(100_000));
+    refused("/-".repeat(1_000_000));
+    refused("target a { /-{".repeat(100_000));
+}
+
+#[test]
+fn every_wrong_type_name_and_double_is_reported_at_once() {
+    let said = refused(
+        "target a {\n    timeout 5\n    inputs 3 optional=\"x\"\n    sh #true\n}\n\
+         target b { runn x; inputz y; outputs o comitted=#true }\n\
+         target a { sh \"true\" }\n\
+         what 1\n\
+         jobs \"many\"\n",
+    );
+    let messages: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("× "))
+        .collect();
+    assert_eq!(
+        messages,
+        [
+            "expected a duration, found a number",
+            "expected a pattern, found a number",
+            "expected #true or #false, found text",
+            "expected a script, found a flag",
+            "unknown node `runn`",
+            "unknown node `inputz`",
+            "`outputs` has no property `comitted`",
+            "the target `a` is defined twice",
+            "unknown node `what`",
+            "expected a whole number, found text",
+        ]
+    );
+    for help in [
+        "did you mean `run`?",
+        "did you mean `inputs`?",
+        "did you mean `committed`?",
+    ] {
+        assert!(said.contains(help), "{help} is not in\n{said}");
+    }
+    assert!(
+        said.ends_with("10 errors in `Buildfile.kdl`; nothing was run\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn mistakes_in_the_graph_are_reported_together_too() {
+    let said = refused(
+        "target a { needs b wroker; sh \"true\" }\n\
+         target b { needs a; sh \"true\" }\n\
+         target worker { outputs \"out/app\"; sh \"true\" }\n\
+         target again { outputs \"out/app\"; sh \"true\" }\n\
+         target reads { inputs \"out/**\"; sh \"true\" }\n\
+         target outside { outputs \"../x\"; sh \"true\" }\n",
+    );
+    let messages: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("× "))
+        .collect();
+    assert_eq!(
+        messages,
+        [
+            "`../x` leaves the project's root, or could",
+            "unknown target `wroker`",
+            "targets need each other in a cycle: `a` → `b` → `a`",
+            "`worker` and `again` both produce `out/app`",
+            "`reads` reads what `worker` produces, but does not need it",
+            "`reads` reads what `again` produces, but does not need it",
+        ]
+    );
+}
+
+#[test]
+fn nothing_is_run_while_anything_is_wrong() {
+    let project = Project::new("target a { sh \"touch ran\" }\ntarget b { nonsense }\n");
+    for command in [
+        "run a",
+        "run -n a",
+        "status a",
+        "graph a",
+        "list",
+        "explain a",
+        "clean a",
+        "cache status",
+        "cache gc",
+    ] {
+        let done = project.run(command).code(2);
+        assert!(
+            done.stderr.contains("unknown node `nonsense`"),
+            "{command}: {}",
+            done.stderr
+        );
+        assert_eq!(done.stdout, "", "{command}");
+    }
+    assert_eq!(project.names(""), ["Buildfile.kdl"]);
+}
+
+#[test]
+fn a_mistake_in_an_included_file_is_shown_in_that_file() {
+    let project =
+        Project::new("include \"sub/Buildfile.kdl\"\ntarget a { needs b; sh \"true\" }\n")
+            .file("sub/Buildfile.kdl", "target b {\n    sh 1\n}\n");
+    let done = project.run("check").code(2);
+    assert_eq!(
+        done.stderr,
+        "fbuild::buildfile::type\n\n  × expected a script, found a number\n   \
+         ╭─[sub/Buildfile.kdl:2:8]\n 1 │ target b {\n 2 │     sh 1\n   ·        ┬\n   ·        ╰── this is a number\n \
+         3 │ }\n   ╰────\n  help: put it in quotes: \"1\"\n\n1 error in `Buildfile.kdl`; nothing was run\n"
+    );
+}
+
+#[test]
+fn a_root_that_is_not_there_is_said() {
+    let project = Project::new("project p { root \"nowhere\" }\ntarget a { sh \"true\" }\n");
+    let done = project.run("check").code(2);
+    assert!(
+        done.stderr.contains("× there is no folder `nowhere`"),
+        "{}",
+        done.stderr
+    );
+}

@@ -1,0 +1,201 @@
+//! Commands that misbehave: not there, not executable, killed, hanging, printing without
+//! end, not making what was declared. Each fails its target with the reason, and nothing
+//! else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::helpers;
+use super::project::Project;
+
+/// Builds a target that fails and returns what is said at the end, from the error on.
+#[track_caller]
+fn failure(body: &str) -> String {
+    let project = Project::new(&format!("target bad {{\n{body}\n}}\n"));
+    failure_in(&project)
+}
+
+#[track_caller]
+fn failure_in(project: &Project) -> String {
+    let done = project.run("run bad").code(1);
+    assert_eq!(done.stderr, "");
+    let at = done.stdout.find("\nerror[").expect("an error is told");
+    let text = done.stdout[at + 1..].to_owned();
+    // What failed once is tried again, and fails again.
+    assert!(project.run("run bad").code(1).stdout.ends_with(&text));
+    text
+}
+
+#[test]
+fn one_that_is_not_found_says_where_it_was_looked_for() {
+    assert_eq!(
+        failure("run no-such-program x"),
+        "error[fbuild::exec::not_found]: bad failed: command `no-such-program` not found\n  \
+         help: install it, or correct `PATH`, which is `[path]`\n  \
+         to repeat it by hand:\n    \
+         cd [root] && env -i HOME=/nonexistent LANG=C.UTF-8 PATH=[path] FBUILD_TARGET=bad no-such-program x\n\n\
+         Failed after [time]: 1 failed\n"
+    );
+}
+
+#[test]
+fn one_that_is_not_executable_says_how_to_make_it_so() {
+    let project = Project::new("target bad { run \"./tool\" x }\n").file("tool", "#!/bin/sh\n");
+    assert_eq!(
+        failure_in(&project),
+        "error[fbuild::exec::not_executable]: bad failed: `[root]/./tool` is not executable\n  \
+         help: `chmod +x [root]/./tool`, or start it through its interpreter\n  \
+         to repeat it by hand:\n    \
+         cd [root] && env -i HOME=/nonexistent LANG=C.UTF-8 PATH=[path] FBUILD_TARGET=bad ./tool x\n\n\
+         Failed after [time]: 1 failed\n"
+    );
+}
+
+#[test]
+fn one_without_an_interpreter_or_without_sense_is_said() {
+    for text in ["#!/no/such/interpreter\n", "\x7fELF nonsense", ""] {
+        let project = Project::new("target bad { run \"./tool\" }\n").file("tool", text);
+        fs::set_permissions(project.path("tool"), fs::Permissions::from_mode(0o755)).unwrap();
+        let said = failure_in(&project);
+        assert!(said.starts_with("error[fbuild::exec::"), "{said}");
+        assert!(said.contains("./tool"), "{said}");
+    }
+}
+
+#[test]
+fn one_killed_by_a_signal_names_the_signal() {
+    assert_eq!(
+        failure("sh \"kill -9 $$\""),
+        "error[fbuild::exec::signal]: bad failed: `sh` was killed by SIGKILL (perhaps the system ran out of memory)\n  \
+         to repeat it by hand:\n    \
+         cd [root] && env -i HOME=/nonexistent LANG=C.UTF-8 PATH=[path] FBUILD_TARGET=bad sh -eu -c 'kill -9 $$'\n\n\
+         Failed after [time]: 1 failed\n"
+    );
+    let crashed = failure("sh \"kill -SEGV $$\"");
+    assert!(
+        crashed.contains("`sh` was killed by SIGSEGV (it crashed)"),
+        "{crashed}"
+    );
+}
+
+#[test]
+fn one_that_hangs_past_its_timeout_is_ended_with_all_it_started() {
+    let (fbt, place) = (helpers::fbt().display(), helpers::Place::new());
+    let project = Project::new(&format!(
+        "target bad {{\n    timeout \"200ms\"\n    run \"{fbt}\" launch stay -- wait {}\n}}\n",
+        place.mark
+    ));
+    let said = failure_in(&project);
+    let first = said.lines().next();
+    assert_eq!(
+        first,
+        Some(
+            "error[fbuild::exec::timeout]: bad failed: `[fbt]` took longer than its `timeout` allows"
+        )
+    );
+    assert_eq!(place.alive(), [0; 0]);
+}
+
+#[test]
+fn one_that_leaves_others_behind_is_said_and_they_are_ended() {
+    let (fbt, place) = (helpers::fbt().display(), helpers::Place::new());
+    let project = Project::new(&format!(
+        "target ok {{\n    run \"{fbt}\" launch session mute -- wait {}\n}}\n",
+        place.mark
+    ));
+    project.run("run ok").ok("
+        Building 1 target
+        [1/1] Starting ok: never built here
+        warning[fbuild::exec::left_behind]: ok: 1 process was left running, and was stopped
+        [1/1] Completed ok ([time], total elapsed: [time])
+        Finished in [time]: 1 built
+        ");
+    assert_eq!(place.alive(), [0; 0]);
+}
+
+#[test]
+fn one_that_prints_without_end_fills_no_memory() {
+    const BYTES: usize = 256 << 20;
+    let fbt = helpers::fbt().display();
+    let project = Project::new(&format!(
+        "target loud {{\n    run \"{fbt}\" spam {BYTES}\n}}\n"
+    ));
+    // Once while it prints, once out of the cache.
+    for run in ["run loud", "run loud"] {
+        if project.has(".build-cache/state") {
+            fs::remove_file(project.path(".build-cache/state")).unwrap();
+        }
+        let (printed, memory) = project.fbuild(run).start().drain();
+        assert!(printed > BYTES, "{printed} bytes were printed");
+        assert!(memory < 64 << 20, "{memory} bytes of memory were used");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_pass_unchanged_and_are_replaced_in_json() {
+    let fbt = helpers::fbt().display();
+    let project = Project::new(&format!(
+        "target binary {{\n    outputs x\n    run \"{fbt}\" binary\n    sh \"touch x\"\n}}\n"
+    ));
+    let all: Vec<u8> = (0..=255).collect();
+    let is_in = |bytes: &[u8]| bytes.windows(256).any(|window| window == all);
+    let built = project.run("run binary").code(0);
+    assert!(is_in(&built.bytes), "{}", built.stdout);
+    fs::remove_file(project.path("x")).unwrap();
+    let restored = project.run("run binary").code(0);
+    assert!(restored.stdout.contains("Restored binary"));
+    assert!(is_in(&restored.bytes), "{}", restored.stdout);
+    let json = project.run("run --force --json binary").code(0);
+    String::from_utf8(json.bytes).expect("JSON is UTF-8");
+}
+
+#[test]
+fn one_that_does_not_make_what_it_declares_fails() {
+    assert_eq!(
+        failure("outputs made missing\n    sh \"touch made other\""),
+        "error[fbuild::store::output_missing]: bad failed: the declared output `missing` was not made\n  \
+         help: correct `outputs`, or the command: it ended with success and did not write this\n\n\
+         Failed after [time]: 1 failed\n"
+    );
+    let folder = failure("outputs \"made/\"\n    sh \"rm -rf made; touch made\"");
+    assert!(folder.contains("made"), "{folder}");
+    let pattern = failure("outputs \"made/*.txt\"\n    sh \"true\"");
+    assert!(
+        pattern.contains("the declared output `made/*.txt` was not made"),
+        "{pattern}"
+    );
+}
+
+#[test]
+fn a_failed_command_leaves_the_old_outputs_in_place() {
+    let project = Project::new(
+        r#"target t { inputs in; outputs out "folder/"; sh "mkdir -p folder; cp in out; cp in folder/f; grep -q good in" }"#,
+    )
+    .file("in", "good\n");
+    project.run("run -q t").ok("");
+    project.write("in", "bad\n");
+    project.run("run -q t").code(1);
+    assert_eq!(project.read("out"), "good\n");
+    assert_eq!(project.read("folder/f"), "good\n");
+    project.write("in", "good\n");
+    project
+        .run("run t")
+        .ok("nothing to do: 1 target up to date ([time])\n");
+}
+
+#[test]
+fn standard_input_is_empty_and_nothing_of_fbuilds_is_inherited() {
+    let fbt = helpers::fbt().display();
+    let project = Project::new(&format!(
+        "target t {{\n    run \"{fbt}\" stdin\n    run \"{fbt}\" fds\n}}\n"
+    ));
+    let done = project.run("run t").code(0);
+    // What whoever started fbuild let it have is not fbuild's to close.
+    let inherited = std::process::Command::new(helpers::fbt())
+        .arg("fds")
+        .stdin(std::process::Stdio::null())
+        .output();
+    let inherited = String::from_utf8(inherited.unwrap().stdout).unwrap();
+    let expected = format!("output of t:\n0\n{inherited}");
+    assert!(done.stdout.contains(&expected), "{}", done.stdout);
+}

@@ -1,0 +1,134 @@
+//! Which Buildfile is meant: the nearest above, the one that is named, the one in another
+//! folder.
+
+use super::project::Project;
+
+const BUILDFILE: &str = "
+    target here {
+        outputs out
+        sh \"touch out\"
+    }
+";
+
+#[test]
+fn a_buildfile_is_found_from_any_folder_below() {
+    let project = Project::new(BUILDFILE).file("a/b/c/x", "");
+    let below = project.fbuild("run here").from("a/b/c").end();
+    below.code(0);
+    assert!(project.has("out") && project.has(".build-cache"));
+    assert!(!project.has("a/b/c/out"));
+    project.fbuild("list").from("a").end().ok("here\n");
+}
+
+#[test]
+fn the_nearest_one_wins() {
+    let project = Project::new(BUILDFILE).file("a/Buildfile.kdl", "target inner { sh \"true\" }\n");
+    project.fbuild("list").from("a").end().ok("inner\n");
+    project.fbuild("list").end().ok("here\n");
+}
+
+#[test]
+fn another_folder_or_file_can_be_named() {
+    let project = Project::empty()
+        .file(
+            "sub/Buildfile.kdl",
+            "target sub { outputs s; sh \"touch s\" }\n",
+        )
+        .file(
+            "sub/other.kdl",
+            "target other { outputs o; sh \"touch o\" }\n",
+        )
+        .file("sub/deep/x", "");
+    project.run("-C sub list").ok("sub\n");
+    project.run("list -C sub/deep").ok("sub\n");
+    project.run("--directory sub run -q sub").ok("");
+    project.run("-f sub/other.kdl list").ok("other\n");
+    project.run("run -q other -C sub --file other.kdl").ok("");
+    assert!(project.has("sub/s") && project.has("sub/o"));
+    project.run("-f nope.kdl list").ended(
+        2,
+        "",
+        "
+        error: there is no Buildfile at `nope.kdl`
+          help: `fbuild init` writes a first one; `-f FILE` names another file, `-C DIR` another folder
+          code: fbuild::buildfile::file_missing
+        ",
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_entered_is_said() {
+    let project = Project::new(BUILDFILE);
+    project.run("-C nope list").ended(
+        2,
+        "",
+        "error: cannot enter `[root]/nope`: No such file or directory (os error 2)\n",
+    );
+    project.run("-C Buildfile.kdl list").ended(
+        2,
+        "",
+        "error: cannot enter `[root]/Buildfile.kdl`: it is not a folder\n",
+    );
+}
+
+#[test]
+fn arguments_that_mean_nothing_are_refused() {
+    let project = Project::new(BUILDFILE);
+    project.run("run --jobs 0").ended(
+        2,
+        "",
+        "
+        error: invalid value '0' for '--jobs <N>': it takes a whole number from 1 on
+
+        For more information, try '--help'.
+        ",
+    );
+    project.run("rum").ended(
+        2,
+        "",
+        "
+        error: unrecognized subcommand 'rum'
+
+          tip: a similar subcommand exists: 'run'
+
+        Usage: fbuild [OPTIONS] <COMMAND>
+
+        For more information, try '--help'.
+        ",
+    );
+    project.run("run -v -q").ended(
+        2,
+        "",
+        "
+        error: the argument '--verbose' cannot be used with '--quiet'
+
+        Usage: fbuild run --verbose [TARGETS]...
+
+        For more information, try '--help'.
+        ",
+    );
+    for words in [
+        "",
+        "run --colour",
+        "cache",
+        "explain",
+        "add",
+        "completions",
+        "run --color blue",
+    ] {
+        project.run(words).code(2);
+    }
+}
+
+#[test]
+fn the_version_and_the_help_are_results() {
+    let project = Project::empty();
+    project
+        .run("--version")
+        .ok(concat!("fbuild ", env!("CARGO_PKG_VERSION"), "\n"));
+    for words in ["--help", "help", "run --help", "cache gc -h"] {
+        let help = project.run(words).code(0);
+        assert!(help.stdout.contains("Usage: fbuild"), "{}", help.stdout);
+        assert_eq!(help.stderr, "");
+    }
+}

@@ -1,0 +1,272 @@
+//! The cache folder in every kind of trouble: the build goes on, and says what is lost.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::project::{Done, Project, is_root, skip};
+
+fn project() -> Project {
+    Project::new(r#"target t { inputs in; outputs out; sh "cp in out" }"#).file("in", "1\n")
+}
+
+/// Looks at a run that built, with one warning of this code; returns the warning.
+#[track_caller]
+fn warned(done: &Done, code: &str) -> String {
+    let start = format!("warning[{code}]: ");
+    let warnings: Vec<&str> = done
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("warning"))
+        .collect();
+    assert_eq!(warnings.len(), 1, "{}\n{}", done.stdout, done.stderr);
+    assert!(
+        done.stdout.contains("Finished in [time]: 1 built\n"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(done.stderr, "");
+    warnings[0]
+        .strip_prefix(&start)
+        .unwrap_or_else(|| panic!("{}", warnings[0]))
+        .to_owned()
+}
+
+fn set_mode(project: &Project, path: &str, mode: u32) {
+    fs::set_permissions(project.path(path), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn one_that_is_a_file() {
+    let project = project().file(".build-cache", "not a folder");
+    let done = project.run("run t").code(0);
+    assert_eq!(
+        warned(&done, "fbuild::store::off"),
+        "the cache folder `[root]/.build-cache` cannot be used: Not a directory (os error 20); nothing is remembered of this run"
+    );
+    assert_eq!(project.read("out"), "1\n");
+    assert_eq!(project.read(".build-cache"), "not a folder");
+    assert_eq!(
+        project.names(""),
+        [".build-cache", "Buildfile.kdl", "in", "out"]
+    );
+    project.run("cache status").code(0);
+    project.run("status t").code(0);
+}
+
+#[test]
+fn one_that_cannot_be_written() {
+    let project = project();
+    project.run("run -q t").ok("");
+    project.write("in", "2\n");
+    if is_root() {
+        project.hand_over();
+    }
+    for folder in [
+        "",
+        "artifacts",
+        "actions",
+        "metadata",
+        "runs",
+        "stage",
+        "tmp",
+    ] {
+        if project.has(format!(".build-cache/{folder}")) {
+            set_mode(&project, &format!(".build-cache/{folder}"), 0o555);
+        }
+    }
+    let before = project.snapshot(".build-cache");
+    let done = project.fbuild("run t").unprivileged().end().code(0);
+    assert!(
+        done.stdout.contains("Finished in [time]: 1 built\n"),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        done.stdout.contains("warning[fbuild::store::"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(project.snapshot(".build-cache"), before);
+    assert_eq!(project.read("out"), "2\n");
+    assert_eq!(
+        project
+            .names("")
+            .iter()
+            .filter(|n| n.starts_with(".fbuild-"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn one_whose_files_cannot_be_read() {
+    let project = project();
+    project.run("run -q t").ok("");
+    if is_root() {
+        project.hand_over();
+    }
+    for path in ["index", "state", "graph", "run.lock"] {
+        set_mode(&project, &format!(".build-cache/{path}"), 0o000);
+    }
+    let done = project.fbuild("run t").unprivileged().end().code(0);
+    assert_eq!(project.read("out"), "1\n");
+    assert!(!done.stdout.contains("Failed"), "{}", done.stdout);
+}
+
+#[test]
+fn one_that_belongs_to_another_user() {
+    if !is_root() {
+        return skip("only root can give files away");
+    }
+    let project = project();
+    project.run("run -q t").ok("");
+    project.hand_over();
+    let done = project.fbuild("run --force t").end().code(0);
+    assert_eq!(
+        warned(&done, "fbuild::store::off"),
+        "the cache folder `[root]/.build-cache` belongs to another user; nothing is cached"
+    );
+}
+
+#[test]
+fn one_that_others_may_write() {
+    let project = project();
+    project.run("run -q t").ok("");
+    set_mode(&project, ".build-cache", 0o777);
+    let done = project.fbuild("run --force t").end().code(0);
+    assert_eq!(
+        warned(&done, "fbuild::store::off"),
+        "the cache folder `[root]/.build-cache` can be written by other users; nothing is cached"
+    );
+}
+
+#[test]
+fn one_of_another_version() {
+    let project = project();
+    project.run("run -q t").ok("");
+    project.write(".build-cache/version", "fbuild store 99\n");
+    let done = project.fbuild("run --force t").end().code(0);
+    assert_eq!(
+        warned(&done, "fbuild::store::off"),
+        "the cache folder `[root]/.build-cache` was made by another version of fbuild; nothing is cached"
+    );
+}
+
+/// Runs a script in a mount namespace of its own, with a small file system at `.build-cache`
+/// and fbuild as its first argument; `None` where that is not allowed.
+fn on_small_disk(project: &Project, script: &str) -> Option<std::process::Output> {
+    fs::create_dir(project.path(".build-cache")).unwrap();
+    let mount = "mount -t tmpfs -o size=256k,mode=0700 none .build-cache || exit 77; ";
+    let script = format!("{mount}{script}");
+    let wrapper = ["unshare", "--mount", "--map-root-user", "sh", "-c", &script];
+    let wrapper = wrapper
+        .iter()
+        .filter(|word| !(is_root() && **word == "--map-root-user"));
+    let output = project.fbuild("").under(wrapper).command().output().ok()?;
+    (output.status.code() != Some(77) && output.status.code() != Some(1)).then_some(output)
+}
+
+#[test]
+fn one_that_is_full() {
+    let project = Project::new(
+        r#"
+        target big { inputs in; outputs big; sh "cat in > big; head -c 400000 /dev/zero >> big" }
+        target small { needs big; outputs small; sh "wc -c < big > small" }
+        "#,
+    )
+    .file("in", "1\n");
+    let Some(output) = on_small_disk(
+        &project,
+        "$0 run small; $0 run small; rm small; $0 run small",
+    ) else {
+        return skip("no mount namespaces here");
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert_eq!(project.read("small"), "400002\n");
+    let full = text
+        .lines()
+        .filter(|line| line.starts_with("warning[fbuild::store::full]"))
+        .count();
+    assert!(full >= 1, "{text}");
+    assert!(text.contains("No space left on device"), "{text}");
+    assert!(!text.contains("Failed"), "{text}");
+}
+
+#[test]
+fn one_that_lost_something_makes_it_again() {
+    let project = project();
+    project.run("run -q t").ok("");
+    fs::remove_dir_all(project.path(".build-cache/artifacts")).unwrap();
+    fs::remove_file(project.path("out")).unwrap();
+    let done = project.run("run t").code(0);
+    assert_eq!(
+        warned(&done, "fbuild::build::evicted"),
+        "t: `out` (content [id]) is not in the cache any more; it is made again"
+    );
+    assert_eq!(project.read("out"), "1\n");
+}
+
+#[test]
+fn one_with_damage_never_gives_it_out() {
+    let project = project();
+    project.run("run -q t").ok("");
+    for name in project.names(".build-cache/artifacts") {
+        let path = project.path(".build-cache/artifacts").join(&name);
+        if path.is_file() {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, bytes.iter().map(|b| b ^ 1).collect::<Vec<_>>()).unwrap();
+        }
+    }
+    fs::remove_file(project.path("out")).unwrap();
+    let done = project.run("run t").code(0);
+    assert!(
+        done.stdout.contains("warning[fbuild::store::corrupt]"),
+        "{}",
+        done.stdout
+    );
+    assert!(done.stdout.contains("1 built"), "{}", done.stdout);
+    assert_eq!(project.read("out"), "1\n");
+}
+
+#[test]
+fn state_that_is_rubbish_is_taken_as_missing() {
+    let project = project();
+    project.run("run -q t").ok("");
+    for file in ["index", "state", "graph"] {
+        project.write(format!(".build-cache/{file}"), "rubbish");
+    }
+    project
+        .run("run t")
+        .ok("nothing to do: 1 target up to date ([time])\n");
+    for file in ["index", "state", "graph"] {
+        let path = project.path(format!(".build-cache/{file}"));
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    project
+        .run("run t")
+        .ok("nothing to do: 1 target up to date ([time])\n");
+}
+
+#[test]
+fn a_cache_elsewhere_is_made_where_the_buildfile_says() {
+    let project = Project::new(
+        r#"
+        cache dir="../shared/cache"
+        target t { outputs out; sh "echo 1 > out" }
+        "#,
+    );
+    project.run("run -n t").code(0);
+    assert!(!project.has("../shared"));
+    project.run("run -q t").ok("");
+    assert!(project.has("../shared/cache/artifacts"));
+    assert!(!project.has(".build-cache/artifacts"));
+    assert!(project.has(".build-cache/metadata/t.meta.json"));
+    // An empty folder that is there is not touched by what only looks.
+    fs::remove_dir_all(project.path("../shared/cache")).unwrap();
+    fs::create_dir(project.path("../shared/cache")).unwrap();
+    project.run("status t").code(0);
+    assert_eq!(project.names("../shared/cache"), [""; 0]);
+}

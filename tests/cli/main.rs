@@ -1,0 +1,30 @@
+//! The command line, from outside: every command, every option, and every kind of bad input,
+//! exact on what is printed, what is said and how it ends. Each file is one topic; what they
+//! share is [`project::Project`].
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this plays the shell that starts fbuild"
+)]
+
+#[path = "../helpers/mod.rs"]
+#[expect(dead_code, reason = "places are for tests of processes")]
+mod helpers;
+mod project;
+mod redact;
+
+mod buildfile;
+mod cache;
+mod command;
+mod edit;
+mod env;
+mod find;
+mod folder;
+mod generate;
+mod inputs;
+mod json;
+mod outputs;
+mod run;
+mod show;
+mod together;

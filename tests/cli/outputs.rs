@@ -1,0 +1,240 @@
+//! What is made: owned folders are exact, what is kept stays, committed files are touched
+//! only where they differ, and all of it comes back out of the cache as it was.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use super::project::Project;
+
+/// A target that owns a folder with something of every kind in it, and a file that stays.
+fn site() -> Project {
+    Project::new(
+        r#"
+        target site {
+            inputs "in/*"
+            outputs "site/" { keep "kept" "more/kept" }
+            sh """
+                mkdir -p site/empty site/sub
+                cp in/* site/sub
+                printf '#!/bin/sh\n' > site/run.sh
+                chmod +x site/run.sh
+                ln -s sub/a site/link
+                ln -s /nowhere site/dangling
+                """
+        }
+        "#,
+    )
+    .file("in/a", "a\n")
+    .file("site/kept", "mine\n")
+    .file("site/more/kept", "mine too\n")
+}
+
+const SITE: [&str; 9] = [
+    "dangling",
+    "empty/",
+    "kept",
+    "link",
+    "more/",
+    "more/kept",
+    "run.sh",
+    "sub/",
+    "sub/a",
+];
+
+#[test]
+fn an_owned_folder_is_exactly_what_was_made_and_what_is_kept() {
+    let project = site();
+    project.write("site/stray", "x");
+    project.write("site/sub/old", "x");
+    project.run("run -q site").ok("");
+    assert_eq!(project.names("site"), SITE);
+    let kept = project.stamp("site/kept");
+    // Something is no longer made.
+    project.write("in/b", "b\n");
+    project.run("run -q site").ok("");
+    assert!(project.has("site/sub/b"));
+    fs::remove_file(project.path("in/b")).unwrap();
+    project.run("run site").ok("
+        Building 1 target; everything takes about [time]
+        [1/1] Restored site from the cache: `in/b` was removed (total elapsed: [time])
+        Finished in [time]: 1 restored
+        ");
+    assert_eq!(project.names("site"), SITE);
+    assert_eq!(project.read("site/kept"), "mine\n");
+    assert_eq!(project.stamp("site/kept"), kept);
+}
+
+#[test]
+fn a_stray_in_an_owned_folder_is_a_reason_to_restore_it() {
+    let project = site();
+    project.run("run -q site").ok("");
+    project.write("site/sub/stray", "x");
+    project.run("run site").ok("
+        Building 1 target; everything takes about [time]
+        [1/1] Restored site from the cache: `site/sub/stray` lies in its folder and is not its output (total elapsed: [time])
+        Finished in [time]: 1 restored
+        ");
+    assert_eq!(project.names("site"), SITE);
+}
+
+#[test]
+fn everything_comes_back_as_it_was() {
+    let project = site();
+    project.run("run -q site").ok("");
+    project.run("clean").ok("removed 4 outputs of 1 target\n");
+    assert_eq!(project.names("site"), ["kept", "more/", "more/kept"]);
+    project.run("run -q site").ok("");
+    assert_eq!(project.names("site"), SITE);
+    let mode = project
+        .path("site/run.sh")
+        .metadata()
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o111, 0o111);
+    let mode = project
+        .path("site/sub/a")
+        .metadata()
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o111, 0);
+    let link = |name: &str| fs::read_link(project.path(name)).unwrap();
+    assert_eq!(link("site/link").to_str(), Some("sub/a"));
+    assert_eq!(link("site/dangling").to_str(), Some("/nowhere"));
+    project
+        .run("run site")
+        .ok("nothing to do: 1 target up to date ([time])\n");
+}
+
+#[test]
+fn a_changed_mode_or_kind_is_a_modified_output() {
+    let project = site();
+    project.run("run -q site").ok("");
+    fs::set_permissions(
+        project.path("site/run.sh"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    let done = project.run("run site").code(0);
+    assert!(
+        done.stdout
+            .contains("its output `site/run.sh` was modified"),
+        "{}",
+        done.stdout
+    );
+    fs::remove_file(project.path("site/link")).unwrap();
+    symlink("sub/b", project.path("site/link")).unwrap();
+    let done = project.run("run site").code(0);
+    assert!(
+        done.stdout.contains("its output `site/link` was modified"),
+        "{}",
+        done.stdout
+    );
+    fs::remove_dir(project.path("site/empty")).unwrap();
+    project.write("site/empty", "a file now");
+    let done = project.run("run site").code(0);
+    assert!(
+        done.stdout.contains("its output `site/empty` was modified"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(project.names("site"), SITE);
+}
+
+/// A generator whose two files live in version control.
+fn committed() -> Project {
+    Project::new(
+        r#"
+        target generate {
+            inputs in
+            outputs "gen/one" "gen/two" committed=#true
+            sh "mkdir -p gen; head -n 1 in > gen/one; tail -n 1 in > gen/two"
+        }
+        "#,
+    )
+    .file("in", "1\n2\n")
+}
+
+#[test]
+fn committed_files_are_rewritten_only_where_they_differ() {
+    let project = committed().file("gen/one", "1\n").file("gen/two", "old\n");
+    let one = project.stamp("gen/one");
+    project.run("run -q generate").ok("");
+    assert_eq!(project.stamp("gen/one"), one);
+    assert_eq!(project.read("gen/two"), "2\n");
+    let two = project.stamp("gen/two");
+    project.write("in", "1\n3\n");
+    project.run("run -q generate").ok("");
+    assert_eq!(project.stamp("gen/one"), one);
+    assert_ne!(project.stamp("gen/two"), two);
+    // Out of the cache it is the same.
+    project.write("in", "1\n2\n");
+    project.run("run -q generate").ok("");
+    assert_eq!(project.stamp("gen/one"), one);
+    assert_eq!(project.read("gen/two"), "2\n");
+}
+
+#[test]
+fn clean_leaves_what_is_committed() {
+    let project = committed();
+    project.run("run -q generate").ok("");
+    project.run("clean").ok("removed 0 outputs of 1 target\n");
+    assert!(project.has("gen/one") && project.has("gen/two"));
+}
+
+#[test]
+fn drift_is_found_and_nothing_is_changed() {
+    let project = committed()
+        .file("gen/one", "1\n")
+        .file("gen/two", "by hand\n");
+    let tree = |project: &Project| (project.snapshot("gen"), project.stamp("in"));
+    let before = tree(&project);
+    let done = project.run("check --drift").code(1);
+    assert!(done.stdout.contains("`gen/two`"), "{}", done.stdout);
+    assert!(!done.stdout.contains("`gen/one`"), "{}", done.stdout);
+    assert_eq!(tree(&project), before);
+    project.run("run -q generate").ok("");
+    project.run("check --drift").code(0);
+    project.write("gen/one", "by hand\n");
+    let before = tree(&project);
+    let done = project.run("check --drift").code(1);
+    assert!(done.stdout.contains("`gen/one`"), "{}", done.stdout);
+    assert_eq!(tree(&project), before);
+}
+
+#[test]
+fn clean_removes_what_is_asked_for_and_all_of_it_with_all() {
+    let project = Project::new(
+        r#"
+        target a { outputs a; sh "echo a > a" }
+        target b { needs a; outputs "b/"; sh "mkdir -p b; cp a b" }
+        "#,
+    );
+    project.run("run -q b").ok("");
+    project.run("clean b").ok("removed 1 output of 1 target\n");
+    assert!(project.has("a") && !project.has("b"));
+    project.run("run -q b").ok("");
+    project
+        .run("clean --all")
+        .ok("removed 2 outputs of 2 targets\n");
+    assert_eq!(project.names(""), ["Buildfile.kdl"]);
+    project.run("clean").ok("removed 0 outputs of 2 targets\n");
+    project.run("clean nothing").ended(
+        2,
+        "",
+        "
+        error: unknown target `nothing`
+          help: `fbuild list` shows all of them
+        ",
+    );
+}
+
+#[test]
+fn a_new_output_never_replaces_what_it_cannot_give_back() {
+    // The command fails after it has overwritten a file of the person's that is declared.
+    let project = Project::new(r#"target t { outputs notes; sh "echo ruined > notes; false" }"#)
+        .file("notes", "years of work\n");
+    project.run("run -q t").code(1);
+    assert_eq!(project.read("notes"), "years of work\n");
+}

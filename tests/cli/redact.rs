@@ -1,0 +1,117 @@
+//! Replaces what differs from run to run by words in brackets, so that all the rest can be
+//! compared byte by byte.
+
+use std::path::Path;
+
+use super::helpers;
+
+/// Replaces the project's folder, durations, percentages of the best possible, process
+/// numbers and shortened digests.
+pub(crate) fn redact(text: &str, root: &Path) -> String {
+    let base = root.parent().unwrap().to_str().unwrap();
+    let text = text.replace(root.to_str().unwrap(), "[root]");
+    let text = text.replace(&format!("{base}/bin:{}", super::project::PATH), "[path]");
+    let text = text.replace(base, "[base]");
+    let text = match text.contains("/examples/fbt") {
+        true => text.replace(helpers::fbt().to_str().unwrap(), "[fbt]"),
+        false => text,
+    };
+    let text = text.replace(std::env::consts::ARCH, "[arch]");
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    let mut before = ' ';
+    while let Some(c) = rest.chars().next() {
+        let is_start = !before.is_ascii_alphanumeric() && before != '.';
+        let found = is_start.then(|| known(rest)).flatten();
+        let taken = match found {
+            Some((word, length)) => {
+                out.push_str(word);
+                length
+            }
+            None => {
+                out.push(c);
+                c.len_utf8()
+            }
+        };
+        before = rest[..taken].chars().next_back().unwrap_or(' ');
+        rest = &rest[taken..];
+    }
+    out
+}
+
+/// Returns what `text` begins with, if it is one of those things, and how long it is.
+fn known(text: &str) -> Option<(&'static str, usize)> {
+    duration(text)
+        .map(|length| ("[time]", length))
+        .or_else(|| percentage(text))
+        .or_else(|| process(text))
+        .or_else(|| digest(text))
+}
+
+/// Returns the length of a duration such as `12ms`, `1.2s` or `1m 02s`.
+fn duration(text: &str) -> Option<usize> {
+    let whole = digits(text)?;
+    let rest = &text[whole..];
+    let length = if rest.starts_with("ms") {
+        whole + 2
+    } else if let Some(minutes) = rest.strip_prefix("m ") {
+        let seconds = digits(minutes)?;
+        minutes[seconds..]
+            .starts_with('s')
+            .then_some(whole + 2 + seconds + 1)?
+    } else {
+        let part = rest.strip_prefix('.')?;
+        let tenths = digits(part)?;
+        part[tenths..]
+            .starts_with('s')
+            .then_some(whole + 1 + tenths + 1)?
+    };
+    ends_there(text, length)
+}
+
+fn percentage(text: &str) -> Option<(&'static str, usize)> {
+    let length = digits(text)?;
+    let is_it = text[length..].starts_with("% of the best possible");
+    is_it.then_some(("[n]", length))
+}
+
+/// Returns the words for a process number.
+fn process(text: &str) -> Option<(&'static str, usize)> {
+    let number = text.strip_prefix("process ")?;
+    Some(("process [pid]", "process ".len() + digits(number)?))
+}
+
+/// Returns the length of a digest, shortened or whole. Words of letters alone are none.
+fn digest(text: &str) -> Option<(&'static str, usize)> {
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    let length = text.find(|c| !is_hex(c)).unwrap_or(text.len());
+    let has_digit = text[..length].contains(|c: char| c.is_ascii_digit());
+    let is_it = matches!(length, 12 | 64) && has_digit;
+    ends_there(text, length)
+        .filter(|_| is_it)
+        .map(|length| ("[id]", length))
+}
+
+fn digits(text: &str) -> Option<usize> {
+    let length = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    (length > 0).then_some(length)
+}
+
+fn ends_there(text: &str, length: usize) -> Option<usize> {
+    let next = text[length..].chars().next();
+    (!next.is_some_and(|c| c.is_ascii_alphanumeric())).then_some(length)
+}
+
+#[test]
+fn what_differs_from_run_to_run_is_replaced_and_nothing_else() {
+    let root = Path::new("/tmp/x/tree");
+    let text = "in /tmp/x/tree/a: 12ms, 1.2s, 1m 02s; key 0123456789ab of 3.9 MiB, 5s old; \
+                99% of the best possible; 12msx v1.2s deadbeefcafe (process 12)";
+    assert_eq!(
+        redact(text, root),
+        "in [root]/a: [time], [time], [time]; key [id] of 3.9 MiB, 5s old; \
+         [n]% of the best possible; 12msx v1.2s deadbeefcafe (process [pid])"
+    );
+}

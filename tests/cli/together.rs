@@ -1,0 +1,278 @@
+//! More than one fbuild: in one tree the second waits, in two trees they share what they
+//! make, and whoever is interrupted leaves a state from which the next goes on.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use super::helpers::{Place, fbt};
+use super::project::{Project, eventually};
+
+/// A target that says when it runs, and waits before it goes on.
+const MEETING: &str = r#"
+    target t {
+        inputs in
+        outputs out
+        sh "cp in out; echo running > ../reached; read go < ../go"
+    }
+"#;
+
+#[test]
+fn the_second_in_a_tree_waits_and_says_for_whom() {
+    let project = Project::new(MEETING).file("in", "1\n");
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
+    let first = project.fbuild("run t").start();
+    reached.wait();
+    let mut second = project.fbuild("run -v t").start();
+    let said = second.says("\n");
+    assert_eq!(
+        said,
+        "waiting for another run in this folder: `fbuild run t` (process [pid])\n"
+    );
+    go.go();
+    first.end().ok("
+        Building 1 target
+        [1/1] Starting t: never built here
+        [1/1] Completed t ([time], total elapsed: [time])
+        Finished in [time]: 1 built
+        ");
+    second.end().ok("
+        [1/1] Up to date: t
+        nothing to do: 1 target up to date ([time])
+        ");
+}
+
+#[test]
+fn those_who_only_look_do_not_wait() {
+    let project = Project::new(MEETING).file("in", "1\n");
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
+    let first = project.fbuild("run -q t").start();
+    reached.wait();
+    for command in [
+        "status t",
+        "run -n t",
+        "graph",
+        "explain t",
+        "list",
+        "check",
+        "cache status",
+    ] {
+        project.run(command).code(0);
+    }
+    go.go();
+    first.end().ok("");
+}
+
+#[test]
+fn whoever_waits_while_everything_is_removed_starts_anew() {
+    let project = Project::new(MEETING).file("in", "1\n");
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
+    let first = project.fbuild("run -q t").start();
+    reached.wait();
+    let mut clean = project.fbuild("clean --all").start();
+    clean.says("waiting for another run");
+    go.go();
+    first.end().ok("");
+    clean.end().ok("removed 1 output of 1 target\n");
+    // Two that both wait for one that removes: the lock that they wait for is gone.
+    project.run("run -q list-nothing").code(2);
+    assert!(!project.has("out"));
+}
+
+#[test]
+fn an_interrupt_stops_all_that_was_started_and_the_next_run_goes_on() {
+    let place = Place::new();
+    let project = Project::new(&format!(
+        r#"
+        jobs 1
+        target done {{ outputs done; sh "echo done > done" }}
+        target long {{
+            needs done
+            inputs in
+            outputs long
+            sh "cp in long; echo $$ > ../reached; test -f ../go-on || {fbt} launch session mute stay -- wait {mark} > ../ready"
+        }}
+        target after {{ needs long; outputs after; sh "cp long after" }}
+        "#,
+        fbt = fbt().display(),
+        mark = place.mark,
+    ))
+    .file("in", "1\n")
+    .file("long", "before\n");
+    let reached = project.pipe("../reached");
+    let run = project.fbuild("run after").start();
+    reached.wait();
+    eventually("the grandchild runs", || place.alive().len() >= 2);
+    run.signal(Signal::INT);
+    let mut done = run.end();
+    // Who is settled first is not settled.
+    done.stdout = done.stdout.replace("[3/3] Stopped", "[2/3] Stopped");
+    done.ended(
+        130,
+        "
+        Building 3 targets
+        [1/3] Starting done: never built here
+        [1/3] Completed done ([time], total elapsed: [time])
+        [2/3] Starting long: never built here
+        [2/3] Stopped long ([time], total elapsed: [time])
+        Interrupted after [time]: 2 not finished, 1 built
+        ",
+        "",
+    );
+    assert_eq!(place.alive(), [0; 0], "something still runs");
+    assert_eq!(
+        project.read("long"),
+        "before\n",
+        "what was there is put back"
+    );
+    assert!(!project.has("after"));
+    // The next run goes on where this one stopped.
+    project.write("../go-on", "");
+    let next = project.fbuild("run after").start();
+    reached.wait();
+    let said = next.end().code(0).stdout;
+    assert!(
+        said.contains("Finished in [time]: 2 built, 1 up to date"),
+        "{said}"
+    );
+    assert_eq!(project.read("after"), "1\n");
+}
+
+#[test]
+fn a_second_interrupt_kills_what_does_not_listen() {
+    let place = Place::new();
+    let project = Project::new(&format!(
+        "target t {{\n    sh \"echo > ../reached; exec {} ignore-term {}\"\n}}\n",
+        fbt().display(),
+        place.mark
+    ));
+    let reached = project.pipe("../reached");
+    let run = project.fbuild("run t").start();
+    reached.wait();
+    eventually("it ignores the signal", || !place.alive().is_empty());
+    run.signal(Signal::INT);
+    run.signal(Signal::INT);
+    run.end().code(130);
+    assert_eq!(place.alive(), [0; 0], "something still runs");
+}
+
+#[test]
+fn what_is_killed_leaves_a_state_from_which_the_next_run_goes_on() {
+    let project = Project::new(MEETING)
+        .file("in", "1\n")
+        .file("out", "before\n");
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
+    let run = project.fbuild("run t").start();
+    reached.wait();
+    run.signal(Signal::KILL);
+    run.end().code(-9);
+    let next = project.fbuild("run -q t").start();
+    reached.wait();
+    go.go();
+    next.end().ok("");
+    assert_eq!(project.read("out"), "1\n");
+    let leftovers: Vec<String> = project.names(".build-cache/tmp");
+    assert_eq!(
+        leftovers.iter().filter(|name| !name.ends_with('/')).count(),
+        0,
+        "{leftovers:?}"
+    );
+}
+
+#[test]
+fn going_back_to_a_branch_restores_what_was_built_there() {
+    let project = Project::new(
+        r#"
+        target gen { inputs in; outputs "gen/"; sh "mkdir -p gen; for w in $(cat in); do echo $w > gen/$w; done" }
+        target use { needs gen; outputs used; sh "cat gen/* > used" }
+        "#,
+    )
+    .file("in", "a b\n");
+    project.run("run -q use").ok("");
+    project.write("in", "b c\n");
+    project.run("run -q use").ok("");
+    project.write("in", "a b\n");
+    project.run("run use -j1").ok("
+        Building 2 targets; everything takes about [time]
+        [1/2] Restored gen from the cache: `in` changed (total elapsed: [time])
+        [2/2] Restored use from the cache: `gen/a` changed, made by `gen` (total elapsed: [time])
+        Finished in [time]: 2 restored
+        ");
+    assert_eq!(project.names("gen"), ["a", "b"]);
+    assert_eq!(project.read("used"), "a\nb\n");
+}
+
+#[test]
+fn two_checkouts_share_what_they_make() {
+    const BUILDFILE: &str = r#"
+        cache dir="../shared"
+        target t { inputs in; outputs out; sh "cp in out; echo printed" }
+    "#;
+    let project = Project::new(BUILDFILE).file("in", "1\n");
+    let other = Project::new(BUILDFILE).file("in", "1\n");
+    other.buildfile(
+        &BUILDFILE.replace("../shared", project.base().join("shared").to_str().unwrap()),
+    );
+    project.run("run -q t").ok("");
+    other.run("run t").ok("
+        Building 1 target
+        output of t:
+        printed
+        [1/1] Restored t from the cache: never built here (total elapsed: [time])
+        Finished in [time]: 1 restored
+        ");
+    assert_eq!(other.read("out"), "1\n");
+    assert!(other.has(".build-cache/metadata/t.meta.json"));
+    assert!(!other.has(".build-cache/artifacts"));
+    let done = other.run("clean --all").code(0);
+    assert_eq!(
+        done.stderr,
+        "the cache in `[base]/shared` may be others' too and is left; `fbuild cache clear` empties it\n"
+            .replace("[base]", project.base().to_str().unwrap())
+    );
+    assert!(fs::exists(project.path("../shared/artifacts")).unwrap());
+}
+
+#[test]
+fn holders_of_one_lock_never_run_at_the_same_time() {
+    let target = |name: &str| {
+        format!(
+            "target {name} {{\n    locks port\n    sh \"mkdir held; echo > ../reached; read go < ../go; rmdir held\"\n}}\n"
+        )
+    };
+    let project = Project::new(&format!(
+        "jobs 4\n{}{}{}",
+        target("a"),
+        target("b"),
+        target("c")
+    ));
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
+    let run = project.fbuild("run -q a b c").start();
+    for _ in 0..3 {
+        reached.wait();
+        go.go();
+    }
+    run.end().ok("");
+}
+
+#[test]
+fn as_many_run_at_once_as_may_and_no_more() {
+    // Each of the two waits for the other.
+    let project = Project::new(
+        r#"
+        target a { sh "echo > ../a; read x < ../b" }
+        target b { sh "read x < ../a; echo > ../b" }
+        "#,
+    );
+    project.pipe("../a");
+    project.pipe("../b");
+    project.run("run -q -j 2 a b").ok("");
+    let project = Project::new(
+        r#"
+        target a { sh "mkdir held; rmdir held" }
+        target b { sh "mkdir held; rmdir held" }
+        target c { sh "mkdir held; rmdir held" }
+        "#,
+    );
+    project.run("run -q --jobs 1 a b c").ok("");
+}
