@@ -86,11 +86,18 @@ impl Stamp {
         self.mode & 0o100 != 0
     }
 
+    /// Tells whether its file system seems to keep whole seconds only.
+    pub fn is_coarse(&self) -> bool {
+        self.mtime % SECOND == 0 && self.ctime % SECOND == 0
+    }
+
     /// Tells whether a change made after `looked_at` (nanoseconds since 1970) would show
     /// in the stamp. One made in the same tick of the clock might not.
     pub fn is_settled(&self, looked_at: i64) -> bool {
-        let is_coarse = self.mtime % SECOND == 0 && self.ctime % SECOND == 0;
-        let tick = if is_coarse { COARSE_TICK } else { FINE_TICK };
+        let tick = match self.is_coarse() {
+            true => COARSE_TICK,
+            false => FINE_TICK,
+        };
         self.mtime.max(self.ctime).saturating_add(tick) < looked_at
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::spool::Spool;
 use super::step::Step;
-use super::{Warning, failure, reason};
-use crate::action::index::{FileIndex, Mark, Seen};
+use super::{Warning, failure};
+use crate::action::index::{FileIndex, Seen};
 use crate::action::manifest::Manifest;
-use crate::action::{Action, ActionKey, ActionResult, Entry, EntryKind, inputs};
+use crate::action::{Action, ActionKey, ActionResult};
 use crate::digest::Digest;
 use crate::event::{Failure, Reason};
 use crate::exec::{self, End, Execution, Task};
@@ -110,7 +110,7 @@ impl Step<'_> {
             false => None,
         };
         let aside = outputs::set_aside(self.parts.stage, outputs).map_err(of_error)?;
-        let marks = self.marks(miss)?;
+        let marks = self.mark(miss)?;
         let executed = self.execute(miss, spool, listener);
         self.parts.index.begin_epoch();
         let made = match executed {
@@ -233,69 +233,6 @@ impl Step<'_> {
             is_stored: keep.is_whole && is_sound && target.cache,
         })
     }
-
-    /// Returns the marks of everything that the key says the commands read, in order. What
-    /// needed targets made may not have been looked at since.
-    fn marks(&self, miss: &Miss) -> Result<Vec<Mark>, Failure> {
-        let index = self.parts.index;
-        for entry in miss.draft.action.needs.values().flatten() {
-            index.entry(&entry.path).map_err(of_error)?;
-        }
-        Ok(read_by(miss).map(|entry| index.mark(&entry.path)).collect())
-    }
-
-    /// Returns a warning if an input is not what it was when the key was made, or was
-    /// something else in between: then the result is not the key's. `marks` are from before
-    /// the commands ran.
-    fn disturbed(&self, miss: &Miss, marks: &[Mark]) -> Result<Option<Warning>, Failure> {
-        let target = self.parts.graph.target(miss.id);
-        let before = &miss.draft.action.inputs;
-        let changed = match inputs::find(self.parts.index, target) {
-            Ok(now) if now == *before => self.disturbed_need(miss)?,
-            Ok(now) => reason::first_difference(before, &now),
-            Err(inputs::Error::Empty(_)) => self.gone(before),
-            Err(inputs::Error::Index(error)) => return Err(of_error(error)),
-        };
-        if let Some(path) = changed {
-            return Ok(Some(Warning::input_changed(&path)));
-        }
-        let now = self.marks(miss)?;
-        let mut read = read_by(miss).zip(marks.iter().zip(&now));
-        let written = read.find(|(_, (before, now))| before != now);
-        Ok(written.map(|(entry, _)| Warning::input_written(&entry.path)))
-    }
-
-    /// Returns an input that is no longer there.
-    fn gone(&self, before: &[Entry]) -> Option<String> {
-        let is_gone = |entry: &&Entry| matches!(self.parts.index.entry(&entry.path), Ok(None));
-        before
-            .iter()
-            .find(is_gone)
-            .map(|entry| entry.path.to_string())
-    }
-
-    fn disturbed_need(&self, miss: &Miss) -> Result<Option<String>, Failure> {
-        for entry in miss.draft.action.needs.values().flatten() {
-            if entry.kind == EntryKind::Folder {
-                continue;
-            }
-            let kind = self.parts.index.entry(&entry.path).map_err(of_error)?;
-            let now = kind.map(|kind| Entry {
-                path: entry.path.clone(),
-                kind,
-            });
-            if !now.is_some_and(|now| reason::is_same(entry, &now)) {
-                return Ok(Some(entry.path.to_string()));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Returns everything that the key says the commands read.
-fn read_by(miss: &Miss) -> impl Iterator<Item = &Entry> {
-    let action = &miss.draft.action;
-    action.inputs.iter().chain(action.needs.values().flatten())
 }
 
 /// Puts blobs into a store. What it cannot keep, the store says itself.

@@ -18,6 +18,7 @@ mod settle;
 mod slot;
 mod spool;
 mod step;
+mod still;
 mod tally;
 mod telling;
 mod tools;
@@ -116,6 +117,14 @@ impl Warning {
         let message = format!(
             "`{path}` was written to while the commands ran, and holds again what it held; \
              the commands may have seen something else, and the result is not stored"
+        );
+        Self::new("fbuild::build::input_changed", message)
+    }
+
+    fn input_hidden(path: &RelPath) -> Self {
+        let message = format!(
+            "`{path}` was written just before the commands ran, on a file system that counts \
+             whole seconds; a change meanwhile would not show, and the result is not stored"
         );
         Self::new("fbuild::build::input_changed", message)
     }

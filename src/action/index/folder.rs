@@ -84,6 +84,19 @@ pub(super) struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark(Option<(Stamp, Option<Stamp>)>);
 
+impl Mark {
+    /// Tells whether a change made after `since` (nanoseconds since 1970) and taken back
+    /// could leave the mark as it is: only where a file system counts whole seconds is that
+    /// more than a thought.
+    pub fn hides_changes(&self, since: i64) -> bool {
+        let hides = |stamp: &Stamp| stamp.is_coarse() && !stamp.is_settled(since);
+        match &self.0 {
+            None => false,
+            Some((stamp, behind)) => hides(stamp) || behind.as_ref().is_some_and(hides),
+        }
+    }
+}
+
 impl Known {
     fn mark(&self) -> (Stamp, Option<Stamp>) {
         let behind = match &self.content {
