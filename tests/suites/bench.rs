@@ -72,6 +72,11 @@ impl Bench {
         }
     }
 
+    /// Says that the file system's clock is slow.
+    pub(crate) fn expect_slow_clock(&mut self) {
+        self.known.is_slow = true;
+    }
+
     /// Returns the model.
     pub(crate) fn world(&self) -> &World {
         &self.world

@@ -79,14 +79,22 @@ impl Run {
     /// Makes up the beginning of a history, in a folder of its own.
     pub(crate) fn begin(seed: u64, is_real: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let setting = Setting {
-            jobs: 1 + rng.below(4),
-            how: match rng.percent(80) {
-                _ if is_real => How::Process,
-                true => How::Memory,
-                false => How::Folder,
-            },
+        let how = match rng.percent(80) {
+            _ if is_real => How::Process,
+            true => How::Memory,
+            false => How::Folder,
         };
+        Self::begin_with(rng, how, place())
+    }
+
+    /// Makes up the beginning of a history, in a folder of its own below this one.
+    pub(crate) fn begin_in(seed: u64, above: &Path) -> Self {
+        Self::begin_with(Rng::new(seed), How::Folder, place_in(above))
+    }
+
+    fn begin_with(mut rng: Rng, how: How, folder: PathBuf) -> Self {
+        let jobs = 1 + rng.below(4);
+        let setting = Setting { jobs, how };
         let world = generate::world(&mut rng);
         let history = History {
             setting,
@@ -99,7 +107,6 @@ impl Run {
             env: world.env.clone().into_iter().collect(),
             steps: Vec::new(),
         };
-        let folder = place();
         Self {
             bench: bench(&folder, world, setting),
             history,
@@ -279,6 +286,10 @@ pub(crate) fn place() -> PathBuf {
         true => memory.to_owned(),
         false => std::env::temp_dir(),
     };
+    place_in(&above)
+}
+
+fn place_in(above: &Path) -> PathBuf {
     let place = tempfile::Builder::new().prefix("fbuild-").tempdir_in(above);
     place.unwrap().keep().canonicalize().unwrap()
 }

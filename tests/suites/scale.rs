@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What a plain `cargo test` does of what the contract asks for.
-const BRIEF: f64 = 0.05;
+const BRIEF: f64 = 0.02;
 
 /// A suite at work: alone on the machine, as far as this program goes, because it counts
 /// time and uses all processors itself.
@@ -31,6 +31,11 @@ impl Suite {
             seed: seed.unwrap_or(now.as_secs()),
             _turn: turn,
         }
+    }
+
+    /// Says what was not done, and why.
+    pub(crate) fn skip(&self, what: &str, why: &str) {
+        say(&format!("{}: skipped {what}: {why}", self.name));
     }
 
     /// Says what was done, in one line.
