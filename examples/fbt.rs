@@ -194,6 +194,8 @@ fn both(lines: usize) -> Result {
 }
 
 fn spam(mut bytes: usize) -> Result {
+    // The last of it is then written in one go. It is a pipe as a rule.
+    let _ = rustix::pipe::fcntl_setpipe_size(rustix::stdio::stdout(), 1 << 20);
     let block = b"all work and no play makes a dull tool\n".repeat(1024);
     while bytes > 0 {
         let piece = &block[..block.len().min(bytes)];

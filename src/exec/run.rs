@@ -33,8 +33,6 @@ const LINGER: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(500);
 /// How often the flag is looked at if it has no bell.
 const LOOK_FOR_CANCEL: Duration = Duration::from_millis(50);
-/// The most that is read from a pipe whose writers are dead: the largest a pipe can be.
-const MOST_LEFT: usize = 1 << 20;
 const BUFFER: usize = 64 << 10;
 const ENDING: &str = "end the processes of a command";
 
@@ -162,16 +160,19 @@ impl<'a> Life<'a> {
         cleared.map_err(|error| self.left(error))
     }
 
-    /// Reads what is left in the pipe. Mostly it ends there; if a process that could not be
-    /// ended holds it, what can be read without waiting is all.
+    /// Reads what is left in the pipe, to its end. If a process that could not be ended
+    /// holds it, as much as was in it is all.
     fn drain(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
-        let mut most = MOST_LEFT;
-        while most > 0 && self.pipe.is_some() {
-            let read = self.read_if_ready(output)?;
-            if read == 0 {
-                break;
+        let Some(pipe) = &self.pipe else {
+            return Ok(());
+        };
+        let size = rustix::pipe::fcntl_getpipe_size(pipe);
+        let mut most = size.map_err(Error::system("measure a pipe"))?;
+        while most > 0 {
+            match self.read_if_ready(output)? {
+                0 => break,
+                read => most = most.saturating_sub(read),
             }
-            most = most.saturating_sub(read);
         }
         Ok(())
     }
