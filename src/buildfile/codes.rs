@@ -119,7 +119,7 @@ codes! {
     "A pattern cannot be read. `*` is any name, `**` any number of folders and stands alone between slashes, `?` is one character, `[a-z]` a class, `{a,b}` alternatives."
 
     OUTPUT "fbuild::buildfile::output"
-    "An output would take away what is not the target's own: the root itself, or the Buildfile. Name a file or a folder below the root."
+    "An output would take away what is not the target's own: the root itself, the Buildfile, or something in `.git` or `.build-cache`. Name a file or a folder below the root."
 
     KEEP "fbuild::buildfile::keep"
     "`keep` names files in an owned folder that are not the target's, and there is no owned folder on this `outputs` line. A folder is owned when its path ends with a slash: `outputs \"web/static/\" { keep emptyfile }`."

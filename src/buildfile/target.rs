@@ -248,6 +248,13 @@ impl Checks<'_, '_> {
                         .help("let the commands write elsewhere");
                 self.scope.once(diagnostic);
             }
+            if let Some(folder) = others_folder(&output.value) {
+                let message = format!("an output lies in `{folder}`, which is not the target's");
+                let diagnostic = Diagnostic::error(codes::OUTPUT, message)
+                    .label(output.span, "owning it could delete what others keep there")
+                    .help("let the commands write elsewhere");
+                self.scope.once(diagnostic);
+            }
         }
     }
 
@@ -377,4 +384,15 @@ fn ordered(needs: &[Vec<usize>]) -> (Vec<usize>, Option<Vec<usize>>) {
         }
     }
     (order, circle)
+}
+
+/// Returns the folder of version control's, or of fbuild's own, that an output is or lies
+/// in. Where a pattern may reach is not looked at: nothing is ever looked for in there.
+fn others_folder(output: &Output) -> Option<&'static str> {
+    let pattern = output.pattern();
+    let is_on_the_way = |name: &&str| {
+        let mut components = pattern.folder().components();
+        components.any(|component| component == name.as_bytes())
+    };
+    [".git", ".build-cache"].into_iter().find(is_on_the_way)
 }
