@@ -54,7 +54,10 @@ impl Failure {
 
     /// Something outside is in the way.
     pub(super) fn world(doing: &str, error: &io::Error) -> Self {
-        Self::new(Exit::World, format!("{doing}: {error}"))
+        let error = error.to_string();
+        // The path of a temporary file says nothing to anybody.
+        let why = error.split(" at path ").next().unwrap_or(&error);
+        Self::new(Exit::World, format!("{doing}: {why}"))
     }
 
     /// Something outside is in the way, as the message says.

@@ -17,9 +17,9 @@ use crate::graph::{Named, TargetId};
 use crate::journal::Memory;
 use crate::path::RelPath;
 use crate::source::Diagnostic;
-use crate::store::disk::{Durability, Limits, Patience};
+use crate::store::disk::{Durability, Limits, Patience, is_foreign};
 use crate::store::outputs::{self, Stage};
-use crate::store::{Disk, Off, Store};
+use crate::store::{self, Disk, Off, Store};
 use crate::workspace::{Layout, Workspace};
 
 /// Whether a session may change anything.
@@ -55,21 +55,26 @@ impl<'c> Session<'c> {
     /// Opens the workspace that the context means.
     pub(super) fn open(context: &'c Context, access: Access) -> Result<Self, Failure> {
         let workspace = context.workspace()?;
-        let state = match access {
+        let mut state = match access {
             Access::Write => State::prepare(context, &workspace)?,
             Access::Read => State::of(&workspace),
         };
-        let layout = state.layout.clone();
-        let store = store_folder(&workspace);
-        let is_usable = match access {
+        let (layout, known) = (state.layout.clone(), &workspace.layout);
+        let mut store = Some(store_folder(&workspace));
+        if let Some(folder) = store.take_if(|s| s != known.state() && is_foreign(s)) {
+            state.notices.push(foreign(&folder));
+        }
+        let is_usable = |store: &&PathBuf| match access {
             Access::Write => !state.is_makeshift() || store.is_dir(),
             // What only looks does not make a store either.
             Access::Read => store.join("version").exists(),
         };
         let root = workspace.root.clone();
-        let known = &workspace.layout;
-        let hidden = [layout.state(), known.state(), &store].map(|path| below(&workspace, path));
-        let hidden: Vec<RelPath> = hidden.into_iter().flatten().collect();
+        let kept = [layout.state(), known.state()]
+            .into_iter()
+            .chain(store.as_deref());
+        let hidden = kept.map(|path| below(&workspace, path));
+        let hidden: Vec<RelPath> = hidden.flatten().collect();
         let stage = Stage::new(&root, layout.state(), hidden.clone());
         if access == Access::Write {
             outputs::recover(&stage).map_err(|error| Failure::of(Exit::World, &error))?;
@@ -79,7 +84,10 @@ impl<'c> Session<'c> {
             context,
             index: FileIndex::open(root, &known.index(), hidden),
             memory: Memory::read(&known.successes()),
-            disk: is_usable.then(|| Disk::open(&store, Durability::Batched)),
+            disk: store
+                .as_ref()
+                .filter(is_usable)
+                .map(|store| Disk::open(store, Durability::Batched)),
             cancel: Cancel::new(),
             executor: executor.with_keeper(PathBuf::from("/proc/self/exe")),
             stage,
@@ -122,6 +130,18 @@ impl<'c> Session<'c> {
             max_size: cache.max_size,
             max_age: cache.max_age,
         }
+    }
+
+    /// Returns what there is to say about the folders, once.
+    pub(super) fn take_notices(&mut self) -> Vec<store::Warning> {
+        let mut notices = std::mem::take(&mut self.state.notices);
+        notices.extend(
+            self.disk
+                .as_ref()
+                .map(Disk::take_warnings)
+                .unwrap_or_default(),
+        );
+        notices
     }
 
     /// Returns the folder through which outputs move.
@@ -215,6 +235,17 @@ impl<'c> Session<'c> {
             let text = text.replacen("error", "warning", 1);
             self.context.complain(&text);
         }
+    }
+}
+
+fn foreign(folder: &Path) -> store::Warning {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let folder = folder.display();
+    store::Warning {
+        code: "fbuild::store::off",
+        message: format!(
+            "`{folder}` is to be the cache folder and holds other things, which are left alone; nothing is cached"
+        ),
     }
 }
 

@@ -242,8 +242,8 @@ fn a_folder_that_cannot_be_written_is_said() {
     ];
     for (words, what) in commands {
         let done = project.fbuild(words).unprivileged().end().code(3);
-        let why = format!("error: cannot write `{what}`: Permission denied (os error 13)");
-        assert!(done.stderr.starts_with(&why), "{words}: {}", done.stderr);
+        let why = format!("error: cannot write `{what}`: Permission denied (os error 13)\n");
+        assert_eq!(done.stderr, why, "{words}");
         assert_eq!(done.stdout, "");
     }
     assert_eq!(project.read("Buildfile.kdl"), UNTIDY);

@@ -270,3 +270,62 @@ fn a_cache_elsewhere_is_made_where_the_buildfile_says() {
     project.run("status t").code(0);
     assert_eq!(project.names("../shared/cache"), [""; 0]);
 }
+
+#[test]
+fn one_that_holds_other_things_is_left_alone() {
+    for dir in [".", "src", ".."] {
+        let buildfile = r#"target t { inputs "src/*"; outputs out; sh "cat src/a > out" }"#;
+        let project = Project::new(&format!("cache dir=\"{dir}\"\n{buildfile}\n"));
+        for path in [
+            "src/a",
+            "src/.gitignore",
+            "src/incoming/x",
+            ".gitignore",
+            "../.gitignore",
+            "version",
+        ] {
+            project.write(path, "node_modules\n");
+        }
+        let done = project.run("run t").code(0);
+        let folder = if dir == "src" { "[root]/src" } else { "[root]" };
+        let folder = if dir == ".." { "[base]" } else { folder };
+        let warning = warned(&done, "fbuild::store::off");
+        assert!(warning.ends_with("; nothing is cached"), "{warning}");
+        assert!(warning.starts_with(&format!("`{folder}")), "{warning}");
+        assert_eq!(project.read("out"), "node_modules\n");
+        assert_eq!(
+            project.names("src"),
+            [".gitignore", "a", "incoming/", "incoming/x"]
+        );
+        assert_eq!(project.read("src/.gitignore"), "node_modules\n");
+        assert_eq!(project.read(".gitignore"), "node_modules\n");
+        assert_eq!(project.read("../.gitignore"), "node_modules\n");
+        for command in [
+            "cache clear",
+            "cache gc",
+            "cache verify --repair",
+            "cache status",
+            "clean --all",
+        ] {
+            let done = project.run(command).code(0);
+            assert!(
+                done.stderr.contains("warning[fbuild::store::off]") || command.starts_with("clean")
+            );
+        }
+        assert!(project.has("src/incoming/x") && project.has("version"));
+    }
+}
+
+#[test]
+fn a_tree_that_cannot_be_written_is_said() {
+    let project = project();
+    fs::set_permissions(project.base(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&project.root, fs::Permissions::from_mode(0o555)).unwrap();
+    project.fbuild("run t").unprivileged().end().ended(
+        3,
+        "",
+        "error: cannot write to `[root]`: Permission denied (os error 13)\n",
+    );
+    // What only looks needs to write nothing.
+    project.fbuild("status t").unprivileged().end().code(0);
+}

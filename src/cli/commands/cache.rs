@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Cache) -> Result<(), Failure
 }
 
 fn status(context: &Context) -> Result<(), Failure> {
-    let session = Session::open(context, Access::Read)?;
+    let mut session = Session::open(context, Access::Read)?;
     let folder = session::store_folder(&session.workspace);
     let usage = session
         .disk
@@ -55,7 +55,7 @@ fn status(context: &Context) -> Result<(), Failure> {
         of_limits(session.limits()),
         quarantine(&folder),
     );
-    say_warnings(context, session.disk.as_ref());
+    say_notices(context, &mut session);
     context.print(text.as_bytes())
 }
 
@@ -115,12 +115,12 @@ fn quarantine(store: &Path) -> String {
 
 fn verify(context: &Context, repair: bool) -> Result<(), Failure> {
     let access = if repair { Access::Write } else { Access::Read };
-    let session = Session::open(context, access)?;
-    let Some(disk) = &session.disk else {
+    let mut session = Session::open(context, access)?;
+    let verified = session.disk.as_ref().map(|disk| disk.verify(repair));
+    say_notices(context, &mut session);
+    let Some(found) = verified.transpose().map_err(in_the_way)? else {
         return context.print(b"nothing is cached\n");
     };
-    let found = disk.verify(repair).map_err(in_the_way)?;
-    say_warnings(context, Some(disk));
     let done = context.print(verdict(&found, repair).as_bytes());
     let is_sound = found.damaged.len() == found.repaired;
     session.close();
@@ -186,17 +186,17 @@ fn clear(context: &Context) -> Result<(), Failure> {
 /// Makes the cache smaller, waiting for others who use it, and says what was done.
 fn remove(
     context: &Context,
-    session: Session<'_>,
+    mut session: Session<'_>,
     work: impl FnOnce(&Disk) -> Result<Option<Collected>, store::Error>,
 ) -> Result<(), Failure> {
-    let Some(disk) = &session.disk else {
-        return context.print(b"nothing is cached\n");
-    };
-    if disk.is_used_by_others() {
+    if session.disk.as_ref().is_some_and(Disk::is_used_by_others) {
         context.complain("waiting for other runs that use the cache\n");
     }
-    let done = work(disk).map_err(in_the_way)?;
-    say_warnings(context, Some(disk));
+    let done = session.disk.as_ref().map(work);
+    say_notices(context, &mut session);
+    let Some(done) = done.transpose().map_err(in_the_way)? else {
+        return context.print(b"nothing is cached\n");
+    };
     let Some(Collected { removed, left }) = done else {
         let folder = session::store_folder(&session.workspace);
         let folder = context.shown(&folder);
@@ -227,9 +227,9 @@ fn in_the_way(error: store::Error) -> Failure {
     Failure::of(Exit::World, &error)
 }
 
-/// Says what the store has to say of itself.
-fn say_warnings(context: &Context, disk: Option<&Disk>) {
-    for warning in disk.map(Disk::take_warnings).unwrap_or_default() {
+/// Says what there is to say about the folders.
+fn say_notices(context: &Context, session: &mut Session<'_>) {
+    for warning in session.take_notices() {
         context.complain(&format!("warning[{}]: {}\n", warning.code, warning.message));
     }
 }

@@ -151,18 +151,50 @@ fn has_version(path: &Path, dir: &OwnedFd) -> Result<bool, Problem> {
     }
 }
 
+/// What a store, or the beginning of one, has in it; and what is in no store's way.
+const OWN: [&str; 12] = [
+    "artifacts",
+    "actions",
+    "quarantine",
+    "incoming",
+    "lock",
+    "usage",
+    "version",
+    "CACHEDIR.TAG",
+    ".gitignore",
+    ".gitkeep",
+    ".keep",
+    "lost+found",
+];
+
+/// Tells whether a folder is no store and holds something, so that it must not become one.
+pub fn is_foreign(path: &Path) -> bool {
+    let version = std::fs::read(path.join("version"));
+    // A power cut can leave it empty.
+    if version.is_ok_and(|text| text.is_empty() || text.starts_with(b"fbuild store ")) {
+        return false;
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| !OWN.iter().any(|own| name == *own))
+}
+
 /// Makes what every store has; `version` last, so that it says that all the rest is there.
 fn initialise(dir: &OwnedFd) -> io::Result<()> {
     for name in ["artifacts", "actions", "quarantine", "incoming"] {
         make_folder(dir, name)?;
     }
-    write_file(dir, "CACHEDIR.TAG", TAG)?;
-    write_file(dir, ".gitignore", "*\n")?;
-    write_file(dir, "version", VERSION)
+    for (name, text) in [("CACHEDIR.TAG", TAG), (".gitignore", "*\n")] {
+        match write_file(dir, name, text, OFlags::EXCL) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            written => written?,
+        }
+    }
+    write_file(dir, "version", VERSION, OFlags::empty())
 }
 
-fn write_file(dir: &OwnedFd, name: &str, text: &str) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+fn write_file(dir: &OwnedFd, name: &str, text: &str, how: OFlags) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | how;
     let mode = Mode::RUSR | Mode::WUSR;
     let mut file = File::from(rustix::fs::openat(dir, name, flags, mode)?);
     file.write_all(text.as_bytes())

@@ -46,6 +46,7 @@ use crate::digest::Digest;
 use crate::stamp::{self, Stamp};
 
 pub use gc::{Collected, Limits};
+pub use layout::is_foreign;
 pub use lock::Patience;
 pub use usage::Usage;
 pub use verify::{Damage, Damaged, Verification};
