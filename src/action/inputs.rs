@@ -127,7 +127,12 @@ fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>) -> Diagnostic {
         .label(pattern.span, "files are inputs, folders are not")
         .help(format!("for everything below it, write `{text}/`"));
     }
+    let is_other = |path| {
+        let metadata = index.root().absolute(path).symlink_metadata();
+        metadata.is_ok_and(|metadata| !metadata.is_file() && !metadata.is_symlink())
+    };
     let message = match literal {
+        Some(path) if is_other(path) => format!("the input `{text}` is neither a file nor a link"),
         Some(_) => format!("the input `{text}` does not exist"),
         None => format!("the pattern `{text}` matches no file"),
     };

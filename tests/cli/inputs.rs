@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use super::project::Project;
+use super::project::{Project, is_root};
 
 /// A target whose command says when it has read its input, and waits before it goes on.
 fn meeting() -> Project {
@@ -258,4 +258,43 @@ fn links_are_followed_by_nobody_as_inputs() {
         "{}",
         done.stdout
     );
+}
+
+#[test]
+fn what_is_neither_a_file_nor_a_link_is_no_input_and_nobody_waits_for_it() {
+    let project = Project::new(
+        r#"
+        target all { inputs "in/*"; outputs out; sh "ls in > out" }
+        target pipe { inputs "in/pipe"; sh "true" }
+        target folder { inputs in; sh "true" }
+        "#,
+    )
+    .file("in/file", "x");
+    project.pipe("in/pipe");
+    project.run("run -q all").ok("");
+    assert_eq!(project.read("out"), "file\npipe\n");
+    let pipe = project.run("run pipe").code(1).stdout;
+    assert!(
+        pipe.contains("the input `in/pipe` is neither a file nor a link"),
+        "{pipe}"
+    );
+    assert_eq!(pipe.matches("help:").count(), 1, "{pipe}");
+    let folder = project.run("run folder").code(1).stdout;
+    assert!(
+        folder.contains("for everything below it, write `in/`"),
+        "{folder}"
+    );
+}
+
+#[test]
+fn one_that_cannot_be_read_is_said() {
+    let project = Project::new(r#"target t { inputs "in/*"; outputs out; sh "cat in/* > out" }"#)
+        .file("in/secret", "x");
+    if is_root() {
+        project.hand_over();
+    }
+    fs::set_permissions(project.path("in/secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    let done = project.fbuild("run t").unprivileged().end().code(1);
+    assert!(done.stdout.contains("in/secret"), "{}", done.stdout);
+    assert!(done.stdout.contains("Permission denied"), "{}", done.stdout);
 }

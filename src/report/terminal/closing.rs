@@ -81,7 +81,9 @@ impl Failed {
                 out.push_str(&format!("  | {line}\n"));
             }
         }
-        if let Some(help) = &self.failure.help {
+        // What has its place in the Buildfile has its help there.
+        let is_placed = sources.is_some() && !self.failure.diagnostics.is_empty();
+        if let Some(help) = self.failure.help.as_ref().filter(|_| !is_placed) {
             out.push_str(&format!("  help: {}\n", harmless(help)));
         }
         if let Some(command) = &self.failure.repeat {
