@@ -495,7 +495,7 @@ fn say(text: &str) {
 
 /// Waits until `what` holds, looking again and again.
 #[track_caller]
-pub(crate) fn eventually(law: &str, what: impl Fn() -> bool) {
+pub(crate) fn eventually(law: &str, mut what: impl FnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(20);
     while !what() {
         assert!(Instant::now() < limit, "never came true: {law}");
