@@ -25,8 +25,9 @@ use super::terminal::Lent;
 use super::tree::{STUCK, Stray, Tree};
 use crate::cancel::{Cancel, Urgency};
 
-/// How long commands have between being asked to end (TERM) and being killed (KILL).
-pub const GRACE: Duration = Duration::from_secs(5);
+/// How long commands have between being asked to end (TERM) and being killed (KILL): nothing
+/// is left two seconds after the wish to stop.
+pub const GRACE: Duration = Duration::from_millis(1500);
 /// How long processes that outlive their command have before they are killed.
 const LINGER: Duration = Duration::from_millis(100);
 /// How often it is looked whether a command is stopped, which nothing announces.
