@@ -19,7 +19,12 @@ pub(super) struct Watch {
 pub(super) fn watch(cancel: &Cancel) -> io::Result<Watch> {
     // A limit on the size of files is then an error of the write, not the end.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
+    let mut watched = vec![SIGINT, SIGTERM, SIGQUIT];
+    // Whoever starts a run with `nohup` wants it to outlive the terminal.
+    if !is_ignored(SIGHUP) {
+        watched.push(SIGHUP);
+    }
+    let mut signals = Signals::new(watched)?;
     let handle = signals.handle();
     let cancel = cancel.clone();
     let thread = std::thread::spawn(move || {
@@ -31,6 +36,14 @@ pub(super) fn watch(cancel: &Cancel) -> io::Result<Watch> {
         handle,
         thread: Some(thread),
     })
+}
+
+/// Tells whether whoever started this process had it ignore a signal.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 impl Drop for Watch {

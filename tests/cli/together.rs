@@ -160,6 +160,26 @@ fn a_second_interrupt_kills_what_does_not_listen() {
 }
 
 #[test]
+fn a_terminal_that_goes_away_ends_a_run_but_not_one_under_nohup() {
+    let project = Project::new(MEETING).file("in", "1\n");
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
+    let run = project
+        .fbuild("run t")
+        .under(["env", "--default-signal=HUP"]);
+    let run = run.start();
+    reached.wait();
+    run.signal(Signal::HUP);
+    run.end().code(130);
+    assert!(!project.has("out"));
+    let run = project.fbuild("run -q t").under(["nohup"]).start();
+    reached.wait();
+    run.signal(Signal::HUP);
+    go.go();
+    run.end().code(0);
+    assert_eq!(project.read("out"), "1\n");
+}
+
+#[test]
 fn what_is_killed_leaves_a_state_from_which_the_next_run_goes_on() {
     let place = Place::new();
     let project = Project::new(&MEETING.replace("sh \"", &format!("sh \": {}; ", place.mark)))
