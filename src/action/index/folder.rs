@@ -1,5 +1,7 @@
 //! What is remembered of one folder: its listing and its files. It makes no system calls.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Seen;
@@ -20,7 +22,11 @@ pub(super) struct Folder {
     #[serde(skip)]
     pub(super) exists: bool,
     /// What is in it, sorted by name.
-    pub(super) files: Vec<File>,
+    files: Vec<File>,
+    /// What was asked for by name and is not among `files` yet: putting each of ten thousand
+    /// outputs into its place there would move all the others.
+    #[serde(skip)]
+    new: BTreeMap<Box<[u8]>, File>,
 }
 
 /// A stamp and when it was taken.
@@ -124,27 +130,48 @@ impl Known {
 impl Folder {
     /// Returns the mark of the file `name`.
     pub(super) fn mark(&self, name: &[u8]) -> Mark {
-        let at = self.files.binary_search_by(|file| (*file.name).cmp(name));
-        let known = at.ok().and_then(|at| self.files[at].known.as_ref());
+        let known = self.find(name).and_then(|file| file.known.as_ref());
         Mark(known.map(Known::mark))
     }
 
-    /// Returns the place of `name`, made for it if it is new.
+    /// Returns all that is in it, sorted by name.
+    pub(super) fn files(&mut self) -> &[File] {
+        if !self.new.is_empty() {
+            self.files
+                .extend(std::mem::take(&mut self.new).into_values());
+            self.files.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        &self.files
+    }
+
+    /// Returns what is called `name`.
+    pub(super) fn find(&self, name: &[u8]) -> Option<&File> {
+        match self.place(name) {
+            Ok(at) => self.files.get(at),
+            Err(_) => self.new.get(name),
+        }
+    }
+
+    /// Returns what is called `name`, added if it is new.
     pub(super) fn file(&mut self, name: &[u8], kind: Kind) -> &mut File {
-        let at = match self.files.binary_search_by(|file| (*file.name).cmp(name)) {
-            Ok(at) => at,
-            Err(at) => {
-                self.files.insert(at, File::new(name, kind));
-                at
+        match self.place(name) {
+            Ok(at) => &mut self.files[at],
+            Err(_) => {
+                let new = self.new.entry(name.into());
+                new.or_insert_with(|| File::new(name, kind))
             }
-        };
-        &mut self.files[at]
+        }
+    }
+
+    fn place(&self, name: &[u8]) -> Result<usize, usize> {
+        self.files.binary_search_by(|file| (*file.name).cmp(name))
     }
 
     /// Takes in a fresh listing, keeping what is known of files that are still there.
     /// `names` need not be sorted.
     pub(super) fn relist(&mut self, look: Look, mut names: Vec<(Box<[u8]>, Kind)>) {
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.files();
         let mut old = std::mem::take(&mut self.files).into_iter().peekable();
         self.files = names
             .into_iter()
@@ -172,7 +199,8 @@ impl Folder {
         });
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&mut self) -> Vec<u8> {
+        self.files();
         // Writing plain data to memory cannot fail; an empty slab reads as unknown.
         postcard::to_stdvec(self).unwrap_or_default()
     }

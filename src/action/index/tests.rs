@@ -82,6 +82,27 @@ fn patterns_find_files_sorted_and_each_once() {
 }
 
 #[test]
+fn what_was_asked_for_by_name_in_any_order_is_found_by_name_by_pattern_and_later() {
+    let names = ["m", "z", "a", "q"];
+    let tree = Tree::new(&names.map(|name| (name, name)));
+    let index = tree.index();
+    let check = |index: &FileIndex| {
+        for name in names {
+            assert_eq!(index.entry(&path(name)).unwrap(), Some(file(name)));
+        }
+    };
+    check(&index);
+    index.save(&tree.saved()).unwrap();
+    let later = tree.index();
+    check(&later);
+    tree.write("c", "new");
+    later.begin_epoch();
+    assert_eq!(later.entry(&path("c")).unwrap(), Some(file("new")));
+    assert_eq!(find(&later, &["*"], &[]), ["a", "c", "m", "q", "z"]);
+    check(&later);
+}
+
+#[test]
 fn version_control_and_the_cache_are_nobodys_inputs() {
     let tree = Tree::new(&[
         (".git/HEAD", ""),

@@ -73,7 +73,7 @@ impl FileIndex {
         let folder = self.folder(path);
         let mut folder = lock(&folder);
         self.list(&mut folder, path)?;
-        let files = folder.files.iter();
+        let files = folder.files().iter();
         Ok(files.map(|file| path.child(&file.name)).collect())
     }
 
@@ -166,14 +166,9 @@ impl FileIndex {
     /// Looks at a file in a folder whose lock is held.
     fn look_in(&self, folder: &mut Folder, path: &RelPath) -> Result<Option<Looked>, Error> {
         let epoch = self.epoch();
-        let found = folder
-            .files
-            .binary_search_by(|f| (*f.name).cmp(path.name()));
-        if let Ok(at) = found {
-            let file = &folder.files[at];
-            if let Some(known) = file.known.as_ref().filter(|_| file.checked == epoch) {
-                return Ok(Some(Looked::Known(known.to_entry_kind())));
-            }
+        let fresh = folder.find(path.name()).filter(|f| f.checked == epoch);
+        if let Some(known) = fresh.and_then(|file| file.known.as_ref()) {
+            return Ok(Some(Looked::Known(known.to_entry_kind())));
         }
         let Some(stamp) = self.stamp(path)? else {
             return Ok(None);
@@ -291,8 +286,8 @@ impl Walk<'_> {
         let mut folder = lock(&folder);
         self.index.list(&mut folder, path)?;
         let all = pattern.covers_folder(path);
-        for at in 0..folder.files.len() {
-            let file = &folder.files[at];
+        for at in 0..folder.files().len() {
+            let file = &folder.files()[at];
             let (child, kind) = (path.child(&file.name), file.kind);
             let matches = (all || pattern.matches(&child)) && !self.is_excepted(&child);
             match kind {
