@@ -2,13 +2,13 @@
 //! they must agree. What does not is a [`Fault`], in words.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use fbuild::workspace::FILE_NAME;
 
 use crate::builder::{Builder, How, Intrusion, Report};
-use crate::known::Known;
+use crate::known::{Known, Trust};
 use crate::oracle::{Fate, World, clear, counts};
 use crate::project::{Output, Project};
 use crate::step::{Edit, Forgotten, How as Writing, Look, Step};
@@ -45,10 +45,8 @@ struct Branch {
 impl Bench {
     /// Makes the folder what the model is.
     pub(crate) fn new(folder: PathBuf, world: World, builder: Box<dyn Builder>) -> Self {
-        let root = match &world.project.root {
-            Some(below) => folder.join(below),
-            None => folder.clone(),
-        };
+        let bench = Self::empty(folder, world, builder);
+        let (root, world) = (&bench.root, &bench.world);
         fs::create_dir_all(root.join("tools")).unwrap();
         for (path, node) in world.tree.all() {
             match node {
@@ -56,6 +54,14 @@ impl Bench {
                 node => tree::write(&root.join(path), node).unwrap(),
             }
         }
+        bench
+    }
+
+    fn empty(folder: PathBuf, world: World, builder: Box<dyn Builder>) -> Self {
+        let root = match &world.project.root {
+            Some(below) => folder.join(below),
+            None => folder.clone(),
+        };
         Self {
             known: Known::default(),
             branches: Vec::new(),
@@ -72,9 +78,22 @@ impl Bench {
         }
     }
 
-    /// Says that the file system's clock is slow.
-    pub(crate) fn expect_slow_clock(&mut self) {
-        self.known.is_slow = true;
+    /// Takes over a folder that is what the model is, and what is known of its store.
+    pub(crate) fn on(folder: &Path, world: World, known: Known, builder: Box<dyn Builder>) -> Self {
+        let written = fs::read_to_string(folder.join(FILE_NAME)).unwrap_or_default();
+        let mut bench = Self::empty(folder.to_owned(), world, builder);
+        (bench.known, bench.written) = (known, written);
+        bench
+    }
+
+    /// Returns the model and what is known of the store.
+    pub(crate) fn into_parts(self) -> (World, Known) {
+        (self.world, self.known)
+    }
+
+    /// Says how far it can be relied on what is known of the store.
+    pub(crate) fn trust(&mut self, trust: Trust) {
+        self.known.trust = trust;
     }
 
     /// Returns the model.
@@ -413,7 +432,8 @@ impl Bench {
         report
     }
 
-    fn write_buildfile(&mut self) {
+    /// Writes the Buildfile if it is not what it should be.
+    pub(crate) fn write_buildfile(&mut self) {
         let text = self.world.project.text(self.builder.mix());
         if text != self.written {
             fs::write(self.folder.join(FILE_NAME), &text).unwrap();

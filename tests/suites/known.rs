@@ -12,15 +12,29 @@ use crate::project::Project;
 use crate::tree::Node;
 
 /// What is known of results, by what decides them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Known {
     results: HashMap<Digest, Knowledge>,
     /// What each key that was seen decides.
     keys: HashMap<String, Digest>,
     /// Keys of which it is not known what they decide: somebody intruded when they were made.
     doubtful: HashSet<String>,
-    /// Whether results are not kept that might be wrong by the slow clock of a file system.
-    pub(crate) is_slow: bool,
+    /// How far it can be relied on.
+    pub(crate) trust: Trust,
+}
+
+/// How far it can be relied on that a store has what is known, and no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Trust {
+    #[default]
+    Exact,
+    /// It may have more: a run was killed.
+    More,
+    /// It may have more or less: what was killed was taking away.
+    Either,
+    /// It may have less, and nothing may be remembered either: the clock of the file system
+    /// is slow.
+    Less,
 }
 
 #[derive(Clone, Debug)]
@@ -36,6 +50,7 @@ impl Known {
     /// Tells whether commands must run for this result, which is said to have this key.
     pub(crate) fn must_run(&self, fingerprint: &Digest, key: Option<&String>) -> bool {
         let is_doubtful = key.is_some_and(|key| self.doubtful.contains(key));
+        let is_doubtful = is_doubtful || matches!(self.trust, Trust::More | Trust::Either);
         !is_doubtful && !self.results.contains_key(fingerprint)
     }
 
@@ -58,7 +73,7 @@ impl Known {
                     let key = report.key(name);
                     match self.results.get(fingerprint) {
                         None if self.must_run(fingerprint, key) => (1, 1),
-                        Some(known) if known.is_sure && !self.is_slow => (0, 0),
+                        Some(known) if known.is_sure && self.is_kept() => (0, 0),
                         _ => (0, 1),
                     }
                 }
@@ -92,16 +107,17 @@ impl Known {
         report: &Report,
     ) -> Result<(), Fault> {
         check_ends(fates, report)?;
+        let is_slow = self.trust == Trust::Less;
         for (name, fate) in fates {
             let times = report.executed.iter().filter(|n| *n == name).count();
             let uncached = project.target(name).is_some_and(|target| target.uncached);
             let is_made = matches!(fate, Fate::Made { .. });
             let expected = usize::from(*fate == Fate::Fails || is_made && uncached);
-            if times != expected && !(self.is_slow && is_made && times == 1) {
+            if times != expected && !(is_slow && is_made && times == 1) {
                 return Err(format!("{name} ran {times} times when nothing had changed"));
             }
             let how = report.how(name);
-            if is_made && !uncached && how != Some(How::UpToDate) && !self.is_slow {
+            if is_made && !uncached && how != Some(How::UpToDate) && !is_slow {
                 let end = &report.ends.get(name);
                 return Err(format!(
                     "{name} is not up to date when nothing had changed: {end:?}"
@@ -168,6 +184,11 @@ impl Known {
         let built = report.ends.values().filter(|ended| ended.how == How::Built);
         self.doubtful
             .extend(built.filter_map(|ended| ended.key.clone()));
+    }
+
+    /// Tells whether what was stored surely is still there.
+    fn is_kept(&self) -> bool {
+        matches!(self.trust, Trust::Exact | Trust::More)
     }
 
     /// Takes in that the store is gone.

@@ -1,0 +1,374 @@
+//! Runs a program and interferes with its system calls: counts those that change files,
+//! kills it before the n-th, tears the n-th write in two, or makes calls fail. Only the
+//! program's own threads are looked at, not the processes that it starts.
+//!
+//! `strace` can do most of this, but counts the calls of each thread by itself, so that of
+//! a program with threads most points cannot be named.
+
+#![expect(unsafe_code, reason = "ptrace has no safe form")]
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitStatus};
+
+use libc::{c_int, c_long, pid_t};
+
+/// What is done to a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Nothing; its calls are counted.
+    Count,
+    /// It is killed before this call, counted from 1.
+    Kill(u64),
+    /// Of this call, a write, half is done; then it is killed.
+    Tear(u64),
+    /// This call fails.
+    #[expect(dead_code, reason = "for T6, which follows")]
+    Fail(u64, Errno),
+    /// This call and all that follow fail.
+    #[expect(dead_code, reason = "for T6, which follows")]
+    FailFrom(u64, Errno),
+}
+
+/// The number of an error.
+pub(crate) type Errno = i32;
+
+/// Which calls are counted, and acted upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// All.
+    All,
+    /// Those that change files.
+    Changing,
+    /// Those that write to files.
+    Writes,
+    /// Those that change or open files, all of them below a folder called so.
+    #[expect(dead_code, reason = "for T6, which follows")]
+    Files(&'static str),
+}
+
+/// What came of a program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traced {
+    #[expect(dead_code, reason = "for T6, which follows")]
+    pub(crate) status: ExitStatus,
+    /// How many calls were counted.
+    pub(crate) calls: u64,
+    /// Whether what was to be done was done.
+    pub(crate) acted: bool,
+}
+
+/// Tells whether calls can be changed here, not only counted and cut off.
+pub(crate) const CAN_CHANGE: bool = cfg!(target_arch = "x86_64");
+
+/// Runs a program to its end.
+pub(crate) fn run(command: &mut Command, calls: Calls, act: Act) -> io::Result<Traced> {
+    // SAFETY: between fork and exec, only a system call is made.
+    unsafe {
+        command.pre_exec(|| ptrace(libc::PTRACE_TRACEME, 0, 0, 0).map(drop));
+    }
+    let child = command.spawn()?;
+    let main = pid_t::try_from(child.id()).map_err(io::Error::other)?;
+    wait(main)?;
+    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | EXITKILL;
+    ptrace(libc::PTRACE_SETOPTIONS, main, 0, i64::from(options))?;
+    go_on(main, 0);
+    let mut tracer = Tracer {
+        main,
+        calls,
+        act,
+        count: 0,
+        acted: false,
+        threads: HashMap::from([(main, State::Outside)]),
+    };
+    let status = tracer.follow()?;
+    Ok(Traced {
+        status,
+        calls: tracer.count,
+        acted: tracer.acted,
+    })
+}
+
+const EXITKILL: c_int = 0x0010_0000;
+const GET_SYSCALL_INFO: libc::c_uint = 0x420e;
+const WALL: c_int = 0x4000_0000;
+const WNOTHREAD: c_int = 0x2000_0000;
+
+struct Tracer {
+    main: pid_t,
+    calls: Calls,
+    act: Act,
+    count: u64,
+    acted: bool,
+    threads: HashMap<pid_t, State>,
+}
+
+/// Where a thread is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Outside,
+    /// In a call that is left alone.
+    Inside,
+    /// In a call that is made to fail.
+    Failing(Errno),
+    /// In a write that is cut short.
+    Torn,
+}
+
+/// A system call about to be made.
+#[repr(C)]
+struct Info {
+    op: u8,
+    pad: [u8; 3],
+    arch: u32,
+    instruction: u64,
+    stack: u64,
+    number: u64,
+    arguments: [u64; 6],
+    more: [u64; 4],
+}
+
+impl Tracer {
+    /// Follows all threads until the program has ended.
+    fn follow(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            let (thread, status) = match wait(-1) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
+                self.threads.remove(&thread);
+                if thread == self.main {
+                    return Ok(ExitStatus::from_raw(status));
+                }
+                continue;
+            }
+            let signal = libc::WSTOPSIG(status);
+            if signal == libc::SIGTRAP | 0x80 {
+                self.at_call(thread);
+                go_on(thread, 0);
+                continue;
+            }
+            let is_new = !self.threads.contains_key(&thread);
+            self.threads.entry(thread).or_insert(State::Outside);
+            let is_ours = status >> 16 != 0 || signal == libc::SIGTRAP;
+            let is_start = is_new && signal == libc::SIGSTOP;
+            go_on(thread, if is_ours || is_start { 0 } else { signal });
+        }
+    }
+
+    /// Deals with a thread that enters or leaves a call.
+    fn at_call(&mut self, thread: pid_t) {
+        let state = self.threads.get(&thread).copied().unwrap_or(State::Outside);
+        let next = match state {
+            State::Outside => self.enter(thread),
+            State::Inside => State::Outside,
+            State::Failing(errno) => {
+                change(thread, |registers| {
+                    registers.rax = (-i64::from(errno)) as u64
+                });
+                State::Outside
+            }
+            State::Torn => {
+                self.kill();
+                State::Outside
+            }
+        };
+        self.threads.insert(thread, next);
+    }
+
+    fn enter(&mut self, thread: pid_t) -> State {
+        let Some(info) = info(thread) else {
+            return State::Inside;
+        };
+        if !self.is_counted(&info) {
+            return State::Inside;
+        }
+        self.count += 1;
+        let fail = |errno| {
+            change(thread, |registers| registers.orig_rax = u64::MAX);
+            State::Failing(errno)
+        };
+        let next = match self.act {
+            Act::Kill(at) if at == self.count => {
+                self.kill();
+                State::Inside
+            }
+            Act::Tear(at) if at == self.count => {
+                change(thread, |registers| registers.rdx /= 2);
+                State::Torn
+            }
+            Act::Fail(at, errno) if at == self.count => fail(errno),
+            Act::FailFrom(at, errno) if at <= self.count => fail(errno),
+            _ => State::Inside,
+        };
+        self.acted |= next != State::Inside;
+        next
+    }
+
+    fn kill(&mut self) {
+        self.acted = true;
+        // SAFETY: the call takes no pointers.
+        unsafe { libc::kill(self.main, libc::SIGKILL) };
+    }
+
+    fn is_counted(&self, info: &Info) -> bool {
+        match self.calls {
+            Calls::All => true,
+            Calls::Changing => is_change(info) && self.is_to_a_file(info, None),
+            Calls::Writes => is_write(info) && self.is_to_a_file(info, None),
+            Calls::Files(folder) => {
+                (is_change(info) || is_open(info)) && self.is_to_a_file(info, Some(folder))
+            }
+        }
+    }
+
+    /// Tells whether a call has to do with a file: not with a pipe, a socket or a terminal;
+    /// and if a folder is named, with one below it.
+    fn is_to_a_file(&self, info: &Info, folder: Option<&str>) -> bool {
+        let call = info.number as c_long;
+        if !is_write(info) && folder.is_none() {
+            return true;
+        }
+        let link = |fd: u64| {
+            let path = format!("/proc/{}/fd/{}", self.main, fd as c_int);
+            std::fs::read_link(path).unwrap_or_default()
+        };
+        let (first, second) = (link(info.arguments[0]), link(info.arguments[2]));
+        let is_two = [libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat].contains(&call);
+        let paths = [Some(first), is_two.then_some(second)];
+        paths.into_iter().flatten().any(|path| match folder {
+            None => path.is_absolute() && !path.starts_with("/dev") || path.starts_with("/dev/shm"),
+            Some(folder) => path.iter().any(|part| part == folder),
+        })
+    }
+}
+
+fn is_write(info: &Info) -> bool {
+    let writes = [libc::SYS_write, libc::SYS_pwrite64];
+    writes.contains(&(info.number as c_long))
+}
+
+fn is_open(info: &Info) -> bool {
+    let opens = [libc::SYS_openat, libc::SYS_openat2];
+    opens.contains(&(info.number as c_long))
+}
+
+/// Tells whether a call changes a file, a folder, or what is on the disk of it.
+fn is_change(info: &Info) -> bool {
+    const CHANGES: [c_long; 21] = [
+        libc::SYS_write,
+        libc::SYS_pwrite64,
+        libc::SYS_writev,
+        libc::SYS_pwritev,
+        libc::SYS_copy_file_range,
+        libc::SYS_renameat,
+        libc::SYS_renameat2,
+        libc::SYS_linkat,
+        libc::SYS_unlinkat,
+        libc::SYS_mkdirat,
+        libc::SYS_symlinkat,
+        libc::SYS_fsync,
+        libc::SYS_fdatasync,
+        libc::SYS_syncfs,
+        libc::SYS_ftruncate,
+        libc::SYS_fallocate,
+        libc::SYS_fchmod,
+        libc::SYS_fchmodat,
+        libc::SYS_utimensat,
+        libc::SYS_flock,
+        libc::SYS_sendfile,
+    ];
+    #[cfg(target_arch = "x86_64")]
+    const OLD: [c_long; 7] = [
+        libc::SYS_rename,
+        libc::SYS_link,
+        libc::SYS_unlink,
+        libc::SYS_rmdir,
+        libc::SYS_mkdir,
+        libc::SYS_symlink,
+        libc::SYS_chmod,
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    const OLD: [c_long; 0] = [];
+    let call = info.number as c_long;
+    let making =
+        (libc::O_CREAT | libc::O_TRUNC) as u64 | (libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;
+    let makes = call == libc::SYS_openat && info.arguments[2] & making != 0;
+    makes || CHANGES.contains(&call) || OLD.contains(&call)
+}
+
+fn info(thread: pid_t) -> Option<Info> {
+    const ENTRY: u8 = 1;
+    let mut info = MaybeUninit::<Info>::zeroed();
+    let size = size_of::<Info>() as i64;
+    ptrace(GET_SYSCALL_INFO, thread, size, info.as_mut_ptr() as i64).ok()?;
+    // SAFETY: all zeroes is a valid value, and the system wrote over some of it.
+    let info = unsafe { info.assume_init() };
+    (info.op == ENTRY).then_some(info)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn change(thread: pid_t, how: impl FnOnce(&mut libc::user_regs_struct)) {
+    let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed();
+    // A thread that was killed meanwhile has no registers.
+    if ptrace(
+        libc::PTRACE_GETREGS,
+        thread,
+        0,
+        registers.as_mut_ptr() as i64,
+    )
+    .is_ok()
+    {
+        // SAFETY: the system wrote all of it.
+        let mut registers = unsafe { registers.assume_init() };
+        how(&mut registers);
+        let _ = ptrace(
+            libc::PTRACE_SETREGS,
+            thread,
+            0,
+            (&raw const registers) as i64,
+        );
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn change(_: pid_t, _: impl FnOnce(&mut Registers)) {
+    unreachable!("asked to change calls where CAN_CHANGE is false");
+}
+
+/// The registers that are changed, where they have these names.
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Default)]
+struct Registers {
+    rax: u64,
+    rdx: u64,
+    orig_rax: u64,
+}
+
+/// Lets a thread go on to its next call, with a signal. One that is dead needs nothing.
+fn go_on(thread: pid_t, signal: c_int) {
+    let _ = ptrace(libc::PTRACE_SYSCALL, thread, 0, i64::from(signal));
+}
+
+fn ptrace(request: libc::c_uint, thread: pid_t, address: i64, data: i64) -> io::Result<i64> {
+    // SAFETY: the pointers given are to values that are large enough and alive.
+    let result = unsafe { libc::ptrace(request, thread, address, data) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+/// Waits for a child or a thread of one, of those that this thread has.
+fn wait(thread: pid_t) -> io::Result<(pid_t, c_int)> {
+    let mut status = 0;
+    // SAFETY: `status` is alive.
+    let found = unsafe { libc::waitpid(thread, &raw mut status, WALL | WNOTHREAD) };
+    match found {
+        -1 => Err(io::Error::last_os_error()),
+        found => Ok((found, status)),
+    }
+}
