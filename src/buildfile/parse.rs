@@ -2,9 +2,10 @@
 //! grammar. It never stops at the first mistake, and knows no meaning of any node.
 
 use std::ops::Range;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use kdl::KdlDocument;
+use kdl::{KdlDocument, KdlError};
 
 use super::check::Checker;
 use super::codes;
@@ -19,8 +20,8 @@ use crate::source::{Diagnostic, FileId, Span};
 const STACK: usize = 16 << 20;
 
 /// How much text the parser is given at once. Its trees take forty times the text, so
-/// they are made and thrown away piece by piece.
-const PIECE: usize = 64 << 10;
+/// they are made and thrown away piece by piece, and some pieces at the same time.
+const PIECE: usize = 32 << 10;
 
 /// What could be understood of a text.
 #[derive(Debug, Default)]
@@ -75,20 +76,74 @@ fn read(text: &str, guarded: &Guarded, file: FileId, sink: &mut Sink) -> Parsed 
         },
         checker: Checker::new(text, file, &guarded.damaged, sink),
     };
-    let mut rest = &guarded.nodes[..];
+    each_document(
+        &guarded.clean,
+        &pieces(&guarded.nodes),
+        |piece, document| {
+            reader.piece(piece, document);
+            let is_full = reader.checker.sink.is_full();
+            reader.parsed.has_lost_names |= is_full;
+            !is_full
+        },
+    );
+    reader.parsed.has_lost_names |= reader.checker.has_lost_names;
+    reader.parsed
+}
+
+/// Divides nodes into as many as are parsed at once.
+fn pieces(nodes: &[Range<usize>]) -> Vec<&[Range<usize>]> {
+    let mut pieces = Vec::new();
+    let mut rest = nodes;
     while let Some(first) = rest.first() {
         let fits = |node: &Range<usize>| node.end - first.start <= PIECE;
         let count = rest.iter().take_while(|node| fits(node)).count().max(1);
         let (piece, after) = rest.split_at(count);
+        pieces.push(piece);
         rest = after;
-        reader.piece(piece);
-        if reader.checker.sink.is_full() {
-            reader.parsed.has_lost_names = true;
-            break;
-        }
     }
-    reader.parsed.has_lost_names |= reader.checker.has_lost_names;
-    reader.parsed
+    pieces
+}
+
+type Document = Result<KdlDocument, KdlError>;
+
+/// Parses pieces, several at a time, and hands them to `take` in their order, until that
+/// returns false.
+fn each_document(
+    clean: &str,
+    pieces: &[&[Range<usize>]],
+    mut take: impl FnMut(&[Range<usize>], Document) -> bool,
+) {
+    let processors = || thread::available_parallelism().map_or(1, usize::from);
+    let workers = match pieces.len() {
+        0 | 1 => 0,
+        several => processors().min(several),
+    };
+    thread::scope(|scope| {
+        let work = |at: usize| {
+            let (send, receive) = sync_channel(1);
+            let mut own = pieces.iter().skip(at).step_by(workers);
+            // Where no thread is to be had, nothing will be received.
+            let builder = thread::Builder::new().stack_size(STACK);
+            let _ = builder.spawn_scoped(scope, move || {
+                own.try_for_each(|piece| send.send(document(clean, piece)))
+            });
+            receive
+        };
+        let received: Vec<_> = (0..workers).map(work).collect();
+        let mut received = received.iter().cycle();
+        for piece in pieces {
+            let parsed = received.next().and_then(|one| one.recv().ok());
+            if !take(piece, parsed.unwrap_or_else(|| document(clean, piece))) {
+                break;
+            }
+        }
+    });
+}
+
+fn document(clean: &str, piece: &[Range<usize>]) -> Document {
+    let start = piece.first().map_or(0, |node| node.start);
+    let end = piece.last().map_or(start, |node| node.end);
+    KdlDocument::parse_v2(&clean[start..end])
 }
 
 struct Reader<'t, 's> {
@@ -99,19 +154,19 @@ struct Reader<'t, 's> {
 }
 
 impl Reader<'_, '_> {
-    fn piece(&mut self, piece: &[Range<usize>]) {
-        let (Some(first), Some(last)) = (piece.first(), piece.last()) else {
+    fn piece(&mut self, piece: &[Range<usize>], document: Document) {
+        let Some(first) = piece.first() else {
             return;
         };
-        match KdlDocument::parse_v2(&self.guarded.clean[first.start..last.end]) {
+        match document {
             Ok(document) => {
                 let nodes = self.checker.piece(&document, first.start);
                 self.parsed.nodes.extend(nodes);
             }
             Err(error) if piece.len() == 1 => self.refused(first, &error),
-            Err(_) => piece
-                .iter()
-                .for_each(|node| self.piece(std::slice::from_ref(node))),
+            Err(_) => piece.chunks(1).for_each(|node| {
+                self.piece(node, self::document(&self.guarded.clean, node));
+            }),
         }
     }
 

@@ -9,6 +9,7 @@ use miette::Diagnostic as _;
 use super::model::{Command, EnvValue, Output, Piece, Target, Text};
 use super::{CODES, Error, Loaded, load, load_text};
 use crate::digest::Digest;
+use crate::source::Diagnostic;
 
 fn good(text: &str) -> Loaded {
     let loaded = load_text(text, Path::new("Buildfile.kdl"));
@@ -314,6 +315,30 @@ fn names_that_were_lost_are_not_reported_as_unknown() {
         ]
     );
     assert_eq!(loaded.buildfile.targets.len(), 1);
+}
+
+#[test]
+fn a_long_text_is_understood_in_order_with_every_mistake_in_its_place() {
+    let is_wrong = |n: usize| n % 500 == 7;
+    let node = |n: usize| match is_wrong(n) {
+        true => format!("target t{n} {{ wrong x; run x }}\n"),
+        false => format!("target t{n} {{ run x; about \"{n}\" }}\n"),
+    };
+    let nodes: Vec<String> = (0..3000).map(node).collect();
+    let text = nodes.concat();
+    let loaded = load_text(&text, Path::new("Buildfile.kdl"));
+    let of = |n: usize| nodes[..n].concat().len();
+    for (n, target) in loaded.buildfile.targets.iter().enumerate() {
+        let place = target.name.span.start as usize;
+        assert_eq!(target.name.value, format!("t{n}"));
+        assert_eq!(place, of(n) + "target ".len());
+    }
+    assert_eq!(loaded.buildfile.targets.len(), 3000);
+    let place = |n: usize| of(n) + nodes[n].find("wrong").unwrap();
+    let expected: Vec<usize> = (0..3000).filter(|n| is_wrong(*n)).map(place).collect();
+    let place = |d: &Diagnostic| d.labels[0].span.start as usize;
+    let places: Vec<usize> = loaded.diagnostics.iter().map(place).collect();
+    assert_eq!(places, expected);
 }
 
 #[test]
