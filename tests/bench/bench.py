@@ -87,6 +87,7 @@ def bench_size(args, programs, size):
         measured[name] = bench.measure(measure.SCENARIOS[name], rounds)
     for tool in chosen:
         tool.stop()
+        tool.project.tidy()
     plain = {
         name: {who: [run and dataclasses.asdict(run) for run in done] for who, done in {**runs, **floors}.items()}
         for name, (runs, floors) in measured.items()

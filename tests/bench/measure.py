@@ -4,7 +4,6 @@ take turns. It knows no tool's build file and lays no tables out."""
 import dataclasses
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -91,7 +90,7 @@ class Floors:
     def prepare(self, name):
         folder = {"copy": "copy", "spawn": "out"}.get(name)
         if folder:
-            shutil.rmtree(self.folder / ".floor" / folder, ignore_errors=True)
+            self.project.set_aside(f".floor/{folder}")
             (self.folder / ".floor" / folder).mkdir(parents=True)
 
     def _write_lists(self, mix):

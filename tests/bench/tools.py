@@ -52,13 +52,9 @@ class Tool:
     def forget(self):
         """Removes all that it knows and all that it made."""
         self.stop()
-        self.project.delete_outputs()
-        for name in self.state:
-            path = self.project.path(name)
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        outputs = [self.project.output(target) for target in self.project.targets]
+        for name in [*outputs, *self.state]:
+            self.project.set_aside(name)
 
     def stop(self):
         """Ends what it leaves running."""

@@ -5,6 +5,7 @@ the layer above, and writes one file. It knows no build tool.
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import random
@@ -59,6 +60,8 @@ class Project:
         self.inside = inside
         self.targets = range(size.targets)
         self.last_layer = range(size.targets - size.width, size.targets)
+        self.aside = self.folder.parent / "aside" / self.folder.name
+        self.numbers = itertools.count()
 
     def name(self, target):
         return f"t{target:06}"
@@ -92,6 +95,7 @@ class Project:
 
     def generate(self):
         """Writes the sources, or puts them back as they were generated."""
+        self.tidy()
         stamp = f"{GENERATOR} {SEED} {self.size} {self.inside}\n"
         if self._read(".generated") == stamp:
             self._undo_edits()
@@ -118,6 +122,22 @@ class Project:
     def delete_outputs(self):
         for target in self.targets:
             self.path(self.output(target)).unlink(missing_ok=True)
+
+    def set_aside(self, name):
+        """Takes a file or folder out of the project, to be deleted when all is measured.
+
+        For minutes after files were deleted, ext4 makes new ones slowly: it does not use
+        their inodes again, and looks at each of them whenever it looks for a free one. A
+        tree that was just emptied is not like a fresh one.
+        """
+        path = self.path(name)
+        if os.path.lexists(path):
+            self.aside.mkdir(parents=True, exist_ok=True)
+            path.rename(self.aside / str(next(self.numbers)))
+
+    def tidy(self):
+        """Deletes what was set aside."""
+        shutil.rmtree(self.aside, ignore_errors=True)
 
     def outputs_are_there(self):
         return all(self.path(self.output(target)).exists() for target in self.last_layer)
