@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs::{DirBuilder, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -185,19 +186,26 @@ fn initialise(dir: &OwnedFd) -> io::Result<()> {
         make_folder(dir, name)?;
     }
     for (name, text) in [("CACHEDIR.TAG", TAG), (".gitignore", "*\n")] {
-        match write_file(dir, name, text, OFlags::EXCL) {
+        match write_file(dir, name, text) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            written => written?,
+            written => drop(written?),
         }
     }
-    write_file(dir, "version", VERSION, OFlags::empty())
+    // Half of it, after a power cut, would look like another version's: it gets its name
+    // once it is on the disk.
+    let aside = format!("incoming/version-{:016x}", RandomState::new().hash_one(0));
+    write_file(dir, &aside, VERSION)?.sync_all()?;
+    Ok(rustix::fs::renameat(dir, &*aside, dir, "version")?)
 }
 
-fn write_file(dir: &OwnedFd, name: &str, text: &str, how: OFlags) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | how;
+/// Writes a new file.
+fn write_file(dir: &OwnedFd, name: &str, text: &str) -> io::Result<File> {
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | new;
     let mode = Mode::RUSR | Mode::WUSR;
     let mut file = File::from(rustix::fs::openat(dir, name, flags, mode)?);
-    file.write_all(text.as_bytes())
+    file.write_all(text.as_bytes())?;
+    Ok(file)
 }
 
 /// Opens a folder of the store, making it again when somebody removed it.
