@@ -1,6 +1,7 @@
 //! Runs a program and interferes with its system calls: counts those that change files,
-//! kills it before the n-th, tears the n-th write in two, or makes calls fail. Only the
-//! program's own threads are looked at, not the processes that it starts.
+//! kills it before the n-th, tears the n-th write in two, or makes calls fail; or shows all
+//! of them to somebody. Interfered with are only the program's own threads, not the
+//! processes that it starts.
 //!
 //! `strace` can do most of this, but counts the calls of each thread by itself, so that of
 //! a program with threads most points cannot be named.
@@ -63,24 +64,24 @@ pub(crate) struct Traced {
 /// Tells whether calls can be changed here, not only counted and cut off.
 pub(crate) const CAN_CHANGE: bool = cfg!(target_arch = "x86_64");
 
+/// Somebody who looks at every call of a program and of all processes that it starts.
+pub(crate) trait Watch {
+    /// A thread is about to make a call.
+    fn enter(&mut self, thread: pid_t, call: &Info);
+    /// A call of a thread is done.
+    fn leave(&mut self, thread: pid_t, result: i64);
+}
+
 /// Runs a program to its end.
 pub(crate) fn run(command: &mut Command, calls: Calls, act: Act) -> io::Result<Traced> {
-    // SAFETY: between fork and exec, only a system call is made.
-    unsafe {
-        command.pre_exec(|| ptrace(libc::PTRACE_TRACEME, 0, 0, 0).map(drop));
-    }
-    let child = command.spawn()?;
-    let main = pid_t::try_from(child.id()).map_err(io::Error::other)?;
-    wait(main)?;
-    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | EXITKILL;
-    ptrace(libc::PTRACE_SETOPTIONS, main, 0, i64::from(options))?;
-    go_on(main, 0);
+    let main = start(command, libc::PTRACE_O_TRACECLONE)?;
     let mut tracer = Tracer {
         main,
         calls,
         act,
         count: 0,
         acted: false,
+        watch: None,
         threads: HashMap::from([(main, State::Outside)]),
     };
     let status = tracer.follow()?;
@@ -91,17 +92,51 @@ pub(crate) fn run(command: &mut Command, calls: Calls, act: Act) -> io::Result<T
     })
 }
 
+/// Runs a program, and all processes that it starts, to their ends.
+pub(crate) fn watch(command: &mut Command, watch: &mut dyn Watch) -> io::Result<ExitStatus> {
+    let forks = libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK | libc::PTRACE_O_TRACEEXEC;
+    let main = start(command, libc::PTRACE_O_TRACECLONE | forks)?;
+    let mut tracer = Tracer {
+        main,
+        calls: Calls::All,
+        act: Act::Count,
+        count: 0,
+        acted: false,
+        watch: Some(watch),
+        threads: HashMap::from([(main, State::Outside)]),
+    };
+    let status = tracer.follow()?;
+    while !tracer.threads.is_empty() && tracer.follow().is_ok() {}
+    Ok(status)
+}
+
+/// Starts a program and stops it before its first call.
+fn start(command: &mut Command, options: c_int) -> io::Result<pid_t> {
+    // SAFETY: between fork and exec, only a system call is made.
+    unsafe {
+        command.pre_exec(|| ptrace(libc::PTRACE_TRACEME, 0, 0, 0).map(drop));
+    }
+    let child = command.spawn()?;
+    let main = pid_t::try_from(child.id()).map_err(io::Error::other)?;
+    wait(main)?;
+    let options = libc::PTRACE_O_TRACESYSGOOD | EXITKILL | options;
+    ptrace(libc::PTRACE_SETOPTIONS, main, 0, i64::from(options))?;
+    go_on(main, 0);
+    Ok(main)
+}
+
 const EXITKILL: c_int = 0x0010_0000;
 const GET_SYSCALL_INFO: libc::c_uint = 0x420e;
 const WALL: c_int = 0x4000_0000;
 const WNOTHREAD: c_int = 0x2000_0000;
 
-struct Tracer {
+struct Tracer<'w> {
     main: pid_t,
     calls: Calls,
     act: Act,
     count: u64,
     acted: bool,
+    watch: Option<&'w mut dyn Watch>,
     threads: HashMap<pid_t, State>,
 }
 
@@ -117,20 +152,22 @@ enum State {
     Torn,
 }
 
-/// A system call about to be made.
+/// A system call: about to be made, or done.
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
-struct Info {
+pub(crate) struct Info {
     op: u8,
     pad: [u8; 3],
     arch: u32,
     instruction: u64,
     stack: u64,
-    number: u64,
-    arguments: [u64; 6],
+    /// Which one; of one that is done, the result.
+    pub(crate) number: u64,
+    pub(crate) arguments: [u64; 6],
     more: [u64; 4],
 }
 
-impl Tracer {
+impl Tracer<'_> {
     /// Follows all threads until the program has ended.
     fn follow(&mut self) -> io::Result<ExitStatus> {
         loop {
@@ -161,6 +198,14 @@ impl Tracer {
 
     /// Deals with a thread that enters or leaves a call.
     fn at_call(&mut self, thread: pid_t) {
+        if let Some(watch) = &mut self.watch {
+            match info(thread) {
+                Some(info) if info.op == ENTRY => watch.enter(thread, &info),
+                Some(info) if info.op == EXIT => watch.leave(thread, info.number as i64),
+                _ => {}
+            }
+            return;
+        }
         let state = self.threads.get(&thread).copied().unwrap_or(State::Outside);
         let next = match state {
             State::Outside => self.enter(thread),
@@ -180,7 +225,7 @@ impl Tracer {
     }
 
     fn enter(&mut self, thread: pid_t) -> State {
-        let Some(info) = info(thread) else {
+        let Some(info) = info(thread).filter(|info| info.op == ENTRY) else {
             return State::Inside;
         };
         if !self.is_counted(&info) {
@@ -300,14 +345,15 @@ fn is_change(info: &Info) -> bool {
     makes || CHANGES.contains(&call) || OLD.contains(&call)
 }
 
+const ENTRY: u8 = 1;
+const EXIT: u8 = 2;
+
 fn info(thread: pid_t) -> Option<Info> {
-    const ENTRY: u8 = 1;
     let mut info = MaybeUninit::<Info>::zeroed();
     let size = size_of::<Info>() as i64;
     ptrace(GET_SYSCALL_INFO, thread, size, info.as_mut_ptr() as i64).ok()?;
     // SAFETY: all zeroes is a valid value, and the system wrote over some of it.
-    let info = unsafe { info.assume_init() };
-    (info.op == ENTRY).then_some(info)
+    Some(unsafe { info.assume_init() })
 }
 
 #[cfg(target_arch = "x86_64")]
