@@ -53,6 +53,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "postcard",
         &[
             "action/index/",
+            "buildfile/known.rs",
             "journal/mod.rs",
             "store/record.rs",
             "workspace/",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::codes;
 use super::definitions::Placed;
 use super::grammar::Kind;
+use super::known::KnownNodes;
 use super::parse::parse;
 use super::read::{Error, read};
 use super::sink::{Sink, shown};
@@ -65,7 +66,7 @@ struct Open {
 
 impl Files {
     /// Reads the Buildfile at `path`, which people know as `shown`, and all it includes.
-    pub(super) fn load(path: &Path, shown: &Path) -> Result<Self, Error> {
+    pub(super) fn load(path: &Path, shown: &Path, known: &mut KnownNodes) -> Result<Self, Error> {
         let text = read(path).map_err(|error| error.at(shown))?;
         let unreadable = |cause| Error::Unreadable {
             path: shown.to_owned(),
@@ -77,7 +78,7 @@ impl Files {
         let mut files = Self::default();
         files.read.push((real.clone(), Digest::of(text.as_bytes())));
         files.seen.insert(real.clone(), None);
-        let nodes = files.parse(shown, text);
+        let nodes = files.parse(shown, text, known);
         let root = files.root_of(&nodes);
         files.root = folder.absolute(&root);
         let real_root = files.root.canonicalize().ok().filter(|path| path.is_dir());
@@ -92,24 +93,25 @@ impl Files {
             real_root,
             shown: shown.to_owned(),
         });
-        files.take(nodes, real);
+        files.take(nodes, real, known);
         Ok(files)
     }
 
     /// Reads a text that is not on the disk; what it includes is not looked for.
     pub(super) fn from_text(text: &str, shown: &Path) -> Self {
         let mut files = Self::default();
-        let nodes = files.parse(shown, text.to_owned());
+        let known = &mut KnownNodes::default();
+        let nodes = files.parse(shown, text.to_owned(), known);
         files.root_of(&nodes);
-        files.take(nodes, shown.to_owned());
+        files.take(nodes, shown.to_owned(), known);
         files
     }
 
-    fn parse(&mut self, shown: &Path, text: String) -> Vec<Node> {
+    fn parse(&mut self, shown: &Path, text: String, known: &mut KnownNodes) -> Vec<Node> {
         let text: Arc<str> = text.into();
         let file = self.sources.add(shown, text.clone());
         self.count += 1;
-        let parsed = parse(&text, file, &mut self.sink);
+        let parsed = parse(&text, file, &mut self.sink, known);
         self.has_lost_names |= parsed.has_lost_names;
         parsed.nodes
     }
@@ -136,7 +138,7 @@ impl Files {
     }
 
     /// Takes the nodes of the main Buildfile, and those of others where they are included.
-    fn take(&mut self, nodes: Vec<Node>, real: PathBuf) {
+    fn take(&mut self, nodes: Vec<Node>, real: PathBuf, known: &mut KnownNodes) {
         let mut open = vec![Open {
             nodes: nodes.into_iter(),
             folder: RelPath::root(),
@@ -150,7 +152,7 @@ impl Files {
             };
             let is_main = file.base.is_root() && file.folder.is_root() && open.len() == 1;
             match node.spec.kind {
-                Kind::Include => open.extend(self.include(&node, &open)),
+                Kind::Include => open.extend(self.include(&node, &open, known)),
                 Kind::Project | Kind::Cache | Kind::Jobs if !is_main => self.only_in_main(&node),
                 _ => {
                     let base = open
@@ -172,10 +174,10 @@ impl Files {
     }
 
     /// Opens the file that an `include` names.
-    fn include(&mut self, node: &Node, open: &[Open]) -> Option<Open> {
+    fn include(&mut self, node: &Node, open: &[Open], known: &mut KnownNodes) -> Option<Open> {
         let value = node.args.first()?;
         let from = open.last()?;
-        match self.find(value, from, open) {
+        match self.find(value, from, open, known) {
             Ok(file) => Some(file),
             Err(diagnostic) => {
                 self.sink.push(*diagnostic);
@@ -186,7 +188,13 @@ impl Files {
     }
 
     /// Finds and reads the file that `value` names in the file `from`.
-    fn find(&mut self, value: &Value, from: &Open, open: &[Open]) -> Result<Open, Box<Diagnostic>> {
+    fn find(
+        &mut self,
+        value: &Value,
+        from: &Open,
+        open: &[Open],
+        known: &mut KnownNodes,
+    ) -> Result<Open, Box<Diagnostic>> {
         let name = shown(value.text());
         let Some(disk) = &self.disk else {
             let message = format!("`{name}` cannot be included in a text that is not a file");
@@ -209,7 +217,7 @@ impl Files {
             .into_iter()
             .for_each(|path| self.protected.add(path));
         Ok(Open {
-            nodes: self.parse(&shown, text).into_iter(),
+            nodes: self.parse(&shown, text, known).into_iter(),
             folder: path.parent().unwrap_or_default(),
             base: Arc::new(base.unwrap_or_default()),
             real,

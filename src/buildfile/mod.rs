@@ -25,6 +25,7 @@ mod structure;
 
 // The nodes: parsed, and held against the table.
 mod check;
+mod known;
 mod parse;
 mod read;
 mod syntax;
@@ -63,6 +64,7 @@ use model::Buildfile;
 pub use codes::CODES;
 pub use edit::{AddError, NewCommand, NewTarget, add_target, in_quotes, quoted};
 pub use format::format;
+pub use known::KnownNodes;
 pub use read::Error;
 pub use schema::generated_files;
 
@@ -89,7 +91,13 @@ pub struct Loaded {
 ///
 /// An error means that there is no text at all; everything else is in the diagnostics.
 pub fn load(path: &Path, shown: &Path) -> Result<Loaded, Error> {
-    Ok(finish(Files::load(path, shown)?))
+    load_known(path, shown, &mut KnownNodes::default())
+}
+
+/// Reads the Buildfile at `path` as [`load`] does, but parses no node that is in `known`,
+/// which then has those that were read.
+pub fn load_known(path: &Path, shown: &Path, known: &mut KnownNodes) -> Result<Loaded, Error> {
+    Ok(finish(Files::load(path, shown, known)?))
 }
 
 /// Reads a text that need not be on the disk; `include` is a mistake in it.

@@ -10,6 +10,7 @@ use kdl::{KdlDocument, KdlError};
 use super::check::Checker;
 use super::codes;
 use super::guard::{Guarded, guard};
+use super::known::KnownNodes;
 use super::lex::{Kind, Lexer};
 use super::sink::Sink;
 use super::syntax::Node;
@@ -23,6 +24,10 @@ const STACK: usize = 16 << 20;
 /// they are made and thrown away piece by piece, and some pieces at the same time.
 const PIECE: usize = 32 << 10;
 
+/// From which length on it is worth to remember the nodes of a text: a shorter one is
+/// parsed in a few milliseconds.
+const LONG: usize = 16 << 10;
+
 /// What could be understood of a text.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
@@ -33,7 +38,7 @@ pub(super) struct Parsed {
 }
 
 /// Reads a text; what is wrong with it is in `sink`.
-pub(super) fn parse(text: &str, file: FileId, sink: &mut Sink) -> Parsed {
+pub(super) fn parse(text: &str, file: FileId, sink: &mut Sink, known: &mut KnownNodes) -> Parsed {
     let lost = Parsed {
         nodes: Vec::new(),
         has_lost_names: true,
@@ -41,7 +46,12 @@ pub(super) fn parse(text: &str, file: FileId, sink: &mut Sink) -> Parsed {
     let Some(guarded) = guard(text, file, sink) else {
         return lost;
     };
-    let mut read = || read(text, &guarded, file, sink);
+    let mut nothing = KnownNodes::default();
+    let known = match text.len() < LONG {
+        true => &mut nothing,
+        false => known,
+    };
+    let mut read = || read((text, file), &guarded, sink, known);
     let on_big_stack = thread::scope(|scope| {
         let builder = thread::Builder::new().stack_size(STACK);
         builder.spawn_scoped(scope, &mut read).map(|t| t.join())
@@ -65,29 +75,65 @@ pub(super) fn parse(text: &str, file: FileId, sink: &mut Sink) -> Parsed {
     }
 }
 
-/// Parses what the guard left, in pieces.
-fn read(text: &str, guarded: &Guarded, file: FileId, sink: &mut Sink) -> Parsed {
+/// Reads what the guard left: the nodes that are known, and the others in pieces.
+fn read(
+    (text, file): (&str, FileId),
+    guarded: &Guarded,
+    sink: &mut Sink,
+    known: &mut KnownNodes,
+) -> Parsed {
+    let found = find(file, guarded, known);
+    let unknown = unknown(&guarded.nodes, &found);
     let mut reader = Reader {
         text,
         guarded,
+        known,
         parsed: Parsed {
-            nodes: Vec::new(),
+            nodes: Vec::with_capacity(guarded.nodes.len()),
             has_lost_names: guarded.has_lost_nodes,
         },
         checker: Checker::new(text, file, &guarded.damaged, sink),
     };
-    each_document(
-        &guarded.clean,
-        &pieces(&guarded.nodes),
-        |piece, document| {
-            reader.piece(piece, document);
-            let is_full = reader.checker.sink.is_full();
-            reader.parsed.has_lost_names |= is_full;
-            !is_full
-        },
-    );
+    each_document(&guarded.clean, &unknown, |piece, document| {
+        reader.piece(piece, document);
+        let is_full = reader.checker.sink.is_full();
+        reader.parsed.has_lost_names |= is_full;
+        !is_full
+    });
     reader.parsed.has_lost_names |= reader.checker.has_lost_names;
-    reader.parsed
+    let mut parsed = reader.parsed;
+    parsed.nodes.extend(found.into_iter().flatten());
+    parsed.nodes.sort_by_key(|node| node.span.start);
+    parsed
+}
+
+/// Returns, for each node that the guard left, what is known of it.
+fn find(file: FileId, guarded: &Guarded, known: &mut KnownNodes) -> Vec<Option<Node>> {
+    let is_damaged = |node: &Range<usize>| {
+        let after = guarded.damaged.partition_point(|at| *at < node.start);
+        guarded.damaged.get(after).is_some_and(|at| *at < node.end)
+    };
+    let nodes = guarded.nodes.iter();
+    nodes
+        .map(|node| match is_damaged(node) {
+            true => None,
+            false => known.find(&guarded.clean[node.clone()], file, node.start),
+        })
+        .collect()
+}
+
+/// Divides the nodes of which nothing was found into pieces.
+fn unknown<'g>(nodes: &'g [Range<usize>], found: &[Option<Node>]) -> Vec<&'g [Range<usize>]> {
+    let mut unknown = Vec::new();
+    let mut rest = nodes;
+    for run in found.chunk_by(|a, b| a.is_some() == b.is_some()) {
+        let (run_nodes, after) = rest.split_at(run.len());
+        rest = after;
+        if run.first().is_some_and(Option::is_none) {
+            unknown.extend(pieces(run_nodes));
+        }
+    }
+    unknown
 }
 
 /// Divides nodes into as many as are parsed at once.
@@ -149,6 +195,7 @@ fn document(clean: &str, piece: &[Range<usize>]) -> Document {
 struct Reader<'t, 's> {
     text: &'t str,
     guarded: &'t Guarded,
+    known: &'s mut KnownNodes,
     parsed: Parsed,
     checker: Checker<'t, 's>,
 }
@@ -161,12 +208,26 @@ impl Reader<'_, '_> {
         match document {
             Ok(document) => {
                 let nodes = self.checker.piece(&document, first.start);
+                nodes.iter().for_each(|node| self.remember(piece, node));
                 self.parsed.nodes.extend(nodes);
             }
             Err(error) if piece.len() == 1 => self.refused(first, &error),
             Err(_) => piece.chunks(1).for_each(|node| {
                 self.piece(node, self::document(&self.guarded.clean, node));
             }),
+        }
+    }
+
+    fn remember(&mut self, piece: &[Range<usize>], node: &Node) {
+        let is_here = |range: &&Range<usize>| range.contains(&(node.span.start as usize));
+        let after = piece.partition_point(|range| range.start <= node.span.start as usize);
+        if let Some(range) = after
+            .checked_sub(1)
+            .and_then(|at| piece.get(at))
+            .filter(is_here)
+        {
+            let text = &self.guarded.clean[range.clone()];
+            self.known.add(text, range.start, node);
         }
     }
 

@@ -45,6 +45,11 @@ impl Layout {
         self.state.join("graph")
     }
 
+    /// The nodes of a long Buildfile, so that a change of one parses no others.
+    pub fn nodes(&self) -> PathBuf {
+        self.state.join("nodes")
+    }
+
     /// The last success of each target, for people and programs.
     pub fn metadata(&self) -> PathBuf {
         self.state.join("metadata")

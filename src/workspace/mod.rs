@@ -10,7 +10,7 @@ mod layout;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::buildfile;
+use crate::buildfile::{self, KnownNodes};
 use crate::digest::Digest;
 use crate::graph::{self, Graph};
 use crate::path::Root;
@@ -34,6 +34,8 @@ pub struct Workspace {
     /// Everything there is to say about the texts.
     pub diagnostics: Vec<Diagnostic>,
     files: Vec<(PathBuf, Digest)>,
+    /// The nodes that were read, if they were.
+    known: KnownNodes,
     is_compiled: bool,
 }
 
@@ -74,6 +76,7 @@ impl Workspace {
         if self.is_compiled || self.has_errors() {
             return Ok(());
         }
+        self.known.save(&layout.nodes())?;
         let texts = (self.files.as_slice(), &self.sources);
         compiled::write(&layout.graph(), texts, (&self.diagnostics, &self.graph))
     }
@@ -98,9 +101,13 @@ pub fn find(from: &Path) -> Result<PathBuf, Error> {
 pub fn open(path: &Path, shown: &Path) -> Result<Workspace, Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let layout = Layout::new(folder);
+    let mut known = KnownNodes::default();
     let (parts, is_compiled) = match compiled::read(&layout.graph(), path) {
         Some(parts) => (parts, true),
-        None => (compile(path, shown)?, false),
+        None => {
+            known = KnownNodes::read(&layout.nodes());
+            (compile(path, shown, &mut known)?, false)
+        }
     };
     let root = match open_root(folder, &parts.graph) {
         // That the root is not there is among what there is to say.
@@ -114,12 +121,13 @@ pub fn open(path: &Path, shown: &Path) -> Result<Workspace, Error> {
         sources: parts.sources,
         diagnostics: parts.diagnostics,
         files: parts.files,
+        known,
         is_compiled,
     })
 }
 
-fn compile(path: &Path, shown: &Path) -> Result<compiled::Parts, Error> {
-    let loaded = buildfile::load(path, shown)?;
+fn compile(path: &Path, shown: &Path, known: &mut KnownNodes) -> Result<compiled::Parts, Error> {
+    let loaded = buildfile::load_known(path, shown, known)?;
     let (graph, mut mistakes) = Graph::new(loaded.buildfile);
     if !loaded.is_complete {
         // The name may be one that was lost with a mistake that is reported already.
