@@ -27,6 +27,7 @@ use super::{Action, ActionKey, Entry, EntryKind, OutputSpec, ResolvedCommand};
 use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path;
+use crate::sabotage::{self, Bug};
 
 /// The first line: the version of the key format is in every key.
 const HEADER: &str = "fbuild-action\t1\n";
@@ -82,14 +83,24 @@ impl Manifest {
         let mut lines = Lines(String::with_capacity(512 + files * 128));
         lines.0.push_str(HEADER);
         lines.line(&["platform", std::env::consts::OS, std::env::consts::ARCH]);
-        lines.line(&["dir", &action.dir.to_string()]);
+        if !sabotage::is(Bug::KeyWithoutDir) {
+            lines.line(&["dir", &action.dir.to_string()]);
+        }
         for command in &action.commands {
             lines.command(command);
         }
-        for output in &action.outputs {
+        for output in action
+            .outputs
+            .iter()
+            .filter(|_| !sabotage::is(Bug::KeyWithoutOutputs))
+        {
             lines.output(output);
         }
-        for (name, tool) in &action.tools {
+        for (name, tool) in action
+            .tools
+            .iter()
+            .filter(|_| !sabotage::is(Bug::KeyWithoutTools))
+        {
             let output = tool.output.to_string();
             lines.line(&[
                 "tool",
@@ -98,16 +109,26 @@ impl Manifest {
                 &output,
             ]);
         }
-        for (name, value) in &action.env {
+        for (name, value) in action
+            .env
+            .iter()
+            .filter(|_| !sabotage::is(Bug::KeyWithoutEnv))
+        {
             lines.env(name, value.as_deref());
         }
-        for name in action.secrets.keys() {
+        for (name, value) in &action.secrets {
             lines.line(&["secret", &path::escape(name.as_bytes())]);
+            if sabotage::is(Bug::KeyWithSecrets) {
+                lines.env(name, Some(value));
+            }
         }
         for entry in &action.inputs {
             lines.entry("input", entry);
         }
-        for entry in merged(&action.needs) {
+        for entry in merged(&action.needs)
+            .into_iter()
+            .filter(|_| !sabotage::is(Bug::KeyWithoutNeeds))
+        {
             lines.entry("need", entry);
         }
         Self { text: lines.0 }
@@ -211,7 +232,7 @@ impl Lines {
     /// Adds a line of fields that are escaped already.
     fn line(&mut self, fields: &[&str]) {
         for (at, field) in fields.iter().enumerate() {
-            if at > 0 {
+            if at > 0 && !sabotage::is(Bug::KeyFieldsRunTogether) {
                 self.0.push('\t');
             }
             self.0.push_str(field);
@@ -269,18 +290,23 @@ impl Lines {
     fn entry(&mut self, word: &str, entry: &Entry) {
         self.0.push_str(word);
         self.0.push('\t');
-        self.0.push_str(&path::escape(entry.path.as_bytes()));
+        if !sabotage::is(Bug::KeyWithoutPaths) {
+            self.0.push_str(&path::escape(entry.path.as_bytes()));
+        }
         self.0.push('\t');
         match &entry.kind {
             EntryKind::File { digest, executable } => {
+                let executable = *executable && !sabotage::is(Bug::KeyWithoutMode);
                 self.0
-                    .push_str(if *executable { "exec\t" } else { "file\t" });
+                    .push_str(if executable { "exec\t" } else { "file\t" });
                 digest.push_to(&mut self.0);
             }
             EntryKind::Link { target, content } => {
                 self.0.push_str("link\t");
                 self.0.push_str(&path::escape(target));
-                if let Some(digest) = content {
+                if let Some(digest) =
+                    content.filter(|_| !sabotage::is(Bug::KeyWithoutLinkedContent))
+                {
                     self.0.push('\t');
                     digest.push_to(&mut self.0);
                 }
@@ -388,6 +414,36 @@ mod tests {
             *executable = true;
         };
         assert_eq!(changes(exec), one(Fact::Input, "go.mod"));
+    }
+
+    #[test]
+    fn names_links_needs_tools_and_outputs_decide_a_result_too() {
+        let one = |fact, name: &str| vec![(fact, name.to_owned())];
+        let moved = |a: &mut Action| a.inputs[0].path = RelPath::new("go.sum").unwrap();
+        let both = [one(Fact::Input, "go.mod"), one(Fact::Input, "go.sum")];
+        assert_eq!(changes(moved), both.concat());
+        let need = |a: &mut Action| a.needs = [("g".into(), vec![entry("a.gen.go", "b")])].into();
+        assert_eq!(changes(need), one(Fact::Need, "a.gen.go"));
+        let tool = |a: &mut Action| {
+            let go = a.tools.get_mut("go").unwrap();
+            go.output = Digest::of(b"go version go1.26.8 linux/arm64\n");
+        };
+        assert_eq!(changes(tool), one(Fact::Tool, "go"));
+        let committed = |a: &mut Action| a.outputs[0].committed = true;
+        assert_eq!(changes(committed), one(Fact::Output, ""));
+        let secret = |a: &mut Action| drop(a.secrets.remove("TOKEN"));
+        assert_eq!(changes(secret), one(Fact::Secret, "TOKEN"));
+        let link = |content| {
+            let mut action = action();
+            action.inputs[0].kind = EntryKind::Link {
+                target: b"x".to_vec(),
+                content,
+            };
+            Manifest::of(&action).key()
+        };
+        let contents = [None, Some(Digest::of(b"a")), Some(Digest::of(b"b"))];
+        let keys: std::collections::BTreeSet<_> = contents.map(link).into();
+        assert_eq!(keys.len(), 3, "what is behind a link is part of the key");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::step::{Need, Prepared};
 use crate::event::{Failure, Outcome, Reason, What};
 use crate::graph::TargetId;
 use crate::journal::Success;
+use crate::sabotage::{self, Bug};
 
 impl Drive<'_> {
     pub(super) fn hear_prepared(&mut self, id: TargetId, prepared: Prepared) {
@@ -22,6 +23,9 @@ impl Drive<'_> {
                 self.succeed(id, Need::Made(id, success), Outcome::UpToDate, None);
             }
             Prepared::Restored(success, reason) if is_dry => {
+                if sabotage::is(Bug::DryRunsRemember) {
+                    self.remember(id, &success, false);
+                }
                 let need = Need::Restorable(id, success);
                 self.succeed(id, need, Outcome::WouldRestore, Some(reason));
             }
@@ -63,7 +67,7 @@ impl Drive<'_> {
                 is_sound,
                 is_stored,
             } => {
-                match is_sound {
+                match is_sound || sabotage::is(Bug::RememberUnsound) {
                     true => self.remember(id, &success, is_stored),
                     false => self.memory.forget(self.step.parts.graph.name(id)),
                 }

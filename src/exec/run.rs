@@ -24,6 +24,7 @@ use super::process::{self, Program, Streams};
 use super::terminal::Lent;
 use super::tree::{STUCK, Stray, Tree};
 use crate::cancel::{Cancel, Urgency};
+use crate::sabotage::{self, Bug};
 
 /// How long commands have between being asked to end (TERM) and being killed (KILL): nothing
 /// is left two seconds after the wish to stop.
@@ -64,7 +65,10 @@ pub fn run(
     let kept = program.keeper.map(|keeper| keeper.watch(tree.leader()));
     let mut life = Life::new(program, tree, pipe, cancel);
     life.until_exit(output)?;
-    let left_behind = match life.until_alone(output)? {
+    while sabotage::is(Bug::UnboundedDrain) && life.pipe.is_some() {
+        life.read(output)?;
+    }
+    let left_behind = match sabotage::is(Bug::LeaveStrays) || life.until_alone(output)? {
         true => 0,
         false => life.clear()?,
     };
@@ -288,7 +292,11 @@ impl<'a> Life<'a> {
 
     fn ask(&mut self, end: End) {
         self.phase = Phase::Asked(end, Instant::now() + self.program.grace);
-        self.tree.signal(Signal::TERM);
+        let signal = match sabotage::is(Bug::NoGrace) {
+            true => Signal::KILL,
+            false => Signal::TERM,
+        };
+        self.tree.signal(signal);
     }
 
     fn kill(&mut self, end: End) {

@@ -261,3 +261,27 @@ fn a_run_that_stores_something_keeps_the_cache_within_its_limits() {
     let last = project.run("run t").code(0);
     assert!(last.stdout.contains("1 restored"), "{}", last.stdout);
 }
+
+#[test]
+fn a_record_is_written_only_once_its_blobs_are_on_the_disk() {
+    let project = Project::new(r#"target t { inputs in; outputs out; sh "cp in out; cat in" }"#)
+        .file("in", "1\n");
+    let log = project.base().join("log").into_os_string();
+    let calls = "trace=linkat,renameat,renameat2,syncfs";
+    let trace = ["strace", "-f", "-y", "-qq", "-e", calls, "-o"];
+    let wrapper = trace.map(Into::into).into_iter().chain([log.clone()]);
+    project.fbuild("run -q t").under(wrapper).end().ok("");
+    let traced = fs::read_to_string(log).unwrap();
+    let (mut blobs, mut waiting, mut records) = (0, 0, 0);
+    for line in traced.lines().filter(|line| line.ends_with("= 0")) {
+        if line.contains("/.build-cache/artifacts>, \"") {
+            (blobs, waiting) = (blobs + 1, waiting + 1);
+        } else if line.contains("syncfs") {
+            waiting = 0;
+        } else if line.contains("/.build-cache/actions>, \"") {
+            assert!(blobs > 0 && waiting == 0, "{traced}");
+            records += 1;
+        }
+    }
+    assert!(blobs > 1 && records == 1, "{traced}");
+}

@@ -177,7 +177,7 @@ fn one_that_is_full() {
     .file("in", "1\n");
     let Some(output) = on_small_disk(
         &project,
-        "$0 run small; $0 run small; rm small; $0 run small",
+        "strace -f -y -qq -e trace=linkat -o ../log $0 run small; $0 run small; rm small; $0 run small",
     ) else {
         return skip("no mount namespaces here");
     };
@@ -191,6 +191,11 @@ fn one_that_is_full() {
     assert!(full >= 1, "{text}");
     assert!(text.contains("No space left on device"), "{text}");
     assert!(!text.contains("Failed"), "{text}");
+    let log = project.read("../log");
+    let records = log
+        .lines()
+        .filter(|line| line.contains("/actions>, \"") && line.ends_with("= 0"));
+    assert_eq!(records.count(), 1, "of what is kept whole: {log}");
 }
 
 #[test]

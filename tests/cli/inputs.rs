@@ -73,6 +73,22 @@ fn one_edited_and_put_back_with_the_same_length_is_noticed_or_harmless() {
 }
 
 #[test]
+fn one_that_is_written_to_and_holds_again_what_it_held_is_said() {
+    let project = meeting();
+    let said = disturbed(&project, |project| {
+        project.write("src/a", "odl\n");
+        project.write("src/a", "old\n");
+    });
+    assert!(
+        said.contains(
+            "`src/a` was written to while the commands ran, and holds again what it held"
+        ),
+        "{said}"
+    );
+    assert_eq!(rebuilt(&project), "[1/1] Starting t: never built here");
+}
+
+#[test]
 fn one_removed_while_the_command_runs_is_said() {
     let project = meeting().file("src/b", "b\n");
     let said = disturbed(&project, |project| {
@@ -133,6 +149,19 @@ fn what_a_needed_target_made_is_watched_as_well() {
         said.contains("t: `made` changed while the commands ran; the result is not stored"),
         "{said}"
     );
+}
+
+#[test]
+fn what_a_target_makes_is_no_input_of_its_own() {
+    let project = Project::new(
+        r#"target t { inputs "src/**"; outputs "src/all.txt"; sh "cat src/* > src/all.txt" }"#,
+    )
+    .file("src/a", "a\n");
+    project.run("run -q t").ok("");
+    project
+        .run("run t")
+        .ok("nothing to do: 1 target up to date ([time])\n");
+    assert_eq!(project.read("src/all.txt"), "a\n");
 }
 
 #[test]

@@ -331,6 +331,8 @@ impl<'p> Run<'p> {
             .env("HOME", "/nonexistent")
             .env("LANG", "C.UTF-8");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        // The bug that is planted, if one is: see `tests/teeth`.
+        command.envs(std::env::vars_os().filter(|(name, _)| name == "FBUILD_SABOTAGE"));
         command.stdin(Stdio::null());
         command
     }

@@ -248,12 +248,17 @@ fn explain_takes_one_target_and_no_group() {
 
 #[test]
 fn what_only_shows_changes_nothing() {
-    for is_built in [false, true] {
+    for state in ["new", "to be built", "to be restored"] {
         let project = project();
-        if is_built {
+        let first = project.read("in.txt");
+        if state != "new" {
             project.run("run -q").ok("");
             project.write("in.txt", "other\n");
             std::fs::remove_file(project.path("shout.txt")).unwrap();
+        }
+        if state == "to be restored" {
+            project.run("run -q").ok("");
+            project.write("in.txt", first);
         }
         let before = project.snapshot("");
         let commands = [

@@ -48,6 +48,8 @@ impl Process {
             .env("PATH", "/usr/bin:/bin")
             .envs(&world.env);
         fbuild.env("MIX_CONTROL", self.control.path());
+        // The bug that is planted, if one is: see `tests/teeth`.
+        fbuild.envs(std::env::vars_os().filter(|(name, _)| name == "FBUILD_SABOTAGE"));
         fbuild
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::*;
 use crate::glob::Pattern;
+use crate::sealed;
 
 struct Tree {
     dir: tempfile::TempDir,
@@ -232,4 +233,26 @@ fn folders_that_a_run_did_not_ask_for_stay_remembered() {
     find(&second, &["a/**"], &[]);
     second.save(&tree.saved()).unwrap();
     assert!(Saved::read(&tree.saved()).folder(&path("b")).is_some());
+}
+
+#[test]
+fn what_was_remembered_before_the_system_was_started_is_not_trusted() {
+    let tree = Tree::new(&[("a", "1")]);
+    let index = tree.index();
+    find(&index, &["**"], &[]);
+    index.save(&tree.saved()).unwrap();
+    let bytes = fs::read(tree.saved()).unwrap();
+    let (magic, content) = bytes.split_first_chunk::<16>().unwrap();
+    let mut content = content[4..].to_vec();
+    let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap();
+    let at = content.windows(boot.len()).position(|w| w == boot).unwrap();
+    let is_remembered = |content: &[u8]| {
+        sealed::write(&tree.saved(), magic, &[content]).unwrap();
+        Saved::read(&tree.saved())
+            .folder(&RelPath::root())
+            .is_some()
+    };
+    assert!(is_remembered(&content));
+    content[at] ^= 1;
+    assert!(!is_remembered(&content));
 }

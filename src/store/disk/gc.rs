@@ -23,6 +23,7 @@ use super::walk::{self, Met, Object, walk};
 use super::{Disk, Usage, io_error, read_record, touch, usage};
 use crate::action::ActionKey;
 use crate::digest::Digest;
+use crate::sabotage::{self, Bug};
 use crate::stamp::{self, Stamp};
 use crate::store::{Error, Refusal, record};
 
@@ -255,7 +256,8 @@ impl<'a> Collection<'a> {
         }
         let now = self.now;
         let is_unneeded = |blob: &Blob| {
-            let is_young = now.saturating_sub(blob.object.mtime) < YOUNG;
+            let is_young =
+                now.saturating_sub(blob.object.mtime) < YOUNG && !sabotage::is(Bug::CollectYoung);
             blob.needed_by == 0 && (blob.was_needed || !is_young)
         };
         let blobs = self.blobs.values();

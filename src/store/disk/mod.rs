@@ -43,6 +43,7 @@ use self::warnings::Warnings;
 use super::{Error, Refusal, Store, Warning, record};
 use crate::action::{ActionKey, ActionResult};
 use crate::digest::Digest;
+use crate::sabotage::{self, Bug};
 use crate::stamp::{self, Stamp};
 
 pub use gc::{Collected, Limits};
@@ -213,13 +214,17 @@ impl Inner {
         let Some(layout) = self.writable() else {
             return;
         };
-        if batch.is_empty() || !self.make_durable(layout) {
+        let is_early = sabotage::is(Bug::RecordBeforeSync);
+        if batch.is_empty() || !is_early && !self.make_durable(layout) {
             return;
         }
         for (key, result) in batch {
             if let Err(cause) = self.write_record(layout, *key, result) {
                 self.cannot_write(&cause);
             }
+        }
+        if is_early {
+            self.make_durable(layout);
         }
         usage::add(layout, self.added.swap(0, Ordering::Relaxed));
     }
@@ -247,7 +252,11 @@ impl Inner {
         if self.durability == Durability::None || written <= self.durable.load(Ordering::SeqCst) {
             return true;
         }
-        match rustix::fs::syncfs(&layout.artifacts) {
+        let synced = match sabotage::is(Bug::NoSync) {
+            true => Ok(()),
+            false => rustix::fs::syncfs(&layout.artifacts),
+        };
+        match synced {
             Ok(()) => {
                 self.durable.fetch_max(written, Ordering::SeqCst);
                 true

@@ -12,6 +12,7 @@ use super::{Error, Stage, io as io_error};
 use crate::action::OutputSpec;
 use crate::buildfile::model::Output;
 use crate::path::RelPath;
+use crate::sabotage::{self, Bug};
 
 /// Outputs that were moved out of a command's way. Unless told otherwise they are put back
 /// when this is dropped.
@@ -83,7 +84,8 @@ impl SetAside {
     }
 
     fn keep_unchanged(&self) -> Result<usize, Error> {
-        if !self.moved.iter().any(|moved| moved.is_committed) {
+        let is_lax = sabotage::is(Bug::RewriteCommitted);
+        if is_lax || !self.moved.iter().any(|moved| moved.is_committed) {
             return Ok(0);
         }
         let stage = self.stage.folder()?;

@@ -12,6 +12,7 @@ use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
 use crate::glob::Pattern;
 use crate::path::{MAX_PATH, RelPath};
+use crate::sabotage::{self, Bug};
 use crate::stamp::Stamp;
 
 /// Something that stands where an output belongs.
@@ -194,7 +195,7 @@ impl<'a> Walk<'a> {
     fn take_folders(&mut self, mut met: Vec<Met>) {
         while met.len() > 1 {
             let Some(folder) = met.pop() else { return };
-            if folder.keeps && folder.own == 0 {
+            if folder.own == 0 && (folder.keeps || sabotage::is(Bug::LoseEmptyFolders)) {
                 met[folder.parent].keeps = true;
                 continue;
             }

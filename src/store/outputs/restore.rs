@@ -16,6 +16,7 @@ use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path::RelPath;
+use crate::sabotage::{self, Bug};
 use crate::stamp::{self, Stamp};
 use crate::store::{self, Store, check_entries};
 
@@ -72,7 +73,9 @@ pub fn restore(
         },
     };
     for entry in wanted {
-        if let Some((path, digest)) = restore.stage_entry(entry, is_intact, store)? {
+        if let Some((path, digest)) = restore.stage_entry(entry, is_intact, store)?
+            && !sabotage::is(Bug::RestoreInPart)
+        {
             return Ok(Restoration::Miss { path, digest });
         }
     }
@@ -84,7 +87,10 @@ pub fn restore(
 /// Refuses a result that has what `specs` do not declare, or lacks what they do.
 fn check_declared(specs: &[OutputSpec], wanted: &[Entry]) -> Result<(), Error> {
     let is_declared = |entry: &Entry| specs.iter().any(|spec| list::is_declared(spec, entry));
-    if let Some(entry) = wanted.iter().find(|entry| !is_declared(entry)) {
+    let mut wrong = wanted
+        .iter()
+        .filter(|_| !sabotage::is(Bug::RestoreUndeclared));
+    if let Some(entry) = wrong.find(|entry| !is_declared(entry)) {
         let path = entry.path.clone();
         return Err(Error::Undeclared { path });
     }
@@ -179,7 +185,11 @@ impl<'a> Restore<'a> {
         executable: bool,
         store: &dyn Store,
     ) -> Result<bool, Error> {
-        let mode = if executable { 0o755 } else { 0o644 };
+        let mode = if executable && !sabotage::is(Bug::RestoreWithoutMode) {
+            0o755
+        } else {
+            0o644
+        };
         let unnamed = match self.staged.len() < HELD_OPEN {
             true => self.stage.create_unnamed(mode)?,
             false => None,
@@ -201,6 +211,9 @@ impl<'a> Restore<'a> {
     /// is of another kind.
     fn clear(&mut self, wanted: &[Entry]) -> Result<(), Error> {
         let specs = self.specs;
+        if sabotage::is(Bug::KeepExtraOutputs) {
+            return Ok(());
+        }
         if specs
             .iter()
             .all(|spec| matches!(spec.output, Output::File(_)))
