@@ -315,3 +315,11 @@ pub struct Summary {
     /// Whether the run was interrupted.
     pub interrupted: bool,
 }
+
+impl Summary {
+    /// Tells whether every target is up to date now and there was nothing to say.
+    pub fn went_well(&self) -> bool {
+        let good = self.up_to_date + self.restored + self.built;
+        good == self.targets && self.warnings == 0 && !self.interrupted
+    }
+}

@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::path::Arg;
 use serde::{Deserialize, Serialize};
 
 /// A file is trusted once its times lie this far (nanoseconds) before it was looked at:
@@ -41,22 +42,28 @@ pub struct Stamp {
 impl Stamp {
     /// Returns the stamp of what stands at `path` below the open folder `at`, links not
     /// followed; `None` when nothing does.
-    pub fn at(at: impl AsFd, path: impl AsRef<Path>) -> io::Result<Option<Self>> {
-        Self::stat(at, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW)
+    pub fn at(at: impl AsFd, path: impl Arg) -> io::Result<Option<Self>> {
+        Self::stat(at, path, AtFlags::SYMLINK_NOFOLLOW)
     }
 
     /// Returns the stamp of what `path` leads to, links followed; `None` when it leads nowhere.
-    pub fn followed(at: impl AsFd, path: impl AsRef<Path>) -> io::Result<Option<Self>> {
-        Self::stat(at, path.as_ref(), AtFlags::empty())
+    pub fn followed(at: impl AsFd, path: impl Arg) -> io::Result<Option<Self>> {
+        Self::stat(at, path, AtFlags::empty())
     }
 
-    fn stat(at: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Option<Self>> {
+    fn stat(at: impl AsFd, path: impl Arg, flags: AtFlags) -> io::Result<Option<Self>> {
         use rustix::io::Errno;
         match rustix::fs::statat(at, path, flags) {
             Ok(stat) => Ok(Some(Self::from(&stat))),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Returns the stamp of what the absolute `path` leads to; `None` when it leads nowhere
+    /// or the system refuses to say.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        Self::followed(rustix::fs::CWD, path).ok().flatten()
     }
 
     /// Returns the stamp of an open file.

@@ -54,7 +54,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "action/index/",
             "buildfile/known.rs",
-            "journal/mod.rs",
+            "journal/",
             "store/record.rs",
             "workspace/",
         ],

@@ -2,6 +2,7 @@
 //! that answers moves the plan on, until every target is settled. The first failure stops
 //! new work unless the run keeps going; what runs already is let finish.
 
+use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,13 @@ use super::make::Miss;
 use super::plan::Plan;
 use super::recorder::{self, Settled};
 use super::slot::{Answer, Job, Message, Question, Slot, answer_all};
-use super::step::{Need, Step};
+use super::step::{Need, Prepared, Step};
 use super::tally::Tally;
 use super::telling::Telling;
 use super::{Audience, Options, Parts, Warning, tools};
 use crate::event::{FORMAT, Outcome, Reason, Summary, What};
 use crate::graph::{Graph, TargetId};
-use crate::journal::Memory;
+use crate::journal::{Memory, Success};
 
 /// How often time is shown passing, and the wish to stop noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -68,6 +69,7 @@ pub fn run(
                 .take(parts.graph.len())
                 .collect(),
             started: vec![None; parts.graph.len()],
+            is_same: vec![false; parts.graph.len()],
             first_failed: None,
             answers,
             jobs,
@@ -127,6 +129,8 @@ pub(super) struct Drive<'a> {
     pub(super) misses: Vec<Option<Box<Miss>>>,
     /// Why each target that has a slot runs, and since when.
     pub(super) started: Vec<Option<(Reason, Instant)>>,
+    /// Whether each settled target was up to date, and what it made is what it made before.
+    pub(super) is_same: Vec<bool>,
     pub(super) first_failed: Option<TargetId>,
     pub(super) answers: Answers,
     jobs: Sender<Job>,
@@ -216,7 +220,10 @@ impl<'a> Drive<'a> {
     {
         let mut questions: Vec<Question> = Vec::new();
         while let Some(id) = self.plan.next_to_prepare() {
-            questions.push(self.question(id));
+            match self.known(id) {
+                Some(last) => self.hear_prepared(id, Prepared::UpToDate(last)),
+                None => questions.push(self.question(id)),
+            }
         }
         if questions.len() <= FEW && self.plan.running() == 0 {
             let answers = questions.iter().map(|question| question.answer(self.step));
@@ -234,6 +241,19 @@ impl<'a> Drive<'a> {
             let (step, sender) = (self.step, self.answers.sender.clone());
             pool.spawn(move |_| answer_all(&portion, step, &sender));
         }
+    }
+
+    /// Returns a target's last success if it is known to be up to date: it was when the last
+    /// run ended, and neither what it looks at has moved nor what it needs changed since.
+    fn known(&self, id: TargetId) -> Option<Arc<Success>> {
+        let known = self.step.parts.known?;
+        let target = self.graph().target(id);
+        let last = self.memory.success(self.name(id))?;
+        let mut needs = self.graph().needs(id).iter();
+        let is_known = target.cache
+            && needs.all(|need| self.is_same[need.index()])
+            && !known.has_moved(target);
+        is_known.then(|| last.clone())
     }
 
     fn question(&self, id: TargetId) -> Question {

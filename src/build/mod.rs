@@ -17,6 +17,7 @@ mod recorder;
 mod settle;
 mod slot;
 mod spool;
+pub mod standstill;
 mod step;
 mod still;
 mod tally;
@@ -58,6 +59,8 @@ pub struct Parts<'a> {
     pub executor: &'a dyn Executor,
     /// The variables around fbuild.
     pub surrounding: &'a Surrounding,
+    /// What is known before it is looked at; only for a run that leaves nothing out.
+    pub known: Option<&'a standstill::Known>,
     /// Raised when the run is to stop.
     pub cancel: &'a Cancel,
     /// What the store has to say at the end of a run.

@@ -18,6 +18,10 @@ impl Drive<'_> {
         match prepared {
             Prepared::UpToDate(success) => {
                 if !is_dry {
+                    let last = self.memory.success(self.name(id));
+                    self.is_same[id.index()] = last.is_some_and(|last| {
+                        Arc::ptr_eq(last, &success) || last.result.outputs == success.result.outputs
+                    });
                     self.remember(id, &success, false);
                 }
                 self.succeed(id, Need::Made(id, success), Outcome::UpToDate, None);

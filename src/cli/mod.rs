@@ -9,6 +9,7 @@ mod init;
 mod rewrite;
 mod session;
 mod signals;
+mod standstill;
 mod state;
 
 use std::ffi::OsString;

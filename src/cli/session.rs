@@ -2,6 +2,7 @@
 //! results live, who runs commands. It is put together here and taken apart here.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -9,6 +10,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::state::State;
 use crate::action::index::FileIndex;
+use crate::build::standstill::Known;
 use crate::build::{self, Audience, Options, Parts};
 use crate::cancel::Cancel;
 use crate::event::Summary;
@@ -40,6 +42,8 @@ pub(super) struct Session<'c> {
     pub(super) memory: Memory,
     pub(super) disk: Option<Disk>,
     pub(super) cancel: Cancel,
+    /// What is known from an earlier run.
+    pub(super) known: Option<Known>,
     stage: Stage,
     executor: Local,
     access: Access,
@@ -54,9 +58,18 @@ pub(super) struct Session<'c> {
 impl<'c> Session<'c> {
     /// Opens the workspace that the context means.
     pub(super) fn open(context: &'c Context, access: Access) -> Result<Self, Failure> {
+        Self::open_with(context, access, None)
+    }
+
+    /// The same, with the lock if it was taken before.
+    pub(super) fn open_with(
+        context: &'c Context,
+        access: Access,
+        lock: Option<File>,
+    ) -> Result<Self, Failure> {
         let workspace = context.workspace()?;
         let mut state = match access {
-            Access::Write => State::prepare(context, &workspace)?,
+            Access::Write => State::prepare(context, &workspace, lock)?,
             Access::Read => State::of(&workspace),
         };
         let (layout, known) = (state.layout.clone(), &workspace.layout);
@@ -88,6 +101,7 @@ impl<'c> Session<'c> {
                 .as_ref()
                 .filter(is_usable)
                 .map(|store| Disk::open(store, Durability::Batched)),
+            known: None,
             cancel: Cancel::new(),
             executor: executor.with_keeper(PathBuf::from("/proc/self/exe")),
             stage,
@@ -144,6 +158,12 @@ impl<'c> Session<'c> {
         notices
     }
 
+    /// Returns the folder in which results live, if it and the state are there to stay.
+    pub(super) fn lasting_store(&self) -> Option<PathBuf> {
+        let lasts = self.disk.is_some() && self.is_cached && !self.state.is_makeshift();
+        lasts.then(|| store_folder(&self.workspace))
+    }
+
     /// Returns the folder through which outputs move.
     pub(super) fn stage(&self) -> &Stage {
         &self.stage
@@ -186,14 +206,36 @@ impl<'c> Session<'c> {
             store,
             executor: &self.executor,
             surrounding: self.context.surrounding(),
+            known: self.known.as_ref(),
             cancel: &self.cancel,
             notices: &notices,
         };
         work(&parts, &mut self.memory)
     }
 
-    /// Keeps what was found out for the next session.
+    /// Keeps what was found out for the next session, and ends this one.
     pub(super) fn close(mut self) {
+        self.save();
+        self.end();
+    }
+
+    /// Ends the session, whose findings were saved.
+    pub(super) fn end(self) {
+        if self.access == Access::Write {
+            self.keep_limits();
+        }
+        // The process ends: taking these apart would cost as much as putting them together.
+        let Self {
+            index,
+            memory,
+            workspace,
+            ..
+        } = self;
+        std::mem::forget((index, memory, workspace));
+    }
+
+    /// Keeps what was found out for the next session.
+    pub(super) fn save(&mut self) {
         if self.access == Access::Read {
             return;
         }
@@ -208,15 +250,6 @@ impl<'c> Session<'c> {
                 "warning: cannot keep what was found out in `{state}`: {error}\n"
             ));
         }
-        self.keep_limits();
-        // The process ends: taking these apart would cost as much as putting them together.
-        let Self {
-            index,
-            memory,
-            workspace,
-            ..
-        } = self;
-        std::mem::forget((index, memory, workspace));
     }
 
     /// Drops from the cache what the Buildfile's limits do not allow, if that is due. It is

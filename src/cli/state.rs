@@ -4,6 +4,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::failure::Failure;
@@ -33,10 +34,20 @@ impl State {
         }
     }
 
-    /// Makes the state folder and takes its lock. Where that cannot be done the run goes on
+    /// Makes the state folder and takes its lock, unless it was taken before. Where that cannot be done the run goes on
     /// with a folder that is thrown away afterwards.
-    pub(super) fn prepare(context: &Context, workspace: &Workspace) -> Result<Self, Failure> {
-        match take_lock(context, &workspace.layout) {
+    pub(super) fn prepare(
+        context: &Context,
+        workspace: &Workspace,
+        lock: Option<File>,
+    ) -> Result<Self, Failure> {
+        let lock = match lock {
+            Some(mut lock) => make_folders(&workspace.layout)
+                .and_then(|()| say_who(context, &mut lock))
+                .map(|()| lock),
+            None => take_lock(context, &workspace.layout),
+        };
+        match lock {
             Ok(lock) => Ok(Self {
                 _lock: Some(lock),
                 ..Self::of(workspace)
@@ -76,6 +87,38 @@ impl State {
     }
 }
 
+/// Takes the lock if nobody has it, and the state folder is as a run leaves it that goes
+/// well: another run would have nothing to say of it and nothing to put in order. Who has it
+/// is written down only by [`State::prepare`]: mostly it is let go before anybody can read it.
+pub(super) fn take_at_rest(layout: &Layout) -> Option<File> {
+    let lock = File::options()
+        .read(true)
+        .write(true)
+        .open(layout.lock())
+        .ok()?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+        Err(_) => return None,
+    }
+    let stage = layout.state().join("stage");
+    let needed = [layout.metadata(), layout.runs(), layout.temporary()];
+    let is_usable = |folder: &PathBuf| folder.is_dir() && outputs::check_writable(folder).is_ok();
+    let is_at_rest = is_there(&lock, layout)
+        && needed.iter().all(is_usable)
+        && outputs::check_writable(&stage).is_ok()
+        && is_empty(&stage);
+    is_at_rest.then_some(lock)
+}
+
+/// Tells whether nothing is in a folder; what is not there holds nothing.
+fn is_empty(folder: &Path) -> bool {
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 fn make_folders(layout: &Layout) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
@@ -107,11 +150,16 @@ fn take_lock(context: &Context, layout: &Layout) -> io::Result<File> {
             // Whoever held it has removed the folder with everything in it.
             continue;
         }
-        lock.set_len(0)?;
-        lock.rewind()?;
-        lock.write_all(context.holder().as_bytes())?;
+        say_who(context, &mut lock)?;
         return Ok(lock);
     }
+}
+
+/// Writes into a lock who holds it.
+fn say_who(context: &Context, lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    lock.write_all(context.holder().as_bytes())
 }
 
 fn wait_for(context: &Context, lock: &mut File) -> io::Result<()> {

@@ -4,6 +4,7 @@
 
 mod metadata;
 mod runs;
+pub mod standstill;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

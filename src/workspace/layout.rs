@@ -40,6 +40,11 @@ impl Layout {
         self.state.join("state")
     }
 
+    /// The tree as it stood when there was nothing to be done.
+    pub fn standstill(&self) -> PathBuf {
+        self.state.join("standstill")
+    }
+
     /// The compiled Buildfile.
     pub fn graph(&self) -> PathBuf {
         self.state.join("graph")

@@ -81,6 +81,17 @@ impl Workspace {
         compiled::write(&layout.graph(), texts, (&self.diagnostics, &self.graph))
     }
 
+    /// Returns every text that was read, in order, with its digest.
+    pub fn texts(&self) -> &[(PathBuf, Digest)] {
+        &self.files
+    }
+
+    /// Returns the path of the root as the Buildfile names it, links and all.
+    pub fn root_as_named(&self) -> PathBuf {
+        let folder = self.layout.state().parent().unwrap_or(Path::new("."));
+        root_path(folder, &self.graph)
+    }
+
     /// Tells whether there are mistakes, so that nothing can be built.
     pub fn has_errors(&self) -> bool {
         has_errors(&self.diagnostics)
@@ -144,13 +155,16 @@ fn compile(path: &Path, shown: &Path, known: &mut KnownNodes) -> Result<compiled
 }
 
 fn open_root(folder: &Path, graph: &Graph) -> Result<Root, Error> {
+    open_at(&root_path(folder, graph))
+}
+
+fn root_path(folder: &Path, graph: &Graph) -> PathBuf {
     let project = graph.buildfile().project.as_ref();
     let below = project.and_then(|project| project.root.as_ref());
-    let path = match below {
+    match below {
         Some(below) => folder.join(below.value.as_path()),
         None => folder.to_owned(),
-    };
-    open_at(&path)
+    }
 }
 
 fn open_at(path: &Path) -> Result<Root, Error> {

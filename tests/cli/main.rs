@@ -27,4 +27,5 @@ mod json;
 mod outputs;
 mod run;
 mod show;
+mod standstill;
 mod together;

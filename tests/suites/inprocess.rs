@@ -7,24 +7,25 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fbuild::action::ResolvedCommand;
 use fbuild::action::environment::Surrounding;
 use fbuild::action::index::FileIndex;
+use fbuild::build::standstill::{self, Asked, Done, Known};
 use fbuild::build::{self, Audience, Options, Parts, Policy};
 use fbuild::cancel::Cancel;
 use fbuild::digest::Digest;
-use fbuild::event::Event;
+use fbuild::event::{Event, Summary};
 use fbuild::exec::{End, Error, Execution, Executor, Task};
 use fbuild::journal;
 use fbuild::path::RelPath;
 use fbuild::store::disk::Durability;
 use fbuild::store::outputs::{self, Stage};
 use fbuild::store::{self, Store};
-use fbuild::workspace::{self, FILE_NAME, Workspace};
+use fbuild::workspace::{self, FILE_NAME, Layout, Workspace};
 
-use crate::builder::{Builder, Harmed, Intrusion, Report, damage, harm_disk};
+use crate::builder::{Builder, Harmed, How, Intrusion, Report, damage, harm_disk};
 use crate::mixer::{self, Outcome, Words};
 use crate::oracle::World;
 use crate::project::Project;
@@ -39,7 +40,14 @@ pub(crate) struct InProcess {
     memory: Option<store::Memory>,
     /// The digests that were ever stored, to choose from.
     stored: BTreeSet<Digest>,
+    /// How many builds were made.
+    builds: usize,
 }
+
+/// After one in so many builds it is waited until a run could be cut short.
+const SETTLED: usize = 16;
+/// How long that is waited for, at most. File systems with slow clocks need longer.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 impl InProcess {
     /// Builds what is in `folder`, with so many jobs.
@@ -49,10 +57,61 @@ impl InProcess {
             jobs,
             memory: in_memory.then(store::Memory::new),
             stored: BTreeSet::new(),
+            builds: 0,
         }
     }
 
-    fn run(&mut self, world: &World, policy: Policy, intrusion: Option<&Intrusion>) -> Report {
+    /// Builds, as often as not with what is known from the last run. If that is said to be
+    /// all that there is to know, it must be what a run finds out that knows nothing.
+    fn run_whole(&mut self, world: &World, intrusion: Option<&Intrusion>) -> Report {
+        let known = self.ask(world);
+        let claimed = known.as_ref().and_then(Known::up_to_date);
+        let known = known.filter(|_| self.builds.is_multiple_of(2));
+        let mut report = self.run(world, Policy::default(), (intrusion, known.as_ref()));
+        let is_idle = |report: &Report| {
+            let mut ends = report.ends.values();
+            let has_run = !report.executed.is_empty() || !report.warnings.is_empty();
+            !has_run && report.exit == 0 && ends.all(|end| end.how == How::UpToDate)
+        };
+        if claimed.is_some_and(|targets| targets != report.ends.len() || !is_idle(&report)) {
+            // No run ends so.
+            report.exit = 99;
+            report.talk += "it was said that nothing changed";
+        }
+        self.builds += 1;
+        if self.builds.is_multiple_of(SETTLED) && is_idle(&report) {
+            self.settle(world);
+        }
+        report
+    }
+
+    /// Builds until all is old enough for a change to show.
+    fn settle(&mut self, world: &World) {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let known = self.ask(world);
+            if known.as_ref().is_some_and(|k| k.up_to_date().is_some()) {
+                return;
+            }
+            self.run(world, Policy::default(), (None, known.as_ref()));
+        }
+    }
+
+    fn ask(&self, world: &World) -> Option<Known> {
+        standstill::ask(&Asked {
+            buildfile: &self.folder.join(FILE_NAME),
+            layout: &Layout::new(&self.folder),
+            names: &[],
+            surrounding: &surrounding(world),
+        })
+    }
+
+    fn run(
+        &mut self,
+        world: &World,
+        policy: Policy,
+        (intrusion, known): (Option<&Intrusion>, Option<&Known>),
+    ) -> Report {
         let workspace = open(&self.folder);
         if workspace.has_errors() {
             let talk = format!("{:?}", workspace.diagnostics);
@@ -64,6 +123,7 @@ impl InProcess {
             };
         }
         let mut session = Session::open(&workspace, policy.dry_run);
+        session.known = known.filter(|known| known.is_of(&workspace));
         let mixer = Mixer {
             root: workspace.root.path().to_owned(),
             project: &world.project,
@@ -78,7 +138,7 @@ impl InProcess {
             (None, Some(disk)) => disk,
             (None, None) => &off,
         };
-        let mut report = session.build(world, (self.jobs, policy), (store, &mixer));
+        let (summary, mut report) = session.build(world, (self.jobs, policy), (store, &mixer));
         report.warnings.extend(disk.iter().flat_map(|disk| {
             let warnings = disk.take_warnings().into_iter();
             warnings.map(|warning| format!("{}: {}", warning.code, warning.message))
@@ -87,6 +147,9 @@ impl InProcess {
         report.intruded = mixer.intruded.into_inner().unwrap();
         if !policy.dry_run {
             session.close();
+            if summary.went_well() {
+                session.keep_still(world, self.memory.is_none());
+            }
             let made = session.memory_blobs();
             self.stored.extend(made);
         }
@@ -115,7 +178,7 @@ impl Builder for InProcess {
     }
 
     fn build(&mut self, world: &World, intrusion: Option<&Intrusion>) -> Report {
-        self.run(world, Policy::default(), intrusion)
+        self.run_whole(world, intrusion)
     }
 
     fn look(&mut self, world: &World, _look: Look) -> Report {
@@ -123,7 +186,7 @@ impl Builder for InProcess {
             dry_run: true,
             ..Policy::default()
         };
-        self.run(world, policy, None)
+        self.run(world, policy, (None, None))
     }
 
     fn harm(&mut self, how: Harm, pick: u64) -> Harmed {
@@ -158,6 +221,7 @@ struct Session<'w> {
     stage: Stage,
     index: FileIndex,
     memory: journal::Memory,
+    known: Option<&'w Known>,
 }
 
 impl<'w> Session<'w> {
@@ -178,6 +242,7 @@ impl<'w> Session<'w> {
         Self {
             index: FileIndex::open(root.clone(), &layout.index(), hidden),
             memory: journal::Memory::read(&layout.successes()),
+            known: None,
             is_dry,
             stage,
             workspace,
@@ -196,14 +261,10 @@ impl<'w> Session<'w> {
         world: &World,
         (jobs, policy): (usize, Policy),
         (store, executor): (&dyn Store, &Mixer<'_>),
-    ) -> Report {
+    ) -> (Summary, Report) {
         let graph = &self.workspace.graph;
         let wanted: Vec<_> = graph.ids().collect();
-        let surrounding: Surrounding = world
-            .env
-            .iter()
-            .map(|(n, v)| (n.into(), v.into()))
-            .collect();
+        let surrounding = surrounding(world);
         let cancel = Cancel::new();
         let parts = Parts {
             graph,
@@ -214,6 +275,7 @@ impl<'w> Session<'w> {
             store,
             executor,
             surrounding: &surrounding,
+            known: self.known,
             cancel: &cancel,
             notices: &Vec::new,
         };
@@ -237,7 +299,24 @@ impl<'w> Session<'w> {
             (_, 0) => 0,
             _ => 1,
         };
-        report
+        (summary, report)
+    }
+
+    /// Remembers what was found out.
+    fn keep_still(&self, world: &World, has_folder: bool) {
+        let state = self.workspace.layout.state();
+        let wanted: Vec<_> = self.workspace.graph.ids().collect();
+        let kept = standstill::keep(&Done {
+            workspace: self.workspace,
+            index: &self.index,
+            memory: &self.memory,
+            surrounding: &surrounding(world),
+            store: has_folder.then(|| state.to_owned()),
+            names: &[],
+            wanted: &wanted,
+            known: self.known,
+        });
+        kept.unwrap();
     }
 
     fn close(&mut self) {
@@ -257,6 +336,11 @@ impl<'w> Session<'w> {
             .flat_map(|success| success.result.blobs())
             .collect()
     }
+}
+
+fn surrounding(world: &World) -> Surrounding {
+    let variables = world.env.iter();
+    variables.map(|(n, v)| (n.into(), v.into())).collect()
 }
 
 struct Heard(Report);

@@ -1,6 +1,6 @@
 //! What is remembered of one folder: its listing and its files. It makes no system calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,12 @@ pub(super) struct Folder {
     /// Whether it was there, and no link, when last checked.
     #[serde(skip)]
     pub(super) exists: bool,
+    /// Names that stood for neither a file nor a link when this run asked for them.
+    #[serde(skip)]
+    pub(super) absent: BTreeSet<Box<[u8]>>,
+    /// Whether this run saw it, or what is in it, change.
+    #[serde(skip)]
+    pub(super) shaky: bool,
     /// What is in it, sorted by name.
     files: Vec<File>,
     /// What was asked for by name and is not among `files` yet: putting each of ten thousand
@@ -54,9 +60,12 @@ pub(super) struct File {
     pub(super) name: Box<[u8]>,
     pub(super) kind: Kind,
     pub(super) known: Option<Known>,
-    /// The epoch in which `known` was last found to hold.
+    /// The epoch in which `known` was last found to hold; 0 if not in this run.
     #[serde(skip)]
     pub(super) checked: u64,
+    /// Whether this run saw it change.
+    #[serde(skip)]
+    pub(super) shaky: bool,
 }
 
 /// What kind of thing a name stands for.
@@ -176,31 +185,64 @@ impl Folder {
     pub(super) fn relist(&mut self, look: Look, mut names: Vec<(Box<[u8]>, Kind)>) {
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.files();
+        let mut shaky = false;
         let mut old = std::mem::take(&mut self.files).into_iter().peekable();
         self.files = names
             .into_iter()
             .map(|(name, kind)| {
-                while old.next_if(|file| file.name < name).is_some() {}
+                while let Some(gone) = old.next_if(|file| file.name < name) {
+                    shaky |= gone.checked != 0;
+                }
                 match old.next_if(|file| file.name == name) {
                     Some(file) if file.kind == kind => file,
-                    _ => File::new(&name, kind),
+                    other => {
+                        shaky |= other.is_some_and(|other| other.checked != 0);
+                        File::new(&name, kind)
+                    }
                 }
             })
             .collect();
+        self.shaky |= shaky | old.any(|gone| gone.checked != 0);
         self.listed = Some(look);
     }
 
     pub(super) fn learn(&mut self, seen: &Seen, epoch: u64) {
-        let file = self.file(seen.path.name(), Kind::File);
-        file.kind = Kind::File;
-        file.checked = epoch;
-        file.known = Some(Known {
+        let known = Known {
             look: Look {
                 stamp: seen.stamp,
                 at: seen.looked_at,
             },
             content: Content::File(seen.digest),
-        });
+        };
+        self.know(seen.path.name(), known, epoch);
+    }
+
+    /// Takes in what a file or link holds.
+    pub(super) fn know(&mut self, name: &[u8], known: Known, epoch: u64) {
+        let was_absent = self.absent.contains(name);
+        let kind = match known.content {
+            Content::File(_) => Kind::File,
+            Content::Link(_) => Kind::Link,
+        };
+        let file = self.file(name, kind);
+        let is_other = |before: &Known| before.mark() != known.mark();
+        file.shaky |= was_absent;
+        file.shaky |= file.checked != 0 && file.known.as_ref().is_some_and(is_other);
+        file.kind = kind;
+        file.checked = epoch;
+        file.known = Some(known);
+    }
+
+    /// Notes that a name stands for neither a file nor a link.
+    pub(super) fn miss(&mut self, name: &[u8]) {
+        let file = match self.place(name) {
+            Ok(at) => self.files.get_mut(at),
+            Err(_) => self.new.get_mut(name),
+        };
+        if let Some(file) = file {
+            file.shaky |= file.checked != 0;
+        }
+        self.absent.insert(name.into());
     }
 
     pub(super) fn encode(&mut self) -> Vec<u8> {
@@ -221,6 +263,7 @@ impl File {
             kind,
             known: None,
             checked: 0,
+            shaky: false,
         }
     }
 }

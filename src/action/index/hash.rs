@@ -4,12 +4,11 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::folder::{Content, Kind, Known, Link, Look};
+use super::folder::{Content, Known, Link, Look};
 use super::{Error, FileIndex, lock};
 use crate::action::{Entry, EntryKind};
 use crate::digest::Digest;
@@ -50,12 +49,19 @@ impl FileIndex {
             match self.try_read(path) {
                 Ok(Attempt::Read(known)) => return Ok(Some(self.remember(path, known))),
                 Ok(Attempt::Changed) => {}
-                Ok(Attempt::Neither) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Ok(Attempt::Neither) => return Ok(self.gone(path)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.gone(path)),
                 Err(error) => return Err(failed(error)),
             }
         }
         Err(Error::Unstable { path: path.clone() })
+    }
+
+    /// Notes that something was there when it was looked at and is not any more.
+    fn gone(&self, path: &RelPath) -> Option<EntryKind> {
+        let folder = self.folder(&path.parent().unwrap_or_default());
+        lock(&folder).miss(path.name());
+        None
     }
 
     fn try_read(&self, path: &RelPath) -> io::Result<Attempt> {
@@ -104,14 +110,9 @@ impl FileIndex {
     fn remember(&self, path: &RelPath, known: Known) -> EntryKind {
         let kind = known.to_entry_kind();
         if let Some(parent) = path.parent() {
-            let is_link = matches!(known.content, Content::Link(_));
             let folder = self.folder(&parent);
-            let mut folder = lock(&folder);
-            let file = folder.file(path.name(), Kind::File);
-            file.kind = if is_link { Kind::Link } else { Kind::File };
-            file.checked = self.epoch();
-            file.known = Some(known);
-            self.changed.store(true, Ordering::Relaxed);
+            self.owe(known.look.stamp.size);
+            lock(&folder).know(path.name(), known, self.epoch());
         }
         kind
     }

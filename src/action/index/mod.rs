@@ -9,6 +9,7 @@
 
 mod folder;
 mod hash;
+pub mod looks;
 mod saved;
 mod walk;
 
@@ -16,7 +17,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::EntryKind;
@@ -29,6 +30,7 @@ use folder::Folder;
 use saved::Saved;
 
 pub use folder::Mark;
+pub use saved::boot_id;
 pub use walk::{Found, Selection};
 
 /// What a file was when it was looked at, kept by [`FileIndex::learn`].
@@ -79,10 +81,13 @@ pub struct FileIndex {
     hasher: RandomState,
     saved: Saved,
     epoch: AtomicU64,
-    changed: AtomicBool,
+    /// How much would have to be read again, in bytes, if what was found out were not saved.
+    owed: AtomicU64,
 }
 
 const SHARDS: usize = 64;
+/// What opening a file or folder costs, in bytes that could be written meanwhile.
+const COST: u64 = 16 * 1024;
 
 impl FileIndex {
     /// Opens the memory kept in `file`; one that is missing, damaged, of another format or
@@ -97,7 +102,7 @@ impl FileIndex {
             hasher: RandomState::new(),
             saved: Saved::read(file),
             epoch: AtomicU64::new(1),
-            changed: AtomicBool::new(false),
+            owed: AtomicU64::new(0),
         }
     }
 
@@ -135,15 +140,17 @@ impl FileIndex {
         };
         let folder = self.folder(&parent);
         lock(&folder).learn(&seen, self.epoch());
-        self.changed.store(true, Ordering::Relaxed);
+        self.owe(seen.stamp.size);
     }
 
-    /// Writes the memory to `file`, atomically, if it changed. It is not flushed to the
-    /// disk: a memory that is lost is only a reason to read files again.
+    /// Writes the memory to `file`, atomically, if that is less than what would have to be
+    /// read again otherwise. It is not flushed to the disk: a memory that is lost is only a
+    /// reason to read files again.
     pub fn save(&self, file: &Path) -> io::Result<()> {
-        if !self.changed.swap(false, Ordering::Relaxed) {
+        if self.owed.load(Ordering::Relaxed) <= self.saved.size() {
             return Ok(());
         }
+        self.owed.store(0, Ordering::Relaxed);
         let mut used = Vec::new();
         for shard in &self.shards {
             for (path, folder) in lock(shard).iter() {
@@ -151,6 +158,11 @@ impl FileIndex {
             }
         }
         self.saved.write_with(used, file)
+    }
+
+    /// Notes that so many bytes of a file or folder were read.
+    fn owe(&self, bytes: u64) {
+        self.owed.fetch_add(bytes + COST, Ordering::Relaxed);
     }
 
     fn epoch(&self) -> u64 {

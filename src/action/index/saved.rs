@@ -78,6 +78,11 @@ impl Saved {
         self.file.get(start..end)
     }
 
+    /// Returns how long the file is, in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.file.len() as u64
+    }
+
     /// Writes the folders of this run, and those of earlier runs that it did not ask for.
     pub(super) fn write_with(&self, used: Vec<(RelPath, Vec<u8>)>, file: &Path) -> io::Result<()> {
         let today = u64::try_from(crate::stamp::now()).unwrap_or(0) / 86_400_000_000_000;
@@ -124,6 +129,6 @@ fn write(slabs: &[(&RelPath, u64, &[u8])], file: &Path) -> io::Result<()> {
 }
 
 /// Returns the system's name for the time since it was started; empty where it has none.
-fn boot_id() -> String {
+pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }

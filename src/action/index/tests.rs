@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::sync::atomic::AtomicBool;
 
+use super::looks::{Earlier, Moved};
 use super::*;
 use crate::glob::Pattern;
 use crate::sealed;
@@ -255,4 +257,194 @@ fn what_was_remembered_before_the_system_was_started_is_not_trusted() {
     assert!(is_remembered(&content));
     content[at] ^= 1;
     assert!(!is_remembered(&content));
+}
+
+/// Looks at a tree until all of it is old enough for a change to show, and returns the looks.
+fn looks(tree: &Tree, include: &[&str], literals: &[&str]) -> Vec<u8> {
+    loop {
+        let index = tree.index();
+        find(&index, include, &[]);
+        for literal in literals {
+            index.entry(&path(literal)).unwrap();
+        }
+        let looks = index.looks(None).unwrap();
+        if moved(tree, &looks).is_empty() {
+            return looks;
+        }
+    }
+}
+
+fn moved(tree: &Tree, looks: &[u8]) -> Vec<Moved> {
+    let moved = looks::compare(looks, tree.index().root(), &AtomicBool::new(false)).unwrap();
+    moved.into_iter().map(|(_, moved)| moved).collect()
+}
+
+fn failed(tree: &Tree, looks: &[u8]) -> Vec<usize> {
+    let moved = looks::compare(looks, tree.index().root(), &AtomicBool::new(false)).unwrap();
+    moved.into_iter().map(|(number, _)| number).collect()
+}
+
+#[test]
+fn looks_hold_until_something_that_was_looked_at_changes() {
+    type Change = fn(&std::path::Path);
+    let (file, listing) = (|p| Moved::File(path(p)), |p| Moved::Listing(path(p)));
+    let changes: [(&str, Change, &[Moved]); 9] = [
+        (
+            "an edit",
+            |at| fs::write(at.join("d/a"), "2").unwrap(),
+            &[file("d/a")],
+        ),
+        (
+            "a new file",
+            |at| fs::write(at.join("d/new"), "").unwrap(),
+            &[listing("d")],
+        ),
+        (
+            "a removed file",
+            |at| fs::remove_file(at.join("d/b")).unwrap(),
+            &[listing("d"), file("d/b")],
+        ),
+        (
+            "a mode",
+            |at| {
+                fs::set_permissions(at.join("d/a"), fs::Permissions::from_mode(0o755)).unwrap();
+            },
+            &[file("d/a")],
+        ),
+        (
+            "what was not there",
+            |at| fs::write(at.join("e/none"), "").unwrap(),
+            &[file("e/none")],
+        ),
+        (
+            "a folder that was not there",
+            |at| fs::create_dir(at.join("f")).unwrap(),
+            &[Moved::Anything(path("f"))],
+        ),
+        (
+            "a folder that is a link now",
+            |at| {
+                fs::rename(at.join("d"), at.join("moved")).unwrap();
+                symlink("moved", at.join("d")).unwrap();
+            },
+            &[Moved::Anything(path("d"))],
+        ),
+        (
+            "what a link leads to",
+            |at| fs::write(at.join("real"), "2").unwrap(),
+            &[file("e/link")],
+        ),
+        (
+            "what a link did not lead to",
+            |at| fs::write(at.join("nowhere"), "2").unwrap(),
+            &[file("e/dangling")],
+        ),
+    ];
+    for (name, change, expected) in changes {
+        let tree = Tree::new(&[("d/a", "1"), ("d/b", "1"), ("e/x", "1"), ("real", "1")]);
+        let at = tree.dir.path().join("tree");
+        symlink("../real", at.join("e/link")).unwrap();
+        symlink("../nowhere", at.join("e/dangling")).unwrap();
+        let literals = ["e/none", "f/g/h", "e/link", "e/dangling"];
+        let looks = looks(&tree, &["d/**"], &literals);
+        fs::write(at.join("e/unasked"), "").unwrap();
+        assert_eq!(moved(&tree, &looks), [], "what nobody looked at");
+        change(&at);
+        assert_eq!(moved(&tree, &looks), expected, "{name}");
+    }
+}
+
+#[test]
+fn looks_of_what_is_young_or_was_seen_to_change_do_not_hold() {
+    let tree = Tree::new(&[("d/a", "1"), ("d/b", "1")]);
+    let index = tree.index();
+    find(&index, &["d/*"], &[]);
+    let young = index.looks(None).unwrap();
+    let expected = ["d", "d/a", "d/b"].map(path);
+    let expected = [
+        Moved::Anything(expected[0].clone()),
+        Moved::File(expected[1].clone()),
+        Moved::File(expected[2].clone()),
+    ];
+    assert_eq!(moved(&tree, &young), expected);
+    let before = looks(&tree, &["d/*"], &["d/c"]);
+    let index = tree.index();
+    find(&index, &["d/*"], &[]);
+    index.entry(&path("d/c")).unwrap();
+    // Another file for each, long before anybody looks at it again.
+    for name in ["a", "c"] {
+        tree.write(&format!("old-{name}"), "2");
+    }
+    looks(&tree, &["*"], &[]);
+    for name in ["a", "c"] {
+        let at = tree.dir.path().join("tree");
+        fs::rename(at.join(format!("old-{name}")), at.join("d").join(name)).unwrap();
+    }
+    index.begin_epoch();
+    find(&index, &["d/*"], &[]);
+    index.entry(&path("d/c")).unwrap();
+    let seen = moved(&tree, &index.looks(None).unwrap());
+    assert!(seen.contains(&Moved::Anything(path("d"))), "{seen:?}");
+    assert!(seen.contains(&Moved::File(path("d/a"))), "{seen:?}");
+    assert!(seen.contains(&Moved::File(path("d/c"))), "{seen:?}");
+    for cut in 0..before.len() {
+        let now = looks::compare(&before[..cut], tree.index().root(), &AtomicBool::new(false));
+        assert!(now.is_none_or(|moved| !moved.is_empty()), "cut at {cut}");
+    }
+}
+
+#[test]
+fn looks_are_carried_on_by_runs_that_look_at_little() {
+    let tree = Tree::new(&[("d/a", "1"), ("e/b", "1"), ("f/c", "1")]);
+    let first = looks(&tree, &["d/*", "e/*", "f/*"], &[]);
+    tree.write("e/b", "22");
+    let failed_then = failed(&tree, &first);
+    assert_eq!(failed_then.len(), 1);
+    let earlier = Some(Earlier {
+        looks: &first,
+        failed: &failed_then,
+    });
+    let second = loop {
+        let index = tree.index();
+        find(&index, &["e/*"], &[]);
+        let looks = index.looks(earlier).unwrap();
+        if moved(&tree, &looks).is_empty() {
+            break looks;
+        }
+    };
+    assert_eq!(second.len(), first.len(), "what is the same is there once");
+    for (changed, text) in [("d/a", "2"), ("e/b", "3"), ("f/new", "")] {
+        tree.write(changed, text);
+        assert!(!moved(&tree, &second).is_empty(), "{changed}");
+        fs::remove_file(tree.dir.path().join("tree").join(changed)).unwrap();
+    }
+    let (mut looks_then, mut sizes) = (second, Vec::new());
+    for round in 0..5 {
+        tree.write("d/a", &format!("{round}{round}"));
+        let failed = failed(&tree, &looks_then);
+        let index = tree.index();
+        find(&index, &["d/*"], &[]);
+        let looks = index.looks(Some(Earlier {
+            looks: &looks_then,
+            failed: &failed,
+        }));
+        looks_then = looks.unwrap();
+        sizes.push(looks_then.len());
+    }
+    assert!(sizes.windows(2).all(|two| two[0] == two[1]), "{sizes:?}");
+    // A file that changed between the first look of this run and the second counts as both.
+    let tree = Tree::new(&[("d/a", "1")]);
+    let first = looks(&tree, &["d/*"], &[]);
+    tree.write("d/a", "22");
+    let other = looks(&tree, &["d/*"], &[]);
+    let index = tree.index();
+    find(&index, &["d/*"], &[]);
+    let both = index
+        .looks(Some(Earlier {
+            looks: &first,
+            failed: &[],
+        }))
+        .unwrap();
+    assert_eq!(moved(&tree, &other), []);
+    assert!(moved(&tree, &both).contains(&Moved::File(path("d/a"))));
 }

@@ -4,7 +4,6 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 
@@ -127,12 +126,15 @@ impl FileIndex {
             false => None,
         };
         let stamp = stamp.filter(|stamp| stamp.kind() == FileType::Directory);
+        let was_checked = folder.checked != 0;
+        folder.shaky |= was_checked && folder.exists != stamp.is_some();
         folder.exists = stamp.is_some();
         folder.checked = self.epoch();
         if sabotage::is(Bug::TrustListings) && folder.exists {
             return Ok(());
         }
         if !matches!((&folder.listed, &stamp), (Some(look), Some(stamp)) if look.holds(stamp)) {
+            folder.shaky |= was_checked && folder.listed.is_some();
             folder.listed = None;
         }
         Ok(())
@@ -154,7 +156,10 @@ impl FileIndex {
         let at = stamp::now();
         match read_folder(self, path) {
             Ok((stamp, names)) => folder.relist(Look { stamp, at }, names),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => folder.exists = false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                folder.exists = false;
+                folder.shaky = true;
+            }
             Err(source) => {
                 return Err(Error::Io {
                     operation: "list",
@@ -163,7 +168,7 @@ impl FileIndex {
                 });
             }
         }
-        self.changed.store(true, Ordering::Relaxed);
+        self.owe(0);
         Ok(())
     }
 
@@ -174,21 +179,25 @@ impl FileIndex {
         if let Some(known) = fresh.and_then(|file| file.known.as_ref()) {
             return Ok(Some(Looked::Known(known.to_entry_kind())));
         }
-        let Some(stamp) = self.stamp(path)? else {
+        let stamp = self.stamp(path)?;
+        let stamp = stamp.map(|stamp| (kind_of(stamp.kind()), stamp));
+        let Some((kind @ (Kind::File | Kind::Link), stamp)) = stamp else {
+            folder.miss(path.name());
             return Ok(None);
         };
-        let kind = kind_of(stamp.kind());
-        if !matches!(kind, Kind::File | Kind::Link) {
-            return Ok(None);
-        }
+        let was_absent = !folder.absent.is_empty() && folder.absent.contains(path.name());
         let file = folder.file(path.name(), kind);
         file.kind = kind;
+        file.shaky |= was_absent;
         match &file.known {
             Some(known) if known.look.holds(&stamp) && self.is_same_behind(known, path) => {
                 file.checked = epoch;
                 Ok(Some(Looked::Known(known.to_entry_kind())))
             }
-            _ => Ok(Some(Looked::Unread)),
+            _ => {
+                file.shaky |= file.checked != 0;
+                Ok(Some(Looked::Unread))
+            }
         }
     }
 

@@ -1,5 +1,8 @@
 //! `fbuild run`: bring targets up to date.
 
+use std::time::Instant;
+
+use crate::build::standstill::Known;
 use crate::build::{Options, Policy};
 use crate::cli::args::{Progress, Run};
 use crate::cli::context::Context;
@@ -7,6 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::hearing::{Hearing, Show};
 use crate::cli::session::{self, Access, Session};
 use crate::cli::signals;
+use crate::cli::standstill::{self, Ready};
 use crate::report::Verbosity;
 
 /// The most commands at once unless somebody says otherwise: more seldom helps, because
@@ -14,11 +18,20 @@ use crate::report::Verbosity;
 const MOST_JOBS: usize = 4;
 
 pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> {
+    let start = Instant::now();
+    let Ready { lock, known } = standstill::ask(context, args);
+    if let Some(targets) = known.as_ref().and_then(Known::up_to_date)
+        && !(args.json || args.verbose)
+    {
+        standstill::tell(context, targets, (start, verbosity(args)));
+        return Ok(());
+    }
     let access = match args.dry_run {
         true => Access::Read,
         false => Access::Write,
     };
-    let mut session = Session::open(context, access)?;
+    let mut session = Session::open_with(context, access, lock)?;
+    session.known = known.filter(|known| known.is_of(&session.workspace));
     let wanted = session.select(&args.targets)?;
     session.is_cached = !args.no_cache;
     let _signals = signals::watch(&session.cancel);
@@ -39,7 +52,11 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
         hearing.keep_log(&session.layout.runs());
     }
     let summary = session.build((&args.targets, &wanted), options, &mut hearing);
-    session.close();
+    session.save();
+    if standstill::is_usual(args) && summary.went_well() {
+        standstill::keep(context, &session, &args.targets, &wanted);
+    }
+    session.end();
     session::ended(&summary)
 }
 

@@ -66,9 +66,8 @@ impl Layout {
         let artifacts = subfolder(&dir, "artifacts").map_err(io)?;
         let actions = subfolder(&dir, "actions").map_err(io)?;
         for folder in [&artifacts, &actions] {
-            let flags = rustix::fs::Access::WRITE_OK;
-            if let Err(error) = rustix::fs::accessat(folder, ".", flags, AtFlags::EACCESS) {
-                access = Access::ReadOnly(error.into());
+            if let Err(error) = check_writable(folder) {
+                access = Access::ReadOnly(error);
             }
         }
         Ok(Self {
@@ -80,6 +79,28 @@ impl Layout {
             access,
         })
     }
+
+    /// Tells whether a folder is there and can be trusted and written.
+    pub(super) fn is_sound(path: &Path) -> bool {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(dir) = rustix::fs::open(path, flags, Mode::empty()) else {
+            return false;
+        };
+        let is_writable = |name: &str| {
+            let flags = flags | OFlags::NOFOLLOW;
+            rustix::fs::openat(&dir, name, flags, Mode::empty())
+                .is_ok_and(|folder| check_writable(&folder).is_ok())
+        };
+        check_owner(path, &dir).is_ok()
+            && has_version(path, &dir).is_ok_and(|has| has)
+            && is_writable("artifacts")
+            && is_writable("actions")
+    }
+}
+
+fn check_writable(folder: &OwnedFd) -> io::Result<()> {
+    let access = rustix::fs::Access::WRITE_OK;
+    Ok(rustix::fs::accessat(folder, ".", access, AtFlags::EACCESS)?)
 }
 
 /// Returns where an object lies below its folder: `ab/ab12…`.

@@ -112,6 +112,12 @@ impl Disk {
         }))
     }
 
+    /// Tells whether opening the store in `dir` would go well, and without a word. It
+    /// changes nothing.
+    pub fn is_sound(dir: &Path) -> bool {
+        Layout::is_sound(dir)
+    }
+
     /// Returns the warnings since the last call. What is about the folder as a whole is
     /// said once; what is about an object, for each one up to a bound.
     pub fn take_warnings(&self) -> Vec<Warning> {

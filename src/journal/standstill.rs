@@ -1,0 +1,186 @@
+//! A run that went well, remembered: under which circumstances it was made and all that it
+//! looked at. While neither changes, there is nothing to be done; where little changes, most
+//! of what it found out still holds. It knows nothing of targets but how many there were.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::index::looks::{self, Earlier, Moved};
+use crate::action::index::{FileIndex, boot_id};
+use crate::digest::Digest;
+use crate::glob::Pattern;
+use crate::path::Root;
+use crate::sealed::{self, Magic, Sealed};
+use crate::stamp::Stamp;
+
+const MAGIC: &Magic = b"fbuild-still  1\n";
+/// The program that runs, wherever it is.
+const PROGRAM: &str = "/proc/self/exe";
+
+/// From how many bytes of looks on another thread looks.
+const MANY_LOOKS: usize = 64 * 1024;
+
+/// What besides files decides what a run finds out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Circumstances {
+    /// The texts of the Buildfile, the first one first.
+    pub texts: Vec<(PathBuf, Digest)>,
+    /// The project's root as the Buildfile names it.
+    pub root_as_named: PathBuf,
+    /// The folder that this is, free of links: paths are below it.
+    pub root: PathBuf,
+    /// Where results live, if they live in a folder.
+    pub store: Option<PathBuf>,
+    /// What was asked for.
+    pub names: Vec<String>,
+    /// The variables in keys; unset ones are `None`.
+    pub variables: Vec<(String, Option<Digest>)>,
+    /// The secrets, and whether each is set: that is in keys, their values are nowhere.
+    pub secrets: Vec<(String, bool)>,
+    /// The tools in keys: name, program file, its stamp.
+    pub tools: Vec<(String, PathBuf, Stamp)>,
+}
+
+/// A run that went well, and what of it still stands.
+pub struct Standstill {
+    head: Head,
+    file: Sealed,
+    /// Where in the file the looks begin.
+    looks: usize,
+    /// Which looks do not hold any more, by number.
+    failed: Vec<usize>,
+    /// What that means.
+    moved: Vec<Moved>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    /// Another version, or another program of the same, may find out something else.
+    fbuild: String,
+    program: Stamp,
+    boot: String,
+    /// The last successes that the run left.
+    successes: (Stamp, u32),
+    circumstances: Circumstances,
+    targets: usize,
+    is_final: bool,
+}
+
+/// What is to be remembered of a run that went well.
+pub struct Run<'a> {
+    /// What it looked at.
+    pub index: &'a FileIndex,
+    /// What was known when it began, under the same circumstances.
+    pub earlier: Option<&'a Standstill>,
+    /// How many targets it brought up to date.
+    pub targets: usize,
+    /// Whether they stay so if nothing changes.
+    pub is_final: bool,
+}
+
+impl Standstill {
+    /// Reads what [`keep`] wrote. `None` if there is nothing, or it is of another program,
+    /// from before the last boot, or does not go with the last `successes`.
+    pub fn read(file: &Path, successes: &Path) -> Option<Self> {
+        let file = sealed::read(file, MAGIC)?;
+        let (head, rest) = postcard::take_from_bytes::<Head>(&file).ok()?;
+        let is_ours = head.fbuild == env!("CARGO_PKG_VERSION")
+            && Some(head.program) == Stamp::of_path(Path::new(PROGRAM))
+            && head.boot == boot_id()
+            && Some(head.successes) == identity(successes);
+        is_ours.then_some(())?;
+        Some(Self {
+            looks: file.len() - rest.len(),
+            head,
+            file,
+            failed: Vec::new(),
+            moved: Vec::new(),
+        })
+    }
+
+    /// Returns under which circumstances the run was made.
+    pub fn circumstances(&self) -> &Circumstances {
+        &self.head.circumstances
+    }
+
+    /// Finds out what still stands; `None` if `is_same` says that the circumstances are
+    /// others, or too much has moved. Both are found out at the same time if that is worth a
+    /// thread.
+    pub fn compare(
+        mut self,
+        root: &Root,
+        is_same: impl FnOnce(&Circumstances) -> bool,
+    ) -> Option<Self> {
+        let stop = AtomicBool::new(false);
+        let looks = self.looks();
+        if looks.len() < MANY_LOOKS {
+            is_same(&self.head.circumstances).then_some(())?;
+            (self.failed, self.moved) = looks::compare(looks, root, &stop)?.into_iter().unzip();
+            return Some(self);
+        }
+        let moved = std::thread::scope(|threads| {
+            let moved = threads.spawn(|| looks::compare(looks, root, &stop));
+            let is_same = is_same(&self.head.circumstances);
+            if !is_same {
+                stop.store(true, Ordering::Relaxed);
+            }
+            moved.join().ok().flatten().filter(|_| is_same)
+        });
+        (self.failed, self.moved) = moved?.into_iter().unzip();
+        Some(self)
+    }
+
+    /// Returns how many targets are up to date, if nothing moved.
+    pub fn up_to_date(&self) -> Option<usize> {
+        let is_still = self.failed.is_empty() && self.head.is_final;
+        is_still.then_some(self.head.targets)
+    }
+
+    /// Tells whether a walk for `pattern` may find something else than then.
+    pub fn has_moved(&self, pattern: &Pattern) -> bool {
+        self.moved.iter().any(|moved| moved.concerns(pattern))
+    }
+
+    fn looks(&self) -> &[u8] {
+        self.file.get(self.looks..).unwrap_or_default()
+    }
+}
+
+/// Keeps in `file` what a run looked at, to go with the last `successes` that it left.
+pub fn keep(
+    file: &Path,
+    successes: &Path,
+    run: &Run<'_>,
+    circumstances: Circumstances,
+) -> io::Result<()> {
+    let earlier = run.earlier.map(|earlier| Earlier {
+        looks: earlier.looks(),
+        failed: &earlier.failed,
+    });
+    let program = Stamp::of_path(Path::new(PROGRAM));
+    let (Some(successes), Some(program), Some(looks)) =
+        (identity(successes), program, run.index.looks(earlier))
+    else {
+        return Ok(());
+    };
+    let head = Head {
+        fbuild: env!("CARGO_PKG_VERSION").to_owned(),
+        program,
+        boot: boot_id(),
+        successes,
+        circumstances,
+        targets: run.targets,
+        is_final: run.is_final,
+    };
+    let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;
+    sealed::write(file, MAGIC, &[&head, &looks])
+}
+
+/// Returns what tells a sealed file from those that were in its place before and will be
+/// after. Its stamp alone would not if it is written again at once.
+fn identity(file: &Path) -> Option<(Stamp, u32)> {
+    Some((Stamp::of_path(file)?, sealed::checksum(file)?))
+}

@@ -1,0 +1,586 @@
+//! When nothing changed since nothing was to be done, a run is cut short. Nobody can tell
+//! from what it says and leaves, and whatever changes is seen all the same.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::project::{Done, FBUILD, Project};
+
+/// Everything that a run can depend on.
+const BUILDFILE: &str = r#"
+    include "lib/Buildfile.kdl"
+    tool teller
+    target t {
+        needs base
+        tools teller
+        inputs "src/**" "link" "dangling"
+        inputs "maybe/*.txt" optional=#true
+        env MODE FALLBACK="x"
+        secret TOKEN
+        outputs "out.txt"
+        outputs "site/" { keep "kept" }
+        outputs "gen/*.c"
+        outputs "committed.txt" committed=#true
+        sh "mkdir -p site/deep gen; cat base.txt src/a > out.txt; echo > site/deep/page; echo > gen/a.c; echo > committed.txt"
+    }
+    target base { inputs "base.in"; outputs "base.txt"; sh "cp base.in base.txt" }
+    target other { outputs "other.txt"; sh "echo > other.txt" }
+    project demo { default t }
+"#;
+
+const BUILT: &str = "nothing to do: 2 targets up to date ([time])\n";
+
+fn project() -> Project {
+    let project = Project::new(BUILDFILE)
+        .file("lib/Buildfile.kdl", "// nothing\n")
+        .file("src/a", "1\n")
+        .file("src/below/b", "2\n")
+        .file("base.in", "3\n")
+        .file("real", "4\n")
+        .file("site/kept", "mine\n")
+        .tool("teller", "echo teller 1.0");
+    symlink("real", project.path("link")).unwrap();
+    symlink("nowhere", project.path("dangling")).unwrap();
+    project
+}
+
+/// Runs until a run is cut short: soon, once everything is old enough for a change to show.
+fn settle(project: &Project) {
+    settle_with(project, "run");
+}
+
+fn settle_with(project: &Project, words: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_short(project, || project.run(words).code(0)) {
+        assert!(Instant::now() < deadline, "no run is ever cut short");
+    }
+}
+
+/// Tells whether a run was cut short: only others see to it that the state folder has all
+/// that it should.
+fn is_short<T>(project: &Project, run: impl FnOnce() -> T) -> bool {
+    let ignore = project.path(".build-cache/.gitignore");
+    let _ = fs::remove_file(&ignore);
+    run();
+    !ignore.exists()
+}
+
+#[test]
+fn a_run_that_is_cut_short_says_and_leaves_what_others_do() {
+    let project = project();
+    project.run("run").code(0);
+    project.run("run").ok(BUILT);
+    settle(&project);
+    let before = project.snapshot(".");
+    for words in [
+        "run",
+        "run --jobs 7 --keep-going",
+        "run --progress plain",
+        "run --progress live",
+    ] {
+        assert!(
+            is_short(&project, || project.run(words).ok(BUILT)),
+            "{words}"
+        );
+    }
+    assert!(is_short(&project, || project.run("run --quiet").ok("")));
+    let lock = |line: &String| !line.contains("run.lock") && !line.contains(".gitignore");
+    let left = |lines: Vec<String>| lines.into_iter().filter(lock).collect::<Vec<_>>();
+    assert_eq!(left(project.snapshot(".")), left(before));
+    assert_eq!(
+        project.names(".build-cache/runs").len(),
+        1,
+        "only what happened is logged"
+    );
+}
+
+#[test]
+fn what_tells_of_each_target_or_leaves_something_out_is_never_cut_short() {
+    let project = project();
+    settle(&project);
+    for words in [
+        "run --verbose",
+        "run --json",
+        "run --dry-run",
+        "run --force",
+        "run --no-cache",
+    ] {
+        assert!(
+            !is_short(&project, || project.run(words).code(0)) || words.contains("dry"),
+            "{words}"
+        );
+        settle(&project);
+    }
+    project.run("run -v").ok("
+        [1/2] Up to date: base
+        [2/2] Up to date: t
+        nothing to do: 2 targets up to date ([time])
+        ");
+}
+
+#[test]
+fn what_was_asked_for_counts() {
+    let project = project();
+    settle(&project);
+    has(&project.run("run other"), "1 built");
+    assert!(!is_short(&project, || project
+        .run("run base")
+        .ok("nothing to do: 1 target up to date ([time])\n")));
+    settle_with(&project, "run base");
+    assert!(!is_short(&project, || project.run("run").ok(BUILT)));
+}
+
+#[test]
+fn a_run_in_a_folder_below_or_with_another_path_to_the_buildfile_says_the_same() {
+    let project = project();
+    settle(&project);
+    assert!(is_short(&project, || project
+        .fbuild("run")
+        .from("src/below")
+        .end()
+        .ok(BUILT)));
+    project.write(
+        "sub/Buildfile.kdl",
+        "target inner { outputs o; sh \"echo > o\" }\n",
+    );
+    has(&project.fbuild("run inner").from("sub").end(), "1 built");
+    has(
+        &project.run("run -f sub/Buildfile.kdl inner"),
+        "nothing to do: 1 target",
+    );
+}
+
+type Change = fn(&Project);
+
+/// Changes, and a part of what is said then.
+const CHANGES: &[(&str, Change, &str)] = &[
+    ("an input", |p| p.write("src/a", "9\n"), "`src/a` changed"),
+    (
+        "an input of the same size",
+        |p| p.write("src/below/b", "9\n"),
+        "`src/below/b` changed",
+    ),
+    (
+        "an input and its time",
+        |p| edit_keeping_time(&p.path("src/a"), "9\n"),
+        "`src/a` changed",
+    ),
+    (
+        "another file in its place",
+        |p| {
+            p.write("beside", "9\n");
+            fs::rename(p.path("beside"), p.path("src/a")).unwrap();
+        },
+        "`src/a` changed",
+    ),
+    (
+        "an executable bit",
+        |p| chmod(&p.path("src/a"), 0o755),
+        "1 built",
+    ),
+    (
+        "a new file",
+        |p| p.write("src/new", "9\n"),
+        "`src/new` is new",
+    ),
+    (
+        "a new file in a new folder",
+        |p| p.write("src/x/y/new", "9\n"),
+        "`src/x/y/new` is new",
+    ),
+    (
+        "a removed file",
+        |p| fs::remove_file(p.path("src/below/b")).unwrap(),
+        "`src/below/b` was removed",
+    ),
+    (
+        "a file that might be there",
+        |p| p.write("maybe/now.txt", "9\n"),
+        "`maybe/now.txt` is new",
+    ),
+    ("what a link leads to", |p| p.write("real", "9\n"), "`link`"),
+    (
+        "where a link leads",
+        |p| {
+            fs::remove_file(p.path("link")).unwrap();
+            symlink("base.in", p.path("link")).unwrap();
+        },
+        "`link`",
+    ),
+    (
+        "what a link did not lead to",
+        |p| p.write("nowhere", "9\n"),
+        "`dangling`",
+    ),
+    (
+        "a folder replaced by a link to itself",
+        |p| {
+            fs::rename(p.path("src"), p.path("moved")).unwrap();
+            symlink("moved", p.path("src")).unwrap();
+        },
+        "the pattern `src/**` matches no file",
+    ),
+    (
+        "an input of what is needed",
+        |p| p.write("base.in", "9\n"),
+        "2 built",
+    ),
+    (
+        "an output",
+        |p| p.write("out.txt", "touched\n"),
+        "1 restored",
+    ),
+    (
+        "an output of what is needed",
+        |p| p.write("base.txt", "touched\n"),
+        "1 restored",
+    ),
+    (
+        "a removed output",
+        |p| fs::remove_file(p.path("out.txt")).unwrap(),
+        "1 restored",
+    ),
+    (
+        "an output's mode",
+        |p| chmod(&p.path("out.txt"), 0o755),
+        "1 restored",
+    ),
+    (
+        "a stray file in an owned folder",
+        |p| p.write("site/deep/stray", "9\n"),
+        "1 restored",
+    ),
+    (
+        "a stray folder in an owned folder",
+        |p| fs::create_dir(p.path("site/empty")).unwrap(),
+        "1 restored",
+    ),
+    (
+        "a missing owned folder",
+        |p| fs::remove_dir_all(p.path("site/deep")).unwrap(),
+        "1 restored",
+    ),
+    (
+        "a new match of an output's pattern",
+        |p| p.write("gen/b.c", "9\n"),
+        "1 restored",
+    ),
+    (
+        "a committed output",
+        |p| p.write("committed.txt", "9\n"),
+        "1 ",
+    ),
+    (
+        "the Buildfile",
+        |p| {
+            p.write(
+                "Buildfile.kdl",
+                p.read("Buildfile.kdl").replace("mkdir -p", "mkdir  -p"),
+            )
+        },
+        "1 built",
+    ),
+    (
+        "an included file",
+        |p| p.write("lib/Buildfile.kdl", "target t {}\n"),
+        "error",
+    ),
+    (
+        "a tool",
+        |p| p.write("../bin/teller", "#!/bin/sh\necho teller 2.0\n"),
+        "1 built",
+    ),
+    (
+        "a tool in front of it on PATH",
+        |p| {
+            fs::rename(p.path("../bin/teller"), p.path("../bin/other")).unwrap();
+            symlink("other", p.path("../bin/teller")).unwrap();
+            p.write("../bin/other", "#!/bin/sh\necho teller 3.0\n");
+        },
+        "1 built",
+    ),
+    (
+        "a tool that is gone",
+        |p| fs::remove_file(p.path("../bin/teller")).unwrap(),
+        "tool `teller` cannot be used",
+    ),
+];
+
+#[test]
+fn every_change_is_seen() {
+    for (name, change, said) in CHANGES {
+        let project = project();
+        settle(&project);
+        change(&project);
+        let text = text(&project.run("run"));
+        assert!(text.contains(said), "{name}: {text}");
+    }
+}
+
+#[test]
+fn changes_that_mean_nothing_are_looked_into_and_found_to_mean_nothing() {
+    let changes: &[(&str, Change)] = &[
+        ("a touched input", |p| p.write("src/a", "1\n")),
+        ("what is kept in an owned folder", |p| {
+            p.write("site/kept", "9\n")
+        }),
+        ("a lost index", |p| {
+            fs::remove_file(p.path(".build-cache/index")).unwrap()
+        }),
+        ("lost metadata", |p| {
+            fs::remove_dir_all(p.path(".build-cache/metadata")).unwrap()
+        }),
+        ("a comment", |p| {
+            p.write("Buildfile.kdl", p.read("Buildfile.kdl") + "// yes\n")
+        }),
+    ];
+    for (name, change) in changes {
+        let project = project();
+        settle(&project);
+        change(&project);
+        assert_eq!(text(&project.run("run")), BUILT, "{name}");
+    }
+}
+
+#[test]
+fn lost_and_damaged_state_is_seen() {
+    let changes: &[(&str, Change, &str)] = &[
+        (
+            "all of it",
+            |p| fs::remove_dir_all(p.path(".build-cache")).unwrap(),
+            "2 built",
+        ),
+        (
+            "the last successes",
+            |p| fs::remove_file(p.path(".build-cache/state")).unwrap(),
+            BUILT,
+        ),
+        (
+            "damaged last successes",
+            |p| p.write(".build-cache/state", "?"),
+            BUILT,
+        ),
+        (
+            "the last successes and the results",
+            |p| {
+                fs::remove_file(p.path(".build-cache/state")).unwrap();
+                fs::remove_dir_all(p.path(".build-cache/actions")).unwrap();
+            },
+            "2 built",
+        ),
+        (
+            "this memory",
+            |p| fs::remove_file(p.path(".build-cache/standstill")).unwrap(),
+            BUILT,
+        ),
+        (
+            "this memory, damaged",
+            |p| {
+                let mut bytes = fs::read(p.path(".build-cache/standstill")).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                p.write(".build-cache/standstill", bytes);
+            },
+            BUILT,
+        ),
+        (
+            "what a killed run left in the stage",
+            |p| p.write(".build-cache/stage/left", "?"),
+            BUILT,
+        ),
+        (
+            "a cache that others can write to",
+            |p| chmod(&p.path(".build-cache"), 0o777),
+            "can be written by other users",
+        ),
+        (
+            "a cache of another version",
+            |p| p.write(".build-cache/version", "fbuild store 9\n"),
+            "another version",
+        ),
+        (
+            "a missing store",
+            |p| fs::remove_dir_all(p.path(".build-cache/artifacts")).unwrap(),
+            BUILT,
+        ),
+    ];
+    for (name, change, said) in changes {
+        let project = project();
+        settle(&project);
+        change(&project);
+        let mut all = String::new();
+        let run = || all = text(&project.run("run"));
+        assert!(!is_short(&project, run), "{name}");
+        assert!(all.contains(said), "{name}: {all}");
+    }
+    // It is put in order as by any other run.
+    let project = project();
+    settle(&project);
+    project.write(".build-cache/stage/left", "?");
+    project.run("run").ok(BUILT);
+    assert!(!project.has(".build-cache/stage/left"));
+}
+
+#[test]
+fn variables_and_secrets_count_as_they_do_in_keys() {
+    let project = project();
+    let run = |env: &[(&str, &str)]| {
+        let mut run = project.fbuild("run");
+        for (name, value) in env {
+            run = run.env(name, value);
+        }
+        run.end()
+    };
+    settle(&project);
+    has(&run(&[("MODE", "fast")]), "1 built");
+    run(&[("MODE", "fast")]).ok(BUILT);
+    has(&run(&[("MODE", "slow")]), "1 built");
+    settle(&project);
+    has(&run(&[("MODE", "")]), "1 built");
+    settle(&project);
+    has(&run(&[("TOKEN", "a")]), "1 built");
+    run(&[("TOKEN", "b")]).ok(BUILT);
+    run(&[]).ok(BUILT);
+    settle(&project);
+    let other = || run(&[("UNDECLARED", "1")]).ok(BUILT);
+    assert!(is_short(&project, other));
+}
+
+#[test]
+fn another_program_of_the_same_version_finds_out_for_itself() {
+    let project = project();
+    settle(&project);
+    let copy = project.base().join("another-fbuild");
+    fs::copy(FBUILD, &copy).unwrap();
+    let run = || project.fbuild("run").under(["env"]).end().ok(BUILT);
+    assert!(is_short(&project, run));
+    let words = ["sh", "-c", "shift; exec \"$0\" \"$@\""];
+    let mut words: Vec<&str> = words.to_vec();
+    words.push(copy.to_str().unwrap());
+    assert!(!is_short(&project, || project
+        .fbuild("run")
+        .under(words)
+        .end()
+        .ok(BUILT)));
+}
+
+#[test]
+fn another_run_in_the_tree_is_waited_for() {
+    let project = Project::new(
+        r#"
+        target idle { inputs in; outputs out; sh "cp in out" }
+        target meet { sh "echo running > ../reached; read go < ../go" }
+        "#,
+    )
+    .file("in", "1\n");
+    settle_with(&project, "run idle");
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
+    let first = project.fbuild("run -q meet").start();
+    reached.wait();
+    let mut second = project.fbuild("run idle").start();
+    second.says("waiting for another run in this folder: `fbuild run -q meet`");
+    go.go();
+    first.end().ok("");
+    second
+        .end()
+        .ok("nothing to do: 1 target up to date ([time])\n");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_any_more_is_said_each_time() {
+    let project = Project::new("target t { inputs in; outputs out; sh \"cp in out\" }\n");
+    let project = project.file("in", "1\n");
+    project.hand_over();
+    let run = || project.fbuild("run t").unprivileged().end();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_short(&project, || run().code(0)) {
+        assert!(Instant::now() < deadline, "no run is ever cut short");
+    }
+    for folder in ["metadata", "runs", "tmp", "artifacts", "actions"] {
+        let folder = project.path(format!(".build-cache/{folder}"));
+        chmod(&folder, 0o500);
+        let done = run().code(0);
+        assert!(
+            text(&done).contains("warning"),
+            "{folder:?}: {}",
+            text(&done)
+        );
+        chmod(&folder, 0o700);
+    }
+}
+
+#[test]
+fn warnings_are_said_each_time() {
+    let project = Project::new(
+        "target t {\n    env CGOENABLED=\"0\"\n    outputs o\n    sh \"echo > o\"\n}\n",
+    );
+    project.run("run t").code(0);
+    let first = text(&project.run("run t"));
+    assert!(first.contains("near_miss"), "{first}");
+    for _ in 0..40 {
+        assert_eq!(text(&project.run("run t")), first);
+    }
+}
+
+#[test]
+fn a_target_that_is_never_up_to_date_runs_each_time() {
+    let project = Project::new("target t { cache #false; outputs o; sh \"echo > o\" }\n");
+    for _ in 0..20 {
+        has(&project.run("run t"), "1 built");
+    }
+}
+
+#[test]
+fn a_root_reached_by_a_link_is_followed_each_time() {
+    let project = Project::new(
+        "project demo { root \"here\" }\ntarget t { inputs in; outputs out; sh \"cp in out\" }\n",
+    );
+    for name in ["one", "two"] {
+        project.write(format!("{name}/in"), name);
+    }
+    symlink("one", project.path("here")).unwrap();
+    settle_with(&project, "run t");
+    fs::remove_file(project.path("here")).unwrap();
+    symlink("two", project.path("here")).unwrap();
+    project.run("run t").code(0);
+    assert_eq!(project.read("two/out"), "two");
+}
+
+#[test]
+fn an_edit_at_any_moment_is_seen() {
+    let project = project();
+    settle(&project);
+    for round in 0..60 {
+        let text = format!("{round:04}\n");
+        project.write("base.in", &text);
+        project.run("run").code(0);
+        assert_eq!(project.read("base.txt"), text);
+        if round % 5 == 0 {
+            settle(&project);
+        }
+        project.run("run").ok(BUILT);
+    }
+}
+
+/// Returns all that a run printed and said.
+fn text(done: &Done) -> String {
+    done.stdout.clone() + &done.stderr
+}
+
+#[track_caller]
+fn has(done: &Done, part: &str) {
+    assert!(text(done).contains(part), "{}", text(done));
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn edit_keeping_time(path: &Path, text: &str) {
+    let before = path.metadata().unwrap().modified().unwrap();
+    fs::write(path, text).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(before).unwrap();
+}
