@@ -47,6 +47,21 @@ pub fn checksum(file: &Path) -> Option<u32> {
 
 /// Writes `parts`, one after another, as a sealed file.
 pub fn write(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
+    write_aside(file, magic, parts).map_err(said_by_system)
+}
+
+/// Returns what the system said, without the random name of a temporary file, which tells
+/// nobody anything and makes the same trouble look different each time.
+pub fn said_by_system(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.source());
+    let system = inner.and_then(|inner| inner.downcast_ref::<io::Error>());
+    match system.and_then(io::Error::raw_os_error) {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error,
+    }
+}
+
+fn write_aside(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
     let mut crc = crc32fast::Hasher::new();
     for part in parts {
         crc.update(part);
@@ -70,6 +85,13 @@ mod tests {
     use super::*;
 
     const MAGIC: &Magic = b"fbuild-test   1\n";
+
+    #[test]
+    fn the_same_trouble_is_said_in_the_same_words_each_time() {
+        let missing = Path::new("/nowhere/file");
+        let error = write(missing, MAGIC, &[]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(2), "{error}");
+    }
 
     #[test]
     fn a_file_cut_or_changed_anywhere_is_not_there() {

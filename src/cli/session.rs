@@ -244,10 +244,12 @@ impl<'c> Session<'c> {
             self.memory.save(&self.layout.successes()),
             self.workspace.keep_compiled(&self.layout),
         ];
-        for error in saved.into_iter().filter_map(Result::err) {
+        let code = "fbuild::journal::state";
+        let mut errors = saved.into_iter().filter_map(Result::err);
+        if let Some(error) = errors.next() {
             let state = self.layout.state().display();
             self.context.complain(&format!(
-                "warning: cannot keep what was found out in `{state}`: {error}\n"
+                "warning: cannot keep what was found out in `{state}`: {error}\n  code: {code}\n"
             ));
         }
     }

@@ -11,6 +11,7 @@ use super::Success;
 use crate::action::{Entry, EntryKind};
 use crate::digest::Digest;
 use crate::path::escape;
+use crate::sealed::said_by_system;
 
 /// The longest part of a file's name taken from a target's name, in bytes.
 const MOST_NAME: usize = 150;
@@ -82,9 +83,13 @@ pub fn write(folder: &Path, target: &str, success: &Success) -> io::Result<()> {
     };
     let mut json = serde_json::to_vec_pretty(&metadata)?;
     json.push(b'\n');
+    publish(folder, &file_name(target), &json).map_err(said_by_system)
+}
+
+fn publish(folder: &Path, name: &str, json: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&json)?;
-    file.persist(folder.join(file_name(target)))?;
+    file.write_all(json)?;
+    file.persist(folder.join(name))?;
     Ok(())
 }
 
