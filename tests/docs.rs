@@ -31,6 +31,40 @@ fn the_generated_part_of_the_errors_is_fresh() {
 }
 
 #[test]
+fn every_test_that_the_page_on_reliability_names_is_there() {
+    let page = read(&root().join("docs/reliability.md"));
+    let sources: String = rust_files().iter().map(|file| read(file)).collect();
+    let is_name = |text: &&str| {
+        let mut letters = text.chars();
+        text.matches('_').count() >= 3
+            && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let named: Vec<&str> = page.split('`').filter(is_name).collect();
+    assert!(named.len() > 50, "the names were not found");
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| !sources.contains(&format!("fn {name}(")))
+        .collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+}
+
+fn rust_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut pending = vec![root().join("src"), root().join("tests")];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("the folder can be read").path();
+            match path.is_dir() {
+                true => pending.push(path),
+                false => files.push(path),
+            }
+        }
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    files
+}
+
+#[test]
 fn every_link_leads_somewhere() {
     let mut dead = String::new();
     for page in pages() {

@@ -97,7 +97,11 @@ fn kill_at(victims: &[Victim], points: &[Point]) -> BTreeMap<&'static str, usize
 impl Scene<'_> {
     /// Returns how many calls of each kind there are.
     fn count(&self) -> Counts {
-        let count = |calls| self.run(calls, Act::Count).calls;
+        let count = |calls| {
+            let traced = self.run(calls, Act::Count);
+            assert!(traced.status.success(), "{} fails", self.victim.name);
+            traced.calls
+        };
         Counts {
             changing: count(Calls::Changing),
             writes: count(Calls::Writes),

@@ -5,6 +5,8 @@
 
 mod bench;
 mod builder;
+mod calls;
+mod crowd;
 mod generate;
 mod glob;
 mod history;
@@ -27,3 +29,4 @@ mod stamps;
 mod step;
 mod tracer;
 mod tree;
+mod trouble;

@@ -3,13 +3,14 @@
 //! what a disk may lose; see `lossy.rs`.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use libc::{c_int, c_long, pid_t};
+use libc::{c_long, pid_t};
 
+use crate::calls::{magic, named_paths};
 use crate::tracer::{self, Info, Watch};
 
 /// The number that the system gives a file.
@@ -85,7 +86,7 @@ struct Call {
 impl Watch for Recorder {
     fn enter(&mut self, thread: pid_t, call: &Info) {
         let number = call.number as c_long;
-        let paths = self.paths(thread, number, &call.arguments);
+        let paths = self.paths(thread, call);
         let first = paths[0].as_ref();
         let existed = first.is_some_and(|path| self.root.join(path).symlink_metadata().is_ok());
         let call = Call {
@@ -108,31 +109,12 @@ impl Watch for Recorder {
 }
 
 impl Recorder {
-    /// Returns the paths that a call is about.
-    fn paths(&self, thread: pid_t, number: c_long, arguments: &[u64; 6]) -> [Option<PathBuf>; 2] {
-        let at = |folder: u64, path: u64| self.path(thread, folder, path);
-        let a = arguments;
-        let here = libc::AT_FDCWD as u64;
-        match number {
-            libc::SYS_openat | libc::SYS_openat2 => [at(a[0], a[1]), None],
-            libc::SYS_mkdirat | libc::SYS_unlinkat | libc::SYS_fchmodat => [at(a[0], a[1]), None],
-            libc::SYS_symlinkat => [at(a[1], a[2]), None],
-            libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat => {
-                [at(a[0], a[1]), at(a[2], a[3])]
-            }
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_open
-            | libc::SYS_creat
-            | libc::SYS_mkdir
-            | libc::SYS_rmdir
-            | libc::SYS_unlink
-            | libc::SYS_chmod => [at(here, a[0]), None],
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_symlink => [at(here, a[1]), None],
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_rename | libc::SYS_link => [at(here, a[0]), at(here, a[1])],
-            _ => [None, None],
-        }
+    /// Returns the paths that a call names, if they lie below the root.
+    fn paths(&self, thread: pid_t, call: &Info) -> [Option<PathBuf>; 2] {
+        named_paths(thread, call).map(|path| {
+            let path = path?;
+            path.strip_prefix(&self.root).ok().map(Path::to_owned)
+        })
     }
 
     /// Notes what a call did.
@@ -269,44 +251,4 @@ impl Recorder {
         path.starts_with(&self.root).then_some(())?;
         Some(fs::metadata(place).ok()?.ino())
     }
-
-    /// Returns a path that a thread names, if it lies below the root.
-    fn path(&self, thread: pid_t, folder: u64, path: u64) -> Option<PathBuf> {
-        let named = text(thread, path)?;
-        let folder = match folder as c_int {
-            libc::AT_FDCWD => fs::read_link(format!("/proc/{thread}/cwd")).ok()?,
-            _ => fs::read_link(magic(thread, folder)).unwrap_or_default(),
-        };
-        let mut whole = PathBuf::new();
-        for part in folder.join(named).components() {
-            match part {
-                Component::ParentDir => drop(whole.pop()),
-                Component::CurDir => {}
-                part => whole.push(part),
-            }
-        }
-        whole.strip_prefix(&self.root).ok().map(Path::to_owned)
-    }
-}
-
-/// Returns where an open file of a thread is to be had.
-fn magic(thread: pid_t, fd: u64) -> PathBuf {
-    PathBuf::from(format!("/proc/{thread}/fd/{}", fd as c_int))
-}
-
-/// Reads a text from the memory of a thread.
-fn text(thread: pid_t, at: u64) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStringExt as _;
-    let memory = File::open(format!("/proc/{thread}/mem")).ok()?;
-    let mut bytes = Vec::new();
-    let mut piece = [0; 256];
-    // Pieces end where pages do, since the next page may not be there.
-    while !bytes.contains(&0) && bytes.len() < 4096 {
-        let from = at + bytes.len() as u64;
-        let most = 256 - (from % 256) as usize;
-        let n = memory.read_at(&mut piece[..most], from).ok()?;
-        bytes.extend_from_slice(&piece[..n]);
-    }
-    bytes.truncate(bytes.iter().position(|byte| *byte == 0)?);
-    Some(std::ffi::OsString::from_vec(bytes).into())
 }

@@ -27,7 +27,8 @@ pub(crate) struct Victim {
     pub(crate) leaves: Trust,
 }
 
-const RUN: &[&str] = &[
+/// How everything is built.
+pub(crate) const RUN: &[&str] = &[
     "run", "--json", "-j", "2", "headers", "lib", "program", "docs",
 ];
 
@@ -76,7 +77,7 @@ pub(crate) fn victims() -> Vec<Victim> {
             "collection",
             true,
             vec![write],
-            &["cache", "gc", "--max-size", "1"],
+            &["cache", "gc", "--max-size", "1 B"],
         ),
         victim(
             "repair",
@@ -199,7 +200,7 @@ impl Drop for Scene<'_> {
 }
 
 /// Returns a small project with one output of each kind.
-fn world() -> World {
+pub(crate) fn world() -> World {
     let mut tree = Tree::default();
     for (path, text) in [
         ("src/a.h", "header"),
@@ -289,6 +290,17 @@ pub(crate) fn fbuild(folder: &Path, world: &World, arguments: &[&str]) -> Comman
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     fbuild
+}
+
+/// Checks that a folder has every file and link that it should have.
+pub(crate) fn check_outputs(folder: &Path, expected: &Tree) -> Result<(), Fault> {
+    let found = Tree::read(folder);
+    for (path, node) in expected.all() {
+        if *node != Node::Folder && found.get(path) != Some(node) {
+            return Err(format!("{path} is {:?}, not {node:?}", found.get(path)));
+        }
+    }
+    Ok(())
 }
 
 /// Copies a folder and everything in it, times included.

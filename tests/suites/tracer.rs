@@ -9,12 +9,16 @@
 #![expect(unsafe_code, reason = "ptrace has no safe form")]
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitStatus};
 
-use libc::{c_int, c_long, pid_t};
+use libc::{c_int, pid_t};
+
+use crate::calls::{is_change, is_open, is_write, named_paths, open_path};
 
 /// What is done to a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +30,8 @@ pub(crate) enum Act {
     /// Of this call, a write, half is done; then it is killed.
     Tear(u64),
     /// This call fails.
-    #[expect(dead_code, reason = "for T6, which follows")]
     Fail(u64, Errno),
     /// This call and all that follow fail.
-    #[expect(dead_code, reason = "for T6, which follows")]
     FailFrom(u64, Errno),
 }
 
@@ -45,15 +47,15 @@ pub(crate) enum Calls {
     Changing,
     /// Those that write to files.
     Writes,
-    /// Those that change or open files, all of them below a folder called so.
-    #[expect(dead_code, reason = "for T6, which follows")]
-    Files(&'static str),
+    /// Those that change or open what fbuild keeps: not the stage, the private folders of
+    /// commands and the lock of the run, without which nothing can be built at all; nor
+    /// what is used instead where all that cannot be written.
+    Kept,
 }
 
 /// What came of a program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traced {
-    #[expect(dead_code, reason = "for T6, which follows")]
     pub(crate) status: ExitStatus,
     /// How many calls were counted.
     pub(crate) calls: u64,
@@ -228,7 +230,7 @@ impl Tracer<'_> {
         let Some(info) = info(thread).filter(|info| info.op == ENTRY) else {
             return State::Inside;
         };
-        if !self.is_counted(&info) {
+        if !self.is_counted(thread, &info) {
             return State::Inside;
         }
         self.count += 1;
@@ -259,90 +261,41 @@ impl Tracer<'_> {
         unsafe { libc::kill(self.main, libc::SIGKILL) };
     }
 
-    fn is_counted(&self, info: &Info) -> bool {
+    fn is_counted(&self, thread: pid_t, info: &Info) -> bool {
         match self.calls {
             Calls::All => true,
-            Calls::Changing => is_change(info) && self.is_to_a_file(info, None),
-            Calls::Writes => is_write(info) && self.is_to_a_file(info, None),
-            Calls::Files(folder) => {
-                (is_change(info) || is_open(info)) && self.is_to_a_file(info, Some(folder))
-            }
+            Calls::Changing if is_write(info) => is_to_a_file(thread, info),
+            Calls::Changing => is_change(info),
+            Calls::Writes => is_write(info) && is_to_a_file(thread, info),
+            Calls::Kept => (is_change(info) || is_open(info)) && is_to_what_is_kept(thread, info),
         }
     }
+}
 
-    /// Tells whether a call has to do with a file: not with a pipe, a socket or a terminal;
-    /// and if a folder is named, with one below it.
-    fn is_to_a_file(&self, info: &Info, folder: Option<&str>) -> bool {
-        let call = info.number as c_long;
-        if !is_write(info) && folder.is_none() {
-            return true;
+/// Tells whether a write goes to a file: not to a pipe, a socket or a terminal.
+fn is_to_a_file(thread: pid_t, info: &Info) -> bool {
+    let path = open_path(thread, info.arguments[0]).unwrap_or_default();
+    path.is_absolute() && !path.starts_with("/dev") || path.starts_with("/dev/shm")
+}
+
+fn is_to_what_is_kept(thread: pid_t, info: &Info) -> bool {
+    let of_call = match named_paths(thread, info) {
+        [None, None] => [open_path(thread, info.arguments[0]), None],
+        paths => paths,
+    };
+    of_call.into_iter().flatten().any(|path| {
+        let is_makeshift = |part: &OsStr| part.as_bytes().starts_with(b".fbuild-");
+        if path.iter().any(is_makeshift) {
+            return false;
         }
-        let link = |fd: u64| {
-            let path = format!("/proc/{}/fd/{}", self.main, fd as c_int);
-            std::fs::read_link(path).unwrap_or_default()
-        };
-        let (first, second) = (link(info.arguments[0]), link(info.arguments[2]));
-        let is_two = [libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat].contains(&call);
-        let paths = [Some(first), is_two.then_some(second)];
-        paths.into_iter().flatten().any(|path| match folder {
-            None => path.is_absolute() && !path.starts_with("/dev") || path.starts_with("/dev/shm"),
-            Some(folder) => path.iter().any(|part| part == folder),
+        let mut parts = path.iter().skip_while(|part| *part != ".build-cache");
+        let first = parts.nth(1);
+        first.is_some_and(|first| {
+            !["stage", "tmp", "run.lock"]
+                .iter()
+                .any(|name| first == *name)
         })
-    }
-}
-
-fn is_write(info: &Info) -> bool {
-    let writes = [libc::SYS_write, libc::SYS_pwrite64];
-    writes.contains(&(info.number as c_long))
-}
-
-fn is_open(info: &Info) -> bool {
-    let opens = [libc::SYS_openat, libc::SYS_openat2];
-    opens.contains(&(info.number as c_long))
-}
-
-/// Tells whether a call changes a file, a folder, or what is on the disk of it.
-fn is_change(info: &Info) -> bool {
-    const CHANGES: [c_long; 21] = [
-        libc::SYS_write,
-        libc::SYS_pwrite64,
-        libc::SYS_writev,
-        libc::SYS_pwritev,
-        libc::SYS_copy_file_range,
-        libc::SYS_renameat,
-        libc::SYS_renameat2,
-        libc::SYS_linkat,
-        libc::SYS_unlinkat,
-        libc::SYS_mkdirat,
-        libc::SYS_symlinkat,
-        libc::SYS_fsync,
-        libc::SYS_fdatasync,
-        libc::SYS_syncfs,
-        libc::SYS_ftruncate,
-        libc::SYS_fallocate,
-        libc::SYS_fchmod,
-        libc::SYS_fchmodat,
-        libc::SYS_utimensat,
-        libc::SYS_flock,
-        libc::SYS_sendfile,
-    ];
-    #[cfg(target_arch = "x86_64")]
-    const OLD: [c_long; 7] = [
-        libc::SYS_rename,
-        libc::SYS_link,
-        libc::SYS_unlink,
-        libc::SYS_rmdir,
-        libc::SYS_mkdir,
-        libc::SYS_symlink,
-        libc::SYS_chmod,
-    ];
-    #[cfg(not(target_arch = "x86_64"))]
-    const OLD: [c_long; 0] = [];
-    let call = info.number as c_long;
-    let making =
-        (libc::O_CREAT | libc::O_TRUNC) as u64 | (libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;
-    let makes = call == libc::SYS_openat && info.arguments[2] & making != 0;
-    makes || CHANGES.contains(&call) || OLD.contains(&call)
+    })
 }
 
 const ENTRY: u8 = 1;
