@@ -12,7 +12,7 @@ use super::tools::{Probing, Versions};
 use super::{Parts, Warning, failure};
 use crate::action::environment::{Environment, ambient};
 use crate::action::manifest::Manifest;
-use crate::action::{Action, ActionKey, ActionResult, Entry, ToolVersion, inputs};
+use crate::action::{Action, ActionResult, Entry, ToolVersion, inputs};
 use crate::buildfile::model::Target;
 use crate::event::{Failure, Reason};
 use crate::graph::TargetId;
@@ -116,7 +116,7 @@ impl Step<'_> {
         };
         let known = match last_same {
             Some(last) => Some(last.clone()),
-            None => self.stored(draft.key, warnings),
+            None => self.stored(&draft, warnings),
         };
         let settled = match known {
             Some(success) if self.only_compares(target) => {
@@ -216,15 +216,19 @@ impl Step<'_> {
         }
     }
 
-    /// Looks a result up in the store.
-    fn stored(&self, key: ActionKey, warnings: &mut Vec<Warning>) -> Option<Arc<Success>> {
-        match self.parts.store.result(key) {
-            Ok(result) => result.map(|result| Arc::new(Success { key, result })),
-            Err(error) => {
-                warnings.push(Warning::of(&error));
-                None
-            }
-        }
+    /// Looks a result up in the store. One that is not of the declared outputs is none:
+    /// nothing else would notice that the tree lacks the same.
+    fn stored(&self, draft: &Draft, warnings: &mut Vec<Warning>) -> Option<Arc<Success>> {
+        let key = draft.key;
+        let checked = match self.parts.store.result(key) {
+            Ok(None) => return None,
+            Ok(Some(result)) => outputs::check_result(&draft.action.outputs, &result.outputs)
+                .map(|()| result)
+                .map_err(|error| Warning::of(&error)),
+            Err(error) => Err(Warning::of(&error)),
+        };
+        let result = checked.map_err(|warning| warnings.push(warning)).ok()?;
+        Some(Arc::new(Success { key, result }))
     }
 
     /// Makes the outputs what a known result says; `None` if the store cannot.

@@ -84,7 +84,12 @@ pub(super) fn is_declared(spec: &OutputSpec, entry: &Entry) -> bool {
         Output::Folder(folder) => path.is_within(folder) && (path != folder || is_folder),
         Output::Glob(pattern) => !is_folder && pattern.matches(path),
     };
-    is_meant && !path.is_root() && !is_kept(spec, path, is_folder) && !lies_in_kept(spec, path)
+    let is_apart = is_folder && path.name() == b".git";
+    is_meant
+        && !is_apart
+        && !path.is_root()
+        && !is_kept(spec, path, is_folder)
+        && !lies_in_kept(spec, path)
 }
 
 /// Tells whether an entry is all that makes `spec` fulfilled.

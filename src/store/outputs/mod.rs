@@ -34,7 +34,7 @@ use crate::store;
 pub use aside::{SetAside, set_aside};
 pub use capture::{Captured, capture};
 pub use recover::recover;
-pub use restore::{Restoration, Restored, restore};
+pub use restore::{Restoration, Restored, check_result, restore};
 pub use stage::{Stage, check_writable};
 
 /// What is wrong with outputs, or with the tree that they are in.

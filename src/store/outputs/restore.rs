@@ -59,8 +59,7 @@ pub fn restore(
     is_intact: &mut dyn FnMut(&Entry) -> bool,
     store: &dyn Store,
 ) -> Result<Restoration, Error> {
-    check_entries(wanted)?;
-    check_declared(specs, wanted)?;
+    check_result(specs, wanted)?;
     let mut restore = Restore {
         stage,
         specs,
@@ -84,8 +83,10 @@ pub fn restore(
     Ok(Restoration::Done(std::mem::take(&mut restore.done)))
 }
 
-/// Refuses a result that has what `specs` do not declare, or lacks what they do.
-fn check_declared(specs: &[OutputSpec], wanted: &[Entry]) -> Result<(), Error> {
+/// Refuses entries that are no result of `specs`: that contradict each other, have what was
+/// not declared, or lack what was.
+pub fn check_result(specs: &[OutputSpec], wanted: &[Entry]) -> Result<(), Error> {
+    check_entries(wanted)?;
     let is_declared = |entry: &Entry| specs.iter().any(|spec| list::is_declared(spec, entry));
     let mut wrong = wanted
         .iter()
