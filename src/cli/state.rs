@@ -131,9 +131,11 @@ fn make_folders(layout: &Layout) -> io::Result<()> {
         outputs::check_writable(folder)?;
     }
     let ignore = layout.state().join(".gitignore");
-    match ignore.exists() {
-        true => Ok(()),
-        false => std::fs::write(ignore, "*\n"),
+    // Only a file that is new is written to: what is there may be a link to somewhere else.
+    match File::create_new(ignore) {
+        Ok(mut ignore) => ignore.write_all(b"*\n"),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -142,9 +144,7 @@ fn make_folders(layout: &Layout) -> io::Result<()> {
 fn take_lock(context: &Context, layout: &Layout) -> io::Result<File> {
     loop {
         make_folders(layout)?;
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut lock = options.open(layout.lock())?;
+        let mut lock = outputs::open_own(&layout.lock())?;
         wait_for(context, &mut lock)?;
         if !is_there(&lock, layout) {
             // Whoever held it has removed the folder with everything in it.
@@ -184,9 +184,9 @@ fn wait_for(context: &Context, lock: &mut File) -> io::Result<()> {
     }
 }
 
-/// Tells whether an open lock is the one that others would find.
+/// Tells whether an open lock is the one that others would find, and no link led to it.
 fn is_there(lock: &File, layout: &Layout) -> bool {
     let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let there = std::fs::metadata(layout.lock()).map(identity);
+    let there = std::fs::symlink_metadata(layout.lock()).map(identity);
     matches!((lock.metadata().map(identity), there), (Ok(ours), Ok(there)) if ours == there)
 }

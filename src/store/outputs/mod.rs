@@ -35,7 +35,7 @@ pub use aside::{SetAside, set_aside};
 pub use capture::{Captured, capture};
 pub use recover::recover;
 pub use restore::{Restoration, Restored, check_result, restore};
-pub use stage::{Stage, check_writable};
+pub use stage::{Stage, check_writable, open_own};
 
 /// What is wrong with outputs, or with the tree that they are in.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

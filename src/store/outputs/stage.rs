@@ -38,14 +38,26 @@ impl Purpose {
     }
 }
 
-/// Tells why nothing can be put into a folder, if that is so. One that is not there is not
-/// in the way.
+/// Tells why nothing can be put into a folder of the state, if that is so. One that is not
+/// there is not in the way; a link is, wherever it leads.
 pub fn check_writable(folder: &Path) -> io::Result<()> {
+    let stamp = Stamp::at(rustix::fs::CWD, folder)?;
+    if stamp.is_some_and(|stamp| stamp.kind() == FileType::Symlink) {
+        return Err(Errno::LOOP.into());
+    }
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     match rustix::fs::accessat(rustix::fs::CWD, folder, access, AtFlags::EACCESS) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Opens a file of the state for reading and writing, or makes it. A link in its place is
+/// not followed.
+pub fn open_own(file: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o666);
+    Ok(rustix::fs::open(file, flags, mode)?.into())
 }
 
 /// Stands for a slash in the name of something that was set aside.
