@@ -307,6 +307,13 @@ fn io_error<E: Into<io::Error>>(operation: &'static str, path: &Path) -> impl Fn
 
 fn read_record(layout: &Layout, name: &str) -> io::Result<(Vec<u8>, File)> {
     let file = layout::open_object(&layout.actions, name, OFlags::RDONLY)?;
+    // Before anything is read: it may be a hole without end.
+    if Stamp::of(&file)?.size > record::MAX_RECORD {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            Refusal::TooLarge,
+        ));
+    }
     let mut bytes = Vec::with_capacity(1024);
     (&file)
         .take(record::MAX_RECORD + 1)
