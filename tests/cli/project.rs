@@ -36,7 +36,21 @@ impl Project {
 
     /// Makes a project without a Buildfile.
     pub(crate) fn empty() -> Self {
-        let dir = tempfile::Builder::new().prefix("cli-").tempdir().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// Makes an empty project where waiting for the disk costs nothing, if there is such a
+    /// place.
+    pub(crate) fn in_memory() -> Self {
+        match Path::new("/dev/shm") {
+            memory if memory.is_dir() => Self::below(memory),
+            _ => Self::empty(),
+        }
+    }
+
+    fn below(folder: &Path) -> Self {
+        let mut dir = tempfile::Builder::new();
+        let dir = dir.prefix("cli-").tempdir_in(folder).unwrap();
         let root = dir.path().canonicalize().unwrap().join("tree");
         fs::create_dir(&root).unwrap();
         let is_kept = std::env::var_os("FBUILD_TEST_KEEP").is_some();

@@ -1,0 +1,313 @@
+//! T10, the second part: names that a shell, a program or a file system would take for
+//! something else, outputs that lie where another's do or outside of the project, and
+//! commands that only look, which start nothing.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+
+use super::project::Project;
+
+/// Names that mean something to somebody.
+const NAMES: &[&str] = &[
+    "$(touch pwned)",
+    "`touch pwned`",
+    ";touch pwned;",
+    "|touch pwned",
+    "&& touch pwned",
+    "> pwned",
+    "$IFS$9pwned",
+    "${PATH}",
+    "%s%n",
+    "-rf",
+    "--help",
+    "~",
+    "~root",
+    "*",
+    "[a-z]?",
+    "!!",
+    "#no comment",
+    "a b  c",
+    "quo\"te's",
+    "back\\slash",
+    "new\nline",
+    "tab\there",
+    "bell\u{7}",
+    "escape\u{1b}[31m",
+    "a\u{301}",
+    "\u{e1}",
+    "UPPER",
+    "upper",
+    "con.txt",
+    "con.txt.",
+    ".hidden",
+    "...",
+];
+
+/// Returns a text as a quoted string of the Buildfile.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '{' => quoted.push_str("{{"),
+            '}' => quoted.push_str("}}"),
+            c if c.is_control() => quoted.push_str(&format!("\\u{{{:x}}}", c as u32)),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+/// Returns a path as a pattern that means it and nothing else.
+fn literal(path: &str) -> String {
+    let special = |c| matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\');
+    let mut pattern = String::new();
+    for c in path.chars() {
+        if special(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
+#[test]
+fn a_name_is_a_name_as_input_output_argument_and_value() {
+    let mut buildfile = String::new();
+    let project = Project::empty();
+    for (number, name) in NAMES.iter().enumerate() {
+        let (input, output) = (format!("in/{name}"), format!("out/{name}"));
+        project.write(&input, name);
+        buildfile += &format!(
+            "target t{number} {{\n    env WORD={}\n    inputs {}\n    outputs {} v{number}\n    \
+             run cp -- {} {}\n    run sh -c \"printf '%s' \\\"$1\\\" \\\"$WORD\\\" > v{number}\" sh {}\n}}\n",
+            quoted(name),
+            quoted(&literal(&input)),
+            quoted(&literal(&output)),
+            quoted(&input),
+            quoted(&output),
+            quoted(name),
+        );
+    }
+    buildfile += "group all { needs t* }\n";
+    let list: Vec<String> = (0..NAMES.len()).map(|n| format!("t{n}")).collect();
+    let buildfile = buildfile.replace("t*", &list.join(" "));
+    project.buildfile(&buildfile);
+    project.run("run -q all").ok("");
+    let check = || {
+        for (number, name) in NAMES.iter().enumerate() {
+            assert_eq!(project.read(format!("out/{name}")), *name);
+            assert_eq!(project.read(format!("v{number}")), name.repeat(2));
+        }
+        assert_eq!(project.names("out").len(), NAMES.len());
+        assert!(!project.names("").iter().any(|name| name == "pwned"));
+    };
+    check();
+    project.run("run all").code(0);
+    fs::remove_dir_all(project.path("out")).unwrap();
+    let done = project.run("run all").code(0);
+    assert!(
+        done.stdout.contains(&format!("{} restored", NAMES.len())),
+        "{}",
+        done.stdout
+    );
+    check();
+    // What people are shown has no character that acts on a terminal.
+    project.write("in/escape\u{1b}[31m", "changed");
+    for words in [
+        "status all",
+        "explain t23",
+        "run -n all",
+        "graph all",
+        "run -v all",
+    ] {
+        let done = project.run(words).code(0);
+        let said = [done.stdout, done.stderr].concat();
+        let acts = said.chars().any(|c| c.is_control() && c != '\n');
+        assert!(!acts, "{words}: {said:?}");
+    }
+}
+
+#[test]
+fn names_that_are_no_text_are_names_too() {
+    let project =
+        Project::new(r#"target t { inputs "in/*"; outputs "out/"; sh "cp -R in/. out" }"#);
+    let names: [&[u8]; 4] = [b"\xff", b"a\xc3", b"\xed\xa0\x80", &[b'x'; 255]];
+    for name in names {
+        let path = std::path::Path::new("in").join(std::ffi::OsStr::from_bytes(name));
+        project.write(path, name);
+    }
+    project.run("run -q t").ok("");
+    fs::remove_dir_all(project.path("out")).unwrap();
+    project.run("run -q t").ok("");
+    assert_eq!(project.names("out"), project.names("in"));
+}
+
+/// Two outputs that cannot both be made, and places where no output may be; and what is
+/// said of them.
+const WRONG: &[(&str, &str, &str)] = &[
+    ("outputs x", "outputs x", "graph::two_producers"),
+    ("outputs x", r#"outputs "./x""#, "graph::two_producers"),
+    (
+        r#"outputs "a/x""#,
+        r#"outputs "a//x""#,
+        "graph::two_producers",
+    ),
+    (r#"outputs "x/""#, "outputs x", "graph::two_producers"),
+    (r#"outputs "x/""#, r#"outputs "x/""#, "graph::two_producers"),
+    (
+        r#"outputs "x/""#,
+        r#"outputs "x/y""#,
+        "graph::two_producers",
+    ),
+    (
+        r#"outputs "x/""#,
+        r#"outputs "x/y/z/""#,
+        "graph::two_producers",
+    ),
+    (
+        r#"outputs "x/""#,
+        r#"outputs "x/**/*.o""#,
+        "graph::two_producers",
+    ),
+    ("outputs x", r#"outputs "x/y""#, "graph::two_producers"),
+    (
+        r#"outputs "*.o""#,
+        r#"outputs "a.o""#,
+        "graph::two_producers",
+    ),
+    (
+        r#"outputs "*.o""#,
+        r#"outputs "a*""#,
+        "graph::two_producers",
+    ),
+    (
+        r#"outputs "**/*.gen.go""#,
+        r#"outputs "pkg/x.gen.go""#,
+        "graph::two_producers",
+    ),
+    (
+        r#"outputs "x/" { keep y }"#,
+        r#"outputs "x/z""#,
+        "graph::two_producers",
+    ),
+    (r#"outputs "a/b/../x""#, "", "buildfile::path"),
+    (r#"outputs "../x""#, "", "buildfile::path"),
+    (r#"outputs "../canary/precious""#, "", "buildfile::path"),
+    (r#"outputs "/tmp/fbuild-escape""#, "", "buildfile::path"),
+    (r#"outputs "a/../../x""#, "", "buildfile::path"),
+    (r#"outputs "a/..""#, "", "buildfile::path"),
+    (r#"outputs "a\u{0}b""#, "", "buildfile::path"),
+    (r#"outputs "**/../../x""#, "", "buildfile::path"),
+    (r#"outputs "x/" { keep "../y" }"#, "", "buildfile::path"),
+    (r#"outputs """#, "", "buildfile::output"),
+    (r#"outputs ".""#, "", "buildfile::output"),
+    (r#"outputs "./""#, "", "buildfile::output"),
+    (r#"outputs "Buildfile.kdl""#, "", "buildfile::output"),
+    (r#"dir "..""#, "", "buildfile::path"),
+    (r#"dir "/""#, "", "buildfile::path"),
+    (r#"inputs "../in""#, "", "buildfile::path"),
+    (r#"inputs "/etc/passwd""#, "", "buildfile::path"),
+    (r#"env "A=B"=c"#, "", "buildfile::name"),
+    (r#"env """#, "", "buildfile::name"),
+    (r#"env "A\u{0}"=c"#, "", "buildfile::name"),
+    (r#"pass "A B""#, "", "buildfile::name"),
+    (r#"secret "1A""#, "", "buildfile::name"),
+    (r#"run """#, "", "buildfile::command"),
+];
+
+#[test]
+fn what_would_lie_elsewhere_or_where_another_lies_runs_nothing() {
+    for (first, second, code) in WRONG {
+        let target = |name: &str, node: &str| {
+            format!("target {name} {{\n    {node}\n    sh \"echo {name} >> ran\"\n}}\n")
+        };
+        let project = Project::empty();
+        project.write("Buildfile.kdl", target("a", first) + &target("b", second));
+        project.write("../canary/precious", "precious\n");
+        let before = project.snapshot("../canary");
+        for words in ["check", "run a b"] {
+            let done = project.run(words).code(2);
+            let said = [done.stdout, done.stderr].concat();
+            let codes = said
+                .lines()
+                .filter_map(|line| line.strip_prefix("fbuild::"));
+            assert_eq!(
+                codes.collect::<Vec<_>>(),
+                [*code],
+                "{first} | {second}: {said}"
+            );
+            assert!(!project.has("ran"), "{first} | {second}: {said}");
+        }
+        assert_eq!(project.snapshot("../canary"), before);
+    }
+}
+
+#[test]
+fn names_that_are_no_names_are_refused() {
+    for name in [
+        "",
+        ".",
+        "..",
+        "-x",
+        "--all",
+        "a b",
+        "a\\nb",
+        "a/../b",
+        "/a",
+        "a$b",
+        "a;b",
+        "a\\u{0}",
+        "a\\u{202e}b",
+        "a*",
+    ] {
+        let project = Project::new(&format!("target \"{name}\" {{ sh \"echo ran > ran\" }}\n"));
+        let done = project.run("run");
+        done.code(2);
+        assert!(!project.has("ran"), "{name}");
+        assert!(!project.has("../ran"), "{name}");
+    }
+}
+
+#[test]
+fn commands_that_only_look_start_nothing() {
+    let project = Project::new(
+        r#"
+        tool compiler version=">=1.2" { probe compiler -version }
+        target t { tools compiler; inputs in; outputs out; run compiler out }
+        target u { needs t; outputs u; sh "cp out u" }
+        "#,
+    )
+    .file("in", "")
+    .tool("compiler", "echo ran >> ran; echo compiler 1.3");
+    let log = project.base().join("log");
+    for words in [
+        "list",
+        "list --json",
+        "graph",
+        "graph --format json",
+        "check",
+        "run -n u",
+        "fmt --check",
+        "cache status",
+        "cache verify",
+        "completions bash",
+        "man",
+        "--version",
+        "--help",
+        "init --dry-run",
+    ] {
+        let trace = ["strace", "-f", "-qq", "-e", "trace=execve,execveat", "-o"];
+        let wrapper = trace
+            .map(Into::into)
+            .into_iter()
+            .chain([log.clone().into_os_string()]);
+        let done = project.fbuild(words).under(wrapper).end();
+        let traced = fs::read_to_string(&log).unwrap();
+        let started: Vec<&str> = traced.lines().filter(|l| l.contains("exec")).collect();
+        assert_eq!(started.len(), 1, "{words} started these: {started:?}");
+        let said = [done.stdout, done.stderr].concat();
+        assert!(!said.contains("panicked"), "{words}: {said}");
+        assert!(!project.has("ran"), "{words} asked a tool");
+    }
+}
