@@ -12,19 +12,46 @@ pub(crate) struct Image {
 impl Image {
     /// Makes one with these arguments of `mkfs.ext4`, or says why that cannot be done.
     pub(crate) fn new(arguments: &[&str]) -> Result<Self, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("image");
-        let image = std::fs::File::create(&file).unwrap();
-        image.set_len(64 << 20).unwrap();
-        let image = Self { folder };
-        std::fs::create_dir(image.path()).unwrap();
+        Self::mounted(arguments, "defaults")
+    }
+
+    /// Makes one with these arguments of `mkfs.ext4`, mounted with these options.
+    pub(crate) fn mounted(arguments: &[&str], options: &str) -> Result<Self, String> {
+        let image = Self::empty();
+        let file = image.file();
+        std::fs::File::create(&file)
+            .and_then(|file| file.set_len(64 << 20))
+            .unwrap();
         let file = file.to_str().unwrap();
         run("mkfs.ext4", &[&["-q", "-F"], arguments, &[file]].concat())?;
-        run(
-            "mount",
-            &["-o", "loop", file, image.path().to_str().unwrap()],
-        )?;
+        image.mount(options)?;
         Ok(image)
+    }
+
+    /// Returns what would be left of it if the power failed now.
+    pub(crate) fn copy(&self) -> Result<Self, String> {
+        let copy = Self::empty();
+        std::fs::copy(self.file(), copy.file()).unwrap();
+        copy.mount("defaults")?;
+        Ok(copy)
+    }
+
+    fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let image = Self { folder };
+        std::fs::create_dir(image.path()).unwrap();
+        image
+    }
+
+    fn mount(&self, options: &str) -> Result<(), String> {
+        let (file, path) = (self.file(), self.path());
+        let options = format!("loop,{options}");
+        let places = [file.to_str().unwrap(), path.to_str().unwrap()];
+        run("mount", &[&["-o", &options], &places[..]].concat())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("image")
     }
 
     /// Returns the folder in which it is mounted.

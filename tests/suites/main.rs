@@ -21,6 +21,7 @@ mod oracle;
 mod powercut;
 mod process;
 mod project;
+mod realcut;
 mod recorder;
 mod rng;
 mod scale;
