@@ -18,10 +18,12 @@ import sys
 import tempfile
 
 import measure
+import peers
 import report
 import tools
 import workload
 
+TOOLS = {**tools.TOOLS, **{peer.name: peer for peer in peers.PEERS}}
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -31,6 +33,8 @@ def main():
     programs.compile()
     if args.realtime:
         os.environ["FLOOR_REALTIME"] = "1"
+    if set(args.peers) & {peer.name for peer in peers.PEERS}:
+        peers.install(programs, say)
     say(f"trees and results: {args.work}")
     results = [bench_size(args, programs, workload.SIZES[name]) for name in args.size]
     text = "\n".join([machine(), *(result["tables"] for result in results)])
@@ -47,7 +51,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=names(workload.SIZES), default=["small", "medium"])
     parser.add_argument("--scenario", type=names(measure.SCENARIOS), default=list(measure.SCENARIOS))
-    parser.add_argument("--peers", type=names(tools.TOOLS), default=["fbuild", "ninja", "make"], help="tools to run, with commas between them")
+    parser.add_argument("--peers", type=names(TOOLS), default=["fbuild", "ninja", "make"], help="tools to run, with commas between them")
     parser.add_argument("--all", action="store_true", help="every size, scenario and tool")
     parser.add_argument("--rounds", type=int, help="how often each is measured (default: by size)")
     parser.add_argument("--limit", type=float, default=180, metavar="SECONDS", help="for one run")
@@ -60,7 +64,7 @@ def arguments():
     args = parser.parse_args()
     if args.all:
         args.size, args.scenario = list(workload.SIZES), list(measure.SCENARIOS)
-        args.peers = list(tools.TOOLS)
+        args.peers = list(TOOLS)
     args.work = args.work.resolve()
     return args
 
@@ -103,7 +107,7 @@ def bench_size(args, programs, size):
 def open_tools(args, programs, size):
     chosen, versions = [], {}
     for name in args.peers:
-        kind = tools.TOOLS[name]
+        kind = TOOLS[name]
         project = workload.Project(args.work / size.name / name, size, kind.inside)
         tool = kind(programs, project)
         version = tool.version()
