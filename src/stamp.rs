@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::path::Arg;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 const FINE_TICK: i64 = 20_000_000;
 /// The same for file systems that keep whole seconds only (two: FAT counts in pairs).
 const COARSE_TICK: i64 = 2_000_000_000;
+/// The longest tick of a system's clock.
+const TICK: i64 = 10_000_000;
 const SECOND: i64 = 1_000_000_000;
 
 /// Kind, mode, size, times and identity of a file.
@@ -127,10 +130,12 @@ impl From<&Stat> for Stamp {
     }
 }
 
-/// Returns the time now, in nanoseconds since 1970, on the clock that stamps are made with.
+/// Returns the time now, in nanoseconds since 1970, or a little earlier: a stamp that is made
+/// now is not before it. The clock that stamps are made with is behind by up to one tick.
 pub fn now() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    now.tv_sec * SECOND + now.tv_nsec
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
+    now.saturating_sub(TICK)
 }
 
 #[cfg(test)]

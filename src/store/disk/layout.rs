@@ -220,7 +220,9 @@ fn initialise(dir: &OwnedFd) -> io::Result<()> {
     // once it is on the disk.
     let aside = format!("incoming/version-{:016x}", RandomState::new().hash_one(0));
     write_file(dir, &aside, VERSION)?.sync_all()?;
-    Ok(rustix::fs::renameat(dir, &*aside, dir, "version")?)
+    rustix::fs::renameat(dir, &*aside, dir, "version")?;
+    // The names of the folders, which no later wait is about.
+    Ok(rustix::fs::fsync(dir)?)
 }
 
 /// Writes a new file.

@@ -14,7 +14,8 @@
 //!
 //! Protocol: a blob is written into a file without a name, hashing the bytes that are
 //! written, and then linked to its name, which never replaces anything. A record is
-//! written after one `syncfs` has made all blobs before it durable. Readers verify what
+//! written after a sync has made all blobs before it durable: each blob's own if they are
+//! few, else one `syncfs`. Readers verify what
 //! they read: the sync saves work after a power cut, it is not what makes hits right.
 
 mod blobs;
@@ -28,6 +29,7 @@ mod verify;
 mod walk;
 mod warnings;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -54,6 +56,8 @@ pub use verify::{Damage, Damaged, Verification};
 
 /// A record used again after less than this (nanoseconds) is not marked as used again.
 const USE_INTERVAL: i64 = 24 * 3600 * 1_000_000_000;
+/// From how many blobs in a batch on the whole file system is flushed, not each blob.
+const FEW_BLOBS: usize = 32;
 
 /// Whether results survive a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -221,7 +225,7 @@ impl Inner {
             return;
         };
         let is_early = sabotage::is(Bug::RecordBeforeSync);
-        if batch.is_empty() || !is_early && !self.make_durable(layout) {
+        if batch.is_empty() || !is_early && !self.make_durable(layout, batch) {
             return;
         }
         for (key, result) in batch {
@@ -230,7 +234,7 @@ impl Inner {
             }
         }
         if is_early {
-            self.make_durable(layout);
+            self.make_durable(layout, batch);
         }
         usage::add(layout, self.added.swap(0, Ordering::Relaxed));
     }
@@ -251,18 +255,21 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits until every blob written so far is on the disk. Without that no record may be
+    /// Waits until every blob of `batch` is on the disk. Without that no record may be
     /// written.
-    fn make_durable(&self, layout: &Layout) -> bool {
+    fn make_durable(&self, layout: &Layout, batch: &[(ActionKey, ActionResult)]) -> bool {
         let written = self.written.load(Ordering::SeqCst);
         if self.durability == Durability::None || written <= self.durable.load(Ordering::SeqCst) {
             return true;
         }
-        let synced = match sabotage::is(Bug::NoSync) {
-            true => Ok(()),
-            false => rustix::fs::syncfs(&layout.artifacts),
-        };
-        match synced {
+        // Flushing a few blobs takes a millisecond; flushing the whole file system takes as
+        // long as all that other programs wrote takes.
+        let blobs: BTreeSet<Digest> = batch.iter().flat_map(|(_, r)| r.blobs()).collect();
+        let is_careless = sabotage::is(Bug::NoSync);
+        if is_careless || blobs.len() <= FEW_BLOBS && sync_each(layout, &blobs).is_ok() {
+            return true;
+        }
+        match rustix::fs::syncfs(&layout.artifacts) {
             Ok(()) => {
                 self.durable.fetch_max(written, Ordering::SeqCst);
                 true
@@ -303,6 +310,21 @@ fn io_error<E: Into<io::Error>>(operation: &'static str, path: &Path) -> impl Fn
         path: path.to_owned(),
         source: source.into(),
     }
+}
+
+/// Waits until blobs, and the names that they have, are on the disk.
+fn sync_each(layout: &Layout, blobs: &BTreeSet<Digest>) -> io::Result<()> {
+    let mut folders = BTreeSet::new();
+    for digest in blobs {
+        let name = layout::name(digest);
+        layout::open_object(&layout.artifacts, &name, OFlags::RDONLY)?.sync_data()?;
+        folders.insert(name[..2].to_owned());
+    }
+    for folder in &folders {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        layout::open_object(&layout.artifacts, folder, flags)?.sync_all()?;
+    }
+    Ok(rustix::fs::fsync(&layout.artifacts)?)
 }
 
 fn read_record(layout: &Layout, name: &str) -> io::Result<(Vec<u8>, File)> {
