@@ -91,11 +91,9 @@ impl State {
 /// well: another run would have nothing to say of it and nothing to put in order. Who has it
 /// is written down only by [`State::prepare`]: mostly it is let go before anybody can read it.
 pub(super) fn take_at_rest(layout: &Layout) -> Option<File> {
-    let lock = File::options()
-        .read(true)
-        .write(true)
-        .open(layout.lock())
-        .ok()?;
+    let is_file = |path: PathBuf| path.symlink_metadata().is_ok_and(|m| m.is_file());
+    is_file(layout.lock()).then_some(())?;
+    let lock = outputs::open_own(&layout.lock()).ok()?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
@@ -103,7 +101,8 @@ pub(super) fn take_at_rest(layout: &Layout) -> Option<File> {
     }
     let stage = layout.state().join("stage");
     let needed = [layout.metadata(), layout.runs(), layout.temporary()];
-    let is_usable = |folder: &PathBuf| folder.is_dir() && outputs::check_writable(folder).is_ok();
+    let is_folder = |folder: &PathBuf| folder.symlink_metadata().is_ok_and(|m| m.is_dir());
+    let is_usable = |folder: &PathBuf| is_folder(folder) && outputs::check_writable(folder).is_ok();
     let is_at_rest = is_there(&lock, layout)
         && needed.iter().all(is_usable)
         && outputs::check_writable(&stage).is_ok()

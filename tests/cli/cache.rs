@@ -267,19 +267,28 @@ fn a_record_is_written_only_once_its_blobs_are_on_the_disk() {
     let project = Project::new(r#"target t { inputs in; outputs out; sh "cp in out; cat in" }"#)
         .file("in", "1\n");
     let log = project.base().join("log").into_os_string();
-    let calls = "trace=linkat,renameat,renameat2,syncfs";
+    let calls = "trace=linkat,renameat,renameat2,syncfs,fsync,fdatasync";
     let trace = ["strace", "-f", "-y", "-qq", "-e", calls, "-o"];
     let wrapper = trace.map(Into::into).into_iter().chain([log.clone()]);
     project.fbuild("run -q t").under(wrapper).end().ok("");
     let traced = fs::read_to_string(log).unwrap();
-    let (mut blobs, mut waiting, mut records) = (0, 0, 0);
-    for line in traced.lines().filter(|line| line.ends_with("= 0")) {
-        if line.contains("/.build-cache/artifacts>, \"") {
-            (blobs, waiting) = (blobs + 1, waiting + 1);
+    let (mut blobs, mut records) = (0, 0);
+    // Blobs, and the folders that their names are in, that nobody waited for.
+    let mut waiting: Vec<String> = Vec::new();
+    let is_done = |line: &&str| line.ends_with("= 0") || line.contains("sync(");
+    for line in traced.lines().filter(is_done) {
+        if let Some((_, name)) = line.split_once("/.build-cache/artifacts>, \"") {
+            let (name, _) = name.split_once('"').unwrap();
+            let folder = name.split('/').next().unwrap();
+            waiting.extend([name, folder].map(|path| format!("/artifacts/{path}>")));
+            waiting.push("/artifacts>".to_owned());
+            blobs += 1;
         } else if line.contains("syncfs") {
-            waiting = 0;
+            waiting.clear();
+        } else if line.contains("sync(") {
+            waiting.retain(|path| !line.contains(path));
         } else if line.contains("/.build-cache/actions>, \"") {
-            assert!(blobs > 0 && waiting == 0, "{traced}");
+            assert!(blobs > 0 && waiting.is_empty(), "{waiting:?} {traced}");
             records += 1;
         }
     }

@@ -401,6 +401,16 @@ fn lost_and_damaged_state_is_seen() {
             "another version",
         ),
         (
+            "a link in the place of the lock",
+            |p| {
+                let lock = p.path(".build-cache/run.lock");
+                p.write("mine", "mine");
+                fs::remove_file(&lock).unwrap();
+                symlink(p.path("mine"), lock).unwrap();
+            },
+            "",
+        ),
+        (
             "a missing store",
             |p| fs::remove_dir_all(p.path(".build-cache/artifacts")).unwrap(),
             BUILT,
@@ -414,6 +424,7 @@ fn lost_and_damaged_state_is_seen() {
         let run = || all = text(&project.run("run"));
         assert!(!is_short(&project, run), "{name}");
         assert!(all.contains(said), "{name}: {all}");
+        assert!(!project.has("mine") || project.read("mine") == "mine");
     }
     // It is put in order as by any other run.
     let project = project();
