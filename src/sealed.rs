@@ -53,12 +53,14 @@ pub fn write(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
 /// Returns what the system said, without the random name of a temporary file, which tells
 /// nobody anything and makes the same trouble look different each time.
 pub fn said_by_system(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|inner| inner.source());
-    let system = inner.and_then(|inner| inner.downcast_ref::<io::Error>());
-    match system.and_then(io::Error::raw_os_error) {
-        Some(number) => io::Error::from_raw_os_error(number),
-        None => error,
+    if error.raw_os_error().is_some() {
+        return error;
     }
+    // What it said is kept as text only.
+    let text = error.to_string();
+    let number = text.split_once("(os error ");
+    let number = number.and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
+    number.map_or(error, io::Error::from_raw_os_error)
 }
 
 fn write_aside(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
