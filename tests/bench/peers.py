@@ -175,7 +175,14 @@ class Nx(Package):
     name = "nx"
     state = (".nx",)
     most_targets = 1_000
-    quiet = (("NX_DAEMON", "false"), ("NX_NO_CLOUD", "true"), ("NX_TUI", "false"), ("CI", "1"))
+    quiet = (
+        ("NX_DAEMON", "false"),
+        ("NX_NO_CLOUD", "true"),
+        ("NX_TUI", "false"),
+        ("CI", "1"),
+        ("NX_CACHE_DIRECTORY", ".nx/cache"),
+        ("NX_WORKSPACE_DATA_DIRECTORY", ".nx/workspace-data"),
+    )
 
     def command(self):
         return [self.program(), "run-many", "-t", "build", "--parallel=2", "--outputStyle=static"]
@@ -197,7 +204,7 @@ class Nx(Package):
                 "options": {"command": " ".join(self.argv(target)), "cwd": folder},
                 "cache": True,
                 "dependsOn": ["^build"],
-                "inputs": ["{projectRoot}/*.dat", {"dependentTasksOutputFiles": "*.out"}],
+                "inputs": ["{projectRoot}/*.dat", {"dependentTasksOutputFiles": "**/*.out"}],
                 "outputs": ["{projectRoot}/*.out"],
             }
             project = {"name": p.name(target), "targets": {"build": build}, "implicitDependencies": [p.name(n) for n in p.needs(target)]}

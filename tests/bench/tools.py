@@ -52,8 +52,8 @@ class Tool:
     def forget(self):
         """Removes all that it knows and all that it made."""
         self.stop()
-        outputs = [self.project.output(target) for target in self.project.targets]
-        for name in [*outputs, *self.state]:
+        self.project.delete_outputs()
+        for name in self.state:
             self.project.set_aside(name)
 
     def stop(self):

@@ -121,7 +121,7 @@ class Project:
 
     def delete_outputs(self):
         for target in self.targets:
-            self.path(self.output(target)).unlink(missing_ok=True)
+            self.set_aside(self.output(target))
 
     def set_aside(self, name):
         """Takes a file or folder out of the project, to be deleted when all is measured.
