@@ -80,8 +80,8 @@ impl Scan<'_, '_> {
             self.too_many("arguments and properties of one node", token);
         } else if let Some(mistake) = mistake::of_value(self.text, token) {
             self.report_token(token, mistake);
-            self.blanks.push(start..token.end);
-            self.node().dash = None;
+            let from = self.node().dash.take().unwrap_or(start);
+            self.blanks.push(from..token.end);
             self.node().last = None;
             self.node().equals = None;
             return;
@@ -116,9 +116,9 @@ impl Scan<'_, '_> {
                 (at, at + 1, "nothing that could be a value follows"),
                 "write NAME=VALUE, and put values with special characters in quotes",
             );
-            self.blanks.push(start..at + 1);
+            let from = self.node().dash.take().unwrap_or(start);
+            self.blanks.push(from..at + 1);
             self.node().last = None;
-            self.node().dash = None;
             return;
         }
         let node = self.node();

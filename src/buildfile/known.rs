@@ -334,6 +334,15 @@ mod tests {
         place.check(&format!("{}target wrong {{ outputs x ) }}\n", long(0)));
     }
 
+    #[test]
+    fn nodes_stay_apart_though_what_stood_between_them_was_taken_away() {
+        let place = Place::new();
+        place.check(&long(0));
+        place.check(&format!("target}}target\n{}target}}target", long(1)));
+        place.check(&format!("var v x /- \"never closed\n{}", long(1)));
+        place.check(&format!("var v x /- a=\n{}", long(1)));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -93,16 +93,19 @@ fn read(
             has_lost_names: guarded.has_lost_nodes,
         },
         checker: Checker::new(text, file, &guarded.damaged, sink),
+        end: None,
     };
-    each_document(&guarded.clean, &unknown, |piece, document| {
-        reader.piece(piece, document);
-        let is_full = reader.checker.sink.is_full();
-        reader.parsed.has_lost_names |= is_full;
-        !is_full
+    each_piece(&guarded.clean, &unknown, |piece, documents| {
+        reader.piece(piece, documents);
+        reader.end.is_none()
     });
-    reader.parsed.has_lost_names |= reader.checker.has_lost_names;
+    let end = reader.end.unwrap_or(u32::MAX);
     let mut parsed = reader.parsed;
-    parsed.nodes.extend(found.into_iter().flatten());
+    parsed.has_lost_names |= reader.checker.has_lost_names || reader.end.is_some();
+    let found = found.into_iter().flatten();
+    parsed
+        .nodes
+        .extend(found.filter(|node| node.span.start < end));
     parsed.nodes.sort_by_key(|node| node.span.start);
     parsed
 }
@@ -154,10 +157,10 @@ type Document = Result<KdlDocument, KdlError>;
 
 /// Parses pieces, several at a time, and hands them to `take` in their order, until that
 /// returns false.
-fn each_document(
+fn each_piece(
     clean: &str,
     pieces: &[&[Range<usize>]],
-    mut take: impl FnMut(&[Range<usize>], Document) -> bool,
+    mut take: impl FnMut(&[Range<usize>], Vec<Document>) -> bool,
 ) {
     let processors = || thread::available_parallelism().map_or(1, usize::from);
     let workers = match pieces.len() {
@@ -171,7 +174,7 @@ fn each_document(
             // Where no thread is to be had, nothing will be received.
             let builder = thread::Builder::new().stack_size(STACK);
             let _ = builder.spawn_scoped(scope, move || {
-                own.try_for_each(|piece| send.send(document(clean, piece)))
+                own.try_for_each(|piece| send.send(documents(clean, piece)))
             });
             receive
         };
@@ -179,17 +182,19 @@ fn each_document(
         let mut received = received.iter().cycle();
         for piece in pieces {
             let parsed = received.next().and_then(|one| one.recv().ok());
-            if !take(piece, parsed.unwrap_or_else(|| document(clean, piece))) {
+            if !take(piece, parsed.unwrap_or_else(|| documents(clean, piece))) {
                 break;
             }
         }
     });
 }
 
-fn document(clean: &str, piece: &[Range<usize>]) -> Document {
-    let start = piece.first().map_or(0, |node| node.start);
-    let end = piece.last().map_or(start, |node| node.end);
-    KdlDocument::parse_v2(&clean[start..end])
+/// Parses each node by itself: what stands around it must make no difference.
+fn documents(clean: &str, piece: &[Range<usize>]) -> Vec<Document> {
+    let nodes = piece.iter();
+    nodes
+        .map(|node| KdlDocument::parse_v2(&clean[node.clone()]))
+        .collect()
 }
 
 struct Reader<'t, 's> {
@@ -198,37 +203,31 @@ struct Reader<'t, 's> {
     known: &'s mut KnownNodes,
     parsed: Parsed,
     checker: Checker<'t, 's>,
+    /// Where reading ended because there was enough to say.
+    end: Option<u32>,
 }
 
 impl Reader<'_, '_> {
-    fn piece(&mut self, piece: &[Range<usize>], document: Document) {
-        let Some(first) = piece.first() else {
-            return;
-        };
-        match document {
-            Ok(document) => {
-                let nodes = self.checker.piece(&document, first.start);
-                nodes.iter().for_each(|node| self.remember(piece, node));
-                self.parsed.nodes.extend(nodes);
+    fn piece(&mut self, piece: &[Range<usize>], documents: Vec<Document>) {
+        for (range, document) in piece.iter().zip(documents) {
+            match document {
+                Ok(document) => self.node(range, &document),
+                Err(error) => self.refused(range, &error),
             }
-            Err(error) if piece.len() == 1 => self.refused(first, &error),
-            Err(_) => piece.chunks(1).for_each(|node| {
-                self.piece(node, self::document(&self.guarded.clean, node));
-            }),
+            if self.checker.sink.is_full() {
+                self.end = Some(self.checker.span(range.end, range.end).start);
+                return;
+            }
         }
     }
 
-    fn remember(&mut self, piece: &[Range<usize>], node: &Node) {
-        let is_here = |range: &&Range<usize>| range.contains(&(node.span.start as usize));
-        let after = piece.partition_point(|range| range.start <= node.span.start as usize);
-        if let Some(range) = after
-            .checked_sub(1)
-            .and_then(|at| piece.get(at))
-            .filter(is_here)
-        {
+    fn node(&mut self, range: &Range<usize>, document: &KdlDocument) {
+        let nodes = self.checker.piece(document, range.start);
+        for node in &nodes {
             let text = &self.guarded.clean[range.clone()];
             self.known.add(text, range.start, node);
         }
+        self.parsed.nodes.extend(nodes);
     }
 
     /// Says what the parser would not take in a node: nearly always one of its strings.
