@@ -34,6 +34,8 @@ pub(crate) struct Bench {
     pub(crate) fates: [usize; 2],
     /// Whether more than a few targets were to fail in the last build.
     pub(crate) is_sick: bool,
+    /// How many results fbuild said it did not store for doubt, though nobody intruded.
+    pub(crate) doubted: usize,
 }
 
 /// The sources and the Buildfile as they were.
@@ -71,6 +73,7 @@ impl Bench {
             executed: 0,
             fates: [0, 0],
             is_sick: false,
+            doubted: 0,
             folder,
             root,
             world,
@@ -334,10 +337,12 @@ impl Bench {
         self.adopt(&expected.fates);
         self.check_tree(&self.world.tree)
             .map_err(|fault| fault + &said)?;
+        let is_doubted = |warning: &&String| warning.contains("the result is not stored");
+        let doubted = report.warnings.iter().filter(is_doubted).count();
+        self.doubted += doubted;
         let again = self.run(None);
-        let checked = self
-            .known
-            .check_idle(&self.world.project, &expected.fates, &again);
+        let (project, fates) = (&self.world.project, &expected.fates);
+        let checked = self.known.check_idle((project, fates), &again, doubted > 0);
         let said = |fault| format!("{fault}\nin the second run: {again:?}{said}");
         checked.map_err(said)?;
         self.check_tree(&self.world.tree).map_err(said)

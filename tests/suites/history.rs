@@ -61,6 +61,8 @@ pub(crate) struct Done {
     pub(crate) executed: usize,
     /// How many targets were to succeed, and how many not, over all builds.
     pub(crate) fates: [usize; 2],
+    /// How many results were not stored for doubt, though nobody intruded.
+    pub(crate) doubted: usize,
 }
 
 impl Done {
@@ -70,6 +72,7 @@ impl Done {
         self.builds += other.builds;
         self.runs += other.runs;
         self.executed += other.executed;
+        self.doubted += other.doubted;
         self.fates[0] += other.fates[0];
         self.fates[1] += other.fates[1];
     }
@@ -264,6 +267,7 @@ fn done(bench: &Bench, steps: usize) -> Done {
     Done {
         steps,
         builds: bench.builds(),
+        doubted: bench.doubted,
         runs: bench.runs,
         executed: bench.executed,
         fates: bench.fates,

@@ -4,6 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// How many copies are thrown away before giving up.
+const MOST_SMEARED: usize = 20;
+
 /// A small ext4 file system, mounted until this is dropped.
 pub(crate) struct Image {
     folder: tempfile::TempDir,
@@ -28,12 +31,19 @@ impl Image {
         Ok(image)
     }
 
-    /// Returns what would be left of it if the power failed now.
-    pub(crate) fn copy(&self) -> Result<Self, String> {
-        let copy = Self::empty();
-        std::fs::copy(self.file(), copy.file()).unwrap();
-        copy.mount("defaults")?;
-        Ok(copy)
+    /// Returns what would be left of it if the power failed now, and how many copies were
+    /// thrown away for it: copying takes its time, so that one may have the end of something
+    /// without its beginning, which no disk has, and which ext4 knows by its checksums.
+    pub(crate) fn copy(&self) -> Result<(Self, usize), String> {
+        for smeared in 0..MOST_SMEARED {
+            let copy = Self::empty();
+            std::fs::copy(self.file(), copy.file()).unwrap();
+            copy.mount("defaults")?;
+            if is_whole(&copy.path()) {
+                return Ok((copy, smeared));
+            }
+        }
+        Err(format!("{MOST_SMEARED} copies, none of one moment"))
     }
 
     fn empty() -> Self {
@@ -65,6 +75,27 @@ impl Drop for Image {
         // Where it was never mounted there is nothing to take away.
         let _ = run("umount", &["-l", self.path().to_str().unwrap()]);
     }
+}
+
+/// Tells whether the file system finds no fault with itself.
+fn is_whole(path: &Path) -> bool {
+    let is_broken = |error: &std::io::Error| {
+        [libc::EBADMSG, libc::EUCLEAN]
+            .map(Some)
+            .contains(&error.raw_os_error())
+    };
+    let looked = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::read_dir(path).map(|entries| {
+            entries.into_iter().all(|entry| match entry {
+                Ok(entry) => is_whole(&entry.path()),
+                Err(error) => !is_broken(&error),
+            })
+        }),
+        Ok(found) if found.is_file() => std::fs::read(path).map(|_| true),
+        Ok(_) => Ok(true),
+        Err(error) => Err(error),
+    };
+    looked.unwrap_or_else(|error| !is_broken(&error))
 }
 
 /// Runs a program that needs rights.

@@ -99,15 +99,16 @@ impl Known {
         Ok(())
     }
 
-    /// Checks a run that had nothing to do.
+    /// Checks a run that had nothing to do, unless the one before said that it did not store
+    /// what it made.
     pub(crate) fn check_idle(
         &mut self,
-        project: &Project,
-        fates: &BTreeMap<String, Fate>,
+        (project, fates): (&Project, &BTreeMap<String, Fate>),
         report: &Report,
+        is_doubted: bool,
     ) -> Result<(), Fault> {
         check_ends(fates, report)?;
-        let is_slow = self.trust == Trust::Less;
+        let is_slow = self.trust == Trust::Less || is_doubted;
         for (name, fate) in fates {
             let times = report.executed.iter().filter(|n| *n == name).count();
             let uncached = project.target(name).is_some_and(|target| target.uncached);

@@ -29,7 +29,7 @@ fn t5_after_a_power_cut_of_a_real_disk_results_are_right_or_missing() {
     let suite = Suite::begin("T5");
     let mut rng = Rng::new(suite.seed);
     let images = count(12);
-    let (mut builds, mut results, mut damaged) = (0, 0, 0);
+    let (mut builds, mut results, mut damaged, mut smeared) = (0, 0, 0, 0);
     for number in 0..images {
         // ext4 writes what it knows every second here, and every five where nobody asks.
         let image = match Image::mounted(&[], "commit=1") {
@@ -37,8 +37,9 @@ fn t5_after_a_power_cut_of_a_real_disk_results_are_right_or_missing() {
             Err(why) => return suite.skip("power cuts of a real disk", &why),
         };
         let delay = Duration::from_millis(100 + rng.below(2400) as u64);
-        let done = cut(&image, delay).and_then(|(done, copy)| {
+        let done = cut(&image, delay).and_then(|(done, (copy, thrown_away))| {
             builds += done;
+            smeared += thrown_away;
             look(&copy)
         });
         let found = done.unwrap_or_else(|fault| panic!("image {number}, {delay:?}: {fault}"));
@@ -47,13 +48,14 @@ fn t5_after_a_power_cut_of_a_real_disk_results_are_right_or_missing() {
     }
     suite.say(&format!(
         "{images} images of ext4 cut off during {builds} builds: {results} results there, 0 of \
-         them without their blobs, {damaged} objects of no result damaged; 0 wrong bytes"
+         them without their blobs, {damaged} objects of no result damaged; 0 wrong bytes; \
+         {smeared} copies thrown away that were not of one moment"
     ));
 }
 
 /// Builds again and again for a while, then cuts the power. Returns how many builds there
 /// were and what the disk has then.
-fn cut(image: &Image, delay: Duration) -> Result<(usize, Image), Fault> {
+fn cut(image: &Image, delay: Duration) -> Result<(usize, (Image, usize)), Fault> {
     let (work, world) = (image.path().join("work"), world());
     write_sources(&work, &world);
     rustix::fs::sync();
