@@ -63,7 +63,6 @@ const CRATES: &[(&str, &[&str])] = &[
         "rustix",
         &[
             "action/index/",
-            "build/tools.rs",
             "cancel.rs",
             "exec/",
             "report/terminal/",

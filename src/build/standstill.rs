@@ -4,15 +4,15 @@
 //! moved leaves the question to a run of the usual kind.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::tools;
 use crate::action::environment::Surrounding;
 use crate::action::index::FileIndex;
 use crate::buildfile::model::{Output, Target};
 use crate::digest::Digest;
-use crate::exec;
 use crate::glob::Pattern;
 use crate::graph::TargetId;
 use crate::journal::standstill::{Circumstances, Standstill};
@@ -204,13 +204,10 @@ fn value_of(surrounding: &Surrounding, name: &str) -> Option<Digest> {
     Some(Digest::of(value.as_encoded_bytes()))
 }
 
-/// Finds a tool's program file and what the system says of it.
+/// Finds a tool's program file and its stamp; `None` unless it has both.
 fn find(surrounding: &Surrounding, root: &Root, name: &str) -> Option<(PathBuf, Stamp)> {
-    let path = surrounding.get(OsStr::new("PATH"));
-    let path = path.map(OsString::as_os_str);
-    let program = exec::find(OsStr::new(name), path, root.path()).ok()?;
-    let stamp = Stamp::of_path(&program)?;
-    Some((program, stamp))
+    let (program, stamp) = tools::find(surrounding, root, name).ok()?;
+    Some((program, stamp?))
 }
 
 fn digest_of(path: &Path) -> Option<Digest> {

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use super::{Parts, failure};
 use crate::action::ToolVersion;
-use crate::action::environment::STANDARD;
+use crate::action::environment::{STANDARD, Surrounding};
 use crate::buildfile::model::{Tool, Version};
 use crate::digest::Digest;
 use crate::event::Failure;
 use crate::exec;
 use crate::graph::TargetId;
 use crate::journal::{Memory, Probed};
+use crate::path::Root;
 use crate::source::Diagnostic;
 use crate::stamp::Stamp;
 
@@ -81,10 +82,8 @@ fn version(
     parts: &Parts<'_>,
     probing: Probing,
 ) -> Result<Option<Probed>, exec::Error> {
-    let path = parts.surrounding.get(OsStr::new("PATH"));
-    let path = path.map(OsString::as_os_str);
-    let program = exec::find(OsStr::new(&tool.name.value), path, parts.root.path())?;
-    let stamp = stamp_of(&program).unwrap_or_else(Stamp::unknown);
+    let (program, stamp) = find(parts.surrounding, parts.root, &tool.name.value)?;
+    let stamp = stamp.unwrap_or_else(Stamp::unknown);
     let is_same = |known: &Probed| {
         known.stamp == stamp && known.program == program && known.probe == tool.probe
     };
@@ -124,8 +123,17 @@ fn ask(tool: &Tool, parts: &Parts<'_>) -> Result<ToolVersion, exec::Error> {
     })
 }
 
-fn stamp_of(program: &PathBuf) -> Option<Stamp> {
-    Stamp::followed(rustix::fs::CWD, program).ok().flatten()
+/// Finds a tool's program file, and what the system says of it.
+pub(super) fn find(
+    surrounding: &Surrounding,
+    root: &Root,
+    name: &str,
+) -> Result<(PathBuf, Option<Stamp>), exec::Error> {
+    let path = surrounding.get(OsStr::new("PATH"));
+    let path = path.map(OsString::as_os_str);
+    let program = exec::find(OsStr::new(name), path, root.path())?;
+    let stamp = Stamp::of_path(&program);
+    Ok((program, stamp))
 }
 
 /// Checks the version against what the Buildfile requires.

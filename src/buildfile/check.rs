@@ -60,7 +60,7 @@ impl<'t, 's> Checker<'t, 's> {
         self.span(start, start + span.len())
     }
 
-    /// Checks the nodes of one more piece of the document, which begins at `offset`.
+    /// Checks what was parsed from one more part of the text, which begins at `offset`.
     pub(super) fn piece(&mut self, document: &KdlDocument, offset: usize) -> Vec<Node> {
         self.offset = offset;
         let mut once = std::mem::take(&mut self.once);

@@ -20,8 +20,8 @@ use crate::source::{Diagnostic, FileId, Span};
 /// lets through, in every kind of build.
 const STACK: usize = 16 << 20;
 
-/// How much text the parser is given at once. Its trees take forty times the text, so
-/// they are made and thrown away piece by piece, and some pieces at the same time.
+/// How much text is parsed before its trees are handed over. They take forty times the
+/// text, so they are made and thrown away piece by piece, and some pieces at the same time.
 const PIECE: usize = 32 << 10;
 
 /// From which length on it is worth to remember the nodes of a text: a shorter one is

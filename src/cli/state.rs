@@ -34,8 +34,8 @@ impl State {
         }
     }
 
-    /// Makes the state folder and takes its lock, unless it was taken before. Where that cannot be done the run goes on
-    /// with a folder that is thrown away afterwards.
+    /// Makes the state folder and takes its lock, unless it was taken before. Where that
+    /// cannot be done the run goes on with a folder that is thrown away afterwards.
     pub(super) fn prepare(
         context: &Context,
         workspace: &Workspace,
