@@ -1,16 +1,24 @@
 //! Small binary files that are either whole or not there: a magic, a CRC-32 of the rest,
-//! the rest. Written beside their place and renamed into it, never flushed: they hold
-//! what can be found out again. It does not know what the rest means.
+//! the rest. Written beside their place and renamed into it (or, where a little changes,
+//! changed where they are), never flushed: they hold what can be found out again. It does
+//! not know what the rest means.
 
-use crate::sabotage::{self, Bug};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::ops::Deref;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::sabotage::{self, Bug};
 
 /// What a file begins with: its format and that format's version.
 pub type Magic = [u8; 16];
 
-const HEADER: usize = 16 + 4;
+/// Where the checksum stands.
+const CRC: usize = size_of::<Magic>();
+const HEADER: usize = CRC + 4;
 
 /// The checked content of a sealed file.
 #[derive(Default)]
@@ -43,6 +51,33 @@ pub fn checksum(file: &Path) -> Option<u32> {
         .read_exact(&mut header)
         .ok()?;
     header.last_chunk::<4>().map(|crc| u32::from_le_bytes(*crc))
+}
+
+/// Writes each of `changes` over what stands at its place in the content, here and in the
+/// file, which is the one that was read. One that is left half done counts as damaged.
+pub fn patch(file: &Path, sealed: &mut Sealed, changes: &[(usize, Vec<u8>)]) -> io::Result<()> {
+    let file = open_to_patch(file, sealed)?;
+    for (at, bytes) in changes {
+        let range = HEADER + at..HEADER + at + bytes.len();
+        let place = sealed
+            .bytes
+            .get_mut(range)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        place.copy_from_slice(bytes);
+        file.write_all_at(bytes, (HEADER + at) as u64)?;
+    }
+    let crc = crc32fast::hash(sealed);
+    file.write_all_at(&crc.to_le_bytes(), CRC as u64)
+}
+
+/// Opens a file to change what is in it: never through a link, nor another than was read.
+fn open_to_patch(file: &Path, sealed: &Sealed) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(file, flags, Mode::empty())?);
+    match file.metadata()?.len() == sealed.bytes.len() as u64 {
+        true => Ok(file),
+        false => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 /// Writes `parts`, one after another, as a sealed file.
@@ -93,6 +128,33 @@ mod tests {
         let missing = Path::new("/nowhere/file");
         let error = write(missing, MAGIC, &[]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(2), "{error}");
+    }
+
+    #[test]
+    fn a_change_is_there_and_the_file_is_whole_and_a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        write(&file, MAGIC, &[b"some content"]).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        let changes = [(0, b"S".to_vec()), (5, b"CONT".to_vec())];
+        patch(&link, &mut read(&file, MAGIC).unwrap(), &changes).unwrap_err();
+        assert_eq!(&*read(&file, MAGIC).unwrap(), b"some content");
+        let mut sealed = read(&file, MAGIC).unwrap();
+        patch(&file, &mut sealed, &changes).unwrap();
+        assert_eq!(&*sealed, b"Some CONTent");
+        assert_eq!(&*read(&file, MAGIC).unwrap(), b"Some CONTent");
+    }
+
+    #[test]
+    fn a_change_of_another_file_or_beyond_the_end_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        write(&file, MAGIC, &[b"some content"]).unwrap();
+        let mut sealed = read(&file, MAGIC).unwrap();
+        patch(&file, &mut sealed, &[(11, b"ts".to_vec())]).unwrap_err();
+        write(&file, MAGIC, &[b"another content"]).unwrap();
+        patch(&file, &mut sealed, &[(0, b"S".to_vec())]).unwrap_err();
+        assert_eq!(&*read(&file, MAGIC).unwrap(), b"another content");
     }
 
     #[test]

@@ -66,6 +66,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "cancel.rs",
             "exec/",
             "report/terminal/",
+            "sealed.rs",
             "stamp.rs",
             "store/",
         ],

@@ -68,7 +68,9 @@ pub fn ask(asked: &Asked<'_>) -> Option<Known> {
     is_asked.then_some(())?;
     let root = Root::open(&then.root_as_named).ok()?;
     let is_same = |then: &Circumstances| is_same(then, &root, asked.surrounding);
-    still.compare(&root, is_same).map(Known)
+    let mut still = still.compare(&root, is_same)?;
+    still.forgive_touched(&layout.standstill(), &root);
+    Some(Known(still))
 }
 
 impl Known {

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::action::index::looks::{self, Earlier, Moved};
-use crate::action::index::{FileIndex, boot_id};
+use crate::action::index::{FileIndex, boot_id, touched};
 use crate::digest::Digest;
 use crate::glob::Pattern;
 use crate::path::Root;
 use crate::sealed::{self, Magic, Sealed};
 use crate::stamp::Stamp;
 
-const MAGIC: &Magic = b"fbuild-still  1\n";
+const MAGIC: &Magic = b"fbuild-still  2\n";
 /// The program that runs, wherever it is.
 const PROGRAM: &str = "/proc/self/exe";
 
@@ -137,6 +137,22 @@ impl Standstill {
     pub fn up_to_date(&self) -> Option<usize> {
         let is_still = self.failed.is_empty() && self.head.is_final;
         is_still.then_some(self.head.targets)
+    }
+
+    /// Takes back what moved if that is only files which were touched and hold what they
+    /// held; in `file`, too, so that they need not be read again.
+    pub fn forgive_touched(&mut self, file: &Path, root: &Root) {
+        if self.failed.is_empty() || !self.head.is_final {
+            return;
+        }
+        let Some(renewed) = touched::renewed(self.looks(), &self.failed, root) else {
+            return;
+        };
+        let in_file = |(at, bytes)| (self.looks + at, bytes);
+        let changes: Vec<(usize, Vec<u8>)> = renewed.into_iter().map(in_file).collect();
+        if changes.is_empty() || sealed::patch(file, &mut self.file, &changes).is_ok() {
+            (self.failed, self.moved) = (Vec::new(), Vec::new());
+        }
     }
 
     /// Tells whether a walk for `pattern` may find something else than then.

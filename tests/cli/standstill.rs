@@ -345,6 +345,104 @@ fn changes_that_mean_nothing_are_looked_into_and_found_to_mean_nothing() {
 }
 
 #[test]
+fn what_was_only_touched_is_read_until_it_is_old_enough_and_nothing_else_is_done() {
+    for file in ["src/a", "out.txt", "site/deep/page", "committed.txt"] {
+        let project = project();
+        settle(&project);
+        let still = project.path(".build-cache/standstill");
+        let before = fs::read(&still).unwrap();
+        project.write(file, project.read(file));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while fs::read(&still).unwrap() == before {
+            assert!(Instant::now() < deadline, "{file} is read again each time");
+            assert!(
+                is_short(&project, || project.run("run").ok(BUILT)),
+                "{file}"
+            );
+        }
+        // From here on it is as if nobody had touched it.
+        fs::remove_file(project.path(".build-cache/index")).unwrap();
+        assert!(
+            is_short(&project, || project.run("run").ok(BUILT)),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn what_was_touched_and_is_not_what_it_was_is_looked_into() {
+    let changes: &[(&str, Change, &str)] = &[
+        (
+            "touched, and another mode",
+            |p| {
+                p.write("src/a", "1\n");
+                chmod(&p.path("src/a"), 0o755);
+            },
+            "1 built",
+        ),
+        (
+            "touched, and other bytes of the same number",
+            |p| p.write("src/a", "9\n"),
+            "1 built",
+        ),
+        (
+            "one touched, another edited",
+            |p| {
+                p.write("base.in", "3\n");
+                p.write("src/a", "9\n");
+            },
+            "1 built",
+        ),
+        (
+            "one touched, another gone",
+            |p| {
+                p.write("base.in", "3\n");
+                fs::remove_file(p.path("src/below/b")).unwrap();
+            },
+            "1 built",
+        ),
+        (
+            "touched, and a link of the same text instead",
+            |p| {
+                p.write("src/c", "1\n");
+                fs::remove_file(p.path("src/a")).unwrap();
+                symlink("c", p.path("src/a")).unwrap();
+            },
+            "1 built",
+        ),
+    ];
+    for (name, change, said) in changes {
+        let project = project();
+        settle(&project);
+        change(&project);
+        let mut done = String::new();
+        let run = || done = text(&project.run("run"));
+        assert!(!is_short(&project, run), "{name}");
+        assert!(done.contains(said), "{name}: {done}");
+    }
+}
+
+#[test]
+fn what_was_looked_at_is_not_noted_through_a_link() {
+    let project = project();
+    settle(&project);
+    let (still, aside) = (
+        project.path(".build-cache/standstill"),
+        project.path("aside"),
+    );
+    let kept = fs::read(&still).unwrap();
+    fs::rename(&still, &aside).unwrap();
+    symlink(&aside, &still).unwrap();
+    project.write("src/a", "1\n");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while still.is_symlink() {
+        assert!(Instant::now() < deadline, "the link stays");
+        assert_eq!(text(&project.run("run")), BUILT);
+    }
+    assert_eq!(fs::read(&aside).unwrap(), kept);
+}
+
+#[test]
 fn lost_and_damaged_state_is_seen() {
     let changes: &[(&str, Change, &str)] = &[
         (

@@ -12,7 +12,7 @@ use super::folder::{Content, Known, Link, Look};
 use super::{Error, FileIndex, lock};
 use crate::action::{Entry, EntryKind};
 use crate::digest::Digest;
-use crate::path::RelPath;
+use crate::path::{RelPath, Root};
 use crate::stamp::{self, Stamp};
 
 /// How often a file is read again when it changed meanwhile.
@@ -71,7 +71,7 @@ impl FileIndex {
         };
         let look = Look { stamp: before, at };
         let content = match before.kind() {
-            FileType::RegularFile => Content::File(self.digest(path, OFlags::NOFOLLOW)?),
+            FileType::RegularFile => Content::File(digest(&self.root, path, OFlags::NOFOLLOW)?),
             FileType::Symlink => Content::Link(Box::new(self.read_link(path)?)),
             _ => return Ok(Attempt::Neither),
         };
@@ -86,9 +86,10 @@ impl FileIndex {
         let target = rustix::fs::readlinkat(&self.root, path.as_path(), Vec::new())?;
         let at = stamp::now();
         let behind = match Stamp::followed(&self.root, path.as_path()) {
-            Ok(Some(stamp)) if stamp.kind() == FileType::RegularFile => {
-                Some((Look { stamp, at }, self.digest(path, OFlags::empty())?))
-            }
+            Ok(Some(stamp)) if stamp.kind() == FileType::RegularFile => Some((
+                Look { stamp, at },
+                digest(&self.root, path, OFlags::empty())?,
+            )),
             // Dangling, a loop, a folder: the text is all there is to it.
             _ => None,
         };
@@ -96,15 +97,6 @@ impl FileIndex {
             target: target.into_bytes(),
             behind,
         })
-    }
-
-    fn digest(&self, path: &RelPath, flags: OFlags) -> io::Result<Digest> {
-        thread_local! {
-            static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-        }
-        let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = rustix::fs::openat(&self.root, path.as_path(), flags, Mode::empty())?;
-        BUFFER.with_borrow_mut(|buffer| Digest::of_reader(&mut File::from(file), buffer))
     }
 
     fn remember(&self, path: &RelPath, known: Known) -> EntryKind {
@@ -116,6 +108,16 @@ impl FileIndex {
         }
         kind
     }
+}
+
+/// Reads a file and returns the digest of what it holds.
+pub(super) fn digest(root: &Root, path: &RelPath, flags: OFlags) -> io::Result<Digest> {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::openat(root, path.as_path(), flags, Mode::empty())?;
+    BUFFER.with_borrow_mut(|buffer| Digest::of_reader(&mut File::from(file), buffer))
 }
 
 enum Attempt {

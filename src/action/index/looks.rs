@@ -4,9 +4,6 @@
 //! One entry is one question to the system and its answer. Where all answers are the same,
 //! a run would find out the same again. Where some are not, [`Moved`] tells which patterns
 //! may find something else.
-//!
-//! Format: the number of entries (u32), the entries ([`SIZE`] bytes each), the paths, each
-//! ended by a NUL. Numbers are little endian.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
@@ -15,45 +12,22 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::FileType;
 
+use super::entry::{
+    self, Entry, PLACE, Question, SIZE, encode, inode, path_of, split, with_digest, without_place,
+};
 use super::folder::{Content, File, Folder};
 use super::{FileIndex, lock};
+use crate::digest::Digest;
 use crate::glob::Pattern;
 use crate::path::{RelPath, Root};
 use crate::stamp::Stamp;
 
-/// The length of an entry.
-const SIZE: usize = 48;
-/// Where in an entry its path's place stands.
-const PLACE: std::ops::Range<usize> = 4..8;
-/// Where in an entry its inode stands.
-const INODE: std::ops::Range<usize> = 32..40;
 /// How many entries a thread takes at once.
 const CHUNK: usize = 256;
 /// The most threads that ask: the system itself has locks.
 const MOST_THREADS: usize = 8;
 /// How many changes are told apart. With more of them, to start anew is as quick.
 const MOST_MOVED: usize = 256;
-
-/// What is asked of a path, and what the answer was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Question {
-    /// Its own stamp is the one that goes with the entry.
-    Stamp = 0,
-    /// It is a folder.
-    Folder = 1,
-    /// It is no folder, or nothing.
-    NoFolder = 2,
-    /// It is neither a file nor a link.
-    NoFile = 3,
-    /// What it leads to has the stamp that goes with the entry.
-    Behind = 4,
-    /// It leads to no regular file.
-    NothingBehind = 5,
-    /// None: a change of this file might not show, or was seen while the run went on.
-    ShakyFile = 6,
-    /// None: the same of a folder.
-    ShakyFolder = 7,
-}
 
 /// Something that is not, or may not be, as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,18 +125,10 @@ pub fn compare(looks: &[u8], root: &Root, stop: &AtomicBool) -> Option<Vec<(usiz
     (!stop.load(Ordering::Relaxed)).then_some(moved)
 }
 
-/// Takes looks apart into entries and paths.
-fn split(looks: &[u8]) -> Option<(&[[u8; SIZE]], &[u8])> {
-    let (count, rest) = looks.split_first_chunk::<4>()?;
-    let count = u32::from_le_bytes(*count) as usize;
-    let (entries, paths) = rest.split_at_checked(count.checked_mul(SIZE)?)?;
-    Some((entries.as_chunks::<SIZE>().0, paths))
-}
-
 /// Asks one question again, and returns what moved if the answer is another one; `None` if
 /// the entry makes no sense or the system refuses.
-fn holds(entry: &[u8; SIZE], paths: &[u8], root: &Root) -> Option<Option<Moved>> {
-    let (question, place, stamp) = decode(entry)?;
+fn holds(entry: &Entry, paths: &[u8], root: &Root) -> Option<Option<Moved>> {
+    let (question, place, stamp) = entry::decode(entry)?;
     let path = CStr::from_bytes_until_nul(paths.get(place..)?).ok()?;
     let is_followed = matches!(question, Question::Behind | Question::NothingBehind);
     let now = match is_followed {
@@ -229,10 +195,11 @@ impl Looks {
         let Some(known) = known.filter(|known| known.look.stamp.is_settled(known.look.at)) else {
             return self.push(Question::ShakyFile, path, Stamp::unknown());
         };
-        self.push(Question::Stamp, path, known.look.stamp);
-        let Content::Link(link) = &known.content else {
-            return;
+        let link = match &known.content {
+            Content::File(digest) => return self.push_file(path, known.look.stamp, digest),
+            Content::Link(link) => link,
         };
+        self.push(Question::Stamp, path, known.look.stamp);
         match link.behind {
             Some((look, _)) if look.stamp.is_settled(look.at) => {
                 self.push(Question::Behind, path, look.stamp);
@@ -243,11 +210,15 @@ impl Looks {
     }
 
     fn push(&mut self, question: Question, path: &RelPath, stamp: Stamp) {
-        let entry = encode(question, stamp);
-        self.push_entry(entry, path.as_path().as_os_str().as_encoded_bytes());
+        self.push_entry(encode(question, stamp), bytes(path));
     }
 
-    fn push_entry(&mut self, mut entry: [u8; SIZE], path: &[u8]) {
+    fn push_file(&mut self, path: &RelPath, stamp: Stamp, digest: &Digest) {
+        let entry = with_digest(encode(Question::Stamp, stamp), digest);
+        self.push_entry(entry, bytes(path));
+    }
+
+    fn push_entry(&mut self, mut entry: Entry, path: &[u8]) {
         // Too many paths for the format: `finish` notices.
         let place = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
         entry[PLACE].copy_from_slice(&place.to_le_bytes());
@@ -306,61 +277,6 @@ impl Looks {
     }
 }
 
-fn path_of<'p>(entry: &[u8; SIZE], paths: &'p [u8]) -> Option<&'p [u8]> {
-    let (_, place, _) = decode(entry)?;
-    let path = CStr::from_bytes_until_nul(paths.get(place..)?).ok()?;
-    Some(path.to_bytes())
-}
-
-fn inode(entry: &[u8; SIZE]) -> &[u8] {
-    &entry[INODE]
-}
-
-fn without_place(entry: &[u8; SIZE]) -> [u8; SIZE] {
-    let mut entry = *entry;
-    entry[PLACE].fill(0);
-    entry
-}
-
-/// The mode needs only half of its bits: the question is in the others.
-fn encode(question: Question, stamp: Stamp) -> [u8; SIZE] {
-    let words = [
-        u64::from(stamp.mode & 0xffff) | (question as u64) << 16,
-        stamp.size,
-        stamp.mtime.cast_unsigned(),
-        stamp.ctime.cast_unsigned(),
-        stamp.inode,
-        stamp.device,
-    ];
-    let mut entry = [0; SIZE];
-    for (to, word) in entry.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-        *to = word.to_le_bytes();
-    }
-    entry
-}
-
-fn decode(entry: &[u8; SIZE]) -> Option<(Question, usize, Stamp)> {
-    let word = |at: usize| entry.as_chunks::<8>().0[at];
-    let [m0, m1, question, _, p0, p1, p2, p3] = word(0);
-    let question = match question {
-        0 => Question::Stamp,
-        1 => Question::Folder,
-        2 => Question::NoFolder,
-        3 => Question::NoFile,
-        4 => Question::Behind,
-        5 => Question::NothingBehind,
-        6 => Question::ShakyFile,
-        7 => Question::ShakyFolder,
-        _ => return None,
-    };
-    let stamp = Stamp {
-        mode: u32::from(u16::from_le_bytes([m0, m1])),
-        size: u64::from_le_bytes(word(1)),
-        mtime: i64::from_le_bytes(word(2)),
-        ctime: i64::from_le_bytes(word(3)),
-        inode: u64::from_le_bytes(word(4)),
-        device: u64::from_le_bytes(word(5)),
-    };
-    let place = u32::from_le_bytes([p0, p1, p2, p3]) as usize;
-    Some((question, place, stamp))
+fn bytes(path: &RelPath) -> &[u8] {
+    path.as_path().as_os_str().as_encoded_bytes()
 }

@@ -7,10 +7,12 @@
 //! run a file is looked at once for each *epoch*; whoever runs a command or writes
 //! outputs begins a new one with [`FileIndex::begin_epoch`].
 
+mod entry;
 mod folder;
 mod hash;
 pub mod looks;
 mod saved;
+pub mod touched;
 mod walk;
 
 use std::collections::HashMap;

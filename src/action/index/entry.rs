@@ -1,0 +1,134 @@
+//! One look as bytes: a question to the system and its answer. It asks nothing.
+//!
+//! Format of looks: the number of entries (u32), the entries ([`SIZE`] bytes each), the
+//! paths, each ended by a NUL. Numbers are little endian.
+
+use std::ffi::CStr;
+
+use crate::digest::Digest;
+use crate::stamp::Stamp;
+
+/// The length of an entry.
+pub(super) const SIZE: usize = 80;
+/// Where in an entry its path's place stands.
+pub(super) const PLACE: std::ops::Range<usize> = 4..8;
+/// Where in an entry its inode stands.
+pub(super) const INODE: std::ops::Range<usize> = 32..40;
+/// Where in an entry the digest stands of what a file held; zeros if it is of something else.
+pub(super) const DIGEST: std::ops::Range<usize> = 48..80;
+
+/// One look: the question, where its path stands among the paths, the answer.
+pub(super) type Entry = [u8; SIZE];
+
+/// What is asked of a path, and what the answer was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Its own stamp is the one that goes with the entry.
+    Stamp = 0,
+    /// It is a folder.
+    Folder = 1,
+    /// It is no folder, or nothing.
+    NoFolder = 2,
+    /// It is neither a file nor a link.
+    NoFile = 3,
+    /// What it leads to has the stamp that goes with the entry.
+    Behind = 4,
+    /// It leads to no regular file.
+    NothingBehind = 5,
+    /// None: a change of this file might not show, or was seen while the run went on.
+    ShakyFile = 6,
+    /// None: the same of a folder.
+    ShakyFolder = 7,
+}
+
+/// Takes looks apart into entries and paths.
+pub(super) fn split(looks: &[u8]) -> Option<(&[Entry], &[u8])> {
+    let (count, rest) = looks.split_first_chunk::<4>()?;
+    let count = u32::from_le_bytes(*count) as usize;
+    let (entries, paths) = rest.split_at_checked(count.checked_mul(SIZE)?)?;
+    Some((entries.as_chunks::<SIZE>().0, paths))
+}
+
+/// Returns where among looks the entry of that number stands.
+pub(super) fn place_of(number: usize) -> usize {
+    size_of::<u32>() + number * SIZE
+}
+
+pub(super) fn path_of<'p>(entry: &Entry, paths: &'p [u8]) -> Option<&'p [u8]> {
+    let (_, place, _) = decode(entry)?;
+    let path = CStr::from_bytes_until_nul(paths.get(place..)?).ok()?;
+    Some(path.to_bytes())
+}
+
+pub(super) fn inode(entry: &Entry) -> &[u8] {
+    &entry[INODE]
+}
+
+pub(super) fn without_place(entry: &Entry) -> Entry {
+    let mut entry = *entry;
+    entry[PLACE].fill(0);
+    entry
+}
+
+/// Tells whether a look was at a file with this content.
+pub(super) fn is_of(entry: &Entry, content: &Digest) -> bool {
+    entry[DIGEST] == *content.hash()
+}
+
+/// Returns the same look with what the file held.
+pub(super) fn with_digest(mut entry: Entry, content: &Digest) -> Entry {
+    entry[DIGEST].copy_from_slice(content.hash());
+    entry
+}
+
+/// Returns the same look with another answer.
+pub(super) fn with_stamp(entry: &Entry, question: Question, stamp: Stamp) -> Entry {
+    let mut with = encode(question, stamp);
+    for kept in [PLACE, DIGEST] {
+        with[kept.clone()].copy_from_slice(&entry[kept]);
+    }
+    with
+}
+
+/// The mode needs only half of its bits: the question is in the others.
+pub(super) fn encode(question: Question, stamp: Stamp) -> Entry {
+    let words = [
+        u64::from(stamp.mode & 0xffff) | (question as u64) << 16,
+        stamp.size,
+        stamp.mtime.cast_unsigned(),
+        stamp.ctime.cast_unsigned(),
+        stamp.inode,
+        stamp.device,
+    ];
+    let mut entry = [0; SIZE];
+    for (to, word) in entry.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *to = word.to_le_bytes();
+    }
+    entry
+}
+
+pub(super) fn decode(entry: &Entry) -> Option<(Question, usize, Stamp)> {
+    let word = |at: usize| entry.as_chunks::<8>().0[at];
+    let [m0, m1, question, _, p0, p1, p2, p3] = word(0);
+    let question = match question {
+        0 => Question::Stamp,
+        1 => Question::Folder,
+        2 => Question::NoFolder,
+        3 => Question::NoFile,
+        4 => Question::Behind,
+        5 => Question::NothingBehind,
+        6 => Question::ShakyFile,
+        7 => Question::ShakyFolder,
+        _ => return None,
+    };
+    let stamp = Stamp {
+        mode: u32::from(u16::from_le_bytes([m0, m1])),
+        size: u64::from_le_bytes(word(1)),
+        mtime: i64::from_le_bytes(word(2)),
+        ctime: i64::from_le_bytes(word(3)),
+        inode: u64::from_le_bytes(word(4)),
+        device: u64::from_le_bytes(word(5)),
+    };
+    let place = u32::from_le_bytes([p0, p1, p2, p3]) as usize;
+    Some((question, place, stamp))
+}
