@@ -69,7 +69,7 @@ pub fn run(
                 .take(parts.graph.len())
                 .collect(),
             started: vec![None; parts.graph.len()],
-            is_same: vec![false; parts.graph.len()],
+            is_same: same_at_first(parts.graph, wanted),
             first_failed: None,
             answers,
             jobs,
@@ -115,6 +115,15 @@ fn cost(graph: &Graph, memory: &Memory, id: TargetId) -> u64 {
     last.map_or(UNKNOWN_COST, |last| last.result.duration_ms)
 }
 
+/// Returns for each target whether nothing can have changed of it: it takes no part.
+fn same_at_first(graph: &Graph, wanted: &[TargetId]) -> Vec<bool> {
+    let mut is_same = vec![true; graph.len()];
+    for id in wanted {
+        is_same[id.index()] = false;
+    }
+    is_same
+}
+
 /// Everything that the loop's thread owns.
 pub(super) struct Drive<'a> {
     pub(super) step: &'a Step<'a>,
@@ -129,7 +138,8 @@ pub(super) struct Drive<'a> {
     pub(super) misses: Vec<Option<Box<Miss>>>,
     /// Why each target that has a slot runs, and since when.
     pub(super) started: Vec<Option<(Reason, Instant)>>,
-    /// Whether each settled target was up to date, and what it made is what it made before.
+    /// Whether each settled target was up to date, what it made is what it made before, and
+    /// the same goes for all that came before it.
     pub(super) is_same: Vec<bool>,
     pub(super) first_failed: Option<TargetId>,
     pub(super) answers: Answers,
@@ -243,16 +253,21 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// Tells whether this run changed nothing that a target may read: those that it names, or
+    /// comes after, and those before them.
+    pub(super) fn is_same_before(&self, id: TargetId) -> bool {
+        let graph = self.graph();
+        let mut before = graph.needs(id).iter().chain(graph.after(id));
+        before.all(|id| self.is_same[id.index()])
+    }
+
     /// Returns a target's last success if it is known to be up to date: it was when the last
-    /// run ended, and neither what it looks at has moved nor what it needs changed since.
+    /// run ended, and neither what it looks at has moved nor what it may read changed since.
     fn known(&self, id: TargetId) -> Option<Arc<Success>> {
         let known = self.step.parts.known?;
         let target = self.graph().target(id);
         let last = self.memory.success(self.name(id))?;
-        let mut needs = self.graph().needs(id).iter();
-        let is_known = target.cache
-            && needs.all(|need| self.is_same[need.index()])
-            && !known.has_moved(target);
+        let is_known = target.cache && self.is_same_before(id) && !known.has_moved(target);
         is_known.then(|| last.clone())
     }
 

@@ -19,9 +19,10 @@ impl Drive<'_> {
             Prepared::UpToDate(success) => {
                 if !is_dry {
                     let last = self.memory.success(self.name(id));
-                    self.is_same[id.index()] = last.is_some_and(|last| {
+                    let is_same = last.is_some_and(|last| {
                         Arc::ptr_eq(last, &success) || last.result.outputs == success.result.outputs
                     });
+                    self.is_same[id.index()] = is_same && self.is_same_before(id);
                     self.remember(id, &success, false);
                 }
                 self.succeed(id, Need::Made(id, success), Outcome::UpToDate, None);

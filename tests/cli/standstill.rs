@@ -443,6 +443,32 @@ fn what_was_looked_at_is_not_noted_through_a_link() {
 }
 
 #[test]
+fn what_a_target_makes_is_seen_by_those_that_read_it_without_naming_it() {
+    let project = Project::new(
+        r#"
+        target first { inputs "first.in"; outputs "gen/a.c"; sh "mkdir -p gen; cp first.in gen/a.c" }
+        target second { needs first; inputs "x"; sh ":" }
+        target third { needs second; inputs "x"; outputs "third"; sh "echo > third" }
+        target reader { needs third; inputs "gen/*.c"; outputs "out"; sh "cat gen/*.c > out" }
+        target later { after first; inputs "gen/*.c"; outputs "late"; sh "cat gen/*.c > late" }
+        project demo { default reader later }
+        "#,
+    )
+    .file("first.in", "1\n")
+    .file("x", "x\n");
+    project.run("run").code(0);
+    settle(&project);
+    project.write("first.in", "2\n");
+    let events = project.run("run --json").code(0);
+    has(&events, r#""event":"target-started","#);
+    assert_eq!(
+        (project.read("out"), project.read("late")),
+        ("2\n".into(), "2\n".into())
+    );
+    assert!(!text(&events).contains(r#""event":"target-started","target":"third""#));
+}
+
+#[test]
 fn lost_and_damaged_state_is_seen() {
     let changes: &[(&str, Change, &str)] = &[
         (
