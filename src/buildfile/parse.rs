@@ -25,8 +25,8 @@ const STACK: usize = 16 << 20;
 const PIECE: usize = 32 << 10;
 
 /// From which length on it is worth to remember the nodes of a text: a shorter one is
-/// parsed in a few milliseconds.
-const LONG: usize = 16 << 10;
+/// parsed in less than a millisecond.
+const LONG: usize = 2 << 10;
 
 /// What could be understood of a text.
 #[derive(Debug, Default)]

@@ -24,7 +24,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -279,16 +279,34 @@ fn has_wildcard(part: &str) -> bool {
     part.contains(['*', '?', '[', ']', '{', '}', '\\'])
 }
 
+/// The tails of the patterns that are there.
+#[derive(Default)]
+struct Tails {
+    by_text: HashMap<Box<str>, Weak<Tail>>,
+    /// With so many, those that nobody has any more are forgotten.
+    most: usize,
+}
+
+impl Tails {
+    fn add(&mut self, tail: &Arc<Tail>) {
+        if self.by_text.len() >= self.most {
+            self.by_text.retain(|_, tail| tail.strong_count() > 0);
+            self.most = (2 * self.by_text.len()).max(1024);
+        }
+        self.by_text.insert(tail.text.clone(), Arc::downgrade(tail));
+    }
+}
+
 impl Tail {
-    /// Returns the compiled form of `text`, made once for each text in the program's life.
+    /// Returns the compiled form of `text`, made once for all patterns that are there at a time.
     fn shared(text: &str) -> Result<Arc<Self>, Error> {
-        static TAILS: LazyLock<Mutex<HashMap<String, Arc<Tail>>>> = LazyLock::new(Mutex::default);
+        static TAILS: LazyLock<Mutex<Tails>> = LazyLock::new(Mutex::default);
         let mut tails = TAILS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tail) = tails.get(text) {
-            return Ok(tail.clone());
+        if let Some(tail) = tails.by_text.get(text).and_then(Weak::upgrade) {
+            return Ok(tail);
         }
         let tail = Arc::new(Self::compile(text)?);
-        tails.insert(text.to_owned(), tail.clone());
+        tails.add(&tail);
         Ok(tail)
     }
 
@@ -455,6 +473,18 @@ mod tests {
         let inner = pattern("src/*.go").within(&path("tools/gen"));
         assert_eq!(inner, pattern("tools/gen/src/*.go"));
         assert!(inner.matches(&path("tools/gen/src/a.go")));
+    }
+
+    #[test]
+    fn what_no_pattern_needs_any_more_is_forgotten() {
+        let mut tails = Tails::default();
+        let kept = Arc::new(Tail::compile("*").unwrap());
+        tails.add(&kept);
+        for i in 0..5_000 {
+            tails.add(&Arc::new(Tail::compile(&format!("*{i}")).unwrap()));
+        }
+        assert!(tails.by_text.len() <= 1024);
+        assert!(tails.by_text["*"].upgrade().is_some());
     }
 
     #[test]

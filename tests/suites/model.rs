@@ -12,6 +12,10 @@ use crate::scale::{Suite, count, say, variable};
 /// How often a failing history is run to make it smaller.
 const TRIES: usize = 400;
 
+/// How many threads run histories on each processor: a build often waits for a thread of
+/// its own.
+const THREADS: usize = 2;
+
 /// So many histories, of so many steps, and how.
 #[derive(Clone, Copy)]
 struct Plan {
@@ -77,9 +81,9 @@ fn histories_that_once_failed_do_not_fail_again() {
 fn run_all(suite: &Suite, plan: Plan) {
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let total = Mutex::new(Done::default());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..processors * THREADS {
             scope.spawn(|| work(suite.seed, plan, (&next, &failed), &total));
         }
     });
