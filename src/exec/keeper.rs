@@ -216,3 +216,67 @@ fn kill_if_marked(pid: Pid, run: &str, give_up: Instant) -> bool {
             && tree::is_dead_by(&pidfd, give_up)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(program: &str) -> Started {
+        Started::start(Path::new(program)).unwrap()
+    }
+
+    /// The groups that the table of a keeper says.
+    fn noted(keeper: &Started) -> Vec<i32> {
+        let mut table = Vec::new();
+        let mut file = File::from(keeper.table.try_clone().unwrap());
+        io::Seek::rewind(&mut file).unwrap();
+        file.read_to_end(&mut table).unwrap();
+        groups(&table).map(Pid::as_raw_pid).collect()
+    }
+
+    #[test]
+    fn each_command_has_a_slot_of_its_own_until_it_ends() {
+        let keeper = started("/bin/true");
+        assert_eq!([keeper.take(), keeper.take(), keeper.take()], [0, 1, 2]);
+        for (slot, group) in [(0, 10), (1, 20), (2, 30)] {
+            keeper.note(slot, group);
+        }
+        assert_eq!(noted(&keeper), [10, 20, 30]);
+        drop(Kept {
+            keeper: &keeper,
+            slot: 1,
+        });
+        assert_eq!(noted(&keeper), [10, 30]);
+        assert_eq!([keeper.take(), keeper.take()], [1, 3]);
+        keeper.note(3, 40);
+        assert_eq!(noted(&keeper), [10, 30, 40]);
+    }
+
+    #[test]
+    fn a_run_that_ends_leaves_an_empty_table() {
+        let keeper = started("/bin/true");
+        keeper.note(keeper.take(), 10);
+        let table = keeper.table.try_clone().unwrap();
+        drop(keeper);
+        assert_eq!(File::from(table).metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn half_a_slot_and_group_zero_are_no_group() {
+        let table = [&5_i32.to_ne_bytes()[..], &0_i32.to_ne_bytes(), &[1, 2, 3]].concat();
+        let groups: Vec<i32> = groups(&table).map(Pid::as_raw_pid).collect();
+        assert_eq!(groups, [5]);
+    }
+
+    #[test]
+    fn a_keeper_that_cannot_be_started_is_said_and_watches_nothing() {
+        let keeper = Keeper::new("/nonexistent/fbuild".into());
+        assert!(keeper.trouble().is_none(), "nobody has asked for it");
+        assert!(keeper.watch(rustix::process::getpid()).is_none());
+        let error = keeper.trouble().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let keeper = Keeper::new("/bin/true".into());
+        assert!(keeper.watch(rustix::process::getpid()).is_some());
+        assert!(keeper.trouble().is_none());
+    }
+}

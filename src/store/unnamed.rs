@@ -96,3 +96,44 @@ impl Unnamed {
 fn has_proc() -> bool {
     rustix::fs::access("/proc/self/fd", Access::EXISTS).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _, Write as _};
+
+    use super::*;
+
+    /// Makes a file, says something in it and gives it a name; the way that is used then.
+    fn made(unnamed: &Unnamed, folder: &File, name: &str) -> Option<Way> {
+        let mode = Mode::from(0o640);
+        let mut file = unnamed.create(folder, ".", mode).unwrap()?;
+        file.write_all(name.as_bytes()).unwrap();
+        unnamed.link(&file, folder, name).unwrap();
+        assert_eq!(unnamed.link(&file, folder, name), Err(Errno::EXIST));
+        let (mut said, mut file) = (String::new(), file);
+        file.rewind().unwrap();
+        file.read_to_string(&mut said).unwrap();
+        assert_eq!(said, name);
+        Some(unnamed.way())
+    }
+
+    #[test]
+    fn a_file_gets_its_name_in_each_way_that_there_is_and_never_in_one_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = File::open(dir.path()).unwrap();
+        let unnamed = Unnamed::default();
+        assert!(made(&unnamed, &folder, "first").is_some_and(|way| way != Way::None));
+        unnamed.fall_back(Way::Proc);
+        assert!(made(&unnamed, &folder, "second") == Some(Way::Proc));
+        unnamed.fall_back(Way::Descriptor);
+        assert!(unnamed.way() == Way::Proc);
+        for name in ["first", "second"] {
+            let there = std::fs::read_to_string(dir.path().join(name)).unwrap();
+            assert_eq!(there, name);
+        }
+        unnamed.fall_back(Way::None);
+        assert!(made(&unnamed, &folder, "third").is_none());
+        let names = std::fs::read_dir(dir.path()).unwrap();
+        assert_eq!(names.count(), 2, "nothing but what got a name is left");
+    }
+}

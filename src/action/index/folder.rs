@@ -281,3 +281,146 @@ mod bytes {
         Ok(<&[u8]>::deserialize(from)?.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+    /// A time that a file system which counts whole seconds cannot tell.
+    const FINE: i64 = 5 * SECOND + 1;
+    const COARSE: i64 = 5 * SECOND;
+
+    fn stamp(time: i64) -> Stamp {
+        Stamp {
+            mode: 0o100_644,
+            size: 1,
+            mtime: time,
+            ctime: time,
+            inode: 1,
+            device: 1,
+        }
+    }
+
+    fn look(time: i64, at: i64) -> Look {
+        let stamp = stamp(time);
+        Look { stamp, at }
+    }
+
+    fn known(time: i64) -> Known {
+        Known {
+            look: look(time, time + SECOND),
+            content: Content::File(Digest::of(b"text")),
+        }
+    }
+
+    fn names(names: &[&str]) -> Vec<(Box<[u8]>, Kind)> {
+        let names = names.iter();
+        names
+            .map(|name| (name.as_bytes().into(), Kind::File))
+            .collect()
+    }
+
+    /// A folder with these files, of which this run looked at some.
+    fn folder(files: &[&str], looked_at: &[&str]) -> Folder {
+        let mut folder = Folder::default();
+        folder.relist(look(FINE, FINE + SECOND), names(files));
+        for name in looked_at {
+            folder.know(name.as_bytes(), known(FINE), 1);
+        }
+        folder
+    }
+
+    fn is_shaky(folder: &Folder, name: &str) -> bool {
+        folder.find(name.as_bytes()).unwrap().shaky
+    }
+
+    #[test]
+    fn a_look_holds_while_the_stamp_is_the_same_and_was_old_enough() {
+        assert!(look(FINE, FINE + SECOND).holds(&stamp(FINE)));
+        assert!(!look(FINE, FINE).holds(&stamp(FINE)), "too young");
+        assert!(!look(FINE, FINE + SECOND).holds(&stamp(FINE + 1)));
+    }
+
+    #[test]
+    fn a_mark_hides_changes_only_while_a_coarse_clock_has_not_gone_on() {
+        let hides = |stamps, since| Mark(stamps).hides_changes(since);
+        assert!(!hides(None, COARSE));
+        assert!(hides(Some((stamp(COARSE), None)), COARSE));
+        assert!(!hides(Some((stamp(COARSE), None)), COARSE + 3 * SECOND));
+        assert!(!hides(Some((stamp(FINE), None)), FINE));
+        let behind = Some(stamp(COARSE));
+        assert!(hides(Some((stamp(FINE), behind)), COARSE));
+        assert!(!hides(Some((stamp(FINE), behind)), COARSE + 3 * SECOND));
+        assert!(!hides(Some((stamp(FINE), Some(stamp(FINE)))), FINE));
+    }
+
+    #[test]
+    fn a_new_listing_keeps_what_is_known_and_says_if_what_was_looked_at_went() {
+        let again = |looked_at: &[&str], left: &[&str]| {
+            let mut folder = folder(&["a", "b", "c", "d"], looked_at);
+            folder.relist(look(FINE, FINE + SECOND), names(left));
+            let found: Vec<_> = folder.files().iter().map(|file| &*file.name).collect();
+            let expected: Vec<_> = left.iter().map(|name| name.as_bytes()).collect();
+            assert_eq!(found, expected);
+            for name in looked_at.iter().filter(|name| left.contains(name)) {
+                assert!(folder.find(name.as_bytes()).unwrap().known.is_some());
+            }
+            folder.shaky
+        };
+        assert!(!again(&["b"], &["a", "b", "c", "d"]));
+        assert!(!again(&["b"], &["b"]));
+        assert!(!again(&[], &["b"]));
+        for left in [&["a"][..], &["c"], &["a", "c", "d"], &[]] {
+            assert!(again(&["b"], left), "{left:?}");
+        }
+        assert!(again(&["b", "d"], &["c"]), "one before and one after");
+    }
+
+    #[test]
+    fn a_new_kind_is_another_file_and_shakes_the_folder_if_it_was_looked_at() {
+        for (looked_at, expected) in [(&["a"][..], true), (&[], false)] {
+            let mut folder = folder(&["a"], looked_at);
+            folder.relist(look(FINE, FINE), vec![((*b"a").into(), Kind::Folder)]);
+            let file = folder.find(b"a").unwrap();
+            assert!(file.known.is_none() && file.kind == Kind::Folder);
+            assert_eq!(folder.shaky, expected);
+            folder.relist(look(FINE, FINE), vec![((*b"a").into(), Kind::Folder)]);
+            assert_eq!(folder.shaky, expected, "it stays so");
+        }
+    }
+
+    #[test]
+    fn a_file_is_shaky_once_a_run_saw_two_things_of_it() {
+        let mut folder = folder(&["a", "b", "c"], &["a", "b"]);
+        folder.know(b"a", known(FINE), 2);
+        folder.know(b"b", known(FINE + 1), 2);
+        folder.know(b"c", known(FINE), 2);
+        assert_eq!(
+            ["a", "b", "c"].map(|name| is_shaky(&folder, name)),
+            [false, true, false]
+        );
+        folder.know(b"b", known(FINE + 1), 3);
+        assert!(is_shaky(&folder, "b"), "it stays so");
+        let slab = folder.encode();
+        let mut later = Folder::decode(&slab).unwrap();
+        later.know(b"a", known(FINE + 1), 1);
+        assert!(!is_shaky(&later, "a"), "between runs everything may change");
+        assert!(Folder::decode(&slab[..slab.len() - 1]).is_none());
+    }
+
+    #[test]
+    fn a_file_that_was_not_there_for_a_while_is_shaky() {
+        let mut folder = folder(&["a", "b"], &["a"]);
+        for name in ["a", "b", "c"] {
+            folder.miss(name.as_bytes());
+        }
+        assert!(is_shaky(&folder, "a") && !is_shaky(&folder, "b"));
+        folder.know(b"b", known(FINE), 1);
+        folder.know(b"c", known(FINE), 1);
+        assert!(is_shaky(&folder, "b") && is_shaky(&folder, "c"));
+        folder.know(b"d", known(FINE), 1);
+        folder.miss(b"d");
+        assert!(is_shaky(&folder, "d"), "one that was not listed");
+    }
+}

@@ -448,3 +448,62 @@ fn looks_are_carried_on_by_runs_that_look_at_little() {
     assert_eq!(moved(&tree, &other), []);
     assert!(moved(&tree, &both).contains(&Moved::File(path("d/a"))));
 }
+
+#[test]
+fn what_moved_concerns_the_patterns_that_may_find_something_else() {
+    let concerns = |moved: &Moved| {
+        let patterns = ["d/f", "d/*.c", "d/**/*.c"];
+        patterns.map(|pattern| moved.concerns(&Pattern::new(pattern).unwrap()))
+    };
+    for (moved, expected) in [
+        (Moved::File(path("d/f")), [true, false, false]),
+        (Moved::File(path("d/x.c")), [false, true, true]),
+        (Moved::File(path("d/s/x.c")), [false, false, true]),
+        (Moved::File(path("e/x.c")), [false; 3]),
+        (Moved::Listing(RelPath::root()), [false; 3]),
+        (Moved::Listing(path("d")), [false, true, true]),
+        (Moved::Listing(path("d/s")), [false, false, true]),
+        (Moved::Listing(path("e")), [false; 3]),
+        (Moved::Anything(RelPath::root()), [true; 3]),
+        (Moved::Anything(path("d")), [true; 3]),
+        (Moved::Anything(path("d/f")), [true, false, true]),
+        (Moved::Anything(path("d/x.c")), [false, true, true]),
+        (Moved::Anything(path("e")), [false; 3]),
+    ] {
+        assert_eq!(concerns(&moved), expected, "{moved:?}");
+    }
+}
+
+#[test]
+fn a_path_that_is_written_out_is_found_as_a_pattern_would_find_it() {
+    let tree = Tree::new(&[("a/b", ""), ("a/dir/x", ""), (".git/HEAD", "")]);
+    tree.write(".build-cache/x", "");
+    let index = tree.index();
+    let found = |text: &str, except: &str, folders: bool| {
+        let (pattern, except) = (Pattern::new(text).unwrap(), Pattern::new(except).unwrap());
+        let (include, except) = (&[&pattern][..], &[&except][..]);
+        let selection = Selection {
+            include,
+            except,
+            folders,
+        };
+        let found = index.find(selection).unwrap().entries;
+        let found: Vec<_> = found.iter().map(|entry| entry.path.to_string()).collect();
+        found
+    };
+    for folders in [false, true] {
+        assert_eq!(found("a/b", "no", folders), ["a/b"]);
+        assert_eq!(found("a/b", "a/*", folders), [""; 0]);
+        assert_eq!(found("a/b", "a/b", folders), [""; 0]);
+        for hidden in [".git/HEAD", ".build-cache/x", "a/none", "none"] {
+            assert_eq!(found(hidden, "no", folders), [""; 0]);
+        }
+    }
+    assert_eq!(found("a/dir", "no", false), [""; 0]);
+    assert_eq!(found("a/dir", "no", true), ["a/dir"]);
+    assert_eq!(found("a/**", "no", false), ["a/b", "a/dir/x"]);
+    assert_eq!(found("a/**", "no", true), ["a/b", "a/dir", "a/dir/x"]);
+    assert_eq!(found("a/**", "a/dir", false), ["a/b", "a/dir/x"]);
+    assert_eq!(found("a/**", "a/dir", true), ["a/b"]);
+    assert_eq!(found("a/*", "no", true), ["a/b", "a/dir"]);
+}

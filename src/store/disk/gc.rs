@@ -523,6 +523,68 @@ mod tests {
     }
 
     #[test]
+    fn a_collection_that_somebody_asked_for_goes_to_the_limit_and_no_further() {
+        let sample = Sample::new();
+        for (hours, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
+            record(&sample, name, 10_000, HOUR * hours);
+        }
+        let all = sample.store.usage().unwrap().bytes;
+        let asked = |max: u64, patience| {
+            let live = HashSet::new();
+            let collected = sample.store.collect(&at_most(max), &live, patience);
+            let collected = collected.unwrap().unwrap();
+            (collected.removed.results, collected.left.results)
+        };
+        assert_eq!(asked(all, Patience::None), (0, 4), "what fits stays");
+        assert_eq!(asked(all, Patience::Wait), (0, 4));
+        assert_eq!(asked(all - 1, Patience::Wait), (1, 3));
+        // A tenth less than three results are two.
+        let three = sample.store.usage().unwrap().bytes;
+        assert_eq!(asked(three, Patience::None), (0, 3));
+        assert_eq!(asked(three - 1, Patience::None), (1, 2));
+    }
+
+    #[test]
+    fn blobs_that_only_dropped_results_needed_go_with_them_and_are_counted() {
+        let sample = Sample::new();
+        let old = record(&sample, "old", 100, HOUR * 50);
+        let new = record(&sample, "new", 100, HOUR);
+        let before = sample.store.usage().unwrap();
+        let collected = collect(&sample, not_older(HOUR * 2), &[]);
+        let (removed, left) = (collected.removed, collected.left);
+        // Its manifest and its output; the log is needed by the other.
+        assert_eq!((removed.results, removed.blobs), (1, 2));
+        assert_eq!((left.results, left.blobs), (1, 3));
+        assert_eq!(removed.bytes + left.bytes, before.bytes);
+        assert_eq!([old, new].map(|key| has(&sample, key)), [false, true]);
+        let all = sample.store.clear().unwrap().unwrap();
+        assert_eq!((all.removed, all.left), (left, Usage::default()));
+    }
+
+    #[test]
+    fn a_time_in_the_near_future_is_a_clock_that_is_a_little_off() {
+        let sample = Sample::new();
+        let blob = sample.artifact(sample.write(b"unneeded"));
+        let soon = SystemTime::now() + HOUR / 2;
+        let file = File::options().write(true).open(&blob).unwrap();
+        file.set_modified(soon).unwrap();
+        collect(&sample, unlimited(), &[]);
+        assert_eq!(fs::metadata(&blob).unwrap().modified().unwrap(), soon);
+    }
+
+    #[test]
+    fn a_record_under_the_key_of_another_is_dropped() {
+        let sample = Sample::new();
+        let one = record(&sample, "one", 100, HOUR);
+        let other = record(&sample, "other", 100, HOUR);
+        let place = |key| sample.path("actions").join(layout_name(key));
+        fs::copy(place(one), place(other)).unwrap();
+        let collected = collect(&sample, unlimited(), &[]);
+        assert_eq!(collected.removed.results, 1);
+        assert_eq!([one, other].map(|key| has(&sample, key)), [true, false]);
+    }
+
+    #[test]
     fn a_blob_that_another_result_needs_stays() {
         let sample = Sample::new();
         let old = record(&sample, "old", 100, HOUR * 50);
@@ -583,6 +645,7 @@ mod tests {
         let live = HashSet::new();
         let tried = sample.store.collect(&at_most(1), &live, Patience::None);
         assert_eq!(tried.unwrap(), None);
+        assert!(sample.store.is_used_by_others());
         std::thread::scope(|scope| {
             let store = &sample.store;
             let waiting = scope.spawn(move || store.collect(&at_most(1), &live, Patience::Wait));
@@ -590,6 +653,7 @@ mod tests {
             let collected = waiting.join().unwrap().unwrap().unwrap();
             assert_eq!(collected.left, Usage::default());
         });
+        assert!(!sample.store.is_used_by_others());
         // It shares the lock again.
         let other = sample.reopen();
         let tried = other.collect(&at_most(1), &HashSet::new(), Patience::None);
@@ -628,8 +692,16 @@ mod tests {
         assert!(sample.path("incoming/new").exists() && sample.path("quarantine/new").exists());
         let layout = sample.store.0.layout.as_ref().unwrap();
         // The time of a change of metadata cannot be set, so the limit is.
+        fs::create_dir(sample.path("incoming/folder")).unwrap();
         remove_files(layout, "incoming", stamp::now() + SECOND).unwrap();
         assert!(!sample.path("incoming/new").exists());
+        assert!(sample.path("incoming/folder").exists());
+        assert!(sample.path("quarantine/new").exists());
+        // Somebody removed one, and made a file of the other.
+        fs::remove_dir_all(sample.path("incoming")).unwrap();
+        assert!(remove_files(layout, "incoming", 0).is_ok());
+        fs::write(sample.path("incoming"), "").unwrap();
+        assert!(remove_files(layout, "incoming", 0).is_err());
     }
 
     #[test]

@@ -67,3 +67,60 @@ pub(super) fn remove(folder: &OwnedFd, path: &[u8]) -> bool {
         other => other.is_ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::super::tests::Sample;
+    use super::*;
+
+    #[test]
+    fn the_newest_few_objects_are_kept_and_no_large_ones() {
+        let sample = Sample::new();
+        let layout = sample.store.0.layout.as_ref().unwrap();
+        let folder = sample.path("artifacts/ab");
+        fs::create_dir_all(&folder).unwrap();
+        let put_aside = |name: &str| {
+            let path = format!("ab/{name}");
+            assert!(move_there(layout, &layout.artifacts, path.as_bytes()));
+            assert!(!folder.join(name).exists());
+        };
+        for (name, size) in [("large", MAX_SIZE + 1), ("largest", MAX_SIZE)] {
+            let file = File::create(folder.join(name)).unwrap();
+            file.set_len(size).unwrap();
+            put_aside(name);
+        }
+        assert!(!sample.path("quarantine/large").exists());
+        assert!(sample.path("quarantine/largest").exists());
+        for number in 0..MAX_OBJECTS {
+            let name = number.to_string();
+            fs::write(folder.join(&name), &name).unwrap();
+            put_aside(&name);
+            assert_eq!(
+                fs::read_to_string(sample.path("quarantine").join(&name)).unwrap(),
+                name
+            );
+            let expected = MAX_OBJECTS.min(number + 2);
+            assert_eq!(sample.quarantined(), expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_removed_and_what_cannot_be_removed_is_said() {
+        let sample = Sample::new();
+        let layout = sample.store.0.layout.as_ref().unwrap();
+        fs::remove_dir_all(sample.path("quarantine")).unwrap();
+        fs::write(sample.path("quarantine"), "in the way").unwrap();
+        let folder = sample.path("artifacts/ab");
+        fs::create_dir_all(folder.join("folder")).unwrap();
+        fs::create_dir_all(folder.join("full/x")).unwrap();
+        fs::write(folder.join("file"), "").unwrap();
+        let went = ["file", "folder", "full", "nothing"].map(|name| {
+            let path = format!("ab/{name}");
+            move_there(layout, &layout.artifacts, path.as_bytes())
+        });
+        assert_eq!(went, [true, true, false, false]);
+        assert!(!folder.join("file").exists() && !folder.join("folder").exists());
+    }
+}

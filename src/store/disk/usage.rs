@@ -104,3 +104,32 @@ fn write(layout: &Layout, rough: Rough) {
         let _ = File::from(file).write_all(line.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::tests::Sample;
+    use super::*;
+
+    #[test]
+    fn what_is_added_is_added_to_the_line_and_the_time_of_the_count_stays() {
+        let sample = Sample::new();
+        let layout = sample.store.0.layout.as_ref().unwrap();
+        add(layout, 5);
+        assert_eq!(rough(layout), None, "nobody counted");
+        set(layout, 100);
+        let counted = rough(layout).unwrap();
+        assert_eq!(counted.bytes, 100);
+        assert!((0..60_000_000_000).contains(&(stamp::now() - counted.counted_at)));
+        fs::write(sample.path("usage"), "100 7\n").unwrap();
+        add(layout, 5);
+        add(layout, 0);
+        let counted_at = 7;
+        let bytes = 105;
+        assert_eq!(rough(layout), Some(Rough { bytes, counted_at }));
+        set(layout, 1);
+        let line = fs::read_to_string(sample.path("usage")).unwrap();
+        assert!(line.starts_with("1 ") && line.ends_with('\n'), "{line}");
+    }
+}

@@ -367,4 +367,55 @@ mod tests {
         let store = Disk::open(&file, Durability::Batched);
         assert_eq!(store.verify(true).unwrap(), Verification::default());
     }
+
+    #[test]
+    fn what_vanishes_while_it_is_looked_at_is_no_damage_and_what_cannot_be_read_is() {
+        let sample = Sample::new();
+        let layout = sample.store.0.layout.as_ref().unwrap();
+        let check = Check {
+            inner: &sample.store.0,
+            layout,
+            repair: false,
+            bad: HashSet::new(),
+            found: Verification::default(),
+        };
+        let (digest, mtime) = (Digest::of(b"nothing"), 0);
+        let object = Object { digest, mtime };
+        assert_eq!(check.damage_of_blob(object), None);
+        assert_eq!(check.damage_of_record(object), None);
+        for folder in ["artifacts", "actions"] {
+            let place = sample.path(folder).join(name(&digest));
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink("nowhere", place).unwrap();
+        }
+        let is_unreadable = |damage| matches!(damage, Some(Damage::Unreadable(_)));
+        assert!(is_unreadable(check.damage_of_blob(object)));
+        assert!(is_unreadable(check.damage_of_record(object)));
+    }
+
+    #[test]
+    fn what_was_read_is_counted_and_what_a_damaged_blob_was_needed_for_is_named() {
+        let sample = Sample::new();
+        let results = fill(&sample);
+        let whole = sample.store.verify(false).unwrap();
+        assert_eq!(whole.read, sample.store.usage().unwrap());
+        let (key, _) = &results[3];
+        fs::write(sample.artifact(key.0), b"n\x03").unwrap();
+        let record = format!("actions/{}", name(&key.0));
+        let found = sample.store.verify(false).unwrap();
+        let named: Vec<_> = found
+            .damaged
+            .iter()
+            .map(|d| (&*d.path, &d.damage))
+            .collect();
+        let blob = format!("artifacts/{}", name(&key.0));
+        assert_eq!(
+            named,
+            [
+                (&*record, &Damage::Incomplete(1)),
+                (&*blob, &Damage::Content)
+            ]
+        );
+        assert_eq!((found.read, found.repaired), (whole.read, 0));
+    }
 }

@@ -57,3 +57,33 @@ impl Warnings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_damaged_objects_are_named_and_the_rest_only_counted() {
+        let warnings = Warnings::default();
+        let mut said = Vec::new();
+        for number in 1..=25 {
+            warnings.damage(|| number.to_string());
+            said.extend(warnings.take().into_iter().map(|w| w.message));
+        }
+        let mut expected: Vec<String> = (1..=20).map(|number| number.to_string()).collect();
+        expected.push("further damaged objects in the cache are only counted".into());
+        assert_eq!(said, expected);
+        assert_eq!(warnings.damaged(), 25);
+    }
+
+    #[test]
+    fn trouble_with_the_store_is_said_once_for_each_code() {
+        let warnings = Warnings::default();
+        for code in ["a", "b", "a"] {
+            warnings.once(code, || code.to_owned());
+        }
+        let said: Vec<_> = warnings.take().into_iter().map(|w| w.code).collect();
+        assert_eq!(said, ["a", "b"]);
+        assert_eq!((warnings.take(), warnings.damaged()), (Vec::new(), 0));
+    }
+}

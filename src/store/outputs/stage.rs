@@ -378,3 +378,185 @@ fn beside(name: &[u8]) -> Vec<u8> {
     let kept = &name[..name.len().min(200)];
     [b".fbuild-", kept].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+
+    /// Two folders, to move things from one to the other.
+    struct Two {
+        dir: tempfile::TempDir,
+        from: OwnedFd,
+        to: OwnedFd,
+    }
+
+    impl Two {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let [from, to] = ["from", "to"].map(|name| {
+                fs::create_dir(dir.path().join(name)).unwrap();
+                File::open(dir.path().join(name)).unwrap().into()
+            });
+            Self { dir, from, to }
+        }
+
+        fn path(&self, below: &str) -> PathBuf {
+            self.dir.path().join(below)
+        }
+
+        fn write(&self, below: &str, text: &str, mode: u32) {
+            let path = self.path(below);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn mode(&self, below: &str) -> u32 {
+            self.path(below).metadata().unwrap().mode() & 0o7777
+        }
+
+        /// Moves `x` as if the two were on two file systems.
+        fn move_across(&self, depth: usize) -> io::Result<()> {
+            let (from, to) = (Place::new(&self.from, b"x"), Place::new(&self.to, b"x"));
+            move_across(from, to, depth)
+        }
+
+        fn is_empty(&self, folder: &str) -> bool {
+            fs::read_dir(self.path(folder)).unwrap().next().is_none()
+        }
+    }
+
+    #[test]
+    fn a_folder_becomes_its_owners_and_keeps_all_other_permissions() {
+        let two = Two::new();
+        let make_writable = |name: &str| make_writable(Place::new(&two.from, name.as_bytes()));
+        fs::create_dir(two.path("from/x")).unwrap();
+        for (before, after) in [(0o2550, 0o2750), (0o000, 0o700), (0o1077, 0o1777)] {
+            let mode = fs::Permissions::from_mode(before);
+            fs::set_permissions(two.path("from/x"), mode).unwrap();
+            assert!(make_writable("x"));
+            assert_eq!(two.mode("from/x"), after);
+            assert!(!make_writable("x"), "there is nothing left to do");
+        }
+        two.write("from/file", "", 0o444);
+        symlink("x", two.path("from/link")).unwrap();
+        fs::set_permissions(two.path("from/x"), fs::Permissions::from_mode(0o500)).unwrap();
+        for name in ["file", "link", "nothing"] {
+            assert!(!make_writable(name));
+        }
+        assert_eq!((two.mode("from/file"), two.mode("from/x")), (0o444, 0o500));
+    }
+
+    #[test]
+    fn what_moves_to_another_file_system_arrives_as_it_was() {
+        let two = Two::new();
+        two.write("from/x/file", "text", 0o4754);
+        two.write("from/x/sub/deep", "more", 0o600);
+        symlink("nowhere", two.path("from/x/link")).unwrap();
+        fs::create_dir(two.path("from/x/empty")).unwrap();
+        let file = File::open(two.path("from/x/file")).unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_234_567, 89);
+        file.set_modified(time).unwrap();
+        // Something older stands there.
+        two.write("to/x/file", "old", 0o600);
+        symlink("elsewhere", two.path("to/x/link")).unwrap();
+        two.move_across(0).unwrap();
+        assert!(two.is_empty("from"));
+        assert_eq!(fs::read_to_string(two.path("to/x/file")).unwrap(), "text");
+        assert_eq!(two.mode("to/x/file"), 0o4754);
+        let modified = two.path("to/x/file").metadata().unwrap().modified();
+        assert_eq!(modified.unwrap(), time);
+        let deep = fs::read_to_string(two.path("to/x/sub/deep"));
+        assert_eq!(deep.unwrap(), "more");
+        let link = fs::read_link(two.path("to/x/link")).unwrap();
+        assert_eq!(link, Path::new("nowhere"));
+        assert!(two.is_empty("to/x/empty"));
+        assert_eq!(fs::read_dir(two.path("to/x")).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn what_cannot_move_to_another_file_system_stays_and_leaves_nothing_there() {
+        let two = Two::new();
+        let error = two.move_across(0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        rustix::fs::mknodat(
+            &two.from,
+            "x",
+            FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let error = two.move_across(0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::CrossesDevices);
+        fs::remove_file(two.path("from/x")).unwrap();
+        two.write("from/x", "text", 0o600);
+        assert!(two.is_empty("to"));
+        fs::create_dir_all(two.path("to/x/full")).unwrap();
+        assert!(two.move_across(0).is_err());
+        assert_eq!(fs::read_to_string(two.path("from/x")).unwrap(), "text");
+        assert_eq!(fs::read_dir(two.path("to")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn folders_without_end_are_not_moved_to_another_file_system() {
+        let two = Two::new();
+        fs::create_dir_all(two.path("from/x/y")).unwrap();
+        for depth in [MAX_DEPTH, MAX_DEPTH - 1] {
+            let error = two.move_across(depth).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::CrossesDevices);
+            assert!(two.path("from/x/y").exists());
+        }
+        two.move_across(MAX_DEPTH - 2).unwrap();
+        assert!(two.path("to/x/y").exists());
+    }
+
+    #[test]
+    fn a_name_beside_another_is_one_that_a_file_can_have() {
+        assert_eq!(beside(b"out"), b".fbuild-out");
+        assert!(beside(&[b'x'; MAX_NAME]).len() <= MAX_NAME);
+    }
+
+    #[test]
+    fn the_name_of_what_was_set_aside_says_where_it_was_if_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let stage = Stage::new(&root, &dir.path().join("state"), Vec::new());
+        let prefix = "old-0-".len();
+        for (text, is_said) in [
+            ("a/b".to_owned(), true),
+            ("x".repeat(MAX_NAME - prefix), true),
+            ("y".repeat(MAX_NAME - prefix + 1), false),
+            ("odd\u{1}name".to_owned(), false),
+        ] {
+            let path = RelPath::new(&text).unwrap();
+            let name = stage.name_of_old(&path);
+            assert!(name.len() <= MAX_NAME);
+            assert_eq!(place_of_old(&name), is_said.then_some(path));
+        }
+        for name in [
+            "new-1", "old-1", "old-1-", "old-x-y", "old-1-/y", "old-1-..",
+        ] {
+            assert_eq!(place_of_old(name.as_bytes()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_link_where_the_state_belongs_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        symlink("nothing", path("link")).unwrap();
+        assert!(check_writable(&path("nothing")).is_ok());
+        assert!(check_writable(dir.path()).is_ok());
+        assert!(check_writable(&path("link")).is_err());
+        assert!(open_own(&path("link")).is_err());
+        assert!(!path("nothing").exists());
+        let mut own = open_own(&path("own")).unwrap();
+        own.write_all(b"kept").unwrap();
+        let own = io::read_to_string(open_own(&path("own")).unwrap()).unwrap();
+        assert_eq!(own, "kept");
+    }
+}
