@@ -26,7 +26,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli/commands/generate.rs"]),
     ("crc32fast", &["sealed.rs"]),
     ("crossbeam_channel", &["build/"]),
-    ("globset", &["glob/mod.rs"]),
+    ("globset", &["glob/matcher.rs"]),
     ("humansize", &["report/text.rs"]),
     ("kdl", &["buildfile/"]),
     ("sha2", &["digest.rs"]),

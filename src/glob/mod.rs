@@ -17,6 +17,8 @@
 //! A pattern is split into a literal folder and a tail with the wildcards. Ten thousand
 //! targets whose patterns differ only in the folder share one compiled matcher.
 
+mod characters;
+mod matcher;
 mod overlap;
 
 use std::collections::HashMap;
@@ -24,14 +26,15 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::path::{self, RelPath};
 
 pub use overlap::overlap;
+
+use matcher::Matcher;
 
 /// The deepest nesting of alternatives.
 const DEEPEST: usize = 10;
@@ -63,35 +66,6 @@ enum Covered {
     All,
     /// Those that it matches itself, and those that this matches (`x` for `x/**`).
     Matching(Box<Matcher>),
-}
-
-/// A matcher that is compiled when it is asked for the first time: many patterns are
-/// read by each start of the program, and few of them are matched.
-struct Matcher {
-    glob: Glob,
-    compiled: OnceLock<GlobMatcher>,
-}
-
-impl Matcher {
-    fn new(text: &str) -> Result<Self, Error> {
-        let glob = GlobBuilder::new(text)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .empty_alternates(true)
-            .build();
-        match glob {
-            Ok(glob) => Ok(Self {
-                glob,
-                compiled: OnceLock::new(),
-            }),
-            Err(error) => Err(Error::Syntax(error.kind().to_string())),
-        }
-    }
-
-    fn is_match(&self, path: &Path) -> bool {
-        let compiled = self.compiled.get_or_init(|| self.glob.compile_matcher());
-        compiled.is_match(path)
-    }
 }
 
 /// Why a text is not a pattern.
@@ -418,6 +392,23 @@ mod tests {
         check("{web,addon}/x", &["web/x", "addon/x"], &["x"]);
         check(r"\*.txt", &["*.txt"], &["a.txt"]);
         check("**", &["a", "a/b", ".hidden"], &[]);
+    }
+
+    #[test]
+    fn one_character_is_one_however_many_bytes_it_has() {
+        check(
+            "?.txt",
+            &["é.txt", "😀.txt", "a.txt"],
+            &["ab.txt", "éa.txt", ".txt"],
+        );
+        check("é?", &["éa", "éü", "éé"], &["é", "üa", "éab"]);
+        check("[éü]x", &["éx", "üx"], &["öx", "x", "\u{1}x"]);
+        check("[!é]/*", &["a/é", "ü/x", "\u{1}/x"], &["é/x", "aa/x"]);
+        check("**/?é", &["aé", "b/éé"], &["é", "b/é"]);
+        check("a/?/**", &["a/é/b"], &["a/éé/b"]);
+        assert!(pattern("a/?/**").covers_folder(&path("a/é")));
+        let odd = RelPath::new(b"\xff\xfe").unwrap();
+        assert!(pattern("??").matches(&odd) && !pattern("?").matches(&odd));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod bench;
 mod builder;
 mod calls;
 mod crowd;
+mod damage;
 mod fuzz;
 mod generate;
 mod glob;

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::rng::Rng;
+
 /// What a plain `cargo test` does of what the contract asks for.
 const BRIEF: f64 = 0.02;
 
@@ -51,6 +53,20 @@ pub(crate) fn count(full: usize) -> usize {
     let factor = variable("FBUILD_SUITES").and_then(|factor| factor.parse().ok());
     let scaled = full as f64 * factor.unwrap_or(BRIEF);
     (scaled.ceil() as usize).max(1)
+}
+
+/// Does so many of something, on all processors; returns how many.
+pub(crate) fn on_all(seed: u64, work: fn(&mut Rng, usize) -> usize, many: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let part = |number: usize| {
+            let many = (many + number) / processors;
+            let mut rng = Rng::new(seed.wrapping_add(number as u64));
+            scope.spawn(move || work(&mut rng, many))
+        };
+        let parts: Vec<_> = (0..processors).map(part).collect();
+        parts.into_iter().map(|part| part.join().unwrap()).sum()
+    })
 }
 
 /// Writes a line past the test harness, which would keep it to itself.

@@ -201,18 +201,6 @@ mod tests {
     use crate::path::RelPath;
     use crate::store::Store as _;
 
-    /// Random numbers that are the same each time.
-    struct Numbers(u64);
-
-    impl Numbers {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % bound as u64) as usize
-        }
-    }
-
     fn fill(sample: &Sample) -> Vec<(ActionKey, ActionResult)> {
         let results = (0..6_u8).map(|number| {
             let manifest = sample.write(&[b'm', number]);
@@ -236,98 +224,6 @@ mod tests {
         let results: Vec<_> = results.collect();
         sample.store.record(&results).unwrap();
         results
-    }
-
-    fn objects(sample: &Sample) -> Vec<String> {
-        let mut objects = Vec::new();
-        for folder in ["artifacts", "actions"] {
-            for shard in fs::read_dir(sample.path(folder)).unwrap() {
-                for object in fs::read_dir(shard.unwrap().path()).unwrap() {
-                    let path = object.unwrap().path();
-                    let below = path.strip_prefix(sample.path("")).unwrap();
-                    objects.push(below.to_str().unwrap().to_owned());
-                }
-            }
-        }
-        objects.sort();
-        objects
-    }
-
-    /// Damages one object and returns which must be named for it.
-    fn corrupt(sample: &Sample, numbers: &mut Numbers, objects: &[String]) -> Vec<String> {
-        let victim = &objects[numbers.below(objects.len())];
-        let path = sample.path(victim);
-        let mut bytes = fs::read(&path).unwrap();
-        let is_record = victim.starts_with("actions");
-        match numbers.below(4) {
-            0 => {
-                let at = numbers.below(bytes.len());
-                bytes[at] ^= 1 << numbers.below(8);
-                fs::write(&path, bytes).unwrap();
-            }
-            1 => {
-                bytes.truncate(numbers.below(bytes.len()));
-                fs::write(&path, bytes).unwrap();
-            }
-            2 => {
-                let same_kind = |o: &&String| o.starts_with("actions") == is_record && *o != victim;
-                let others: Vec<&String> = objects.iter().filter(same_kind).collect();
-                let other = others[numbers.below(others.len())];
-                let spare = sample.path("spare");
-                fs::rename(&path, &spare).unwrap();
-                fs::rename(sample.path(other), &path).unwrap();
-                fs::rename(&spare, sample.path(other)).unwrap();
-                return vec![victim.clone(), other.clone()];
-            }
-            // A record that is gone is no damage: nobody can know that it was there.
-            _ if is_record => return Vec::new(),
-            _ => {
-                fs::remove_file(&path).unwrap();
-                return Vec::new();
-            }
-        }
-        vec![victim.clone()]
-    }
-
-    #[test]
-    fn every_one_of_2000_corruptions_is_found_named_and_healed() {
-        let sample = Sample::with(Durability::None);
-        let results = fill(&sample);
-        let objects = objects(&sample);
-        assert_eq!(sample.store.verify(false).unwrap().damaged, []);
-        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-        for case in 0..2000 {
-            let named = corrupt(&sample, &mut numbers, &objects);
-            let is_whole = objects.iter().all(|object| sample.path(object).exists());
-            let found = sample.store.verify(false).unwrap();
-            let paths: Vec<&String> = found.damaged.iter().map(|d| &d.path).collect();
-            for name in &named {
-                assert!(
-                    paths.contains(&name),
-                    "case {case}: {name} is not in {paths:?}"
-                );
-            }
-            assert_eq!(
-                found.damaged.is_empty(),
-                named.is_empty() && is_whole,
-                "case {case}"
-            );
-            assert_eq!(found.repaired, 0);
-            let repaired = sample.store.verify(true).unwrap();
-            assert_eq!(repaired.damaged, found.damaged, "case {case}");
-            assert_eq!(repaired.repaired, found.damaged.len(), "case {case}");
-            assert_eq!(
-                sample.store.verify(false).unwrap().damaged,
-                [],
-                "case {case}"
-            );
-            for (key, _) in &results {
-                if let Some(result) = sample.store.result(*key).unwrap() {
-                    assert_eq!(sample.store.missing(&result.blobs()).unwrap(), []);
-                }
-            }
-            fill(&sample);
-        }
     }
 
     #[test]

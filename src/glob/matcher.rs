@@ -1,0 +1,74 @@
+//! The wildcards of a pattern, compiled. What a folder is, or a tail, it does not know.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use globset::{Glob, GlobBuilder, GlobMatcher};
+
+use super::Error;
+use super::characters::Characters;
+
+/// A matcher that is compiled when it is asked for the first time: many patterns are
+/// read by each start of the program, and few of them are matched.
+pub(super) struct Matcher {
+    bytes: Compiled,
+    /// The same for paths with characters of several bytes, if the pattern counts characters.
+    characters: Option<Box<(Characters, Compiled)>>,
+}
+
+/// What `globset` makes of a pattern. It counts bytes.
+struct Compiled {
+    glob: Glob,
+    matcher: OnceLock<GlobMatcher>,
+}
+
+impl Matcher {
+    /// Reads the part of a pattern that has wildcards.
+    pub(super) fn new(text: &str) -> Result<Self, Error> {
+        let characters = Characters::of(text).map(|characters| {
+            let compiled = Compiled::new(&characters.pattern(text));
+            compiled.map(|compiled| Box::new((characters, compiled)))
+        });
+        Ok(Self {
+            bytes: Compiled::new(text)?,
+            characters: characters.transpose()?,
+        })
+    }
+
+    /// Tells whether it matches `path`.
+    pub(super) fn is_match(&self, path: &Path) -> bool {
+        let bytes = path.as_os_str().as_bytes();
+        let counted = self
+            .characters
+            .as_deref()
+            .and_then(|(characters, compiled)| {
+                let path = characters.path(bytes)?;
+                Some(compiled.is_match(Path::new(OsStr::from_bytes(&path))))
+            });
+        counted.unwrap_or_else(|| self.bytes.is_match(path))
+    }
+}
+
+impl Compiled {
+    fn new(text: &str) -> Result<Self, Error> {
+        let glob = GlobBuilder::new(text)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .empty_alternates(true)
+            .build();
+        match glob {
+            Ok(glob) => Ok(Self {
+                glob,
+                matcher: OnceLock::new(),
+            }),
+            Err(error) => Err(Error::Syntax(error.kind().to_string())),
+        }
+    }
+
+    fn is_match(&self, path: &Path) -> bool {
+        let matcher = self.matcher.get_or_init(|| self.glob.compile_matcher());
+        matcher.is_match(path)
+    }
+}
