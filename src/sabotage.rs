@@ -53,6 +53,30 @@ pub(crate) enum Bug {
     /// The checksums of state files are not looked at.
     SealsUnchecked,
 
+    // What cuts a run short, or leaves targets out of it.
+    /// What was not there is not looked for again.
+    StillWithoutAbsent,
+    /// Folders are not looked at again.
+    StillWithoutFolders,
+    /// What links lead to is not looked at again.
+    StillWithoutBehind,
+    /// Of files and folders, only the time of change is compared.
+    StillByTimes,
+    /// What could have changed unseen is relied on.
+    StillThoughShaky,
+    /// The variables may be others.
+    StillWithoutEnv,
+    /// The tools may be others.
+    StillWithoutTools,
+    /// The Buildfile may be another.
+    StillWithoutTexts,
+    /// Another program of the same version relies on what this one found out.
+    StillOfAnyProgram,
+    /// Targets that are never up to date are left out.
+    StillThoughUncached,
+    /// What a target makes counts as unchanged for those that do not name it.
+    StillBesideWhatRan,
+
     // The build.
     /// Nobody looks whether inputs changed while commands ran.
     NoPostCheck,

@@ -18,6 +18,7 @@ use crate::graph::TargetId;
 use crate::journal::standstill::{Circumstances, Standstill};
 use crate::journal::{Memory, standstill};
 use crate::path::Root;
+use crate::sabotage::{self, Bug};
 use crate::stamp::Stamp;
 use crate::store::Disk;
 use crate::workspace::{Layout, Workspace};
@@ -131,7 +132,8 @@ pub fn keep(done: &Done<'_>) -> io::Result<()> {
         index: done.index,
         earlier,
         targets: done.wanted.len(),
-        is_final: done.targets().all(|target| target.cache),
+        is_final: done.targets().all(|target| target.cache)
+            || sabotage::is(Bug::StillThoughUncached),
     };
     standstill::keep(
         &layout.standstill(),
@@ -188,12 +190,13 @@ fn is_same(then: &Circumstances, root: &Root, surrounding: &Surrounding) -> bool
         find(surrounding, root, name).is_some_and(|found| found == (program.clone(), *stamp))
     };
     let is_same_text = |(path, digest): &(PathBuf, Digest)| digest_of(path) == Some(*digest);
+    let may_be = sabotage::is;
     root.path() == then.root
-        && then.variables.iter().all(is_same_variable)
+        && (may_be(Bug::StillWithoutEnv) || then.variables.iter().all(is_same_variable))
         && then.secrets.iter().all(is_same_secret)
         && then.store.as_deref().is_none_or(Disk::is_sound)
-        && then.tools.iter().all(is_same_tool)
-        && then.texts.iter().all(is_same_text)
+        && (may_be(Bug::StillWithoutTools) || then.tools.iter().all(is_same_tool))
+        && (may_be(Bug::StillWithoutTexts) || then.texts.iter().all(is_same_text))
 }
 
 fn is_set(surrounding: &Surrounding, name: &str) -> bool {
