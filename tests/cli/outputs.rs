@@ -204,6 +204,36 @@ fn drift_is_found_and_nothing_is_changed() {
 }
 
 #[test]
+fn clean_takes_away_folders_that_hold_nothing_else_and_makes_none() {
+    let project = Project::new(
+        r#"
+        target a { outputs "out/deep/a" "gen/x/*.c" "lib/a/"; sh "mkdir -p gen/x/y lib/a/b; echo > out/deep/a; echo > gen/x/1.c" }
+        target b { outputs "mixed/b" "empty/b" "work/b"; dir work; sh "echo > ../mixed/b; echo > ../empty/b; echo > b" }
+        target never { outputs "never/made" "nor/this/"; sh "echo > never/made" }
+        "#,
+    )
+    .file("mixed/mine", "")
+    .file("work/mine", "");
+    fs::create_dir_all(project.path("lonely")).unwrap();
+    project.run("run -q a b").ok("");
+    fs::remove_file(project.path("work/mine")).unwrap();
+    project.run("clean").ok("removed 5 outputs of 3 targets\n");
+    let left = [
+        "Buildfile.kdl",
+        "gen/",
+        "gen/x/",
+        "gen/x/y/",
+        "lonely/",
+        "mixed/",
+        "mixed/mine",
+        "work/",
+    ];
+    let mut names = project.names("");
+    names.retain(|name| !name.starts_with(".build-cache"));
+    assert_eq!(names, left);
+}
+
+#[test]
 fn clean_removes_what_is_asked_for_and_all_of_it_with_all() {
     let project = Project::new(
         r#"

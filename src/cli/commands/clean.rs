@@ -1,14 +1,17 @@
 //! `fbuild clean`: removes what targets made, but for what lives in version control.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
 use crate::action::{Entry, EntryKind, OutputSpec, inputs};
+use crate::buildfile::model::Output;
 use crate::cli::args::Clean;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::session::{self, Access, Session};
 use crate::graph::TargetId;
+use crate::path::{RelPath, Root};
 use crate::report::text::count;
 use crate::store::outputs;
 
@@ -34,6 +37,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure
 /// Removes the outputs of targets and returns how many files and links there were.
 fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, Failure> {
     let mut removed = 0;
+    let mut emptied = Emptied::new(session);
     for id in wanted {
         let target = session.workspace.graph.target(*id);
         let mut specs: Vec<OutputSpec> = inputs::specs(target);
@@ -42,6 +46,7 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
         let found = found.map_err(|error| Failure::of(Exit::World, &error))?;
         let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
         removed += found.iter().filter(|entry| !is_folder(entry)).count();
+        emptied.note(&specs, &found);
         let aside = outputs::set_aside(session.stage(), &specs);
         aside
             .map_err(|error| Failure::of(Exit::World, &error))?
@@ -51,7 +56,59 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
             let _ = std::fs::remove_dir(session.workspace.root.absolute(&folder.path));
         }
     }
+    emptied.remove();
     Ok(removed)
+}
+
+/// Folders that hold outputs and may hold nothing else, or were not there before.
+struct Emptied<'s> {
+    root: &'s Root,
+    /// Folders in which commands run: the next run needs them.
+    kept: BTreeSet<&'s RelPath>,
+    folders: BTreeSet<RelPath>,
+}
+
+impl<'s> Emptied<'s> {
+    fn new(session: &'s Session<'_>) -> Self {
+        let graph = &session.workspace.graph;
+        Self {
+            root: &session.workspace.root,
+            kept: graph.ids().map(|id| &graph.target(id).dir).collect(),
+            folders: BTreeSet::new(),
+        }
+    }
+
+    /// Notes where a target's outputs are, before they go.
+    fn note(&mut self, specs: &[OutputSpec], found: &[Entry]) {
+        for entry in found {
+            self.folders.extend(above(&entry.path));
+        }
+        for spec in specs {
+            let folder = match &spec.output {
+                Output::File(path) => path.parent().unwrap_or_default(),
+                Output::Folder(path) => path.clone(),
+                Output::Glob(pattern) => pattern.folder().clone(),
+            };
+            let folders = above(&folder).chain([folder.clone()]);
+            let is_new = |folder: &RelPath| !self.root.absolute(folder).exists();
+            self.folders
+                .extend(folders.filter(is_new).collect::<Vec<_>>());
+        }
+    }
+
+    /// Removes those that are empty now, the innermost first.
+    fn remove(self) {
+        let gone = self.folders.iter().rev();
+        for folder in gone.filter(|folder| !folder.is_root() && !self.kept.contains(folder)) {
+            // One that holds something else stays.
+            let _ = std::fs::remove_dir(self.root.absolute(folder));
+        }
+    }
+}
+
+/// Returns the folders above a path.
+fn above(path: &RelPath) -> impl Iterator<Item = RelPath> + use<> {
+    std::iter::successors(path.parent(), RelPath::parent)
 }
 
 /// Removes the cache and all that is remembered. The lock goes last: until then, whoever
