@@ -26,6 +26,8 @@
 //!                                   (no environment), `stay` (says `ready` and waits for ever)
 //! fbt fork-setsid | hold-pipe       launch session mute -- wait | launch -- wait
 //! fbt write-after-exit FILE         launch session mute -- write FILE
+//! fbt peak FILE PROGRAM ARG…        runs it, and writes to FILE how much memory it, or a program
+//!                                   that it waited for, had at most at a time, in KiB
 //! fbt drive [--terminal] ROOT -- ARGV… [++ ARGV…]…
 //!                                   runs ARGV as fbuild runs commands in ROOT, all at once,
 //!                                   with a keeper; INT and TERM cancel. Says on stderr how
@@ -97,6 +99,7 @@ fn act(words: &[OsString]) -> Result<ExitCode> {
         "ignore-term" => ignore_term()?,
         "on-term" => on_term(Path::new(first(rest)?))?,
         "write" => write(Path::new(first(rest)?))?,
+        "peak" => return peak(rest),
         "session" => {
             rustix::process::setsid()?;
             return act(rest);
@@ -217,6 +220,30 @@ fn descriptors() -> Result<String> {
     }
     open.sort_by_key(|number| number.parse::<u32>().ok());
     Ok(format!("{}\n", open.join(" ")))
+}
+
+/// Counted from its own start on: whoever starts a program is no part of it.
+fn peak(words: &[OsString]) -> Result<ExitCode> {
+    let [file, program, arguments @ ..] = words else {
+        return Err("no file or no program".into());
+    };
+    let child = Command::new(program).args(arguments).spawn()?;
+    let pid = libc::pid_t::try_from(child.id())?;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    let mut status = 0;
+    // SAFETY: both pointers are to variables of this function; all zeros are an `rusage`.
+    let (ended, usage) = unsafe {
+        let ended = libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr());
+        (ended, usage.assume_init())
+    };
+    if ended != pid {
+        return Err(io::Error::last_os_error().into());
+    }
+    fs::write(file, format!("{}\n", usage.ru_maxrss))?;
+    match libc::WIFEXITED(status) {
+        true => Ok(ExitCode::from(u8::try_from(libc::WEXITSTATUS(status))?)),
+        false => Ok(ExitCode::from(98)),
+    }
 }
 
 fn later(millis: u64, words: &[OsString]) -> Result {

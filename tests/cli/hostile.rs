@@ -10,14 +10,18 @@ use rustix::fs::{CWD, FileType, Mode};
 
 use super::forge::{Entry, Kind, Payload, RawDigest, Record};
 use super::forge::{file, folder, link, objects, place, raw};
+use super::helpers::fbt;
 use super::project::Project;
 
 const HONEST: &[u8] = b"honest\n";
 const EVIL: &[u8] = b"evil\n";
-/// Every run has so much memory, stacks included, and so many seconds.
+/// Every run has so many seconds, and so much memory before it is ended.
 const LIMITS: [&str; 5] = ["prlimit", "--data=536870912", "timeout", "-k5", "60"];
-/// No run may leave more on the disk, in bytes.
-const MOST_DISK: u64 = 4 << 20;
+/// No run may have more memory at a time, in KiB.
+const MOST_MEMORY: u64 = 64 << 10;
+/// No run may add more to the disk, in bytes, than a run of the commands does: the outputs, a
+/// record for each target and what the cache keeps of them, in blocks.
+const MOST_DISK: u64 = 64 << 10;
 
 const BUILDFILE: &str = r#"
     target t {
@@ -132,8 +136,11 @@ impl Lab {
 
     /// Builds, and checks what came of it.
     fn check(&self, name: &str, fate: Fate) {
+        let peak = self.project.path("../peak");
+        let measure = [fbt().as_os_str(), "peak".as_ref(), peak.as_os_str()];
         let run = self.project.fbuild("run -v t u").under(LIMITS);
-        let output = run.command().output().unwrap();
+        let before = disk_usage(&self.project.root);
+        let output = run.under(measure).command().output().unwrap();
         let code = output.status.code().unwrap_or(-1);
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
@@ -141,8 +148,13 @@ impl Lab {
         let precious = self.project.snapshot("../canary");
         assert_eq!(precious, self.precious, "{context}");
         assert!(!said.contains("panicked"), "{context}");
-        let disk = disk_usage(&self.project.root);
-        assert!(disk <= MOST_DISK, "{disk} bytes on the disk: {context}");
+        let disk = disk_usage(&self.project.root).saturating_sub(before);
+        assert!(
+            disk <= MOST_DISK,
+            "{disk} bytes more on the disk: {context}"
+        );
+        let memory: u64 = fs::read_to_string(peak).unwrap().trim().parse().unwrap();
+        assert!(memory <= MOST_MEMORY, "{memory} KiB of memory: {context}");
         if fate == Fate::Contained && code == 1 {
             assert!(said.contains("error"), "{context}");
             return;

@@ -3,8 +3,8 @@
 
     python3 tests/peers/run.py --fbuild target/release/fbuild [--tools FOLDER]
 
-FOLDER is one where `npm install turbo @moonrepo/cli` was run; `ninja` and `task` are
-taken from PATH. Each tool that is there has one target: it copies `in` to `out`, slowly.
+FOLDER is one where `npm install turbo @moonrepo/cli` was run; `ninja` and `task` (`pip
+install go-task-bin`) are taken from PATH. Each tool that is there has one target: it copies `in` to `out`, slowly.
 Four things are tried, each in a fresh folder, and only what was run is printed:
 
     edited       `in` is edited while the command runs, after it was read. Is `out` right

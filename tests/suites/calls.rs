@@ -66,6 +66,68 @@ pub(crate) fn is_change(info: &Info) -> bool {
     makes || CHANGES.contains(&call) || OLD.contains(&call)
 }
 
+/// Says what a call is about to do to what: to which part of the state folder, and whether
+/// anything is there.
+pub(crate) fn in_words(thread: pid_t, info: &Info) -> String {
+    let call = info.number as c_long;
+    let flags = info.arguments[2];
+    let making = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)) as u64;
+    let verb = match call {
+        libc::SYS_openat if flags & making != 0 => "make",
+        libc::SYS_openat | libc::SYS_openat2 => "open",
+        libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev | libc::SYS_pwritev => "write",
+        libc::SYS_renameat | libc::SYS_renameat2 => "rename",
+        libc::SYS_linkat => "link",
+        libc::SYS_unlinkat => "remove",
+        libc::SYS_mkdirat => "make folder",
+        libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_syncfs => "sync",
+        libc::SYS_ftruncate | libc::SYS_fallocate => "size",
+        libc::SYS_fchmod | libc::SYS_fchmodat => "mode",
+        libc::SYS_utimensat => "time",
+        libc::SYS_flock => "lock",
+        libc::SYS_copy_file_range | libc::SYS_sendfile => "copy",
+        _ => old_verb(call),
+    };
+    let path = match named_paths(thread, info) {
+        [None, None] => open_path(thread, info.arguments[0]),
+        [from, to] => to.or(from),
+    };
+    let path = path.unwrap_or_default();
+    let is_there = path.symlink_metadata().is_ok();
+    let below = path
+        .iter()
+        .skip_while(|part| *part != ".build-cache")
+        .skip(1);
+    let below: Vec<_> = below.map(|part| part.to_string_lossy()).collect();
+    let place = match below.as_slice() {
+        [] => "the state folder".to_owned(),
+        [first] => first.to_string(),
+        [first, ..] => format!("something in {first}"),
+    };
+    format!(
+        "{verb} {place}{}",
+        if is_there { "" } else { ", which is not there" }
+    )
+}
+
+#[cfg(target_arch = "x86_64")]
+fn old_verb(call: c_long) -> &'static str {
+    match call {
+        libc::SYS_open | libc::SYS_creat => "open",
+        libc::SYS_rename => "rename",
+        libc::SYS_link => "link",
+        libc::SYS_unlink | libc::SYS_rmdir => "remove",
+        libc::SYS_mkdir => "make folder",
+        libc::SYS_chmod => "mode",
+        _ => "do something to",
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn old_verb(_: c_long) -> &'static str {
+    "do something to"
+}
+
 /// Returns the paths that a call names, whole.
 pub(crate) fn named_paths(thread: pid_t, call: &Info) -> [Option<PathBuf>; 2] {
     let at = |folder: u64, path: u64| named(thread, folder, path);

@@ -18,7 +18,7 @@ use std::process::{Command, ExitStatus};
 
 use libc::{c_int, pid_t};
 
-use crate::calls::{is_change, is_open, is_write, named_paths, open_path};
+use crate::calls::{in_words, is_change, is_open, is_write, named_paths, open_path};
 
 /// What is done to a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +54,15 @@ pub(crate) enum Calls {
 }
 
 /// What came of a program.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Traced {
     pub(crate) status: ExitStatus,
     /// How many calls were counted.
     pub(crate) calls: u64,
     /// Whether what was to be done was done.
     pub(crate) acted: bool,
+    /// The calls that failed because they were to, in words.
+    pub(crate) failed: Vec<String>,
 }
 
 /// Tells whether calls can be changed here, not only counted and cut off.
@@ -83,6 +85,7 @@ pub(crate) fn run(command: &mut Command, calls: Calls, act: Act) -> io::Result<T
         act,
         count: 0,
         acted: false,
+        failed: Vec::new(),
         watch: None,
         threads: HashMap::from([(main, State::Outside)]),
     };
@@ -91,6 +94,7 @@ pub(crate) fn run(command: &mut Command, calls: Calls, act: Act) -> io::Result<T
         status,
         calls: tracer.count,
         acted: tracer.acted,
+        failed: tracer.failed,
     })
 }
 
@@ -104,6 +108,7 @@ pub(crate) fn watch(command: &mut Command, watch: &mut dyn Watch) -> io::Result<
         act: Act::Count,
         count: 0,
         acted: false,
+        failed: Vec::new(),
         watch: Some(watch),
         threads: HashMap::from([(main, State::Outside)]),
     };
@@ -138,6 +143,7 @@ struct Tracer<'w> {
     act: Act,
     count: u64,
     acted: bool,
+    failed: Vec<String>,
     watch: Option<&'w mut dyn Watch>,
     threads: HashMap<pid_t, State>,
 }
@@ -252,6 +258,9 @@ impl Tracer<'_> {
             _ => State::Inside,
         };
         self.acted |= next != State::Inside;
+        if matches!(next, State::Failing(_)) {
+            self.failed.push(in_words(thread, &info));
+        }
         next
     }
 

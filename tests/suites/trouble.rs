@@ -130,11 +130,13 @@ impl Scene<'_> {
         });
         self.check_trouble(&work, &report)?;
         self.check(&work, Trust::Either)?;
-        Ok(match (traced.acted, report.warnings.is_empty()) {
-            (false, _) => "not reached",
-            (true, true) => "without consequence",
-            (true, false) => "with a warning",
-        })
+        Ok(
+            match (!traced.failed.is_empty(), report.warnings.is_empty()) {
+                (false, _) => "not reached",
+                (true, true) => "without consequence",
+                (true, false) => "with a warning",
+            },
+        )
     }
 
     /// Checks that a run made what it should, and said what was wrong, each thing once.
