@@ -142,3 +142,38 @@ fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>) -> Diagnostic {
         .label(pattern.span, "nothing here")
         .help("correct it, or write `optional=#true` after the patterns if nothing is fine")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::buildfile;
+    use crate::path::Root;
+
+    #[test]
+    fn what_several_lines_find_is_sorted_and_there_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c", "d"] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        let root = Root::open(dir.path()).unwrap();
+        let index = FileIndex::open(root, &dir.path().join("no index"), Vec::new());
+        for (inputs, expected) in [
+            (
+                "inputs b c; inputs a b; inputs d",
+                &["a", "b", "c", "d"][..],
+            ),
+            ("inputs d; inputs a", &["a", "d"]),
+            ("inputs c a", &["a", "c"]),
+        ] {
+            let text = format!("target t {{ {inputs}; outputs out; sh \"true\" }}");
+            let loaded = buildfile::load_text(&text, Path::new("Buildfile.kdl"));
+            assert_eq!(loaded.diagnostics, []);
+            let found = find(&index, &loaded.buildfile.targets[0]).unwrap();
+            let found: Vec<_> = found.iter().map(|entry| entry.path.to_string()).collect();
+            assert_eq!(found, expected);
+        }
+    }
+}

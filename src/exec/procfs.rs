@@ -189,4 +189,57 @@ mod tests {
         assert_eq!(variable(me, "PAT"), Variable::Unset);
         assert_ne!(why_empty(me), Variable::Dying);
     }
+
+    #[test]
+    fn a_list_of_any_length_is_read_whole_and_its_numbers_are_processes() {
+        let mut list = tempfile::tempfile().unwrap();
+        let mut text = String::new();
+        for number in 1..2000 {
+            let expected: Vec<i32> = (1..number).collect();
+            if [1, 2, 10, 1000, 1999].contains(&number) || (1020..=1030).contains(&text.len()) {
+                let read = read(&list).unwrap();
+                assert_eq!(String::from_utf8(read.clone()).unwrap(), text);
+                let numbers: Vec<i32> = numbers(&read).iter().map(|p| p.as_raw_pid()).collect();
+                assert_eq!(numbers, expected);
+            }
+            let word = format!("{number} ");
+            io::Write::write_all(&mut list, word.as_bytes()).unwrap();
+            text += &word;
+        }
+    }
+
+    #[test]
+    fn a_process_without_variables_is_told_from_one_that_is_dead_and_one_that_is_gone() {
+        #[expect(clippy::disallowed_methods, reason = "this is a test")]
+        let mut command = std::process::Command::new("/bin/cat");
+        command.env_clear().stdin(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        assert_eq!(parent(pid), Some(std::process::id()));
+        while variable(pid, "PATH") == Variable::Starting {
+            std::thread::yield_now();
+        }
+        assert_eq!(variable(pid, "PATH"), Variable::Unset);
+        assert!(!is_dying(pid));
+        child.kill().unwrap();
+        while !is_dying(pid) {
+            std::thread::yield_now();
+        }
+        assert_eq!(variable(pid, "PATH"), Variable::Dying, "nobody reaped it");
+        child.wait().unwrap();
+        assert!(is_dying(pid));
+        assert_eq!(variable(pid, "PATH"), Variable::Dying);
+    }
+
+    #[test]
+    fn only_a_process_that_is_gone_counts_as_gone() {
+        for (errno, expected) in [
+            (libc::ESRCH, true),
+            (libc::ENOENT, true),
+            (libc::EACCES, false),
+            (libc::EMFILE, false),
+        ] {
+            assert_eq!(is_gone(&io::Error::from_raw_os_error(errno)), expected);
+        }
+    }
 }

@@ -31,3 +31,16 @@ impl Store for Off {
         Digest::of_reader(bytes, &mut Vec::new()).map_err(Error::Input)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_tells_digests_and_lacks_all_that_it_was_given() {
+        let digest = Off.write(&mut &b"text"[..]).unwrap();
+        assert_eq!(digest, Digest::of(b"text"));
+        assert_eq!(Off.missing(&[digest]).unwrap(), [digest]);
+        assert!(Off.read(digest).unwrap().is_none());
+    }
+}

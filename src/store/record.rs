@@ -353,6 +353,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_as_large_as_can_be_is_a_result_and_what_is_larger_is_not() {
+        let entry = |path: String, kind| {
+            let path = RelPath::new(&path).unwrap();
+            Entry { path, kind }
+        };
+        let folders = (0..MAX_ENTRIES + 2).map(|n| entry(format!("{n:07}"), EntryKind::Folder));
+        let folders: Vec<Entry> = folders.collect();
+        assert_eq!(check_entries(&folders[..MAX_ENTRIES]), Ok(()));
+        for more in [1, 2] {
+            let refused = check_entries(&folders[..MAX_ENTRIES + more]);
+            assert_eq!(refused, Err(Refusal::TooLarge));
+        }
+        let file = |path: &str, size| {
+            let digest = Digest::from_parts([0; 32], size);
+            let executable = false;
+            entry(path.into(), EntryKind::File { digest, executable })
+        };
+        let files = |size| check_entries(&[file("a", MAX_SIZE - 1), file("b", size)]);
+        assert_eq!(files(1), Ok(()));
+        assert_eq!(files(2), Err(Refusal::TooLarge));
+        let limit = usize::try_from(MAX_RECORD).unwrap();
+        let zeros = vec![0; limit + 2];
+        let refused = |length: usize| decode_any(&zeros[..length]).unwrap_err();
+        assert_eq!(refused(limit), Refusal::Magic);
+        assert_eq!(refused(limit + 1), Refusal::Length);
+        assert_eq!(refused(limit + 2), Refusal::Length);
+    }
+
+    #[test]
     fn a_payload_that_claims_more_than_it_has_costs_nothing() {
         let mut bytes = forge(Vec::new());
         let end = bytes.len() - 32;

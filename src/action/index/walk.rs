@@ -149,7 +149,7 @@ impl FileIndex {
     }
 
     /// Lists a folder that was checked, unless its listing is known.
-    fn list(&self, folder: &mut Folder, path: &RelPath) -> Result<(), Error> {
+    pub(super) fn list(&self, folder: &mut Folder, path: &RelPath) -> Result<(), Error> {
         if folder.listed.is_some() || !folder.exists {
             return Ok(());
         }

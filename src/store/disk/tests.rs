@@ -406,3 +406,126 @@ fn one_wait_for_the_disk_serves_a_batch_and_none_is_made_without_need() {
         "found again, perhaps not durable yet"
     );
 }
+
+#[test]
+fn a_record_that_cannot_be_looked_at_is_said_once_and_left_alone() {
+    let sample = Sample::new();
+    let (key, _) = sample.record(b"one");
+    let (other, _) = sample.record(b"another");
+    for key in [key, other] {
+        let shard = sample.path("actions").join(&layout::name(&key.0)[..2]);
+        fs::remove_dir_all(&shard).unwrap();
+        fs::write(&shard, "a file where a folder was").unwrap();
+        assert_eq!(sample.store.result(key).unwrap(), None);
+    }
+    assert_eq!(codes(&sample.store), ["fbuild::store::read"]);
+    assert_eq!(sample.quarantined(), 0);
+}
+
+#[test]
+fn what_is_longer_than_any_record_is_not_read() {
+    let sample = Sample::new();
+    let layout = sample.store.0.layout.as_ref().unwrap();
+    let file = File::create(sample.path("actions/long")).unwrap();
+    let limit = record::MAX_RECORD;
+    for (size, expected) in [
+        (limit, Ok(limit as usize)),
+        (limit + 1, Err(io::ErrorKind::InvalidData)),
+        (limit + 2, Err(io::ErrorKind::InvalidData)),
+    ] {
+        file.set_len(size).unwrap();
+        let read = read_record(layout, "long");
+        let read = read.map(|(bytes, _)| bytes.len());
+        assert_eq!(read.map_err(|error| error.kind()), expected);
+    }
+}
+
+/// Gives one byte at a time, and is interrupted before each.
+struct Stuttering<'a> {
+    bytes: &'a [u8],
+    is_interrupted: bool,
+}
+
+impl Read for Stuttering<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.is_interrupted = !self.is_interrupted;
+        match self.is_interrupted {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => self.bytes.read(&mut buffer[..1]),
+        }
+    }
+}
+
+#[test]
+fn a_signal_while_something_is_written_costs_nothing() {
+    let sample = Sample::new();
+    for size in [10, BUFFER_SIZE + 10] {
+        let content = vec![b'x'; size];
+        let mut stuttering = Stuttering {
+            bytes: &content,
+            is_interrupted: false,
+        };
+        let digest = sample.store.write(&mut stuttering).unwrap();
+        assert_eq!(digest, Digest::of(&content));
+        assert_eq!(sample.read(digest).unwrap(), content);
+    }
+}
+
+/// Makes a file look as if it had been changed so many seconds ago; whether it still does
+/// after something was done.
+fn stays_old(path: &PathBuf, seconds: u64, work: impl FnOnce()) -> bool {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(then).unwrap();
+    work();
+    fs::metadata(path).unwrap().modified().unwrap() == then
+}
+
+#[test]
+fn what_is_used_again_becomes_young_but_not_at_each_use() {
+    let sample = Sample::new();
+    let (key, _) = sample.record(b"one");
+    let record = sample.path("actions").join(layout::name(&key.0));
+    let hour = 3600;
+    let use_it = || assert!(sample.store.result(key).unwrap().is_some());
+    assert!(stays_old(&record, 23 * hour, use_it));
+    assert!(!stays_old(&record, 25 * hour, use_it));
+    for content in [vec![b's'; 10], vec![b'l'; BUFFER_SIZE + 10]] {
+        let blob = sample.artifact(sample.write(&content));
+        let write = || _ = sample.write(&content);
+        assert!(stays_old(&blob, 9 * 60, write));
+        assert!(!stays_old(&blob, 11 * 60, write));
+    }
+}
+
+#[test]
+fn a_blob_that_is_whole_is_not_put_aside_because_somebody_asks_for_another_size() {
+    let sample = Sample::new();
+    let digest = sample.write(b"content");
+    let asked = Digest::from_parts(*digest.hash(), digest.size() + 1);
+    assert_eq!(sample.read(asked), None);
+    let missing = sample.store.missing(&[asked, digest]);
+    assert_eq!(missing.unwrap(), [asked]);
+    assert_eq!((codes(&sample.store).len(), sample.quarantined()), (0, 0));
+    assert_eq!(sample.read(digest).unwrap(), b"content");
+    fs::write(sample.artifact(digest), "conten").unwrap();
+    assert_eq!(sample.read(digest), None);
+    assert_eq!(codes(&sample.store), ["fbuild::store::corrupt"]);
+    assert_eq!(sample.quarantined(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_this_process_is_no_fault_of_a_blob() {
+    for (errno, expected) in [
+        (Errno::IO, true),
+        (Errno::LOOP, true),
+        (Errno::ISDIR, true),
+        (Errno::NXIO, true),
+        (Errno::MFILE, false),
+        (Errno::NOMEM, false),
+        (Errno::ACCESS, false),
+    ] {
+        assert_eq!(blobs::is_damage(&errno.into()), expected, "{errno}");
+    }
+    assert!(blobs::is_damage(&io::ErrorKind::UnexpectedEof.into()));
+}

@@ -103,3 +103,55 @@ fn has_same_bytes(mut old: File, mut new: File, stamp: &Stamp) -> io::Result<boo
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn files_are_the_same_only_if_every_byte_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        let folder = File::open(dir.path()).unwrap();
+        let is_same = || {
+            let (a, b) = (Place::new(&folder, b"a"), Place::new(&folder, b"b"));
+            is_same(a, b).unwrap()
+        };
+        for size in [1, 65_535, 65_536, 65_537, 200_000] {
+            let mut bytes = vec![b'x'; size];
+            fs::write(&a, &bytes).unwrap();
+            fs::write(&b, &bytes).unwrap();
+            assert!(is_same());
+            for at in [0, size / 2, size - 1] {
+                bytes[at] = b'y';
+                fs::write(&b, &bytes).unwrap();
+                assert!(!is_same(), "{at} of {size}");
+                bytes[at] = b'x';
+            }
+        }
+        fs::write(&a, "").unwrap();
+        fs::write(&b, "").unwrap();
+        assert!(is_same());
+        fs::set_permissions(&b, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(!is_same(), "one can be executed");
+        fs::remove_file(&b).unwrap();
+        assert!(!is_same(), "one is not there");
+        for (target, expected) in [("to", true), ("ot", false), ("longer", false)] {
+            let _ = (fs::remove_file(&a), fs::remove_file(&b));
+            symlink("to", &a).unwrap();
+            symlink(target, &b).unwrap();
+            assert_eq!(is_same(), expected, "{target}");
+        }
+        fs::remove_file(&a).unwrap();
+        fs::write(&a, "longer").unwrap();
+        assert!(!is_same(), "a file and a link");
+        for path in [&a, &b] {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }
+        assert!(!is_same(), "folders are not compared");
+    }
+}
