@@ -92,7 +92,7 @@ impl Disk {
             };
             collection.drop_least_used(goal);
         }
-        remove_leftovers(layout).map_err(io)?;
+        remove_leftovers(layout, collection.now).map_err(io)?;
         usage::set(layout, collection.left.bytes);
         let (removed, left) = (collection.removed, collection.left);
         Ok(Some(Collected { removed, left }))
@@ -345,8 +345,7 @@ fn remove(folder: &OwnedFd, digest: Digest) -> bool {
 }
 
 /// Removes what killed processes left, and what was in quarantine for long.
-fn remove_leftovers(layout: &Layout) -> io::Result<()> {
-    let now = stamp::now();
+fn remove_leftovers(layout: &Layout, now: i64) -> io::Result<()> {
     remove_files(layout, "incoming", now - YOUNG)?;
     remove_files(layout, "quarantine", now - QUARANTINE)
 }
@@ -525,23 +524,20 @@ mod tests {
     #[test]
     fn a_collection_that_somebody_asked_for_goes_to_the_limit_and_no_further() {
         let sample = Sample::new();
-        for (hours, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
-            record(&sample, name, 10_000, HOUR * hours);
+        for hours in 1..=12 {
+            record(&sample, &format!("{hours:02}"), 10_000, HOUR * hours);
         }
-        let all = sample.store.usage().unwrap().bytes;
-        let asked = |max: u64, patience| {
-            let live = HashSet::new();
+        let asked = |less: u64, patience| {
+            let (max, live) = (sample.store.usage().unwrap().bytes - less, HashSet::new());
             let collected = sample.store.collect(&at_most(max), &live, patience);
             let collected = collected.unwrap().unwrap();
             (collected.removed.results, collected.left.results)
         };
-        assert_eq!(asked(all, Patience::None), (0, 4), "what fits stays");
-        assert_eq!(asked(all, Patience::Wait), (0, 4));
-        assert_eq!(asked(all - 1, Patience::Wait), (1, 3));
-        // A tenth less than three results are two.
-        let three = sample.store.usage().unwrap().bytes;
-        assert_eq!(asked(three, Patience::None), (0, 3));
-        assert_eq!(asked(three - 1, Patience::None), (1, 2));
+        assert_eq!(asked(0, Patience::None), (0, 12), "what fits stays");
+        assert_eq!(asked(0, Patience::Wait), (0, 12));
+        assert_eq!(asked(1, Patience::Wait), (1, 11));
+        // A tenth less than eleven results are nine.
+        assert_eq!(asked(1, Patience::None), (2, 9));
     }
 
     #[test]
@@ -671,11 +667,13 @@ mod tests {
         assert!(is_due(10_000));
         let exact = sample.store.usage().unwrap().bytes;
         assert!(!is_due(exact) && is_due(exact - 1));
+        let hour = 3600 * SECOND;
         for (line, expected) in [
             (format!("{exact} {}\n", stamp::now()), false),
             (format!("{exact} {}", stamp::now()), true),
-            (format!("{exact} {}\n", stamp::now() - RECOUNT - 1), true),
-            (format!("{exact} {}\n", stamp::now() + RECOUNT), true),
+            (format!("{exact} {}\n", stamp::now() - 23 * hour), false),
+            (format!("{exact} {}\n", stamp::now() - 25 * hour), true),
+            (format!("{exact} {}\n", stamp::now() + hour), true),
             ("nonsense\n".to_owned(), true),
         ] {
             fs::write(sample.path("usage"), line).unwrap();
@@ -691,12 +689,20 @@ mod tests {
         collect(&sample, unlimited(), &[]);
         assert!(sample.path("incoming/new").exists() && sample.path("quarantine/new").exists());
         let layout = sample.store.0.layout.as_ref().unwrap();
-        // The time of a change of metadata cannot be set, so the limit is.
+        // The time of a change of metadata cannot be set, so the time of now is.
         fs::create_dir(sample.path("incoming/folder")).unwrap();
-        remove_files(layout, "incoming", stamp::now() + SECOND).unwrap();
-        assert!(!sample.path("incoming/new").exists());
+        let (minute, day) = (60 * SECOND, 24 * 3600 * SECOND);
+        for (age, expected) in [
+            (50 * minute, (true, true)),
+            (70 * minute, (false, true)),
+            (6 * day, (false, true)),
+            (8 * day, (false, false)),
+        ] {
+            remove_leftovers(layout, stamp::now() + age).unwrap();
+            let there = ["incoming/new", "quarantine/new"].map(|path| sample.path(path).exists());
+            assert_eq!((there[0], there[1]), expected);
+        }
         assert!(sample.path("incoming/folder").exists());
-        assert!(sample.path("quarantine/new").exists());
         // Somebody removed one, and made a file of the other.
         fs::remove_dir_all(sample.path("incoming")).unwrap();
         assert!(remove_files(layout, "incoming", 0).is_ok());
