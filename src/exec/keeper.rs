@@ -1,12 +1,13 @@
 //! Ends the commands when fbuild itself is killed and cannot. It does not know what they
 //! are, only their process groups and the marker of the run.
 //!
-//! The keeper is a second, tiny process: fbuild started anew with [`KEEPER_ARGUMENT`], by
-//! the first command of a run and while that runs already. Its input is a pipe that fbuild
+//! The keeper is a second, tiny process: fbuild started anew with [`KEEPER_ARGUMENT`], before
+//! the first command of a run. Its input is a pipe that fbuild
 //! holds and never writes to: at its end, fbuild is gone, in whatever way. Its output is a
 //! table in memory (a `memfd`), into which fbuild notes the group of each running command;
-//! so noting costs one small write and wakes nobody. It then kills these groups, and every
-//! process with the run's marker, until none is left.
+//! so noting costs one small write and wakes nobody. That a command is about to start is
+//! noted, too: at no time is there one that the keeper cannot find. It then kills these
+//! groups, and every process with the run's marker, until none is left.
 //!
 //! What it cannot find: a process that left its group *and* has no marker. Programs that
 //! use this library without calling [`keeper_main`], such as its tests, have no keeper.
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -30,6 +31,12 @@ use super::{process, procfs};
 /// The hidden first argument with which fbuild is a keeper; the run's name follows.
 pub const KEEPER_ARGUMENT: &str = "__keeper";
 
+/// What stands in the table for the group of a command that is about to start.
+const STARTING: i32 = -1;
+/// How long a command may take to start, once fbuild is gone.
+const START: Duration = Duration::from_secs(1);
+/// How often it is looked for one that starts.
+const LOOK: Duration = Duration::from_millis(10);
 /// The size of a group's number in the table.
 const SLOT: usize = size_of::<i32>();
 
@@ -41,7 +48,7 @@ pub struct Keeper {
 }
 
 #[derive(Debug)]
-struct Started {
+pub(super) struct Started {
     /// Whose closing is the signal.
     _alive: PipeWriter,
     /// Never waited for: it outlives fbuild.
@@ -73,12 +80,18 @@ impl Keeper {
         self.started.get()?.as_ref().err()
     }
 
-    /// Notes a command. `None` when there is no keeper: the command runs without.
-    pub(super) fn watch(&self, leader: Pid) -> Option<Kept<'_>> {
+    /// Starts it, unless it was started.
+    pub(super) fn start(&self) -> Option<&Started> {
         let start = || Started::start(&self.program);
-        let keeper = self.started.get_or_init(start).as_ref().ok()?;
+        self.started.get_or_init(start).as_ref().ok()
+    }
+
+    /// Notes that a command is about to start. `None` when there is no keeper: the command
+    /// runs without.
+    pub(super) fn expect(&self) -> Option<Kept<'_>> {
+        let keeper = self.start()?;
         let slot = keeper.take();
-        keeper.note(slot, leader.as_raw_pid());
+        keeper.note(slot, STARTING);
         Some(Kept { keeper, slot })
     }
 }
@@ -124,6 +137,13 @@ impl Drop for Started {
     }
 }
 
+impl Kept<'_> {
+    /// Notes the command, now that it runs.
+    pub(super) fn watch(&self, leader: Pid) {
+        self.keeper.note(self.slot, leader.as_raw_pid());
+    }
+}
+
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
         self.keeper.note(self.slot, 0);
@@ -146,7 +166,12 @@ pub fn keeper_main(run: Option<OsString>) -> ExitCode {
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
     if !table.is_empty() {
-        kill_marked(&format!("{run}."));
+        // One that was about to start may become a process, and show its marker, only now.
+        let patience = match slots(&table).any(|slot| slot == STARTING) {
+            true => START,
+            false => Duration::ZERO,
+        };
+        kill_marked(&format!("{run}."), Instant::now() + patience);
     }
     ExitCode::SUCCESS
 }
@@ -187,19 +212,28 @@ fn read_table() -> Vec<u8> {
 }
 
 fn groups(table: &[u8]) -> impl Iterator<Item = Pid> {
-    let slots = table.chunks_exact(SLOT);
-    let slots = slots.filter_map(|slot| slot.try_into().ok());
-    slots.map(i32::from_ne_bytes).filter_map(Pid::from_raw)
+    let groups = slots(table).filter(|slot| *slot > 0);
+    groups.filter_map(Pid::from_raw)
 }
 
-/// Kills every process whose marker begins with `run`, until none is found twice in a row.
-fn kill_marked(run: &str) {
-    let give_up = Instant::now() + STUCK;
+fn slots(table: &[u8]) -> impl Iterator<Item = i32> {
+    let slots = table.chunks_exact(SLOT);
+    let slots = slots.filter_map(|slot| slot.try_into().ok());
+    slots.map(i32::from_ne_bytes)
+}
+
+/// Kills every process whose marker begins with `run`, until none is found twice in a row,
+/// and for so long at least.
+fn kill_marked(run: &str, at_least: Instant) {
+    let give_up = at_least + STUCK;
     let mut nobody = 0;
-    while nobody < 2 && Instant::now() < give_up {
+    while nobody < 2 && Instant::now() < give_up || Instant::now() < at_least {
         let all = procfs::all().into_iter().flatten();
         let killed = all.filter(|pid| kill_if_marked(*pid, run, give_up));
         nobody = if killed.count() == 0 { nobody + 1 } else { 0 };
+        if nobody > 0 && Instant::now() < at_least {
+            std::thread::sleep(LOOK);
+        }
     }
 }
 
@@ -262,8 +296,9 @@ mod tests {
     }
 
     #[test]
-    fn half_a_slot_and_group_zero_are_no_group() {
-        let table = [&5_i32.to_ne_bytes()[..], &0_i32.to_ne_bytes(), &[1, 2, 3]].concat();
+    fn half_a_slot_group_zero_and_what_only_starts_are_no_group() {
+        let numbers = [5, 0, STARTING].map(i32::to_ne_bytes);
+        let table = [numbers.as_flattened(), &[1, 2, 3]].concat();
         let groups: Vec<i32> = groups(&table).map(Pid::as_raw_pid).collect();
         assert_eq!(groups, [5]);
     }
@@ -272,11 +307,11 @@ mod tests {
     fn a_keeper_that_cannot_be_started_is_said_and_watches_nothing() {
         let keeper = Keeper::new("/nonexistent/fbuild".into());
         assert!(keeper.trouble().is_none(), "nobody has asked for it");
-        assert!(keeper.watch(rustix::process::getpid()).is_none());
+        assert!(keeper.expect().is_none());
         let error = keeper.trouble().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         let keeper = Keeper::new("/bin/true".into());
-        assert!(keeper.watch(rustix::process::getpid()).is_some());
+        assert!(keeper.expect().is_some());
         assert!(keeper.trouble().is_none());
     }
 }

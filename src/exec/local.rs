@@ -55,9 +55,18 @@ impl Local {
     pub fn trouble(&self) -> Option<&io::Error> {
         self.keeper.as_ref()?.trouble()
     }
+
+    fn keeper(&self) -> Option<&Keeper> {
+        let keeper = self.keeper.as_ref();
+        keeper.filter(|_| !sabotage::is(Bug::NoKeeper))
+    }
 }
 
 impl Executor for Local {
+    fn get_ready(&self) {
+        self.keeper().map(Keeper::start);
+    }
+
     fn execute(
         &self,
         task: &Task<'_>,
@@ -84,10 +93,7 @@ impl Executor for Local {
                 streams: streams(task),
                 deadline: task.timeout.map(|time| started + time),
                 grace: GRACE,
-                keeper: self
-                    .keeper
-                    .as_ref()
-                    .filter(|_| !sabotage::is(Bug::NoKeeper)),
+                keeper: self.keeper(),
             };
             let ended = run(&program, &mut |bytes| masker.push(bytes, output), cancel);
             masker.finish(output);

@@ -44,6 +44,9 @@ pub use tree::MARKER;
 
 /// Runs the commands of an action, in order, stopping at the first that fails.
 pub trait Executor: Send + Sync {
+    /// Does beforehand what the first task would have to wait for. Nobody has to call it.
+    fn get_ready(&self) {}
+
     /// Runs `task` to its end. `output` receives what the commands print, both streams in
     /// the order written, bytes untouched but for masked secrets; it is called on the
     /// calling thread.

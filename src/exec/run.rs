@@ -20,6 +20,7 @@ use rustix::process::Signal;
 
 use super::End;
 use super::error::{Error, shown};
+use super::keeper::Keeper;
 use super::process::{self, Program, Streams};
 use super::terminal::Lent;
 use super::tree::{STUCK, Stray, Tree};
@@ -61,8 +62,11 @@ pub fn run(
         let (end, left_behind) = (End::Cancelled, 0);
         return Ok(Ended { end, left_behind });
     }
+    let kept = program.keeper.and_then(Keeper::expect);
     let (tree, pipe) = Tree::plant(|marker| process::start(program, marker))?;
-    let kept = program.keeper.map(|keeper| keeper.watch(tree.leader()));
+    if let Some(kept) = &kept {
+        kept.watch(tree.leader());
+    }
     let mut life = Life::new(program, tree, pipe, cancel);
     life.until_exit(output)?;
     while sabotage::is(Bug::UnboundedDrain) && life.pipe.is_some() {

@@ -1,6 +1,7 @@
 //! More than one fbuild: in one tree the second waits, in two trees they share what they
 //! make, and whoever is interrupted leaves a state from which the next goes on.
 
+use std::ffi::OsString;
 use std::fs;
 
 use rustix::process::Signal;
@@ -202,6 +203,21 @@ fn what_is_killed_leaves_a_state_from_which_the_next_run_goes_on() {
         0,
         "{leftovers:?}"
     );
+}
+
+#[test]
+fn whoever_ends_commands_when_fbuild_is_killed_is_there_before_the_first() {
+    let project = Project::new(r#"target t { outputs out; sh "echo > out" }"#);
+    let log = project.path("log");
+    let trace = ["strace", "-f", "-qq", "-e", "trace=execve", "-o"].map(OsString::from);
+    let wrapper = trace.into_iter().chain([log.clone().into_os_string()]);
+    project.fbuild("run -q t").under(wrapper).end().ok("");
+    let traced = fs::read_to_string(&log).unwrap();
+    let first = |part: &str| {
+        let at = traced.lines().position(|line| line.contains(part));
+        at.unwrap_or_else(|| panic!("nobody started {part}: {traced}"))
+    };
+    assert!(first("__keeper") < first("echo > out"), "{traced}");
 }
 
 #[test]
