@@ -33,7 +33,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("strsim", &["source/mod.rs"]),
     // The two places that use all processors, and the two that speak of signals.
     ("libc", &["exec/", "build/failure.rs"]),
-    ("rayon", &["build/drive.rs", "action/index/hash.rs"]),
+    (
+        "rayon",
+        &["build/drive.rs", "build/ready.rs", "action/index/hash.rs"],
+    ),
     ("signal_hook", &["exec/", "cli/signals.rs"]),
     // Vocabulary: what a type is on disk, what an error says, what the system is asked.
     (

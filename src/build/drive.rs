@@ -2,7 +2,6 @@
 //! that answers moves the plan on, until every target is settled. The first failure stops
 //! new work unless the run keeps going; what runs already is let finish.
 
-use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,24 +10,20 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use super::make::Miss;
 use super::plan::Plan;
 use super::recorder::{self, Settled};
-use super::slot::{Answer, Job, Message, Question, Slot, answer_all};
-use super::step::{Need, Prepared, Step};
+use super::slot::{Answer, Job, Message, Question, Slot};
+use super::step::{Need, Step};
 use super::tally::Tally;
 use super::telling::Telling;
 use super::{Audience, Options, Parts, Warning, tools};
 use crate::event::{FORMAT, Outcome, Reason, Summary, What};
 use crate::graph::{Graph, TargetId};
-use crate::journal::{Memory, Success};
+use crate::journal::Memory;
 
 /// How often time is shown passing, and the wish to stop noticed.
 const TICK: Duration = Duration::from_millis(100);
 /// How many pieces of streamed output may wait: a command that prints faster than they
 /// are shown has to wait itself.
 const MOST_PIECES: usize = 64;
-/// Up to how many targets the loop prepares itself while no command runs.
-const FEW: usize = 2;
-/// How many portions of what is to be prepared each processor gets.
-const PORTIONS: usize = 4;
 /// How long a target that never ran is expected to take, in milliseconds.
 const UNKNOWN_COST: u64 = 1000;
 
@@ -71,22 +66,28 @@ pub fn run(
             started: vec![None; parts.graph.len()],
             is_same: same_at_first(parts.graph, wanted),
             first_failed: None,
+            many: Vec::new(),
             answers,
             jobs,
             settled,
         };
         drive.begin(names, wanted);
         let (mut slots, mut recorder) = (0, None);
-        rayon::in_place_scope(|pool| {
-            drive.turn(pool, &mut |running| {
-                recorder.get_or_insert_with(|| threads.spawn(record));
-                while slots < running {
-                    slots += 1;
-                    let slot = slot.clone();
-                    threads.spawn(move || slot.serve());
-                }
+        let mut need_slots = |running| {
+            recorder.get_or_insert_with(|| {
+                threads.spawn(|| parts.executor.get_ready());
+                threads.spawn(record)
             });
-        });
+            while slots < running {
+                slots += 1;
+                let slot = slot.clone();
+                threads.spawn(move || slot.serve());
+            }
+        };
+        // Where little is to be prepared, a pool of threads costs more than it does.
+        if drive.turn(None, &mut need_slots) == Turn::NeedsPool {
+            rayon::in_place_scope(|pool| drive.turn(Some(pool), &mut need_slots));
+        }
         drop(slot);
         drive.end(recorder, record)
     })
@@ -142,9 +143,20 @@ pub(super) struct Drive<'a> {
     /// the same goes for all that came before it.
     pub(super) is_same: Vec<bool>,
     pub(super) first_failed: Option<TargetId>,
+    /// What waits to be prepared by a pool, while there is none.
+    pub(super) many: Vec<Question>,
     pub(super) answers: Answers,
     jobs: Sender<Job>,
     pub(super) settled: Sender<Settled>,
+}
+
+/// Why the loop ended.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    /// Every target is settled.
+    Done,
+    /// So much is to be prepared that it wants a pool of threads.
+    NeedsPool,
 }
 
 pub(super) struct Answers {
@@ -175,20 +187,27 @@ impl<'a> Drive<'a> {
         self.telling.tell(started);
     }
 
-    /// Turns until every target is settled. `need_slots` sees to it that there are as many
-    /// slots as targets run.
-    fn turn<'s>(&mut self, pool: &rayon::Scope<'s>, need_slots: &mut dyn FnMut(usize))
+    /// Turns until every target is settled, or there is no pool and one is needed.
+    /// `need_slots` sees to it that there are as many slots as targets run.
+    fn turn<'s>(
+        &mut self,
+        pool: Option<&rayon::Scope<'s>>,
+        need_slots: &mut dyn FnMut(usize),
+    ) -> Turn
     where
         'a: 's,
     {
         loop {
             self.prepare_all(pool);
+            if !self.many.is_empty() {
+                return Turn::NeedsPool;
+            }
             while let Some(id) = self.plan.next_to_run() {
                 need_slots(self.plan.running());
                 self.start(id);
             }
             if self.plan.is_finished() {
-                return;
+                return Turn::Done;
             }
             if self.plan.has_ready() {
                 continue;
@@ -220,66 +239,6 @@ impl<'a> Drive<'a> {
             self.hear(message);
         }
         self.telling.tick();
-    }
-
-    /// Has everything that is ready prepared, in as few portions as keep all processors
-    /// busy: waking a thread for each target would cost more than the work.
-    fn prepare_all<'s>(&mut self, pool: &rayon::Scope<'s>)
-    where
-        'a: 's,
-    {
-        let mut questions: Vec<Question> = Vec::new();
-        while let Some(id) = self.plan.next_to_prepare() {
-            match self.known(id) {
-                Some(last) => self.hear_prepared(id, Prepared::UpToDate(last)),
-                None => questions.push(self.question(id)),
-            }
-        }
-        if questions.len() <= FEW && self.plan.running() == 0 {
-            let answers = questions.iter().map(|question| question.answer(self.step));
-            for answer in answers.collect::<Vec<_>>() {
-                self.hear_answer(answer);
-            }
-            return;
-        }
-        let portion = questions
-            .len()
-            .div_ceil(PORTIONS * rayon::current_num_threads());
-        while !questions.is_empty() {
-            let rest = questions.split_off(portion.min(questions.len()));
-            let portion = std::mem::replace(&mut questions, rest);
-            let (step, sender) = (self.step, self.answers.sender.clone());
-            pool.spawn(move |_| answer_all(&portion, step, &sender));
-        }
-    }
-
-    /// Tells whether this run changed nothing that a target may read: those that it names, or
-    /// comes after, and those before them.
-    pub(super) fn is_same_before(&self, id: TargetId) -> bool {
-        let graph = self.graph();
-        let mut before = graph.needs(id).iter().chain(graph.after(id));
-        before.all(|id| self.is_same[id.index()])
-    }
-
-    /// Returns a target's last success if it is known to be up to date: it was when the last
-    /// run ended, and neither what it looks at has moved nor what it may read changed since.
-    fn known(&self, id: TargetId) -> Option<Arc<Success>> {
-        let known = self.step.parts.known?;
-        let target = self.graph().target(id);
-        let last = self.memory.success(self.name(id))?;
-        let is_known = target.cache && self.is_same_before(id) && !known.has_moved(target);
-        is_known.then(|| last.clone())
-    }
-
-    fn question(&self, id: TargetId) -> Question {
-        let needs = self.graph().needs(id).iter();
-        Question {
-            id,
-            needs: needs
-                .filter_map(|need| self.made[need.index()].clone())
-                .collect(),
-            last: self.memory.success(self.name(id)).cloned(),
-        }
     }
 
     /// Hands a target to a slot.
@@ -316,7 +275,7 @@ impl<'a> Drive<'a> {
         }
     }
 
-    fn hear_answer(&mut self, answer: Answer) {
+    pub(super) fn hear_answer(&mut self, answer: Answer) {
         let Answer {
             id,
             prepared,

@@ -12,6 +12,7 @@ mod explain;
 mod failure;
 mod make;
 mod plan;
+mod ready;
 mod reason;
 mod recorder;
 mod settle;

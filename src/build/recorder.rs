@@ -30,46 +30,66 @@ pub(super) fn record_all(
     store: &dyn Store,
     metadata: &Path,
 ) -> Vec<Warning> {
-    let mut warnings = Vec::new();
+    let mut recorder = Recorder {
+        store,
+        metadata,
+        warnings: Vec::new(),
+    };
     while let Ok(first) = settled.recv() {
-        let batch = gather(first, settled);
-        record(&batch, store, &mut warnings);
-        for settled in &batch {
-            write_metadata(settled, metadata, &mut warnings);
+        let batch = recorder.gather(first, settled);
+        recorder.record(&batch);
+    }
+    recorder.warnings
+}
+
+struct Recorder<'a> {
+    store: &'a dyn Store,
+    /// The folder of the metadata.
+    metadata: &'a Path,
+    /// What went wrong so far.
+    warnings: Vec<Warning>,
+}
+
+impl Recorder<'_> {
+    /// Waits a little for more of what there is one of. What need not wait for the disk is
+    /// done meanwhile.
+    fn gather(&mut self, first: Settled, settled: &Receiver<Settled>) -> Vec<Settled> {
+        let until = Instant::now() + PATIENCE;
+        self.write_metadata(&first);
+        let mut batch = vec![first];
+        while batch.len() < MOST {
+            match settled.recv_deadline(until) {
+                Ok(next) => {
+                    self.write_metadata(&next);
+                    batch.push(next);
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        batch
+    }
+
+    fn record(&mut self, batch: &[Settled]) {
+        let new = batch.iter().filter(|settled| settled.is_new);
+        let results: Vec<_> = new
+            .map(|settled| (settled.success.key, settled.success.result.clone()))
+            .collect();
+        if !results.is_empty()
+            && let Err(error) = self.store.record(&results)
+        {
+            warn(&mut self.warnings, Warning::of(&error));
         }
     }
-    warnings
-}
 
-/// Waits a little for more of what there is one of.
-fn gather(first: Settled, settled: &Receiver<Settled>) -> Vec<Settled> {
-    let until = Instant::now() + PATIENCE;
-    let mut batch = vec![first];
-    while batch.len() < MOST {
-        match settled.recv_deadline(until) {
-            Ok(next) => batch.push(next),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+    fn write_metadata(&mut self, settled: &Settled) {
+        let Settled {
+            target, success, ..
+        } = settled;
+        if let Err(error) = journal::write_metadata(self.metadata, target, success) {
+            let message = format!("cannot write to `{}`: {error}", self.metadata.display());
+            let warning = Warning::new("fbuild::journal::metadata", message);
+            warn(&mut self.warnings, warning);
         }
-    }
-    batch
-}
-
-fn record(batch: &[Settled], store: &dyn Store, warnings: &mut Vec<Warning>) {
-    let new = batch.iter().filter(|settled| settled.is_new);
-    let results: Vec<_> = new
-        .map(|settled| (settled.success.key, settled.success.result.clone()))
-        .collect();
-    if !results.is_empty()
-        && let Err(error) = store.record(&results)
-    {
-        warn(warnings, Warning::of(&error));
-    }
-}
-
-fn write_metadata(settled: &Settled, folder: &Path, warnings: &mut Vec<Warning>) {
-    if let Err(error) = journal::write_metadata(folder, &settled.target, &settled.success) {
-        let message = format!("cannot write to `{}`: {error}", folder.display());
-        warn(warnings, Warning::new("fbuild::journal::metadata", message));
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Done<'a> {
     /// The targets that this stands for.
     pub wanted: &'a [TargetId],
     /// What was known when it began.
-    pub known: Option<&'a Known>,
+    pub known: Option<&'a mut Known>,
 }
 
 /// Returns what is known from an earlier run that was asked the same. To be called under
@@ -108,7 +108,7 @@ impl Known {
 }
 
 /// Keeps for [`ask`] what a run found out, unless there is something to be said each time.
-pub fn keep(done: &Done<'_>) -> io::Result<()> {
+pub fn keep(mut done: Done<'_>) -> io::Result<()> {
     let (workspace, layout) = (done.workspace, &done.workspace.layout);
     let Some(tools) = done.tools().filter(|_| workspace.diagnostics.is_empty()) else {
         return Ok(());
@@ -123,8 +123,11 @@ pub fn keep(done: &Done<'_>) -> io::Result<()> {
         secrets: done.secrets(),
         tools,
     };
-    let earlier = done.known.map(|known| &known.0);
-    if earlier.is_some_and(|earlier| *earlier.circumstances() != circumstances) {
+    let earlier = done.known.take().map(|known| &mut known.0);
+    if earlier
+        .as_ref()
+        .is_some_and(|earlier| *earlier.circumstances() != circumstances)
+    {
         // Something changed while the run went on, which found out some of it before that.
         return Ok(());
     }
@@ -138,7 +141,7 @@ pub fn keep(done: &Done<'_>) -> io::Result<()> {
     standstill::keep(
         &layout.standstill(),
         &layout.successes(),
-        &run,
+        run,
         circumstances,
     )
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::state::State;
-use crate::action::index::FileIndex;
+use crate::action::index::{FileIndex, Saved};
 use crate::build::standstill::Known;
 use crate::build::{self, Audience, Options, Parts};
 use crate::cancel::Cancel;
@@ -67,7 +67,16 @@ impl<'c> Session<'c> {
         access: Access,
         lock: Option<File>,
     ) -> Result<Self, Failure> {
-        let workspace = context.workspace()?;
+        let (workspace, early) = std::thread::scope(|threads| {
+            // While the lock is held, nobody changes what is remembered.
+            let early = lock
+                .as_ref()
+                .and_then(|_| Remembered::layout_of_much(context));
+            let early = early.map(|layout| threads.spawn(move || Remembered::read(&layout)));
+            let workspace = context.workspace();
+            (workspace, early.and_then(|early| early.join().ok()))
+        });
+        let workspace = workspace?;
         let mut state = match access {
             Access::Write => State::prepare(context, &workspace, lock)?,
             Access::Read => State::of(&workspace),
@@ -93,10 +102,11 @@ impl<'c> Session<'c> {
             outputs::recover(&stage).map_err(|error| Failure::of(Exit::World, &error))?;
         }
         let executor = Local::new(root.clone(), layout.temporary());
+        let Remembered { files, memory } = early.unwrap_or_else(|| Remembered::read(known));
         Ok(Self {
             context,
-            index: FileIndex::open(root, &known.index(), hidden),
-            memory: Memory::read(&known.successes()),
+            index: FileIndex::new(root, files, hidden),
+            memory,
             disk: store
                 .as_ref()
                 .filter(is_usable)
@@ -270,6 +280,31 @@ impl<'c> Session<'c> {
             let text = text.replacen("error", "warning", 1);
             self.context.complain(&text);
         }
+    }
+}
+
+/// What earlier runs left.
+struct Remembered {
+    files: Saved,
+    memory: Memory,
+}
+
+impl Remembered {
+    /// From how many bytes on it is read while the Buildfile is.
+    const MUCH: u64 = 1 << 20;
+
+    fn read(layout: &Layout) -> Self {
+        Self {
+            files: Saved::read(&layout.index()),
+            memory: Memory::read(&layout.successes()),
+        }
+    }
+
+    /// Returns where it is, if it is worth another thread.
+    fn layout_of_much(context: &Context) -> Option<Layout> {
+        let layout = Layout::new(context.buildfile().ok()?.parent()?);
+        let size = layout.index().metadata().ok()?.len();
+        (size >= Self::MUCH).then_some(layout)
     }
 }
 

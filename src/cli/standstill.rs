@@ -68,7 +68,7 @@ pub(super) fn tell(context: &Context, targets: usize, (start, verbosity): (Insta
 /// Remembers what a run that went well found out, for [`ask`].
 pub(super) fn keep(
     context: &Context,
-    session: &Session<'_>,
+    session: &mut Session<'_>,
     names: &[String],
     wanted: &[TargetId],
 ) {
@@ -76,13 +76,13 @@ pub(super) fn keep(
         return;
     };
     // What is not kept is found out again.
-    let _ = standstill::keep(&Done {
+    let _ = standstill::keep(Done {
         workspace: &session.workspace,
         index: &session.index,
         memory: &session.memory,
         surrounding: context.surrounding(),
         store: Some(store),
-        known: session.known.as_ref(),
+        known: session.known.as_mut(),
         names,
         wanted,
     });

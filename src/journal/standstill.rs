@@ -59,12 +59,13 @@ pub struct Standstill {
 
 #[derive(Serialize, Deserialize)]
 struct Head {
+    /// Which last successes the run left. As long as any other, so that the next run can
+    /// note others in its place.
+    successes: [u8; 32],
     /// Another version, or another program of the same, may find out something else.
     fbuild: String,
     program: Stamp,
     boot: String,
-    /// The last successes that the run left.
-    successes: (Stamp, u32),
     circumstances: Circumstances,
     targets: usize,
     is_final: bool,
@@ -75,7 +76,7 @@ pub struct Run<'a> {
     /// What it looked at.
     pub index: &'a FileIndex,
     /// What was known when it began, under the same circumstances.
-    pub earlier: Option<&'a Standstill>,
+    pub earlier: Option<&'a mut Standstill>,
     /// How many targets it brought up to date.
     pub targets: usize,
     /// Whether they stay so if nothing changes.
@@ -157,6 +158,29 @@ impl Standstill {
         }
     }
 
+    /// Changes the little that a run left in another way, where that is all; the head must
+    /// be as long as it was.
+    fn change(&mut self, file: &Path, head: &[u8], index: &FileIndex) -> bool {
+        let changes = (head.len() == self.looks).then(|| index.changes(self.earlier()));
+        let Some(looks) = changes.flatten() else {
+            return false;
+        };
+        let mut changes = vec![(0, head.to_vec())];
+        changes.extend(
+            looks
+                .into_iter()
+                .map(|(at, bytes)| (self.looks + at, bytes)),
+        );
+        sealed::patch(file, &mut self.file, &changes).is_ok()
+    }
+
+    fn earlier(&self) -> Earlier<'_> {
+        Earlier {
+            looks: self.looks(),
+            failed: &self.failed,
+        }
+    }
+
     /// Tells whether a walk for `pattern` may find something else than then.
     pub fn has_moved(&self, pattern: &Pattern) -> bool {
         self.moved.iter().any(|moved| moved.concerns(pattern))
@@ -171,34 +195,38 @@ impl Standstill {
 pub fn keep(
     file: &Path,
     successes: &Path,
-    run: &Run<'_>,
+    run: Run<'_>,
     circumstances: Circumstances,
 ) -> io::Result<()> {
-    let earlier = run.earlier.map(|earlier| Earlier {
-        looks: earlier.looks(),
-        failed: &earlier.failed,
-    });
     let program = Stamp::of_path(Path::new(PROGRAM));
-    let (Some(successes), Some(program), Some(looks)) =
-        (identity(successes), program, run.index.looks(earlier))
-    else {
+    let (Some(successes), Some(program)) = (identity(successes), program) else {
         return Ok(());
     };
     let head = Head {
+        successes,
         fbuild: env!("CARGO_PKG_VERSION").to_owned(),
         program,
         boot: boot_id(),
-        successes,
         circumstances,
         targets: run.targets,
         is_final: run.is_final,
     };
     let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;
-    sealed::write(file, MAGIC, &[&head, &looks])
+    let mut earlier = run.earlier;
+    let changed = earlier.as_mut().map(|e| e.change(file, &head, run.index));
+    if changed == Some(true) {
+        return Ok(());
+    }
+    match run.index.looks(earlier.as_deref().map(Standstill::earlier)) {
+        Some(looks) => sealed::write(file, MAGIC, &[&head, &looks]),
+        None => Ok(()),
+    }
 }
 
 /// Returns what tells a sealed file from those that were in its place before and will be
 /// after. Its stamp alone would not if it is written again at once.
-fn identity(file: &Path) -> Option<(Stamp, u32)> {
-    Some((Stamp::of_path(file)?, sealed::checksum(file)?))
+fn identity(file: &Path) -> Option<[u8; 32]> {
+    let identity = (Stamp::of_path(file)?, sealed::checksum(file)?);
+    let bytes = postcard::to_stdvec(&identity).ok()?;
+    Some(*Digest::of(&bytes).hash())
 }

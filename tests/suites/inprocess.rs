@@ -67,7 +67,7 @@ impl InProcess {
         let known = self.ask(world);
         let claimed = known.as_ref().and_then(Known::up_to_date);
         let known = known.filter(|_| self.builds.is_multiple_of(2));
-        let mut report = self.run(world, Policy::default(), (intrusion, known.as_ref()));
+        let mut report = self.run(world, Policy::default(), (intrusion, known));
         let is_idle = |report: &Report| {
             let mut ends = report.ends.values();
             let has_run = !report.executed.is_empty() || !report.warnings.is_empty();
@@ -93,7 +93,7 @@ impl InProcess {
             if known.as_ref().is_some_and(|k| k.up_to_date().is_some()) {
                 return;
             }
-            self.run(world, Policy::default(), (None, known.as_ref()));
+            self.run(world, Policy::default(), (None, known));
         }
     }
 
@@ -110,7 +110,7 @@ impl InProcess {
         &mut self,
         world: &World,
         policy: Policy,
-        (intrusion, known): (Option<&Intrusion>, Option<&Known>),
+        (intrusion, known): (Option<&Intrusion>, Option<Known>),
     ) -> Report {
         let workspace = open(&self.folder);
         if workspace.has_errors() {
@@ -221,7 +221,7 @@ struct Session<'w> {
     stage: Stage,
     index: FileIndex,
     memory: journal::Memory,
-    known: Option<&'w Known>,
+    known: Option<Known>,
 }
 
 impl<'w> Session<'w> {
@@ -275,7 +275,7 @@ impl<'w> Session<'w> {
             store,
             executor,
             surrounding: &surrounding,
-            known: self.known,
+            known: self.known.as_ref(),
             cancel: &cancel,
             notices: &Vec::new,
         };
@@ -303,10 +303,10 @@ impl<'w> Session<'w> {
     }
 
     /// Remembers what was found out.
-    fn keep_still(&self, world: &World, has_folder: bool) {
+    fn keep_still(&mut self, world: &World, has_folder: bool) {
         let state = self.workspace.layout.state();
         let wanted: Vec<_> = self.workspace.graph.ids().collect();
-        let kept = standstill::keep(&Done {
+        let kept = standstill::keep(Done {
             workspace: self.workspace,
             index: &self.index,
             memory: &self.memory,
@@ -314,7 +314,7 @@ impl<'w> Session<'w> {
             store: has_folder.then(|| state.to_owned()),
             names: &[],
             wanted: &wanted,
-            known: self.known,
+            known: self.known.as_mut(),
         });
         kept.unwrap();
     }

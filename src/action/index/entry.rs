@@ -5,6 +5,8 @@
 
 use std::ffi::CStr;
 
+use rustix::fs::FileType;
+
 use crate::digest::Digest;
 use crate::stamp::Stamp;
 
@@ -60,6 +62,14 @@ pub(super) fn path_of<'p>(entry: &Entry, paths: &'p [u8]) -> Option<&'p [u8]> {
     Some(path.to_bytes())
 }
 
+/// Tells whether a look was at `path`.
+pub(super) fn is_at(entry: &Entry, paths: &[u8], path: &[u8]) -> bool {
+    let place = entry[PLACE].first_chunk::<4>();
+    let place = place.map_or(usize::MAX, |place| u32::from_le_bytes(*place) as usize);
+    let rest = paths.get(place..).and_then(|rest| rest.strip_prefix(path));
+    rest.is_some_and(|rest| rest.first() == Some(&0))
+}
+
 pub(super) fn inode(entry: &Entry) -> &[u8] {
     &entry[INODE]
 }
@@ -67,6 +77,23 @@ pub(super) fn inode(entry: &Entry) -> &[u8] {
 pub(super) fn without_place(entry: &Entry) -> Entry {
     let mut entry = *entry;
     entry[PLACE].fill(0);
+    entry
+}
+
+/// Returns a look at the same kind of thing that never holds.
+pub(super) fn shaken(entry: &Entry) -> Option<Entry> {
+    let (question, _, stamp) = decode(entry)?;
+    let shaky = match question {
+        Question::Stamp if stamp.kind() == FileType::Directory => Question::ShakyFolder,
+        Question::Folder | Question::NoFolder | Question::ShakyFolder => Question::ShakyFolder,
+        _ => Question::ShakyFile,
+    };
+    Some(encode(shaky, Stamp::unknown()))
+}
+
+/// Returns the same look with another place of its path.
+pub(super) fn with_place(mut entry: Entry, place: &[u8]) -> Entry {
+    entry[PLACE].copy_from_slice(place);
     entry
 }
 

@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::FileType;
 
 use super::entry::{
-    self, Entry, PLACE, Question, SIZE, encode, inode, path_of, split, with_digest, without_place,
+    self, Entry, PLACE, Question, SIZE, encode, inode, is_at, path_of, place_of, shaken, split,
+    with_digest, with_place, without_place,
 };
 use super::folder::{Content, File, Folder};
 use super::{FileIndex, lock};
@@ -69,6 +70,48 @@ impl FileIndex {
     /// Returns all that this run looked at, with those of `earlier` looks that it found to
     /// hold; `None` if that is too much for the format.
     pub fn looks(&self, earlier: Option<Earlier<'_>>) -> Option<Vec<u8>> {
+        let mut looks = self.fresh();
+        if let Some(earlier) = earlier {
+            looks.take_over(earlier)?;
+        }
+        looks.finish()
+    }
+
+    /// Returns what is to be written where among `earlier` looks so that they are what
+    /// [`FileIndex::looks`] would return, but for their order; `None` unless this run looked
+    /// only at what was looked at before, and all that had moved is among it. What is not as
+    /// it was at the earlier look, which held, changed while the run went on.
+    pub fn changes(&self, earlier: Earlier<'_>) -> Option<Vec<(usize, Vec<u8>)>> {
+        let (entries, paths) = split(earlier.looks)?;
+        let mut moved = HashMap::new();
+        for number in earlier.failed {
+            let before = moved.insert(path_of(entries.get(*number)?, paths)?, *number);
+            before.is_none().then_some(())?;
+        }
+        let looks = self.fresh();
+        let (mut changes, mut others) = (Vec::new(), Known::default());
+        for entry in looks.entries.as_chunks::<SIZE>().0 {
+            let path = path_of(entry, &looks.paths)?;
+            match moved.remove(path) {
+                Some(number) => {
+                    let entry = with_place(*entry, &entries[number][PLACE]);
+                    changes.push((place_of(number), entry.to_vec()));
+                }
+                None => others.add(entry, path),
+            }
+        }
+        moved.is_empty().then_some(())?;
+        others.remove_all(entries, paths)?;
+        for (path, entry) in others.looks {
+            let number = only_at(path, entries, paths)?;
+            let entry = with_place(shaken(&entry)?, &entries[number][PLACE]);
+            changes.push((place_of(number), entry.to_vec()));
+        }
+        Some(changes)
+    }
+
+    /// Returns all that this run looked at itself.
+    fn fresh(&self) -> Looks {
         let mut folders = Vec::new();
         for shard in &self.shards {
             let shard = lock(shard);
@@ -79,10 +122,7 @@ impl FileIndex {
         for (path, folder) in &folders {
             looks.folder(path, &mut lock(folder));
         }
-        if let Some(earlier) = earlier {
-            looks.take_over(earlier)?;
-        }
-        looks.finish()
+        looks
     }
 }
 
@@ -251,10 +291,9 @@ impl Looks {
     fn take_over(&mut self, earlier: Earlier<'_>) -> Option<()> {
         let (entries, paths) = split(earlier.looks)?;
         let fresh = std::mem::take(self);
-        let (mut seen, mut inodes) = (HashSet::new(), HashSet::new());
+        let mut seen = Known::default();
         for entry in fresh.entries.as_chunks::<SIZE>().0 {
-            seen.insert((path_of(entry, &fresh.paths)?, without_place(entry)));
-            inodes.insert(inode(entry));
+            seen.add(entry, path_of(entry, &fresh.paths)?);
         }
         self.paths.extend_from_slice(paths);
         self.entries.reserve(earlier.looks.len());
@@ -263,11 +302,7 @@ impl Looks {
         let mut places = HashMap::new();
         for (number, entry) in entries.iter().enumerate() {
             let has_failed = failed.next_if(|failed| **failed == number).is_some();
-            // Most are told from all fresh ones without a look at their paths.
-            let is_replaced = has_failed
-                || inodes.contains(&inode(entry))
-                    && seen.contains(&(path_of(entry, paths)?, without_place(entry)));
-            if is_replaced {
+            if has_failed || seen.has(entry, paths)? {
                 places.insert(path_of(entry, paths)?, &entry[PLACE]);
             } else {
                 self.entries.extend_from_slice(entry);
@@ -278,9 +313,7 @@ impl Looks {
             let path = path_of(entry, &fresh.paths)?;
             match places.get(path) {
                 Some(place) => {
-                    let mut entry = *entry;
-                    entry[PLACE].copy_from_slice(place);
-                    self.entries.extend_from_slice(&entry);
+                    self.entries.extend_from_slice(&with_place(*entry, place));
                     self.count += 1;
                 }
                 None => self.push_entry(*entry, path),
@@ -293,6 +326,49 @@ impl Looks {
         u32::try_from(self.paths.len()).ok()?;
         Some([&self.count.to_le_bytes()[..], &self.entries, &self.paths].concat())
     }
+}
+
+/// Looks, to tell whether others are among them.
+#[derive(Default)]
+struct Known<'l> {
+    looks: HashSet<(&'l [u8], Entry)>,
+    /// Their inodes: most others are told from all of them without a look at their paths.
+    inodes: HashSet<&'l [u8]>,
+}
+
+impl<'l> Known<'l> {
+    fn add(&mut self, entry: &'l Entry, path: &'l [u8]) {
+        self.looks.insert((path, without_place(entry)));
+        self.inodes.insert(inode(entry));
+    }
+
+    fn has(&self, entry: &Entry, paths: &[u8]) -> Option<bool> {
+        Some(
+            self.inodes.contains(inode(entry))
+                && self
+                    .looks
+                    .contains(&(path_of(entry, paths)?, without_place(entry))),
+        )
+    }
+
+    /// Takes out those that are among `entries`.
+    fn remove_all(&mut self, entries: &[Entry], paths: &'l [u8]) -> Option<()> {
+        for entry in entries {
+            if self.inodes.contains(inode(entry)) {
+                let look = (path_of(entry, paths)?, without_place(entry));
+                self.looks.remove(&look);
+            }
+        }
+        Some(())
+    }
+}
+
+/// Returns the number of the only look at a path.
+fn only_at(path: &[u8], entries: &[Entry], paths: &[u8]) -> Option<usize> {
+    let mut looks = entries.iter().enumerate();
+    let mut next = || looks.find(|(_, entry)| is_at(entry, paths, path));
+    let (number, _) = next()?;
+    next().is_none().then_some(number)
 }
 
 fn bytes(path: &RelPath) -> &[u8] {

@@ -29,10 +29,8 @@ use crate::sabotage::{self, Bug};
 use crate::stamp::Stamp;
 
 use folder::Folder;
-use saved::Saved;
-
 pub use folder::Mark;
-pub use saved::boot_id;
+pub use saved::{Saved, boot_id};
 pub use walk::{Found, Selection};
 
 /// What a file was when it was looked at, kept by [`FileIndex::learn`].
@@ -95,6 +93,11 @@ impl FileIndex {
     /// Opens the memory kept in `file`; one that is missing, damaged, of another format or
     /// from before the last boot is empty. Folders in `hidden` are nobody's inputs.
     pub fn open(root: Root, file: &Path, hidden: Vec<RelPath>) -> Self {
+        Self::new(root, Saved::read(file), hidden)
+    }
+
+    /// Opens a memory that was read before.
+    pub fn new(root: Root, saved: Saved, hidden: Vec<RelPath>) -> Self {
         Self {
             root,
             hidden,
@@ -102,7 +105,7 @@ impl FileIndex {
                 .take(SHARDS)
                 .collect(),
             hasher: RandomState::new(),
-            saved: Saved::read(file),
+            saved,
             epoch: AtomicU64::new(1),
             owed: AtomicU64::new(0),
         }

@@ -21,7 +21,7 @@ const MOST_IDLE: u64 = 30;
 
 /// What an earlier run left.
 #[derive(Default)]
-pub(super) struct Saved {
+pub struct Saved {
     file: Sealed,
     table: Table,
     /// Where the slabs begin.
@@ -48,7 +48,7 @@ struct Row {
 
 impl Saved {
     /// Reads the file; whatever is wrong with it, it is then empty.
-    pub(super) fn read(file: &Path) -> Self {
+    pub fn read(file: &Path) -> Self {
         let sealed = sealed::read(file, MAGIC);
         sealed.and_then(Self::parse).unwrap_or_default()
     }

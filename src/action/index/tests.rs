@@ -661,3 +661,88 @@ fn what_did_not_change_is_not_read_again_and_not_kept_twice() {
     later.save(&tree.saved()).unwrap();
     assert_eq!(fs::metadata(tree.saved()).unwrap().len(), size);
 }
+
+/// Returns earlier looks with what a run wants to be changed in them.
+fn changed(earlier: Earlier<'_>, index: &FileIndex) -> Option<Vec<u8>> {
+    let mut looks = earlier.looks.to_vec();
+    for (at, bytes) in index.changes(earlier)? {
+        looks[at..at + bytes.len()].copy_from_slice(&bytes);
+    }
+    Some(looks)
+}
+
+#[test]
+fn looks_at_what_was_looked_at_before_are_changed_where_they_are() {
+    let tree = Tree::new(&[("d/a", "1"), ("d/b", "1"), ("e/c", "1")]);
+    let mut then = looks(&tree, &["d/*", "e/*"], &[]);
+    for text in ["22", "333", "4444"] {
+        tree.write("d/a", text);
+        let failed = failed(&tree, &then);
+        then = loop {
+            let index = tree.index();
+            find(&index, &["d/*"], &[]);
+            let looks = &then;
+            let earlier = Earlier {
+                looks,
+                failed: &failed,
+            };
+            let looks = changed(earlier, &index).expect("it is all there");
+            if moved(&tree, &looks).is_empty() {
+                break looks;
+            }
+        };
+    }
+    tree.write("d/b", "22");
+    assert_eq!(moved(&tree, &then), [Moved::File(path("d/b"))]);
+}
+
+#[test]
+fn looks_are_not_changed_where_they_are_if_that_would_leave_any_out() {
+    let tree = Tree::new(&[("d/a", "1"), ("e/b", "1")]);
+    let then = looks(&tree, &["d/*"], &[]);
+    let wants_changes = |patterns: &[&str]| {
+        let failed = failed(&tree, &then);
+        let index = tree.index();
+        find(&index, patterns, &[]);
+        let earlier = Earlier {
+            looks: &then,
+            failed: &failed,
+        };
+        index.changes(earlier).is_some()
+    };
+    assert!(wants_changes(&["d/*"]));
+    assert!(!wants_changes(&["d/*", "e/*"]), "a look at something new");
+    tree.write("d/a", "22");
+    assert!(wants_changes(&["d/*"]));
+    assert!(!wants_changes(&[]), "nobody looked at what moved");
+    assert!(!wants_changes(&["e/*"]));
+    fs::remove_file(tree.dir.path().join("tree/d/a")).unwrap();
+    assert!(!wants_changes(&["d/*"]), "a file is gone");
+}
+
+#[test]
+fn what_changed_while_a_run_went_on_is_looked_at_again_by_the_next() {
+    let tree = Tree::new(&[("d/a", "1"), ("out", "1")]);
+    let then = looks(&tree, &["d/*", "out"], &[]);
+    let index = tree.index();
+    tree.write("out", "22");
+    find(&index, &["d/*", "out"], &[]);
+    let earlier = Earlier {
+        looks: &then,
+        failed: &[],
+    };
+    let now = changed(earlier, &index).expect("it is all there");
+    assert_eq!(moved(&tree, &now), [Moved::File(path("out"))]);
+    tree.write("out", "1");
+    assert_eq!(moved(&tree, &now), [Moved::File(path("out"))]);
+    // Once more, now that the look at it is known not to hold.
+    let failed = failed(&tree, &now);
+    let index = tree.index();
+    find(&index, &["d/*", "out"], &[]);
+    let looks = &now;
+    let earlier = Earlier {
+        looks,
+        failed: &failed,
+    };
+    assert!(index.changes(earlier).is_some());
+}

@@ -54,7 +54,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     let summary = session.build((&args.targets, &wanted), options, &mut hearing);
     session.save();
     if standstill::is_usual(args) && summary.went_well() {
-        standstill::keep(context, &session, &args.targets, &wanted);
+        standstill::keep(context, &mut session, &args.targets, &wanted);
     }
     session.end();
     session::ended(&summary)
