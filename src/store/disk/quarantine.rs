@@ -123,4 +123,18 @@ mod tests {
         assert_eq!(went, [true, true, false, false]);
         assert!(!folder.join("file").exists() && !folder.join("folder").exists());
     }
+
+    #[test]
+    fn a_link_in_the_place_of_the_quarantine_is_not_followed() {
+        let sample = Sample::new();
+        let layout = sample.store.0.layout.as_ref().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::remove_dir_all(sample.path("quarantine")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), sample.path("quarantine")).unwrap();
+        fs::create_dir_all(sample.path("artifacts/ab")).unwrap();
+        fs::write(sample.path("artifacts/ab/x"), "").unwrap();
+        assert!(move_there(layout, &layout.artifacts, b"ab/x"));
+        assert!(!sample.path("artifacts/ab/x").exists());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
 }

@@ -529,3 +529,22 @@ fn what_is_wrong_with_this_process_is_no_fault_of_a_blob() {
     }
     assert!(blobs::is_damage(&io::ErrorKind::UnexpectedEof.into()));
 }
+
+#[test]
+fn the_lock_is_for_its_owner_only_and_links_in_the_store_are_not_followed() {
+    let sample = Sample::new();
+    assert_eq!(mode(sample.path("lock")), 0o600);
+    fs::create_dir(sample.path("real")).unwrap();
+    symlink("real", sample.path("link")).unwrap();
+    let layout = sample.store.0.layout.as_ref().unwrap();
+    let listed = |name| walk::each(&layout.dir, name, &mut |_, _| Ok(())).is_ok();
+    assert!(listed("real") && !listed("link") && !listed("lock"));
+    assert!(Disk::is_sound(&sample.path("")));
+    for folder in ["artifacts", "actions"] {
+        fs::rename(sample.path(folder), sample.path("moved")).unwrap();
+        symlink("moved", sample.path(folder)).unwrap();
+        assert!(!Disk::is_sound(&sample.path("")), "{folder} is a link");
+        fs::remove_file(sample.path(folder)).unwrap();
+        fs::rename(sample.path("moved"), sample.path(folder)).unwrap();
+    }
+}

@@ -108,6 +108,7 @@ fn write(layout: &Layout, rough: Rough) {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::super::tests::Sample;
     use super::*;
@@ -128,7 +129,10 @@ mod tests {
         let counted_at = 7;
         let bytes = 105;
         assert_eq!(rough(layout), Some(Rough { bytes, counted_at }));
+        fs::remove_file(sample.path("usage")).unwrap();
         set(layout, 1);
+        let mode = fs::metadata(sample.path("usage")).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o7777, 0o600);
         let line = fs::read_to_string(sample.path("usage")).unwrap();
         assert!(line.starts_with("1 ") && line.ends_with('\n'), "{line}");
     }

@@ -559,4 +559,38 @@ mod tests {
         let own = io::read_to_string(open_own(&path("own")).unwrap()).unwrap();
         assert_eq!(own, "kept");
     }
+
+    #[test]
+    fn the_stage_is_no_link_and_what_is_made_in_it_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, real) = (dir.path().join("state"), dir.path().join("real"));
+        fs::create_dir_all(&state).unwrap();
+        fs::create_dir(&real).unwrap();
+        symlink(&real, state.join("stage")).unwrap();
+        assert!(open_or_make(&state.join("stage")).is_err());
+        fs::remove_file(state.join("stage")).unwrap();
+        let stage = Stage::new(&Root::open(dir.path()).unwrap(), &state, Vec::new());
+        assert!(stage.existing().unwrap().is_none());
+        stage.folder().unwrap();
+        fs::write(state.join("stage/new-0"), "left behind").unwrap();
+        let (mut file, name) = stage.create(0o640).unwrap();
+        assert_eq!(name.as_deref(), Some("new-1"));
+        file.write_all(b"text").unwrap();
+        io::Seek::rewind(&mut file).unwrap();
+        assert_eq!(io::read_to_string(&file).unwrap(), "text");
+        let left = fs::read_to_string(state.join("stage/new-0")).unwrap();
+        assert_eq!(left, "left behind");
+        assert!(stage.existing().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_not_copied() {
+        let two = Two::new();
+        two.write("from/real", "text", 0o600);
+        symlink("real", two.path("from/x")).unwrap();
+        let (from, to) = (Place::new(&two.from, b"x"), Place::new(&two.to, b"x"));
+        let stamp = from.stamp().unwrap().unwrap();
+        assert!(copy_beside(from, to, &stamp).is_err());
+        assert!(two.is_empty("to"));
+    }
 }

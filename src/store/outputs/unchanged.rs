@@ -116,6 +116,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
         let folder = File::open(dir.path()).unwrap();
+        fs::write(dir.path().join("to"), "text").unwrap();
         let is_same = || {
             let (a, b) = (Place::new(&folder, b"a"), Place::new(&folder, b"b"));
             is_same(a, b).unwrap()
@@ -144,6 +145,7 @@ mod tests {
             symlink("to", &a).unwrap();
             symlink(target, &b).unwrap();
             assert_eq!(is_same(), expected, "{target}");
+            assert!(open(Place::new(&folder, b"a")).is_err());
         }
         fs::remove_file(&a).unwrap();
         fs::write(&a, "longer").unwrap();
