@@ -1,0 +1,62 @@
+//! Chooses the mutant that lives, in the copy of fbuild that `tests/mutants/run.py` makes: all
+//! of them are compiled into one program, and `FBUILD_MUTANT` names one by its number. With
+//! `FBUILD_MUTANTS_SEEN` none lives, and the byte of each that is met is set in that file.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// The environment was not read yet.
+const UNREAD: u32 = u32::MAX;
+/// What is met is written down.
+const RECORDING: u32 = u32::MAX - 1;
+/// No mutant has this number.
+const NONE: u32 = 0;
+
+static CHOSEN: AtomicU32 = AtomicU32::new(UNREAD);
+static SEEN: [AtomicBool; 8192] = [const { AtomicBool::new(false) }; 8192];
+
+/// Tells whether a mutant lives.
+#[inline]
+pub fn is(number: u32) -> bool {
+    let chosen = CHOSEN.load(Ordering::Relaxed);
+    match chosen >= RECORDING {
+        true => choose(number),
+        false => chosen == number,
+    }
+}
+
+#[cold]
+fn choose(number: u32) -> bool {
+    let of = |name| std::env::var(name).ok();
+    let file = of("FBUILD_MUTANTS_SEEN");
+    let chosen = match &file {
+        Some(_) => RECORDING,
+        None => of("FBUILD_MUTANT").map_or(NONE, |text| text.parse().unwrap()),
+    };
+    CHOSEN.store(chosen, Ordering::Relaxed);
+    if let Some(file) = file
+        && !SEEN[number as usize].swap(true, Ordering::Relaxed)
+    {
+        let file = OpenOptions::new().write(true).open(file);
+        let _ = file.map(|file| file.write_at(b"1", number.into()));
+    }
+    chosen == number
+}
+
+/// One of two iterators.
+pub enum Either<L, R> {
+    Left(L),
+    Right(R),
+}
+
+impl<L: Iterator, R: Iterator<Item = L::Item>> Iterator for Either<L, R> {
+    type Item = L::Item;
+
+    fn next(&mut self) -> Option<L::Item> {
+        match self {
+            Self::Left(left) => left.next(),
+            Self::Right(right) => right.next(),
+        }
+    }
+}

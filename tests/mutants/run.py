@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""Would the tests notice? All mutants of `cargo mutants`, in one build:
+`python3 tests/mutants/run.py`
+
+`cargo mutants --list` says what could be changed in the modules that `.cargo/mutants.toml`
+names. To build fbuild once for each takes days; so a copy of the repository below the target
+folder gets all of them at once, each as an alternative that a variable chooses when the
+program runs (`plant.py`). Mutants that do not compile are found and left out, as
+`cargo mutants` does; those that cannot be one alternative of two are built one after another.
+
+Which test meets which mutant is recorded first, so that each mutant is only shown to tests
+that meet it: to the unit tests of its own module, to the other unit tests, and, while none
+fails, to the test programs. A test that fails is run again alone, and only if it fails again
+the mutant is caught. No end, after four times the time that the tests take and some, counts
+as caught.
+
+    run.py                 all mutants
+    run.py --only REGEX    those whose description matches
+    run.py --survivors     those that no test has caught yet
+    run.py --jobs N        so many at a time
+    run.py --programs P,…  only these test programs (lib store_faults process driver cli)
+    run.py --list          only makes the copy, and says what can be tried
+
+What survives has to be in `tests/mutants/accepted.txt`, with a reason; the exit code is 1 if
+one is not, or if one that is there is caught. Results are kept in `mutants/results.json` of
+the target folder: when nothing has changed since, what was tried is not tried again.
+
+Needs Linux, Python 3.9 and `cargo install cargo-mutants`; `tree-sitter` and
+`tree-sitter-rust` come from PyPI, into a folder of their own below the target folder.
+"""
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import tree
+from tree import PROGRAMS, SCRATCH, TREE, load, save
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ACCEPTED = os.path.join(HERE, "accepted.txt")
+# Tests that take so many seconds come last.
+SLOW = 1
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--only")
+    parser.add_argument("--survivors", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--programs", default=",".join(PROGRAMS))
+    options = parser.parse_args()
+    os.makedirs(SCRATCH, exist_ok=True)
+    tree.use_packages()
+    mutants = tree.listed()
+    digest, outer = tree.make_copy()
+    fates = tree.plant_all(mutants)
+    programs = tree.build()
+    if options.list:
+        return 0
+    state = State(digest, outer)
+    wanted = chosen(mutants, options, state)
+    baseline = Baseline(programs, digest, options.jobs, mutants)
+    todo = [m for m in wanted if fates[m["key"]] == "guarded"]
+    try_all(todo, baseline, state, options)
+    try_alone(wanted, fates, baseline, state, options)
+    return report(mutants, fates, state)
+
+
+# Which test meets which mutant, and which it notices.
+
+
+class Worker:
+    """A process that runs tests: `trial.py`."""
+
+    def __init__(self):
+        self.scratch = scratch()
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.join(HERE, "trial.py"), self.scratch],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, asked):
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def scratch():
+    """Makes a folder in memory, with a name so short that no message is broken differently."""
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else "/tmp"
+    for name in (f"m{number}" for number in range(10)):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.join(memory, name))
+            return os.path.join(memory, name)
+    sys.exit(f"error: remove {memory}/m0 to {memory}/m9, which earlier runs left")
+
+
+def in_parallel(jobs, asked, then):
+    """Has workers answer all that is asked; `then` gets each with its answer, one at a time."""
+    waiting, lock = queue.Queue(), threading.Lock()
+    for one in asked:
+        waiting.put(one)
+
+    def work():
+        worker = Worker()
+        while True:
+            try:
+                one = waiting.get_nowait()
+            except queue.Empty:
+                break
+            answer = worker.ask(one)
+            with lock:
+                then(one, answer)
+        worker.end()
+
+    threads = [threading.Thread(target=work) for _ in range(max(jobs, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+class Baseline:
+    """What each test meets, and how long it takes, without a mutant."""
+
+    def __init__(self, programs, digest, jobs, mutants):
+        self.programs, self.mutants = programs, mutants
+        kept = os.path.join(SCRATCH, "baseline.json")
+        known = load(kept)
+        if known.get("digest") != digest:
+            known = {"digest": digest, "tests": self.recorded(jobs, len(mutants))}
+            save(kept, known)
+        self.tests = known["tests"]
+        # For each mutant, the tests that meet it.
+        self.meet = collections.defaultdict(list)
+        for test in self.tests:
+            for number in test["seen"]:
+                self.meet[number].append(test)
+
+    def recorded(self, jobs, count):
+        asked, tests = [], []
+        for program, file in self.programs.items():
+            said = subprocess.run([file, "--list"], stdout=subprocess.PIPE, text=True, cwd=TREE)
+            for test in re.findall(r"^(\S+): test$", said.stdout, re.M):
+                one = {"program": program, "file": file, "folder": TREE, "test": test}
+                asked.append({**one, "record": count})
+        print(f"{len(asked)} tests without a mutant", flush=True)
+
+        def then(one, answer):
+            if answer["failed"]:
+                print(f"note: fails without a mutant: {one['program']} {one['test']}: {answer['failed']}")
+            else:
+                tests.append({"program": one["program"], "test": one["test"], **answer})
+
+        in_parallel(jobs, asked, then)
+        return tests
+
+    def batches(self, mutant, programs, first, files=None):
+        """The tests that a mutant is shown to, in their order. What is built alone is met by
+        tests that meet others of its function, or, if there are none, perhaps by all."""
+        module, meet = module_of(mutant["file"]), self.meet[mutant["number"]]
+        if files:
+            function = (mutant["file"], mutant["function"])
+            others = {m["number"] for m in self.mutants if (m["file"], m["function"]) == function}
+            meet = [test for test in self.tests if others & set(test["seen"])] or self.tests
+        meet = [test for test in meet if test["program"] in programs]
+
+        def rank(test):
+            is_own = test["program"] == "lib" and test["test"].split("::")[: len(module)] == module
+            return test["seconds"] > SLOW, PROGRAMS.index(test["program"]), not is_own
+
+        groups = collections.defaultdict(list)
+        for test in sorted(meet, key=lambda test: (rank(test), test["seconds"])):
+            is_first = (test["program"], test["test"]) == first
+            groups[(False, -1) if is_first else rank(test)].append(test)
+        batches = []
+        for _, tests in sorted(groups.items()):
+            while tests:
+                size = next((n for n in range(1, len(tests)) if sum(t["seconds"] for t in tests[:n]) > 3), len(tests))
+                batches.append(self.batch(tests[: max(size, 1)], files))
+                tests = tests[max(size, 1) :]
+        return batches
+
+    def batch(self, tests, files):
+        program = tests[0]["program"]
+        named = [(test["test"], test["seconds"]) for test in tests]
+        return {"program": program, "file": (files or self.programs)[program], "folder": TREE, "tests": named}
+
+
+def module_of(file):
+    words = file.removeprefix("src/").removesuffix(".rs").split("/")
+    return words[:-1] if words[-1] == "mod" else words
+
+
+class State:
+    """What became of each mutant: kept from run to run."""
+
+    def __init__(self, digest, outer):
+        self.digest, self.outer = digest, outer
+        self.path = os.path.join(SCRATCH, "results.json")
+        self.results = load(self.path)
+        self.saved = time.monotonic()
+
+    def of(self, mutant):
+        return self.results.get(mutant["key"], {})
+
+    def is_caught(self, mutant):
+        known = self.of(mutant)
+        return bool(known.get("digest") == self.digest and known["by"])
+
+    def silent(self, mutant):
+        """The programs that have been shown a mutant as it is, and were silent."""
+        known = self.of(mutant)
+        if known.get("digest") == self.digest:
+            return set(known["programs"])
+        is_same = known.get("outer") == self.outer and not known["by"]
+        return set(known["programs"]) - {"lib"} if is_same else set()
+
+    def keep(self, mutant, answer, programs):
+        by = answer and [answer["program"], answer["test"], answer["how"]]
+        programs = sorted(self.silent(mutant) | set(programs))
+        known = {"digest": self.digest, "outer": self.outer, "by": by, "programs": programs}
+        self.results[mutant["key"]] = known
+        if time.monotonic() - self.saved > 10:
+            self.save()
+
+    def save(self):
+        save(self.path, self.results)
+        self.saved = time.monotonic()
+
+
+def chosen(mutants, options, state):
+    wanted = mutants
+    if options.only:
+        wanted = [m for m in wanted if re.search(options.only, m["name"])]
+    if options.survivors:
+        wanted = [m for m in wanted if not state.of(m).get("by")]
+    # Those that wait for processes come last.
+    return sorted(wanted, key=lambda m: m["file"].startswith("src/exec"))
+
+
+def try_all(todo, baseline, state, options):
+    """Shows mutants to tests."""
+    programs = options.programs.split(",")
+    asked = []
+    for mutant in todo:
+        fresh = set(programs) - state.silent(mutant)
+        if fresh and not state.is_caught(mutant):
+            known = state.of(mutant).get("by")
+            batches = baseline.batches(mutant, fresh, tuple(known[:2]) if known else None)
+            asked.append({"number": mutant["number"], "batches": batches, "mutant": mutant})
+    print(f"{len(asked)} mutants", flush=True)
+    started, count = time.monotonic(), 0
+
+    def then(one, answer):
+        nonlocal count
+        count += 1
+        state.keep(one["mutant"], answer, programs)
+        took = time.monotonic() - started
+        if not answer:
+            print(f"{count}/{len(asked)} {took:.0f} s survives: {one['mutant']['name']}", flush=True)
+        elif count % 100 == 0:
+            print(f"{count}/{len(asked)} {took:.0f} s", flush=True)
+
+    in_parallel(options.jobs, asked, then)
+    state.save()
+
+
+def try_alone(wanted, fates, baseline, state, options):
+    """Builds what cannot be an alternative one after another."""
+    programs = options.programs.split(",")
+    todo = [m for m in wanted if fates[m["key"]] == "alone" and not state.is_caught(m)]
+    todo = [m for m in todo if set(programs) - state.silent(m)]
+    if not todo:
+        return
+    planted = tree.Planted(baseline.mutants)
+    guarded = {m["number"] for m in baseline.mutants if fates[m["key"]] == "guarded"}
+    for mutant in todo:
+        planted.plant({n for n in guarded if planted.mutants[n]["file"] != mutant["file"]})
+        changed = planted.make(planted.texts[mutant["file"]]).replace(mutant)
+        tree.write(mutant["file"], changed)
+        files, known = tree.build(), state.of(mutant).get("by")
+        batches = baseline.batches(mutant, programs, tuple(known[:2]) if known else None, files)
+        asked = {"number": 0, "batches": batches}
+        in_parallel(1, [asked], lambda _, answer: state.keep(mutant, answer, programs))
+        print(f"alone: {mutant['name']}: {state.of(mutant)['by'] or 'survives'}", flush=True)
+        state.save()
+    planted.plant(guarded)
+
+
+# What came of it.
+
+
+def accepted():
+    """The mutants that may survive, each with a reason: the line without `src/` above it."""
+    reasons, reason = {}, None
+    if os.path.exists(ACCEPTED):
+        with open(ACCEPTED, encoding="utf-8") as file:
+            for line in filter(None, map(str.strip, file)):
+                if line.startswith("src/"):
+                    reasons[line] = reason
+                elif not line.startswith("#"):
+                    reason = line
+    return reasons
+
+
+def report(mutants, fates, state):
+    """Prints the figures of everything tried up to now; returns the exit code."""
+    reasons, table, code = accepted(), collections.defaultdict(collections.Counter), 0
+    survivors = []
+    for mutant in mutants:
+        known, fate = state.of(mutant), fates[mutant["key"]]
+        if fate == "unviable":
+            verdict = "unviable"
+        elif not known:
+            verdict = "not tried"
+        elif known["by"]:
+            verdict = "no end" if known["by"][2] == "no end" else "caught"
+        else:
+            verdict = "accepted" if mutant["key"] in reasons else "survives"
+            survivors += [mutant] if verdict == "survives" else []
+        if known and known["digest"] != state.digest and fate != "unviable":
+            table[mutant["file"]]["of an earlier state"] += 1
+        table[mutant["file"]][verdict] += 1
+        if known and known["by"] and mutant["key"] in reasons:
+            code = 1
+            print(f"error: accepted, but caught by {known['by'][1]}: {mutant['key']}")
+    for key in sorted(set(reasons) - {mutant["key"] for mutant in mutants}):
+        code = 1
+        print(f"error: accepted, but there is no such mutant: {key}")
+    columns = ["caught", "no end", "accepted", "survives", "unviable", "not tried", "of an earlier state"]
+    print(f"\n{'file':34}", *(f"{column:>10}" for column in columns))
+    for file, counts in sorted(table.items()):
+        print(f"{file:34}", *(f"{counts[column] or '':>10}" for column in columns))
+    sums = {column: sum(counts[column] for counts in table.values()) for column in columns}
+    print(f"{'all':34}", *(f"{sums[column]:>10}" for column in columns))
+    for mutant in survivors:
+        print(f"survives: {mutant['name']}\n          {mutant['key']}")
+    killed = sums["caught"] + sums["no end"]
+    tried = killed + sums["accepted"] + sums["survives"]
+    print(f"\n{killed} of {tried} mutants that compile were caught: {100 * killed / max(tried, 1):.1f} %")
+    return 1 if survivors else code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

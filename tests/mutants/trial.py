@@ -1,0 +1,150 @@
+"""Runs tests of the mutated program, one mutant after another: see `run.py`, which starts
+this as a process of its own, asks in lines of JSON and is answered in such lines.
+
+Whatever a program leaves behind becomes a child of this process and is killed before the
+next is run; what it leaves on disk is removed.
+"""
+
+import ctypes
+import json
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+PR_SET_CHILD_SUBREAPER = 36
+# What a run may take besides four times what it took without a mutant, in seconds.
+GRACE = 5
+# So much address space, for mutants that allocate without end.
+MEMORY = 16 << 30
+
+
+def main():
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    scratch = sys.argv[1]
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answer = seen(asked, scratch) if "record" in asked else caught(asked, scratch)
+        print(json.dumps(answer), flush=True)
+
+
+def seen(asked, scratch):
+    """Runs one test without a mutant: whether it passes, how long it takes, what it meets."""
+    file = os.path.join("/tmp", f"fbuild-mutants-{os.getpid()}")
+    with open(file, "wb") as empty:
+        empty.truncate(asked["record"] + 1)
+    os.chmod(file, 0o666)
+    environment = {"FBUILD_MUTANTS_SEEN": file}
+    started = time.monotonic()
+    failed = failure(asked, [asked["test"]], environment, 120, scratch)
+    took = time.monotonic() - started
+    with open(file, "rb") as met:
+        numbers = [number for number, byte in enumerate(met.read()) if byte]
+    os.remove(file)
+    return {"failed": failed, "seconds": round(took, 3), "seen": numbers}
+
+
+def caught(asked, scratch):
+    """Shows a mutant to batches of tests until one fails twice; says which, and how."""
+    environment = {"FBUILD_MUTANT": str(asked["number"])}
+    for batch in asked["batches"]:
+        tests = dict(batch["tests"])
+        while tests:
+            limit = 4 * sum(tests.values()) + GRACE
+            failed = failure(batch, list(tests), environment, limit, scratch)
+            if not failed:
+                break
+            test, how = failed
+            suspects = [test] if test in tests else list(tests)
+            limit = 4 * sum(tests[name] for name in suspects) + GRACE
+            again = failure(batch, suspects, environment, limit, scratch)
+            if again:
+                return {"program": batch["program"], "test": again[0] or test, "how": again[1]}
+            for name in suspects:
+                del tests[name]
+    return None
+
+
+def failure(run, tests, environment, limit, scratch):
+    """Returns the first test that fails and how, or nothing."""
+    os.makedirs(scratch, exist_ok=True)
+    os.chmod(scratch, 0o1777)
+    removed = ("FBUILD_SABOTAGE", "FBUILD_MUTANT", "FBUILD_MUTANTS_SEEN", "CARGO_TARGET_DIR")
+    around = {name: value for name, value in os.environ.items() if name not in removed}
+    process = subprocess.Popen(
+        [run["file"], "--exact", "--test-threads=1", *tests],
+        cwd=run["folder"],
+        env={**around, **environment, "TMPDIR": scratch},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+    )
+    try:
+        return watched(process, tests, time.monotonic() + limit)
+    finally:
+        process.stdout.close()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        kill_children()
+        for name in os.listdir(scratch):
+            path = os.path.join(scratch, name)
+            shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.remove(path)
+
+
+def watched(process, tests, deadline):
+    said, descriptor = b"", process.stdout.fileno()
+    while True:
+        left = deadline - time.monotonic()
+        ready, _, _ = select.select([descriptor], [], [], max(0, min(left, 0.1)))
+        piece = os.read(descriptor, 1 << 16) if ready else b""
+        said += piece
+        failed = re.search(rb"^test (\S+) (?:- should panic )?\.\.\. FAILED$", said, re.M)
+        if failed:
+            return failed.group(1).decode(), "failed"
+        if ready and not piece or not ready and process.poll() is not None:
+            break
+        if left <= 0:
+            return running(said), "no end"
+    if process.wait(10) != 0:
+        return running(said), f"ended with {process.returncode}"
+    passed = re.search(rb"(\d+) passed", said)
+    if not passed or int(passed.group(1)) != len(tests):
+        return None, "not all tests were run"
+    return None
+
+
+def running(said):
+    """The test that was being run at the end."""
+    names = re.findall(rb"^test (\S+) (?:- should panic )?\.\.\. (?!ok|FAILED|ignored)", said, re.M)
+    return names[-1].decode() if names else None
+
+
+def kill_children():
+    """Kills all children, those that were adopted too, and theirs as they become ours."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid != 0:
+            continue
+        me = os.getpid()
+        with open(f"/proc/{me}/task/{me}/children", encoding="ascii") as file:
+            for pid in map(int, file.read().split()):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        time.sleep(0.002)
+
+
+if __name__ == "__main__":
+    main()
