@@ -42,6 +42,9 @@ import sys
 import threading
 import time
 
+# Nothing is left beside the sources.
+sys.dont_write_bytecode = True
+
 import tree
 from tree import PROGRAMS, SCRATCH, TREE, load, save
 
