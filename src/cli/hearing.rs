@@ -1,5 +1,6 @@
 //! Everybody who hears of a run: the reporter that was asked for, and the log.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(super) enum Show {
 pub(super) struct Hearing {
     reporter: Box<dyn Reporter>,
     log: Option<RunLog>,
+    /// Why the log is not whole.
+    lost: Option<io::Error>,
 }
 
 impl Hearing {
@@ -50,6 +53,7 @@ impl Hearing {
         Self {
             reporter,
             log: None,
+            lost: None,
         }
     }
 
@@ -57,16 +61,20 @@ impl Hearing {
     pub(super) fn keep_log(&mut self, folder: &Path) {
         self.log = Some(RunLog::new(folder));
     }
+
+    /// Returns why the log is not whole, if it is not.
+    pub(super) fn take_lost(&mut self) -> Option<io::Error> {
+        self.lost.take()
+    }
 }
 
 impl Audience for Hearing {
     fn hear(&mut self, event: &Event) {
         self.reporter.report(event);
         if let Some(log) = &mut self.log
-            && log.record(event).is_err()
+            && let Err(error) = log.record(event)
         {
-            // The cache folder is full or gone, which the store says itself.
-            self.log = None;
+            (self.log, self.lost) = (None, Some(error));
         }
     }
 

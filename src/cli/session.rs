@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -51,6 +52,8 @@ pub(super) struct Session<'c> {
     pub(super) is_cached: bool,
     /// Whether the cache may hold more than when the session began.
     has_stored: bool,
+    /// Whether it was said that something cannot be kept.
+    has_complained: bool,
     /// Keeps the lock, too.
     state: State,
 }
@@ -118,6 +121,7 @@ impl<'c> Session<'c> {
             access,
             is_cached: true,
             has_stored: false,
+            has_complained: false,
             state,
             workspace,
             layout,
@@ -254,10 +258,16 @@ impl<'c> Session<'c> {
             self.memory.save(&self.layout.successes()),
             self.workspace.keep_compiled(&self.layout),
         ];
-        let code = "fbuild::journal::state";
-        let mut errors = saved.into_iter().filter_map(Result::err);
-        if let Some(error) = errors.next() {
-            let state = self.layout.state().display();
+        for error in saved.into_iter().filter_map(Result::err) {
+            self.cannot_keep(&error);
+        }
+    }
+
+    /// Says that something of what was found out is lost for the next session: once, however
+    /// much it is.
+    pub(super) fn cannot_keep(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.has_complained, true) {
+            let (state, code) = (self.layout.state().display(), "fbuild::journal::state");
             self.context.complain(&format!(
                 "warning: cannot keep what was found out in `{state}`: {error}\n  code: {code}\n"
             ));

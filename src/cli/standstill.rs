@@ -75,8 +75,7 @@ pub(super) fn keep(
     let Some(store) = session.lasting_store() else {
         return;
     };
-    // What is not kept is found out again.
-    let _ = standstill::keep(Done {
+    let kept = standstill::keep(Done {
         workspace: &session.workspace,
         index: &session.index,
         memory: &session.memory,
@@ -86,4 +85,7 @@ pub(super) fn keep(
         names,
         wanted,
     });
+    if let Err(error) = kept {
+        session.cannot_keep(&error);
+    }
 }

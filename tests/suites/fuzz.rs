@@ -17,6 +17,7 @@ use fbuild::sealed;
 use fbuild::store::Store as _;
 use fbuild::store::disk::{Disk, Durability};
 
+use crate::history::place;
 use crate::rng::Rng;
 use crate::scale::{Suite, count, on_all};
 
@@ -242,20 +243,16 @@ fn result() -> ActionResult {
 
 /// A record that is not the one that was written is none.
 fn records(rng: &mut Rng, records: usize) -> usize {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::open(&folder.path().join("store"), Durability::None);
+    let folder = place();
+    let disk = Disk::open(&folder.join("store"), Durability::None);
     let (key, result) = (ActionKey(Digest::of(b"key")), result());
     disk.record(&[(key, result.clone())]).unwrap();
     let hex = key.0.hex();
-    let place = folder
-        .path()
-        .join("store/actions")
-        .join(&hex[..2])
-        .join(&hex);
-    let whole = fs::read(&place).unwrap();
+    let file = folder.join("store/actions").join(&hex[..2]).join(&hex);
+    let whole = fs::read(&file).unwrap();
     for _ in 0..records {
         let bytes = changed_bytes(rng, &whole);
-        fs::write(&place, &bytes).unwrap();
+        fs::write(&file, &bytes).unwrap();
         let shown = || format!("{bytes:02x?}");
         let read = timed(bytes.len(), shown, || disk.result(key).unwrap());
         match bytes == whole {
@@ -263,15 +260,16 @@ fn records(rng: &mut Rng, records: usize) -> usize {
             false => assert_eq!(read, None, "{}", shown()),
         }
     }
+    let _ = fs::remove_dir_all(folder);
     records
 }
 
 /// State files whose checksum is right though their content is not: nobody but fbuild
 /// writes such, and even so nothing falls over.
 fn state_files(rng: &mut Rng, files: usize) -> usize {
-    let folder = tempfile::tempdir().unwrap();
-    let (state, index) = (folder.path().join("state"), folder.path().join("index"));
-    let tree = folder.path().join("tree");
+    let folder = place();
+    let (state, index) = (folder.join("state"), folder.join("index"));
+    let tree = folder.join("tree");
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("file"), "content").unwrap();
     let root = Root::open(&tree).unwrap();
@@ -311,5 +309,6 @@ fn state_files(rng: &mut Rng, files: usize) -> usize {
             );
         }
     }
+    let _ = fs::remove_dir_all(folder);
     files
 }

@@ -56,6 +56,9 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     if standstill::is_usual(args) && summary.went_well() {
         standstill::keep(context, &mut session, &args.targets, &wanted);
     }
+    if let Some(error) = hearing.take_lost() {
+        session.cannot_keep(&error);
+    }
     session.end();
     session::ended(&summary)
 }

@@ -70,9 +70,16 @@ impl Layout {
                 access = Access::ReadOnly(error);
             }
         }
+        let lock = open_lock(&dir).unwrap_or_else(|error| {
+            // A collection might take what a build is about to record.
+            if matches!(access, Access::Full) {
+                access = Access::ReadOnly(error);
+            }
+            None
+        });
         Ok(Self {
             path: path.to_owned(),
-            lock: open_lock(&dir),
+            lock,
             dir,
             artifacts,
             actions,
@@ -247,21 +254,25 @@ fn subfolder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     }
 }
 
-/// Takes the lock that says "a build uses this store", waiting for a collection to end.
-fn open_lock(dir: &OwnedFd) -> Option<OwnedFd> {
+/// Takes the lock that says "a build uses this store", waiting for a collection to end; `None`
+/// where there are no locks.
+fn open_lock(dir: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mode = Mode::RUSR | Mode::WUSR;
     let common = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = rustix::fs::openat(dir, "lock", OFlags::RDWR | OFlags::CREATE | common, mode)
-        .or_else(|_| rustix::fs::openat(dir, "lock", OFlags::RDONLY | common, mode))
-        .ok()?;
+    let made = rustix::fs::openat(dir, "lock", OFlags::RDWR | OFlags::CREATE | common, mode);
+    let lock = made.or_else(|error| {
+        let there = rustix::fs::openat(dir, "lock", OFlags::RDONLY | common, mode);
+        there.map_err(|_| error)
+    })?;
     loop {
         if sabotage::is(Bug::BuildWithoutLock) {
-            return Some(lock);
+            return Ok(Some(lock));
         }
         match rustix::fs::flock(&lock, FlockOperation::LockShared) {
-            Ok(()) => return Some(lock),
+            Ok(()) => return Ok(Some(lock)),
             Err(Errno::INTR) => {}
-            Err(_) => return None,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
     }
 }
