@@ -85,6 +85,7 @@ def first_version(command, env=None):
 class Fbuild(Tool):
     name = "fbuild"
     state = (".build-cache",)
+    most_in_file = 20_000  # targets
 
     def version(self):
         return first_version([self.programs.fbuild, "--version"])
@@ -94,22 +95,31 @@ class Fbuild(Tool):
 
     def write(self):
         p = self.project
-        lines = ["project bench { default all }", ""]
-        for target in p.targets:
-            needs = " ".join(p.name(need) for need in p.needs(target))
-            command = " ".join(quoted(arg) for arg in self.argv(target))
-            lines += [
-                f"target {p.name(target)} {{",
-                *([f"    needs {needs}"] if needs else []),
-                f"    inputs {quoted(p.source_folder(target) + '/*.dat')}",
-                f"    outputs {quoted(p.output(target))}",
-                f"    run {command}",
-                "}",
-                "",
-            ]
+        targets = [self.target(target) for target in p.targets]
         wanted = " ".join(p.name(target) for target in p.last_layer)
-        lines += [f"group all {{ needs {wanted} }}", ""]
-        self.put("Buildfile.kdl", "\n".join(lines))
+        ends = ["project bench { default all }\n"], [f"group all {{ needs {wanted} }}\n"]
+        if len(targets) <= self.most_in_file:
+            return self.put("Buildfile.kdl", "\n".join([*ends[0], *targets, *ends[1]]))
+        # A file has at most 8 MiB: as people would, this is put into several.
+        starts = range(0, len(targets), self.most_in_file)
+        for start in starts:
+            self.put(f"targets-{start}.kdl", "\n".join(targets[start : start + self.most_in_file]))
+        includes = [f'include "targets-{start}.kdl"\n' for start in starts]
+        self.put("Buildfile.kdl", "\n".join([*ends[0], *includes, *ends[1]]))
+
+    def target(self, target):
+        """Returns the text of a target."""
+        p = self.project
+        needs = " ".join(p.name(need) for need in p.needs(target))
+        lines = [
+            f"target {p.name(target)} {{",
+            *([f"    needs {needs}"] if needs else []),
+            f"    inputs {quoted(p.source_folder(target) + '/*.dat')}",
+            f"    outputs {quoted(p.output(target))}",
+            f"    run {' '.join(quoted(arg) for arg in self.argv(target))}",
+            "}",
+        ]
+        return "\n".join(lines) + "\n"
 
 
 def quoted(text):
