@@ -423,6 +423,21 @@ fn what_was_touched_and_is_not_what_it_was_is_looked_into() {
 }
 
 #[test]
+fn outputs_that_are_deleted_again_and_again_come_back_each_time() {
+    let project = project();
+    settle(&project);
+    for round in 0..6 {
+        for output in ["out.txt", "base.txt", "site/deep/page", "committed.txt"] {
+            fs::remove_file(project.path(output)).unwrap();
+        }
+        let done = text(&project.run("run"));
+        for output in ["out.txt", "base.txt", "site/deep/page", "committed.txt"] {
+            assert!(project.has(output), "{output} is missing, {round}: {done}");
+        }
+    }
+}
+
+#[test]
 fn what_was_looked_at_is_not_noted_through_a_link() {
     let project = project();
     settle(&project);

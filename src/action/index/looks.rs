@@ -79,8 +79,8 @@ impl FileIndex {
 
     /// Returns what is to be written where among `earlier` looks so that they are what
     /// [`FileIndex::looks`] would return, but for their order; `None` unless this run looked
-    /// only at what was looked at before, and all that had moved is among it. What is not as
-    /// it was at the earlier look, which held, changed while the run went on.
+    /// only at what was looked at before, at each path once, and all that had moved is among
+    /// it. What is not as it was at the earlier look, which held, changed while the run went on.
     pub fn changes(&self, earlier: Earlier<'_>) -> Option<Vec<(usize, Vec<u8>)>> {
         let (entries, paths) = split(earlier.looks)?;
         let mut moved = HashMap::new();
@@ -90,8 +90,11 @@ impl FileIndex {
         }
         let looks = self.fresh();
         let (mut changes, mut others) = (Vec::new(), Known::default());
+        let mut looked_at = HashSet::new();
         for entry in looks.entries.as_chunks::<SIZE>().0 {
             let path = path_of(entry, &looks.paths)?;
+            // Two answers for one path, one of which may not hold, need two places.
+            looked_at.insert(path).then_some(())?;
             match moved.remove(path) {
                 Some(number) => {
                     let entry = with_place(*entry, &entries[number][PLACE]);

@@ -746,3 +746,28 @@ fn what_changed_while_a_run_went_on_is_looked_at_again_by_the_next() {
     };
     assert!(index.changes(earlier).is_some());
 }
+
+#[test]
+fn what_was_not_there_and_came_is_not_forgotten_to_have_come() {
+    let tree = Tree::new(&[("out", "1")]);
+    let then = looks(&tree, &["out"], &[]);
+    // Gone, looked for, made again: twice, so that the first time is still young.
+    let mut now = then;
+    for _ in 0..2 {
+        fs::remove_file(tree.dir.path().join("tree/out")).unwrap();
+        let failed = failed(&tree, &now);
+        let index = tree.index();
+        find(&index, &["out"], &[]);
+        tree.write("out", "1");
+        index.begin_epoch();
+        find(&index, &["out"], &[]);
+        let earlier = Earlier {
+            looks: &now,
+            failed: &failed,
+        };
+        now = changed(earlier, &index).unwrap_or_else(|| index.looks(Some(earlier)).unwrap());
+    }
+    assert!(!moved(&tree, &now).is_empty());
+    fs::remove_file(tree.dir.path().join("tree/out")).unwrap();
+    assert!(!moved(&tree, &now).is_empty(), "what is gone again is seen");
+}
