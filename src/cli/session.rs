@@ -110,10 +110,10 @@ impl<'c> Session<'c> {
             context,
             index: FileIndex::new(root, files, hidden),
             memory,
-            disk: store
-                .as_ref()
-                .filter(is_usable)
-                .map(|store| Disk::open(store, Durability::Batched)),
+            disk: store.as_ref().filter(is_usable).map(|store| match access {
+                Access::Write => Disk::open(store, Durability::Batched),
+                Access::Read => Disk::open_to_look(store),
+            }),
             known: None,
             cancel: Cancel::new(),
             executor: executor.with_keeper(PathBuf::from("/proc/self/exe")),

@@ -103,6 +103,26 @@ fn status_without_limits_says_how_to_set_one() {
 }
 
 #[test]
+fn what_only_looks_leaves_what_is_damaged_in_its_place() {
+    let project = Project::new(r#"target t { inputs in; outputs out; sh "cp in out" }"#);
+    let project = project.file("in", "1\n");
+    project.run("run -q t").ok("");
+    // The manifest of the last success, which tells why the target would run.
+    let key = project.read(".build-cache/metadata/t.meta.json");
+    let key = key.split("\"key\": \"").nth(1).unwrap()[..64].to_owned();
+    let manifest = format!(".build-cache/artifacts/{}/{key}", &key[..2]);
+    fs::set_permissions(project.path(&manifest), Permissions::from_mode(0o644)).unwrap();
+    project.write(&manifest, "damaged");
+    project.write("in", "2\n");
+    for words in ["run -n t", "status", "explain t", "graph"] {
+        project.run(words);
+        assert_eq!(project.read(&manifest), "damaged", "{words}");
+    }
+    project.run("run -q t").code(0);
+    assert!(!project.has(&manifest), "it was put aside");
+}
+
+#[test]
 fn verify_finds_damage_and_puts_it_aside_when_told_to() {
     let project = project();
     project.run("cache verify").ok("nothing is cached\n");

@@ -253,7 +253,10 @@ impl<'w> Session<'w> {
     fn disk(&self, is_wanted: bool) -> Option<store::Disk> {
         let folder = self.workspace.layout.state();
         let is_there = !self.is_dry || folder.is_dir();
-        (is_wanted && is_there).then(|| store::Disk::open(folder, Durability::None))
+        (is_wanted && is_there).then(|| match self.is_dry {
+            true => store::Disk::open_to_look(folder),
+            false => store::Disk::open(folder, Durability::None),
+        })
     }
 
     fn build(

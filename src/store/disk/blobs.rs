@@ -131,13 +131,17 @@ impl Inner {
             self.unreadable("blob", &digest, error);
             return;
         }
+        let writable = self.writable();
         self.warnings.damage(|| {
             let id = digest.short();
-            format!(
-                "the cached blob {id} is damaged; it was put aside, and what needs it is made again"
-            )
+            let aside = if writable.is_some() {
+                "it was put aside, and "
+            } else {
+                ""
+            };
+            format!("the cached blob {id} is damaged; {aside}what needs it is made again")
         });
-        if let Some(layout) = self.writable() {
+        if let Some(layout) = writable {
             quarantine::move_there(layout, &layout.artifacts, name(&digest).as_bytes());
         }
     }

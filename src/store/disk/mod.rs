@@ -77,6 +77,8 @@ pub struct Disk(Arc<Inner>);
 struct Inner {
     /// `None` when the folder cannot be used at all.
     layout: Option<Layout>,
+    /// Whether anything may be changed in it.
+    may_change: bool,
     publisher: Publisher,
     durability: Durability,
     warnings: Warnings,
@@ -91,6 +93,16 @@ impl Disk {
     /// Opens the store in `dir`, making it when it is not there. Where that cannot be done
     /// safely the store holds nothing and keeps nothing, with one warning.
     pub fn open(dir: &Path, durability: Durability) -> Self {
+        Self::new(dir, durability, true)
+    }
+
+    /// Opens a store that is there, and changes nothing in it: what is damaged stays in its
+    /// place.
+    pub fn open_to_look(dir: &Path) -> Self {
+        Self::new(dir, Durability::None, false)
+    }
+
+    fn new(dir: &Path, durability: Durability, may_change: bool) -> Self {
         let warnings = Warnings::default();
         let layout = match Layout::open(dir) {
             Ok(layout) => Some(layout),
@@ -107,6 +119,7 @@ impl Disk {
         }
         Self(Arc::new(Inner {
             layout,
+            may_change,
             publisher: Publisher::default(),
             durability,
             warnings,
@@ -167,7 +180,7 @@ impl Inner {
     fn writable(&self) -> Option<&Layout> {
         self.layout
             .as_ref()
-            .filter(|layout| matches!(layout.access, Access::Full))
+            .filter(|layout| self.may_change && matches!(layout.access, Access::Full))
     }
 
     fn result(&self, key: ActionKey) -> Option<ActionResult> {
