@@ -45,6 +45,8 @@ def main():
     out.write_text(json.dumps({"machine": machine(), "sizes": results}, indent=1) + "\n")
     if args.update:
         update(pathlib.Path(args.update), text)
+    if any(result["differ"] for result in results):
+        sys.exit("error: outputs differ: a tool is wrong (make does not see edited commands), or somebody changed a tree")
 
 
 def arguments():
@@ -100,6 +102,7 @@ def bench_size(args, programs, size):
         "size": dataclasses.asdict(size),
         "versions": versions,
         "scenarios": plain,
+        "differ": bench.differ,
         "tables": report.tables(size, measured, measure.SCENARIOS),
     }
 

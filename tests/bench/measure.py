@@ -118,6 +118,7 @@ class Bench:
         self.floors = floors
         self.limit = limit  # seconds for one run
         self.say = say
+        self.differ = False  # whether tools made different outputs from the same sources
         self.number = int(time.time()) % 1_000_000 * 1000  # edits differ from those of earlier benches
 
     def set_up(self):
@@ -219,6 +220,7 @@ class Bench:
             digests.setdefault(outputs.hexdigest(), []).append(tool.name)
         if len(digests) > 1:
             self.say(f"    outputs differ: {list(digests.values())}")
+            self.differ = True
 
     def _last(self, runs, floors):
         both = {**runs, **floors}
