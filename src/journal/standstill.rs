@@ -151,9 +151,7 @@ impl Standstill {
         let Some(renewed) = touched::renewed(self.looks(), &self.failed, root) else {
             return;
         };
-        let in_file = |(at, bytes)| (self.looks + at, bytes);
-        let changes: Vec<(usize, Vec<u8>)> = renewed.into_iter().map(in_file).collect();
-        if changes.is_empty() || sealed::patch(file, &mut self.file, &changes).is_ok() {
+        if renewed.is_empty() || self.patch(file, None, renewed) {
             (self.failed, self.moved) = (Vec::new(), Vec::new());
         }
     }
@@ -162,15 +160,18 @@ impl Standstill {
     /// be as long as it was.
     fn change(&mut self, file: &Path, head: &[u8], index: &FileIndex) -> bool {
         let changes = (head.len() == self.looks).then(|| index.changes(self.earlier()));
-        let Some(looks) = changes.flatten() else {
-            return false;
-        };
-        let mut changes = vec![(0, head.to_vec())];
-        changes.extend(
-            looks
-                .into_iter()
-                .map(|(at, bytes)| (self.looks + at, bytes)),
-        );
+        changes
+            .flatten()
+            .is_some_and(|looks| self.patch(file, Some(head), looks))
+    }
+
+    /// Writes over the head and over looks, each at its place among them, here and in `file`.
+    fn patch(&mut self, file: &Path, head: Option<&[u8]>, looks: Vec<(usize, Vec<u8>)>) -> bool {
+        let head = head.map(|head| (0, head.to_vec()));
+        let looks = looks
+            .into_iter()
+            .map(|(at, bytes)| (self.looks + at, bytes));
+        let changes: Vec<(usize, Vec<u8>)> = head.into_iter().chain(looks).collect();
         sealed::patch(file, &mut self.file, &changes).is_ok()
     }
 
@@ -213,8 +214,9 @@ pub fn keep(
     };
     let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;
     let mut earlier = run.earlier;
-    let changed = earlier.as_mut().map(|e| e.change(file, &head, run.index));
-    if changed == Some(true) {
+    if let Some(earlier) = &mut earlier
+        && earlier.change(file, &head, run.index)
+    {
         return Ok(());
     }
     match run.index.looks(earlier.as_deref().map(Standstill::earlier)) {

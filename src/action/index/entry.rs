@@ -56,17 +56,22 @@ pub(super) fn place_of(number: usize) -> usize {
     size_of::<u32>() + number * SIZE
 }
 
+/// Returns where among the paths that of a look begins.
+fn place(entry: &Entry) -> usize {
+    let mut place = [0; PLACE.end - PLACE.start];
+    place.copy_from_slice(&entry[PLACE]);
+    u32::from_le_bytes(place) as usize
+}
+
 pub(super) fn path_of<'p>(entry: &Entry, paths: &'p [u8]) -> Option<&'p [u8]> {
-    let (_, place, _) = decode(entry)?;
-    let path = CStr::from_bytes_until_nul(paths.get(place..)?).ok()?;
+    let path = CStr::from_bytes_until_nul(paths.get(place(entry)..)?).ok()?;
     Some(path.to_bytes())
 }
 
 /// Tells whether a look was at `path`.
 pub(super) fn is_at(entry: &Entry, paths: &[u8], path: &[u8]) -> bool {
-    let place = entry[PLACE].first_chunk::<4>();
-    let place = place.map_or(usize::MAX, |place| u32::from_le_bytes(*place) as usize);
-    let rest = paths.get(place..).and_then(|rest| rest.strip_prefix(path));
+    let rest = paths.get(place(entry)..);
+    let rest = rest.and_then(|rest| rest.strip_prefix(path));
     rest.is_some_and(|rest| rest.first() == Some(&0))
 }
 
@@ -108,15 +113,6 @@ pub(super) fn with_digest(mut entry: Entry, content: &Digest) -> Entry {
     entry
 }
 
-/// Returns the same look with another answer.
-pub(super) fn with_stamp(entry: &Entry, question: Question, stamp: Stamp) -> Entry {
-    let mut with = encode(question, stamp);
-    for kept in [PLACE, DIGEST] {
-        with[kept.clone()].copy_from_slice(&entry[kept]);
-    }
-    with
-}
-
 /// The mode needs only half of its bits: the question is in the others.
 pub(super) fn encode(question: Question, stamp: Stamp) -> Entry {
     let words = [
@@ -136,7 +132,7 @@ pub(super) fn encode(question: Question, stamp: Stamp) -> Entry {
 
 pub(super) fn decode(entry: &Entry) -> Option<(Question, usize, Stamp)> {
     let word = |at: usize| entry.as_chunks::<8>().0[at];
-    let [m0, m1, question, _, p0, p1, p2, p3] = word(0);
+    let [m0, m1, question, ..] = word(0);
     let question = match question {
         0 => Question::Stamp,
         1 => Question::Folder,
@@ -156,6 +152,5 @@ pub(super) fn decode(entry: &Entry) -> Option<(Question, usize, Stamp)> {
         inode: u64::from_le_bytes(word(4)),
         device: u64::from_le_bytes(word(5)),
     };
-    let place = u32::from_le_bytes([p0, p1, p2, p3]) as usize;
-    Some((question, place, stamp))
+    Some((question, place(entry), stamp))
 }

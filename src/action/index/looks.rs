@@ -357,7 +357,7 @@ impl<'l> Known<'l> {
     /// Takes out those that are among `entries`.
     fn remove_all(&mut self, entries: &[Entry], paths: &'l [u8]) -> Option<()> {
         for entry in entries {
-            if self.inodes.contains(inode(entry)) {
+            if self.has(entry, paths)? {
                 let look = (path_of(entry, paths)?, without_place(entry));
                 self.looks.remove(&look);
             }

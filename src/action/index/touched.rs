@@ -3,7 +3,10 @@
 
 use rustix::fs::{FileType, OFlags};
 
-use super::entry::{Entry, Question, decode, is_of, path_of, place_of, split, with_stamp};
+use super::entry::{
+    Entry, PLACE, Question, decode, encode, is_of, path_of, place_of, split, with_digest,
+    with_place,
+};
 use super::hash::digest;
 use crate::path::{RelPath, Root};
 use crate::stamp::{self, Stamp};
@@ -64,7 +67,8 @@ impl Touched {
         let content = digest(root, &self.path, OFlags::NOFOLLOW).ok()?;
         let is_still = Stamp::at(root, self.path.as_path()).ok()? == Some(self.now);
         (is_still && is_of(&self.entry, &content)).then_some(())?;
-        let entry = with_stamp(&self.entry, Question::Stamp, self.now);
+        let entry = with_digest(encode(Question::Stamp, self.now), &content);
+        let entry = with_place(entry, &self.entry[PLACE]);
         let is_old = self.now.is_settled(self.at);
         Some(is_old.then(|| (place_of(self.number), entry.to_vec())))
     }

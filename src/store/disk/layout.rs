@@ -39,6 +39,8 @@ pub(super) struct Layout {
 #[derive(Debug)]
 pub(super) enum Access {
     Full,
+    /// It may, and whoever opened it only looks.
+    Look,
     ReadOnly(io::Error),
 }
 
@@ -53,11 +55,12 @@ pub(super) enum Problem {
 }
 
 impl Layout {
-    pub(super) fn open(path: &Path) -> Result<Self, Problem> {
+    /// Opens a store to be used like that, if that can be done.
+    pub(super) fn open(path: &Path, wanted: Access) -> Result<Self, Problem> {
         let dir = open_or_create(path)?;
         check_owner(path, &dir)?;
         let io = |error: io::Error| Problem::Io(path.to_owned(), error);
-        let mut access = Access::Full;
+        let mut access = wanted;
         if !has_version(path, &dir)?
             && let Err(error) = initialise(&dir)
         {
@@ -72,7 +75,7 @@ impl Layout {
         }
         let lock = open_lock(&dir).unwrap_or_else(|error| {
             // A collection might take what a build is about to record.
-            if matches!(access, Access::Full) {
+            if !matches!(access, Access::ReadOnly(_)) {
                 access = Access::ReadOnly(error);
             }
             None

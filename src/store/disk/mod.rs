@@ -77,8 +77,6 @@ pub struct Disk(Arc<Inner>);
 struct Inner {
     /// `None` when the folder cannot be used at all.
     layout: Option<Layout>,
-    /// Whether anything may be changed in it.
-    may_change: bool,
     publisher: Publisher,
     durability: Durability,
     warnings: Warnings,
@@ -93,18 +91,18 @@ impl Disk {
     /// Opens the store in `dir`, making it when it is not there. Where that cannot be done
     /// safely the store holds nothing and keeps nothing, with one warning.
     pub fn open(dir: &Path, durability: Durability) -> Self {
-        Self::new(dir, durability, true)
+        Self::new(dir, durability, Access::Full)
     }
 
     /// Opens a store that is there, and changes nothing in it: what is damaged stays in its
     /// place.
     pub fn open_to_look(dir: &Path) -> Self {
-        Self::new(dir, Durability::None, false)
+        Self::new(dir, Durability::None, Access::Look)
     }
 
-    fn new(dir: &Path, durability: Durability, may_change: bool) -> Self {
+    fn new(dir: &Path, durability: Durability, wanted: Access) -> Self {
         let warnings = Warnings::default();
-        let layout = match Layout::open(dir) {
+        let layout = match Layout::open(dir, wanted) {
             Ok(layout) => Some(layout),
             Err(problem) => {
                 warnings.once("fbuild::store::off", || problem.to_string());
@@ -119,7 +117,6 @@ impl Disk {
         }
         Self(Arc::new(Inner {
             layout,
-            may_change,
             publisher: Publisher::default(),
             durability,
             warnings,
@@ -180,7 +177,7 @@ impl Inner {
     fn writable(&self) -> Option<&Layout> {
         self.layout
             .as_ref()
-            .filter(|layout| self.may_change && matches!(layout.access, Access::Full))
+            .filter(|layout| matches!(layout.access, Access::Full))
     }
 
     fn result(&self, key: ActionKey) -> Option<ActionResult> {
