@@ -11,6 +11,10 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+
+from programs import executables
+
 ROOT = os.path.dirname(os.path.dirname(HERE))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 SCRATCH = os.path.join(os.path.abspath(TARGET), "mutants")
@@ -290,12 +294,7 @@ def build(folder=TREE):
         command = ["cargo", *command, "--message-format=json-render-diagnostics", "--quiet"]
         print("+", *command, flush=True)
         said = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True)
-        for line in said.stdout.splitlines():
-            message = json.loads(line)
-            if message["reason"] == "compiler-artifact" and message["profile"]["test"]:
-                target = message["target"]
-                name = "lib" if "lib" in target["kind"] else target["name"]
-                programs[name] = message["executable"]
+        programs.update(executables(said.stdout))
     # Tests build it again if it is older than they are.
     os.utime(os.path.join(BUILD["CARGO_TARGET_DIR"], "debug", "examples", "fbt"))
     return programs

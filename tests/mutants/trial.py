@@ -5,7 +5,6 @@ Whatever a program leaves behind becomes a child of this process and is killed b
 next is run; what it leaves on disk is removed.
 """
 
-import ctypes
 import json
 import os
 import re
@@ -17,7 +16,11 @@ import subprocess
 import sys
 import time
 
-PR_SET_CHILD_SUBREAPER = 36
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from programs import adopt, kill_children
+
 # What a run may take besides four times what it took without a mutant, in seconds.
 GRACE = 5
 # So much address space, for mutants that allocate without end.
@@ -25,7 +28,7 @@ MEMORY = 16 << 30
 
 
 def main():
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt()
     scratch = sys.argv[1]
     for line in sys.stdin:
         asked = json.loads(line)
@@ -125,25 +128,6 @@ def running(said):
     """The test that was being run at the end."""
     names = re.findall(rb"^test (\S+) (?:- should panic )?\.\.\. (?!ok|FAILED|ignored)", said, re.M)
     return names[-1].decode() if names else None
-
-
-def kill_children():
-    """Kills all children, those that were adopted too, and theirs as they become ours."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid != 0:
-            continue
-        me = os.getpid()
-        with open(f"/proc/{me}/task/{me}/children", encoding="ascii") as file:
-            for pid in map(int, file.read().split()):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-        time.sleep(0.002)
 
 
 if __name__ == "__main__":

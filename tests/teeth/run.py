@@ -16,7 +16,6 @@ fbuild leaves behind outlives this.
 
 import argparse
 import concurrent.futures
-import ctypes
 import json
 import os
 import re
@@ -26,13 +25,17 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# Nothing is to be left beside the sources.
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(ROOT, "tests"))
+
+from programs import adopt, executables, kill_children
 BUGS = os.path.join(ROOT, "src", "sabotage.rs")
 KNOWN = os.path.join(ROOT, "tests", "teeth", "caught-by.txt")
 # What is tried when the known tests are silent, in this order.
 PROGRAMS = ["lib", "store_faults", "process", "driver", "cli", "suites"]
 # Seconds that tests may take, known ones and whole programs.
 KNOWN_LIMIT, PROGRAM_LIMIT = 30, 300
-PR_SET_CHILD_SUBREAPER = 36
 
 
 def main():
@@ -87,14 +90,7 @@ def build():
         stdout=subprocess.PIPE,
         check=True,
     )
-    programs = {}
-    for line in built.stdout.splitlines():
-        message = json.loads(line)
-        if message["reason"] == "compiler-artifact" and message["profile"]["test"]:
-            target = message["target"]
-            name = "lib" if "lib" in target["kind"] else target["name"]
-            programs[name] = message["executable"]
-    return programs
+    return executables(built.stdout)
 
 
 def all_green(programs, known):
@@ -168,7 +164,7 @@ def plant_one(bug, programs, tests):
 def one(bug):
     """Prints which test catches a bug; nothing if none does. Whatever loses its parent
     becomes a child of this process, and ends with it."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt()
     given = json.load(sys.stdin)
     print(first_caught(bug, given["programs"], given["tests"]) or "")
     kill_children()
@@ -215,29 +211,6 @@ def failures(bug, program, arguments, limit):
     failed = re.findall(r"^test (\S+) \.\.\. FAILED$", said, re.M)
     failed = failed or re.findall(r"^    (\S+)$", said, re.M)
     return sorted(set(failed)) or [f"(ended with {process.returncode})"]
-
-
-def kill_children():
-    """Kills all children, those that were adopted too, and theirs as they become ours."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid != 0:
-            continue
-        for pid in children():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        time.sleep(0.005)
-
-
-def children():
-    pid = os.getpid()
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return [int(word) for word in file.read().split()]
 
 
 if __name__ == "__main__":
