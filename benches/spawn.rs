@@ -104,7 +104,7 @@ fn execute(local: &Local, action: &Action, cancel: &Cancel) -> bool {
         interactive: false,
     };
     let execution = local.execute(&task, &mut |_| {}, cancel);
-    execution.is_ok_and(|execution| execution.is_success())
+    execution.is_ok_and(|execution| execution.end.is_success())
 }
 
 fn action() -> Action {

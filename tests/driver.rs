@@ -9,7 +9,12 @@
 
 mod helpers;
 
+use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -92,12 +97,58 @@ fn a_command_reads_nothing_whatever_fbuild_could_read() {
 
 #[test]
 fn when_fbuild_is_killed_its_commands_die() {
-    for way in ["stay", "session stay", "fork session mute stay"] {
+    // The last has no marker, but the group of its command.
+    for way in [
+        "stay",
+        "session stay",
+        "fork session mute stay",
+        "bare stay",
+    ] {
         let place = Place::new();
         let mut driver = start(&place, &format!("launch {way} -- ignore-term MARK"));
         driver.kill().unwrap();
         driver.wait().unwrap();
         eventually(way, || place.alive().is_empty());
+    }
+}
+
+#[test]
+fn a_process_of_another_user_is_left_alone_and_nobody_waits_for_it_or_its_output() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can play two users");
+        return;
+    }
+    let place = Place::new();
+    let copy = |file: &Path, name: &str, mode| {
+        let to = place.path(name);
+        std::fs::copy(file, &to).unwrap();
+        std::fs::set_permissions(&to, Permissions::from_mode(mode)).unwrap();
+        to
+    };
+    let fbt = copy(helpers::fbt(), "fbt", 0o755);
+    let as_root = copy(Path::new("/usr/bin/setpriv"), "as-root", 0o4755);
+    std::fs::set_permissions(place.path(""), Permissions::from_mode(0o777)).unwrap();
+    let loud = format!("yes {} & exit 0", place.mark);
+    let silent = [fbt.as_os_str(), "hold-pipe".as_ref(), place.mark.as_ref()];
+    for command in [["sh", "-c", &loud].map(OsStr::new), silent] {
+        let mut driver = Command::new("/usr/bin/setpriv");
+        driver.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        driver.arg(&fbt).arg("drive").arg(place.path("")).arg("--");
+        driver
+            .arg(&as_root)
+            .args(["--reuid=0", "--regid=0", "--clear-groups"]);
+        let driver = driver
+            .args(command)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let done = driver.spawn().unwrap().wait_with_output().unwrap();
+        let left = place.alive();
+        for pid in &left {
+            send("KILL", pid.unsigned_abs());
+        }
+        let told = String::from_utf8(done.stderr).unwrap();
+        assert!(told.starts_with("exit status: 0, left 0\n"), "{told}");
+        eventually("it is dead", || place.alive().is_empty());
     }
 }
 
@@ -112,6 +163,111 @@ fn a_signal_to_fbuild_stops_its_commands_and_is_no_crash() {
         assert!(told.starts_with("Cancelled, left 0\n"), "{told}");
         assert!(place.alive().is_empty());
     }
+}
+
+#[test]
+fn what_another_run_started_is_no_business_of_a_run_that_is_stopped() {
+    let (one, other) = (Place::new(), Place::new());
+    let words = "launch session mute stay -- wait MARK";
+    let (first, second) = (start(&one, words), start(&other, words));
+    let before = other.alive();
+    send("INT", first.id());
+    let told = first.wait_with_output().unwrap();
+    assert!(told.stderr.starts_with(b"Cancelled, left 0\n"));
+    assert!(one.alive().is_empty());
+    assert_eq!(other.alive(), before);
+    send("INT", second.id());
+    let told = second.wait_with_output().unwrap();
+    assert!(told.stderr.starts_with(b"Cancelled, left 0\n"));
+}
+
+/// Plays fbuild for a keeper: starts one for the run `run` with this table, signals it, and
+/// is gone. Returns how long the keeper needed from then on.
+fn keep(run: &str, table: &[i32]) -> Duration {
+    let mut file = tempfile::tempfile().unwrap();
+    let table: Vec<u8> = table.iter().flat_map(|slot| slot.to_ne_bytes()).collect();
+    file.write_all(&table).unwrap();
+    let mut keeper = Command::new(helpers::fbt());
+    keeper.args([fbuild::exec::KEEPER_ARGUMENT, run]);
+    keeper.stdin(Stdio::piped()).stdout(file);
+    let mut keeper = keeper.spawn().unwrap();
+    let status = format!("/proc/{}/status", keeper.id());
+    let heeded = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+    let heeded: u64 = heeded.map(|signal| 1 << (signal - 1)).iter().sum();
+    eventually("the keeper heeds signals", || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        caught & heeded == heeded
+    });
+    for signal in ["INT", "TERM", "HUP", "QUIT"] {
+        send(signal, keeper.id());
+    }
+    let gone = Instant::now();
+    drop(keeper.stdin.take());
+    assert!(keeper.wait().unwrap().success());
+    gone.elapsed()
+}
+
+/// A process of its own group that waits until this is dropped.
+struct Waiting {
+    place: Place,
+    child: std::process::Child,
+}
+
+impl Waiting {
+    /// Starts one with a marker, if there is one.
+    fn start(marker: Option<&str>) -> Self {
+        let place = Place::new();
+        let argv = place.fbt("wait MARK");
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]).env_clear().process_group(0);
+        command.envs(marker.map(|marker| ("FBUILD_ACTION", marker)));
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let output = child.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self { place, child }
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.place.alive().is_empty()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_keeper_outlives_signals_and_kills_what_is_in_its_table_or_has_the_marker_of_its_run() {
+    let run = format!("{:016x}", std::process::id());
+    let listed = Waiting::start(None);
+    let marked = Waiting::start(Some(&format!("{run}.7")));
+    let others = Waiting::start(Some("0123456789abcdef.7"));
+    let took = keep(&run, &[listed.child.id().try_into().unwrap(), 0]);
+    eventually("what is in the table is killed", || !listed.is_alive());
+    assert!(!marked.is_alive() && others.is_alive());
+    assert!(took < Duration::from_secs(5), "nobody was left: {took:?}");
+}
+
+#[test]
+fn a_keeper_of_a_run_that_ended_as_it_should_kills_nobody() {
+    let run = format!("{:015x}f", std::process::id());
+    let marked = Waiting::start(Some(&format!("{run}.7")));
+    keep(&run, &[]);
+    assert!(marked.is_alive());
+}
+
+#[test]
+fn a_keeper_waits_a_moment_for_a_command_that_was_about_to_start() {
+    let took = keep("0000000000000000", &[-1]);
+    let expected = Duration::from_secs(1)..Duration::from_secs(6);
+    assert!(expected.contains(&took), "{took:?}");
 }
 
 #[test]
@@ -168,9 +324,52 @@ fn a_captured_command_that_asks_the_terminal_is_an_error() {
     );
 }
 
+#[test]
+fn an_interactive_command_can_be_stopped_at_the_terminal_and_goes_on_with_fbuild() {
+    let place = Place::new();
+    // If it stops before it has the terminal, it is woken once it has.
+    let script = "while [ ! -e seen ]; do kill -TSTP $$; done; read x; echo first=$x";
+    let seen = place.path("seen").display().to_string();
+    let said = in_shell(&place, &["--terminal"], script, |drive| {
+        format!("set -m; {drive}; echo stopped >{seen}; fg >/dev/null; read y; echo then=$y")
+    });
+    let at = |part: &str| {
+        said.find(part)
+            .unwrap_or_else(|| panic!("no {part}: {said}"))
+    };
+    assert!(
+        at("first=one\r\n") < at("exit status: 0, left 0\r\n"),
+        "{said}"
+    );
+    assert!(
+        at("exit status: 0, left 0\r\n") < at("then=two\r\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn in_the_background_fbuild_takes_the_terminal_from_nobody() {
+    let place = Place::new();
+    let said = in_shell(&place, &["--terminal"], "echo first", |drive| {
+        format!("set -m; {drive} & wait; read y; echo then=$y")
+    });
+    assert!(said.contains("first\r\n"), "{said}");
+    assert!(said.contains("then=one\r\n"), "{said}");
+}
+
 /// Runs `sh -c SCRIPT` under `fbt drive`, and then `after`, in a terminal into which two
 /// lines are typed; returns what appears there.
 fn in_terminal(place: &Place, options: &[&str], script: &str, after: &str) -> String {
+    in_shell(place, options, script, |drive| format!("{drive}; {after}"))
+}
+
+/// The same, with a line of a shell that is made of the one that runs `fbt drive`.
+fn in_shell(
+    place: &Place,
+    options: &[&str],
+    script: &str,
+    line: impl FnOnce(String) -> String,
+) -> String {
     let words = [helpers::fbt().as_os_str(), "drive".as_ref()];
     let words = words.into_iter().chain(options.iter().map(AsRef::as_ref));
     let here = place.path("");
@@ -179,7 +378,7 @@ fn in_terminal(place: &Place, options: &[&str], script: &str, after: &str) -> St
     let quoted: Vec<String> = words
         .map(|word: &std::ffi::OsStr| fbuild::exec::quote(word.as_encoded_bytes()))
         .collect();
-    let line = format!("{}; {after}", quoted.join(" "));
+    let line = line(quoted.join(" "));
     let mut terminal = Command::new("script");
     terminal
         .args(["-qec", &line, "/dev/null"])

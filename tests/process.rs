@@ -312,6 +312,29 @@ fn block_every_signal() {
     }
 }
 
+#[test]
+fn to_wait_for_a_command_takes_no_time_of_a_processor() {
+    let used = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(now).unwrap()
+    };
+    let (place, before) = (Place::new(), used());
+    let done = place.run("sleep 1000");
+    let used = used() - before;
+    assert!(done.took >= Duration::from_secs(1));
+    assert!(used < Duration::from_millis(150), "{used:?}");
+}
+
+#[test]
+fn a_command_that_somebody_stops_for_a_while_goes_on() {
+    let place = Place::new();
+    // Longer than fbuild takes to look whether it is stopped.
+    let script = "(sleep 1.2; kill -CONT $$) & kill -STOP $$; wait; echo on";
+    let done = place.run_program(&["sh", "-c", script]);
+    assert_eq!((done.code(), done.text()), (Some(0), "on\n"));
+    assert_eq!(done.ended.unwrap().left_behind, 0);
+}
+
 // What they leave behind.
 
 #[test]
@@ -382,7 +405,8 @@ fn the_end_of_one_command_spares_the_processes_of_another() {
         LONG,
         |cancel| {
             assert_eq!(one.alive().len(), 2);
-            for way in ["session", "fork session mute", ""] {
+            // The last has no marker, but the group of its command.
+            for way in ["session", "fork session mute", "", "mute bare"] {
                 let done = other.run(&format!("launch {way} -- wait MARK"));
                 assert_eq!(done.ended.unwrap().left_behind, 1);
                 other.assert_nothing_left(way);

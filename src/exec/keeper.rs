@@ -159,7 +159,7 @@ pub fn keeper_main(run: Option<OsString>) -> ExitCode {
         return ExitCode::from(2);
     };
     outlive_signals();
-    wait_for_end();
+    wait_for_end(&mut io::stdin());
     let table = read_table();
     for group in groups(&table) {
         // Failing means that nobody is left in it.
@@ -184,10 +184,10 @@ fn outlive_signals() {
     }
 }
 
-fn wait_for_end() {
+fn wait_for_end(input: &mut impl io::Read) {
     let mut byte = [0; 1];
     loop {
-        match io::stdin().read(&mut byte) {
+        match input.read(&mut byte) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(1..) => {}
             Ok(0) | Err(_) => return,
@@ -211,8 +211,9 @@ fn read_table() -> Vec<u8> {
     }
 }
 
+/// Returns the groups in a table. To signal group 1 would mean: everybody.
 fn groups(table: &[u8]) -> impl Iterator<Item = Pid> {
-    let groups = slots(table).filter(|slot| *slot > 0);
+    let groups = slots(table).filter(|slot| *slot > 1);
     groups.filter_map(Pid::from_raw)
 }
 
@@ -231,7 +232,7 @@ fn kill_marked(run: &str, at_least: Instant) {
         let all = procfs::all().into_iter().flatten();
         let killed = all.filter(|pid| kill_if_marked(*pid, run, give_up));
         nobody = if killed.count() == 0 { nobody + 1 } else { 0 };
-        if nobody > 0 && Instant::now() < at_least {
+        if Instant::now() < at_least {
             std::thread::sleep(LOOK);
         }
     }
@@ -287,6 +288,23 @@ mod tests {
     }
 
     #[test]
+    fn the_end_is_waited_for_through_signals_and_bytes_and_an_error_is_the_end() {
+        /// What comes next; nothing may be asked for after the end.
+        struct Input(Vec<io::Result<usize>>);
+        impl io::Read for Input {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                self.0.pop().unwrap()
+            }
+        }
+        let interrupted = || Err(io::ErrorKind::Interrupted.into());
+        for end in [Ok(0), Err(io::ErrorKind::Other.into())] {
+            let mut input = Input(vec![end, Ok(1), interrupted(), Ok(1), interrupted()]);
+            wait_for_end(&mut input);
+            assert!(input.0.is_empty());
+        }
+    }
+
+    #[test]
     fn a_run_that_ends_leaves_an_empty_table() {
         let keeper = started("/bin/true");
         keeper.note(keeper.take(), 10);
@@ -296,9 +314,10 @@ mod tests {
     }
 
     #[test]
-    fn half_a_slot_group_zero_and_what_only_starts_are_no_group() {
-        let numbers = [5, 0, STARTING].map(i32::to_ne_bytes);
+    fn half_a_slot_everybody_group_zero_and_what_only_starts_are_no_group() {
+        let numbers = [5, 1, 0, STARTING].map(i32::to_ne_bytes);
         let table = [numbers.as_flattened(), &[1, 2, 3]].concat();
+        assert_eq!(slots(&table).min(), Some(STARTING), "it is no group's");
         let groups: Vec<i32> = groups(&table).map(Pid::as_raw_pid).collect();
         assert_eq!(groups, [5]);
     }

@@ -163,13 +163,17 @@ mod tests {
 
     /// Runs it in a root of its own, and returns how it ended and what it printed.
     fn execute(action: &Action) -> (Execution, String) {
+        execute_within(action, None)
+    }
+
+    fn execute_within(action: &Action, timeout: Option<Duration>) -> (Execution, String) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("sub")).unwrap();
         let local = Local::new(Root::open(dir.path()).unwrap(), dir.path().join("tmp"));
         let task = Task {
             name: "it",
             action,
-            timeout: None,
+            timeout,
             interactive: false,
         };
         let mut said = Vec::new();
@@ -188,7 +192,37 @@ mod tests {
         let (execution, said) = execute(&action(&["echo a", "false; echo b", "echo c"]));
         assert_eq!(said, "a\n");
         assert_eq!(execution.command, 1);
-        assert!(!execution.is_success());
+        assert!(!execution.end.is_success());
+    }
+
+    #[test]
+    fn a_command_that_ends_in_time_is_not_stopped_and_one_that_does_not_is() {
+        let action = action(&["sleep 0.05; echo done"]);
+        let within = |time| execute_within(&action, Some(time));
+        let (execution, said) = within(Duration::from_secs(600));
+        assert!(execution.end.is_success(), "{:?}", execution.end);
+        assert_eq!(said, "done\n");
+        let (execution, _) = within(Duration::ZERO);
+        assert_eq!(execution.end, End::TimedOut);
+    }
+
+    #[test]
+    fn it_is_said_when_nobody_would_end_the_commands_and_they_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = Local::new(Root::open(dir.path()).unwrap(), dir.path().join("tmp"));
+        assert!(local.trouble().is_none(), "nobody should");
+        let local = local.with_keeper("/nonexistent/fbuild".into());
+        assert!(local.trouble().is_none(), "nobody was asked");
+        let task = Task {
+            name: "it",
+            action: &action(&["true"]),
+            timeout: None,
+            interactive: false,
+        };
+        let execution = local.execute(&task, &mut |_| {}, &Cancel::new()).unwrap();
+        assert!(execution.end.is_success());
+        let trouble = local.trouble().map(io::Error::kind);
+        assert_eq!(trouble, Some(io::ErrorKind::NotFound));
     }
 
     #[test]

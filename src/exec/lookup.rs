@@ -111,6 +111,12 @@ mod tests {
         assert_eq!(refused(""), "command `` not found");
         let plain = format!("`{}` is not executable", at("plain"));
         assert_eq!(refused("plain"), plain);
+        let pipe = dir.path().join("a/pipe");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, 0o755.into());
+        rustix::fs::mknodat(CWD, &pipe, kind, mode, 0).unwrap();
+        fs::set_permissions(&pipe, fs::Permissions::from_mode(0o755)).unwrap();
+        let pipe = format!("`{}` is not executable", at("pipe"));
+        assert_eq!(refused("pipe"), pipe);
         let folder = format!("`{}` is a folder, not a program", at("folder"));
         assert_eq!(refused("folder"), folder);
     }

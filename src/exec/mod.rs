@@ -103,10 +103,3 @@ impl End {
         matches!(self, Self::Exited(status) if status.success())
     }
 }
-
-impl Execution {
-    /// Tells whether every command succeeded.
-    pub fn is_success(&self) -> bool {
-        self.end.is_success()
-    }
-}

@@ -155,3 +155,24 @@ fn refused(dir: &Path, file: &Path, source: io::Error) -> Error {
         help: help.map(str::to_owned),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_can_do_about_a_refusal_is_said() {
+        let help = |errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            match refused(Path::new("/"), Path::new("/bin/tool"), source) {
+                Error::Start { help, .. } => help.unwrap_or_default(),
+                other => panic!("{other}"),
+            }
+        };
+        for short in [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE] {
+            assert!(help(short).contains("use fewer `--jobs`"), "{short}");
+        }
+        assert!(help(libc::E2BIG).contains("pass names in a file"));
+        assert_eq!(help(libc::EIO), "");
+    }
+}

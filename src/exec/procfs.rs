@@ -17,15 +17,18 @@ pub(super) fn open_children() -> io::Result<()> {
         return Ok(());
     }
     let id = std::process::id();
-    match File::open(format!("/proc/self/task/{id}/children")) {
-        // A kernel without CONFIG_PROC_CHILDREN.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(list) => {
-            // Another thread may have been faster.
-            let _ = CHILDREN.set(list);
-            Ok(())
-        }
+    if let Some(list) = open_list(&format!("/proc/self/task/{id}/children"))? {
+        // Another thread may have been faster.
+        let _ = CHILDREN.set(list);
+    }
+    Ok(())
+}
+
+/// `None` where there is no such list: a kernel without CONFIG_PROC_CHILDREN.
+fn open_list(path: &str) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
     }
 }
 
@@ -35,9 +38,14 @@ pub(super) fn open_children() -> io::Result<()> {
 /// Orphans are handed to the main thread. The list is only complete while nobody reaps:
 /// the caller holds the lock under which that is done.
 pub(super) fn children() -> io::Result<Vec<Pid>> {
-    if let Some(list) = CHILDREN.get() {
-        return Ok(numbers(&read(list)?));
+    match CHILDREN.get() {
+        Some(list) => Ok(numbers(&read(list)?)),
+        None => children_among_all(),
     }
+}
+
+/// Finds the children where there is no list of them.
+fn children_among_all() -> io::Result<Vec<Pid>> {
     let id = std::process::id();
     let all = all()?;
     Ok(all.filter(|pid| parent(*pid) == Some(id)).collect())
@@ -90,7 +98,7 @@ pub(super) fn variable(pid: Pid, name: &str) -> Variable {
     let environ = match fs::read(format!("/proc/{}/environ", pid.as_raw_pid())) {
         Ok(environ) if !environ.is_empty() => environ,
         Err(error) if !is_gone(&error) => return Variable::Unset,
-        _ => return why_empty(pid),
+        _ => return why_empty(stat(pid)),
     };
     let mut variables = environ.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| {
@@ -103,9 +111,9 @@ pub(super) fn variable(pid: Pid, name: &str) -> Variable {
 }
 
 /// Tells a process without variables from one that has, for the moment, no memory to keep
-/// them in.
-fn why_empty(pid: Pid) -> Variable {
-    let fields = match stat(pid) {
+/// them in, by what the system says of it.
+fn why_empty(stat: io::Result<Vec<String>>) -> Variable {
+    let fields = match stat {
         Ok(fields) => fields,
         Err(error) if is_gone(&error) => return Variable::Dying,
         Err(_) => return Variable::Unset,
@@ -187,7 +195,25 @@ mod tests {
         assert_eq!(parent(me), u32::try_from(above.as_raw_pid()).ok());
         assert!(matches!(variable(me, "PATH"), Variable::Set(_)));
         assert_eq!(variable(me, "PAT"), Variable::Unset);
-        assert_ne!(why_empty(me), Variable::Dying);
+        assert_eq!(why_empty(stat(me)), Variable::Unset);
+    }
+
+    #[test]
+    fn why_a_process_shows_no_variables_is_told_by_what_the_system_says_of_it() {
+        let said = |flags: u64, end: &str| {
+            let mut fields = vec!["1".to_owned(); 50];
+            fields[9 - FIRST_FIELD] = flags.to_string();
+            fields[51 - FIRST_FIELD] = end.to_owned();
+            why_empty(Ok(fields))
+        };
+        assert_eq!(said(0, "140730000000000"), Variable::Unset);
+        assert_eq!(said(0, "0"), Variable::Starting);
+        assert_eq!(said(KERNEL_THREAD, "0"), Variable::Unset);
+        assert_eq!(said(EXITING, "0"), Variable::Dying);
+        assert_eq!(why_empty(Ok(Vec::new())), Variable::Unset);
+        let refused = |errno| why_empty(Err(io::Error::from_raw_os_error(errno)));
+        assert_eq!(refused(libc::ESRCH), Variable::Dying);
+        assert_eq!(refused(libc::EACCES), Variable::Unset);
     }
 
     #[test]
@@ -216,6 +242,9 @@ mod tests {
         let mut child = command.spawn().unwrap();
         let pid = Pid::from_child(&child);
         assert_eq!(parent(pid), Some(std::process::id()));
+        let children = children_among_all().unwrap();
+        assert!(children.contains(&pid));
+        assert!(!children.contains(&rustix::process::getpid()));
         while variable(pid, "PATH") == Variable::Starting {
             std::thread::yield_now();
         }
@@ -229,6 +258,15 @@ mod tests {
         child.wait().unwrap();
         assert!(is_dying(pid));
         assert_eq!(variable(pid, "PATH"), Variable::Dying);
+    }
+
+    #[test]
+    fn a_list_that_is_not_there_is_none_and_one_that_cannot_be_opened_is_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        assert!(open_list(path).unwrap().is_some());
+        assert!(open_list(&format!("{path}-none")).unwrap().is_none());
+        assert!(open_list(&format!("{path}/below")).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! One call waits for everything at once (output, end, time, cancellation) in `poll`; it
 //! belongs on a thread that may wait, never on a worker of the pool.
 
-use std::io::{PipeReader, Read as _};
+use std::io::{self, PipeReader};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -236,15 +236,17 @@ impl<'a> Life<'a> {
         let Some(pipe) = &mut self.pipe else {
             return Ok(0);
         };
-        let read = match pipe.read(&mut self.buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(0),
-            other => other.map_err(Error::system("read what a command prints"))?,
-        };
-        match read {
-            0 => self.pipe = None,
-            _ => output(&self.buffer[..read]),
+        match read(pipe, &mut self.buffer).map_err(Error::system("read what a command prints"))? {
+            None => Ok(0),
+            Some(0) => {
+                self.pipe = None;
+                Ok(0)
+            }
+            Some(read) => {
+                output(&self.buffer[..read]);
+                Ok(read)
+            }
         }
-        Ok(read)
     }
 
     /// Returns when something is to be done about the command.
@@ -309,9 +311,9 @@ impl<'a> Life<'a> {
     }
 
     /// Returns why processes may be left.
-    fn left(&self, error: std::io::Error) -> Error {
+    fn left(&self, error: io::Error) -> Error {
         match error.kind() {
-            std::io::ErrorKind::TimedOut => self.stuck(),
+            io::ErrorKind::TimedOut => self.stuck(),
             _ => Error::system(ENDING)(error),
         }
     }
@@ -323,6 +325,14 @@ impl<'a> Life<'a> {
 
     fn name(&self) -> String {
         self.program.argv.first().map_or(String::new(), shown)
+    }
+}
+
+/// Reads once; `None` if a signal came first.
+fn read(from: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    match from.read(buffer) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        read => read.map(Some),
     }
 }
 
@@ -338,4 +348,25 @@ fn poll(on: &[BorrowedFd<'_>], timeout: Duration) -> Result<Vec<bool>, Error> {
         Err(error) => return Err(Error::system("wait for a process")(error)),
     }
     Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_while_output_is_read_is_neither_its_end_nor_an_error() {
+        struct Refusing(io::ErrorKind);
+        impl io::Read for Refusing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+        }
+        let read = |mut from: &mut dyn io::Read| super::read(&mut from, &mut [0; 4]);
+        assert_eq!(read(&mut &b"ab"[..]).unwrap(), Some(2));
+        assert_eq!(read(&mut &b""[..]).unwrap(), Some(0));
+        let interrupted = io::ErrorKind::Interrupted;
+        assert_eq!(read(&mut Refusing(interrupted)).unwrap(), None);
+        assert!(read(&mut Refusing(io::ErrorKind::Other)).is_err());
+    }
 }

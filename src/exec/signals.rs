@@ -41,3 +41,27 @@ fn with_mask<T>(how: libc::c_int, signal: Option<libc::c_int>, act: impl FnOnce(
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which signals are blocked in this thread, as bits.
+    fn blocked() -> u64 {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        u64::from_str_radix(mask.unwrap().trim(), 16).unwrap()
+    }
+
+    #[test]
+    fn what_is_blocked_is_blocked_only_as_long_as_it_should_be() {
+        let before = blocked();
+        let ttou = before | 1 << (libc::SIGTTOU - 1);
+        with_ttou_blocked(|| {
+            assert_eq!(blocked(), ttou);
+            assert_eq!(with_none_blocked(blocked), 0);
+            assert_eq!(blocked(), ttou);
+        });
+        assert_eq!(blocked(), before);
+    }
+}

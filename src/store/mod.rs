@@ -110,3 +110,50 @@ pub struct Warning {
     /// What is wrong, in a sentence.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte at a time of a blob, and is interrupted before each.
+    struct Stuttering(&'static [u8], bool);
+
+    impl Read for Stuttering {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            match self.1 {
+                true => Err(io::ErrorKind::Interrupted.into()),
+                false => self.0.read(&mut buffer[..1]),
+            }
+        }
+    }
+
+    /// A store whose every blob is the same.
+    struct Same;
+
+    impl Store for Same {
+        fn result(&self, _: ActionKey) -> Result<Option<ActionResult>, Error> {
+            Ok(None)
+        }
+        fn record(&self, _: &[(ActionKey, ActionResult)]) -> Result<(), Error> {
+            Ok(())
+        }
+        fn missing(&self, _: &[Digest]) -> Result<Vec<Digest>, Error> {
+            Ok(Vec::new())
+        }
+        fn read(&self, _: Digest) -> Result<Option<Box<dyn Read + Send>>, Error> {
+            Ok(Some(Box::new(Stuttering(b"content", false))))
+        }
+        fn write(&self, _: &mut dyn Read) -> Result<Digest, Error> {
+            Ok(Digest::of(b""))
+        }
+    }
+
+    #[test]
+    fn a_signal_while_a_blob_is_copied_costs_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let copied = Same.copy(Digest::of(b""), &mut file.reopen().unwrap());
+        assert!(copied.unwrap());
+        assert_eq!(std::fs::read(file.path()).unwrap(), b"content");
+    }
+}

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use super::project::Project;
+use super::project::{Project, is_root};
 
 /// A target that owns a folder with something of every kind in it, and a file that stays.
 fn site() -> Project {
@@ -267,4 +267,33 @@ fn a_new_output_never_replaces_what_it_cannot_give_back() {
         .file("notes", "years of work\n");
     project.run("run -q t").code(1);
     assert_eq!(project.read("notes"), "years of work\n");
+}
+
+#[test]
+fn folders_that_an_ordinary_user_made_read_only_go_when_they_have_to() {
+    let project = Project::new(
+        r#"
+        target t {
+            inputs in
+            outputs "out/"
+            sh """
+                mkdir -p out/ro/inner $TMPDIR/ro/inner
+                cat in | tee out/ro/inner/a $TMPDIR/ro/inner/a
+                chmod 555 out/ro/inner out/ro $TMPDIR/ro/inner $TMPDIR/ro
+                """
+        }
+        "#,
+    )
+    .file("in", "1\n");
+    if is_root() {
+        project.hand_over();
+    }
+    project.fbuild("run -q t").unprivileged().end().ok("");
+    project.write("in", "2\n");
+    project.fbuild("run -q t").unprivileged().end().ok("");
+    assert_eq!(project.read("out/ro/inner/a"), "2\n");
+    for folder in ["stage", "tmp"] {
+        let left = project.names(format!(".build-cache/{folder}"));
+        assert_eq!(left, <[String; 0]>::default(), "{folder}");
+    }
 }

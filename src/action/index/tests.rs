@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::atomic::AtomicBool;
 
+use super::entry::{self, Question};
 use super::looks::{Earlier, Moved};
 use super::*;
 use crate::glob::Pattern;
 use crate::sealed;
+use crate::stamp;
 
 struct Tree {
     dir: tempfile::TempDir,
@@ -382,6 +384,8 @@ fn looks_of_what_is_young_or_was_seen_to_change_do_not_hold() {
         let at = tree.dir.path().join("tree");
         fs::rename(at.join(format!("old-{name}")), at.join("d").join(name)).unwrap();
     }
+    // Nor is it young: only that it was seen to change tells.
+    looks(&tree, &["d/*"], &["d/c"]);
     index.begin_epoch();
     find(&index, &["d/*"], &[]);
     index.entry(&path("d/c")).unwrap();
@@ -392,6 +396,75 @@ fn looks_of_what_is_young_or_was_seen_to_change_do_not_hold() {
     for cut in 0..before.len() {
         let now = looks::compare(&before[..cut], tree.index().root(), &AtomicBool::new(false));
         assert!(now.is_none_or(|moved| !moved.is_empty()), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_look_that_is_shaken_is_one_at_the_same_kind_of_thing() {
+    let tree = Tree::new(&[("d/a", "1")]);
+    let stamp = |text| Stamp::at(tree.index().root(), text).unwrap().unwrap();
+    for (question, stamp, expected) in [
+        (Question::Stamp, stamp("d/a"), Question::ShakyFile),
+        (Question::Stamp, stamp("d"), Question::ShakyFolder),
+        (Question::Folder, Stamp::unknown(), Question::ShakyFolder),
+        (Question::NoFolder, Stamp::unknown(), Question::ShakyFolder),
+        (
+            Question::ShakyFolder,
+            Stamp::unknown(),
+            Question::ShakyFolder,
+        ),
+        (Question::NoFile, Stamp::unknown(), Question::ShakyFile),
+        (Question::Behind, stamp("d/a"), Question::ShakyFile),
+        (
+            Question::NothingBehind,
+            Stamp::unknown(),
+            Question::ShakyFile,
+        ),
+        (Question::ShakyFile, Stamp::unknown(), Question::ShakyFile),
+    ] {
+        let shaken = entry::shaken(&entry::encode(question, stamp)).unwrap();
+        let (shaky, _, stamp) = entry::decode(&shaken).unwrap();
+        assert_eq!((shaky, stamp), (expected, Stamp::unknown()), "{question:?}");
+    }
+}
+
+#[test]
+fn what_nobody_looked_at_is_no_look() {
+    let tree = Tree::new(&[("d/a", "1")]);
+    let index = tree.index();
+    index.mark(&path("d/a"));
+    assert_eq!(moved(&tree, &index.looks(None).unwrap()), []);
+}
+
+#[test]
+fn a_young_file_that_became_a_folder_may_mean_anything() {
+    let tree = Tree::new(&[("d/a", "1")]);
+    let index = tree.index();
+    find(&index, &["d/*"], &[]);
+    let young = index.looks(None).unwrap();
+    fs::remove_file(index.root().absolute(&path("d/a"))).unwrap();
+    tree.write("d/a/b", "1");
+    let seen = moved(&tree, &young);
+    assert!(seen.contains(&Moved::Anything(path("d/a"))), "{seen:?}");
+}
+
+#[test]
+fn a_look_through_an_old_link_at_a_young_file_does_not_hold() {
+    let tree = Tree::new(&[("real", "1")]);
+    let at = |text: &str| tree.dir.path().join("tree").join(text);
+    symlink("real", at("link")).unwrap();
+    looks(&tree, &["*"], &[]);
+    loop {
+        tree.write("real", "2");
+        let index = tree.index();
+        index.entry(&path("link")).unwrap();
+        let looks = index.looks(None).unwrap();
+        let young = Stamp::at(index.root(), "real").unwrap().unwrap();
+        // If it took so long that the file is old, once more.
+        if !young.is_settled(stamp::now()) {
+            assert_eq!(moved(&tree, &looks), [Moved::File(path("link"))]);
+            return;
+        }
     }
 }
 
@@ -601,6 +674,10 @@ fn a_folder_that_vanishes_before_it_is_listed_is_none_and_one_that_cannot_be_is_
     fs::create_dir(index.root().absolute(&path("d"))).unwrap();
     symlink("d", index.root().absolute(&path("link"))).unwrap();
     assert_eq!(listed("link"), (false, true, false));
+    let pipe = index.root().absolute(&path("pipe"));
+    let (kind, mode) = (rustix::fs::FileType::Fifo, 0o600.into());
+    rustix::fs::mknodat(rustix::fs::CWD, pipe, kind, mode, 0).unwrap();
+    assert_eq!(listed("pipe"), (false, true, false), "nobody waits for it");
     assert_eq!(listed("d"), (true, true, false));
 }
 

@@ -66,6 +66,11 @@ fn codes(store: &Disk) -> Vec<&'static str> {
     store.take_warnings().iter().map(|w| w.code).collect()
 }
 
+fn make_pipe(place: &PathBuf) {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, place, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
 fn mode(path: PathBuf) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
@@ -148,13 +153,15 @@ fn copying_a_damaged_blob_is_a_miss_too() {
 
 #[test]
 fn writing_over_a_damaged_blob_replaces_it() {
-    for size in [100, BUFFER_SIZE * 3] {
+    for (size, damaged) in [(100, 100), (100, 101), (BUFFER_SIZE * 3, BUFFER_SIZE * 3)] {
         for way in [Way::Descriptor, Way::None] {
             let sample = Sample::new();
             sample.store.0.publisher.unnamed.fall_back(way);
             let content = vec![7; size];
             let digest = sample.write(&content);
-            fs::write(sample.artifact(digest), vec![8; size]).unwrap();
+            let mut other = vec![7; damaged];
+            other[damaged - 1] = 8;
+            fs::write(sample.artifact(digest), other).unwrap();
             sample.write(&content);
             assert_eq!(sample.read(digest), Some(content));
             assert_eq!(codes(&sample.store), ["fbuild::store::corrupt"]);
@@ -170,14 +177,10 @@ fn what_stands_in_a_blobs_place_is_never_followed_and_never_waited_for() {
     let place = sample.artifact(digest);
     let secret = sample.folder.path().join("secret");
     fs::write(&secret, &content).unwrap();
-    let pipe = |place: &PathBuf| {
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, place, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    };
     let intruders: [&dyn Fn(&PathBuf); 3] = [
         &|place| symlink(&secret, place).unwrap(),
         &|place| fs::create_dir(place).unwrap(),
-        &pipe,
+        &make_pipe,
     ];
     for intrude in intruders {
         fs::remove_file(&place).unwrap();
@@ -296,8 +299,16 @@ fn folders_that_cannot_be_trusted_hold_nothing_and_fail_nothing() {
     fs::remove_file(dir.join("version")).unwrap();
     symlink("/", dir.join("artifacts")).unwrap();
     is_off("cannot be opened");
+    fs::remove_file(dir.join("artifacts")).unwrap();
+    fs::write(dir.join("artifacts"), "a file").unwrap();
+    is_off("cannot be opened");
+    fs::remove_file(dir.join("artifacts")).unwrap();
+    fs::remove_file(dir.join("version")).unwrap();
+    symlink("nowhere", dir.join("version")).unwrap();
+    is_off("cannot be opened");
+    assert!(dir.join("version").is_symlink(), "it was not replaced");
+    fs::remove_file(dir.join("version")).unwrap();
     if rustix::process::geteuid().is_root() {
-        fs::remove_file(dir.join("artifacts")).unwrap();
         std::os::unix::fs::chown(&dir, Some(1234), None).unwrap();
         is_off("belongs to another user");
     } else {
@@ -537,8 +548,10 @@ fn the_lock_is_for_its_owner_only_and_links_in_the_store_are_not_followed() {
     fs::create_dir(sample.path("real")).unwrap();
     symlink("real", sample.path("link")).unwrap();
     let layout = sample.store.0.layout.as_ref().unwrap();
+    make_pipe(&sample.path("pipe"));
     let listed = |name| walk::each(&layout.dir, name, &mut |_, _| Ok(())).is_ok();
-    assert!(listed("real") && !listed("link") && !listed("lock"));
+    assert!(listed("real") && !listed("link") && !listed("lock") && !listed("pipe"));
+    assert!(!Disk::is_sound(&sample.path("pipe")));
     assert!(Disk::is_sound(&sample.path("")));
     for folder in ["artifacts", "actions"] {
         fs::rename(sample.path(folder), sample.path("moved")).unwrap();
@@ -546,5 +559,63 @@ fn the_lock_is_for_its_owner_only_and_links_in_the_store_are_not_followed() {
         assert!(!Disk::is_sound(&sample.path("")), "{folder} is a link");
         fs::remove_file(sample.path(folder)).unwrap();
         fs::rename(sample.path("moved"), sample.path(folder)).unwrap();
+    }
+}
+
+#[test]
+fn a_lock_that_is_a_link_is_not_followed() {
+    let sample = Sample::new();
+    fs::rename(sample.path("lock"), sample.path("real")).unwrap();
+    symlink("real", sample.path("lock")).unwrap();
+    let store = sample.reopen();
+    assert_eq!(codes(&store), ["fbuild::store::read_only"]);
+    assert!(store.write(&mut &b"content"[..]).is_err());
+}
+
+#[test]
+fn nobody_waits_for_a_pipe_in_the_place_of_the_quarantine() {
+    let sample = Sample::new();
+    let digest = sample.write(b"content");
+    fs::write(sample.artifact(digest), "damaged").unwrap();
+    fs::remove_dir(sample.path("quarantine")).unwrap();
+    make_pipe(&sample.path("quarantine"));
+    assert_eq!(sample.read(digest), None);
+    assert!(!sample.artifact(digest).exists(), "it is removed instead");
+}
+
+#[test]
+fn what_is_foreign_to_a_store_is_met_as_that() {
+    let sample = Sample::new();
+    let digest = sample.write(b"content");
+    fs::write(sample.path("artifacts/ab"), "no folder").unwrap();
+    for folder in ["abc", "xy"] {
+        fs::create_dir(sample.path("artifacts").join(folder)).unwrap();
+        fs::write(sample.path("artifacts").join(folder).join("inner"), "").unwrap();
+    }
+    let layout = sample.store.0.layout.as_ref().unwrap();
+    let (mut objects, mut foreign) = (Vec::new(), Vec::new());
+    let walked = walk::walk(&layout.artifacts, &mut |met| match met {
+        walk::Met::Object(object) => objects.push(object.digest),
+        walk::Met::Foreign(path) => foreign.push(String::from_utf8(path).unwrap()),
+    });
+    walked.unwrap();
+    foreign.sort();
+    assert_eq!(objects, [digest]);
+    assert_eq!(foreign, ["ab", "abc", "xy"]);
+}
+
+#[test]
+fn a_folder_that_holds_anything_and_is_no_store_is_foreign() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let is_foreign = || layout::is_foreign(at);
+    assert!(!is_foreign() && !layout::is_foreign(&at.join("gone")));
+    fs::write(at.join("lock"), "").unwrap();
+    assert!(!is_foreign(), "a store whose making was interrupted");
+    fs::write(at.join("notes"), "").unwrap();
+    assert!(is_foreign());
+    for (version, expected) in [("1.0", true), ("", false), ("fbuild store 9\n", false)] {
+        fs::write(at.join("version"), version).unwrap();
+        assert_eq!(is_foreign(), expected, "{version}");
     }
 }

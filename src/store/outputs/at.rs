@@ -151,3 +151,55 @@ fn through_link(root: BorrowedFd<'_>, path: &RelPath) -> Error {
         link,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn folders_are_opened_one_by_one_as_they_are_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
+        fs::write(dir.path().join("a/file"), "").unwrap();
+        symlink("b", dir.path().join("a/link")).unwrap();
+        let root = File::open(dir.path()).unwrap();
+        for (text, expected) in [
+            ("a/b/c", None),
+            ("a/none", Some(Errno::NOENT)),
+            ("a/file", Some(Errno::NOTDIR)),
+            ("a/file/x", Some(Errno::NOTDIR)),
+            ("a/link", Some(Errno::LOOP)),
+            ("a/link/c", Some(Errno::LOOP)),
+        ] {
+            for open in [open_folder, open_by_steps] {
+                let opened = open(root.as_fd(), &path(text));
+                assert_eq!(opened.err(), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_that_goes_is_forgotten_with_those_below_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        for below in ["a/b", "ab"] {
+            fs::create_dir_all(dir.path().join(below)).unwrap();
+        }
+        let root = File::open(dir.path()).unwrap();
+        let mut folders = Folders::new(&root);
+        let open = ["a", "a/b", "ab"].map(|text| folders.open(&path(text)).unwrap());
+        assert!(open.iter().all(Option::is_some));
+        fs::rename(dir.path().join("a"), dir.path().join("moved")).unwrap();
+        folders.forget(&path("a"));
+        let open = ["a", "a/b"].map(|text| folders.open(&path(text)).unwrap());
+        assert!(open.iter().all(Option::is_none));
+        fs::remove_dir(dir.path().join("ab")).unwrap();
+        assert!(folders.open(&path("ab")).unwrap().is_some(), "it is open");
+    }
+}

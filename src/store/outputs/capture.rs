@@ -169,3 +169,97 @@ fn check_file(path: &RelPath, stamp: &Stamp) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::action::{ActionKey, ActionResult};
+    use crate::path::Root;
+    use crate::store::Memory;
+
+    /// Counts how often a file is open when it is stored in a way that commands inherit.
+    struct Inspecting {
+        store: Memory,
+        file: PathBuf,
+        written: AtomicUsize,
+        inherited: AtomicUsize,
+    }
+
+    impl Inspecting {
+        fn inspect(&self) {
+            for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+                if fs::read_link(entry.path()).is_ok_and(|to| to == self.file) {
+                    let info = PathBuf::from("/proc/self/fdinfo").join(entry.file_name());
+                    let info = fs::read_to_string(info).unwrap();
+                    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+                    let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+                    let is_closed = flags & OFlags::CLOEXEC.bits() != 0;
+                    self.inherited
+                        .fetch_add(usize::from(!is_closed), Ordering::Relaxed);
+                    self.written.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    impl Store for Inspecting {
+        fn result(&self, key: ActionKey) -> Result<Option<ActionResult>, store::Error> {
+            self.store.result(key)
+        }
+        fn record(&self, batch: &[(ActionKey, ActionResult)]) -> Result<(), store::Error> {
+            self.store.record(batch)
+        }
+        fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, store::Error> {
+            self.store.missing(digests)
+        }
+        fn read(
+            &self,
+            digest: Digest,
+        ) -> Result<Option<Box<dyn std::io::Read + Send>>, store::Error> {
+            self.store.read(digest)
+        }
+        fn write(&self, bytes: &mut dyn std::io::Read) -> Result<Digest, store::Error> {
+            self.inspect();
+            self.store.write(bytes)
+        }
+    }
+
+    #[test]
+    fn what_became_something_else_is_neither_followed_nor_waited_for_and_no_command_inherits_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        fs::write(dir.join("file"), "content").unwrap();
+        symlink("file", dir.join("link")).unwrap();
+        let (kind, mode) = (FileType::Fifo, 0o600.into());
+        rustix::fs::mknodat(rustix::fs::CWD, dir.join("pipe"), kind, mode, 0).unwrap();
+        let root = Root::open(&dir).unwrap();
+        let store = Inspecting {
+            store: Memory::new(),
+            file: dir.join("file"),
+            written: AtomicUsize::new(0),
+            inherited: AtomicUsize::new(0),
+        };
+        let mut capture = Capture {
+            store: &store,
+            folders: Folders::new(&root),
+            captured: Captured {
+                entries: Vec::new(),
+                stamps: Vec::new(),
+                looked_at: 0,
+                is_stored: true,
+            },
+        };
+        let mut is_taken = |name| capture.file(&RelPath::new(name).unwrap()).is_ok();
+        let names = ["file", "link", "pipe", "gone"];
+        assert_eq!(names.map(&mut is_taken), [true, false, false, false]);
+        assert_eq!(
+            (store.written.into_inner(), store.inherited.into_inner()),
+            (1, 0)
+        );
+    }
+}

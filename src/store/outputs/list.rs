@@ -205,7 +205,6 @@ impl<'a> Walk<'a> {
                 continue;
             }
             met[folder.parent].own += 1;
-            met[folder.parent].keeps |= folder.keeps;
             self.found.push(Found {
                 path: folder.path,
                 kind: Kind::Folder,

@@ -30,7 +30,7 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    const fn prefix(self) -> &'static str {
+    fn prefix(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Trash => "trash",

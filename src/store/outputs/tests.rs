@@ -6,16 +6,18 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::action::{Entry, EntryKind, OutputSpec};
+use crate::action::{ActionKey, ActionResult, Entry, EntryKind, OutputSpec};
 use crate::digest::{BUFFER_SIZE, Digest};
 use crate::glob::Pattern;
-use crate::path::Root;
+use crate::path::{MAX_PATH, Root};
+use crate::stamp;
 use crate::store::disk::Durability;
-use crate::store::{Disk, Memory, Store};
+use crate::store::{self, Disk, Memory, Store};
 
 /// A workspace with a stage and a store, all in one temporary folder.
 struct Sample {
@@ -215,6 +217,32 @@ mod capturing {
     }
 
     #[test]
+    fn a_pattern_finds_what_lies_in_folders_below() {
+        let sample = Sample::new();
+        for path in ["gen/a/b/x.go", "gen/x.go", "gen/a/x.txt", "else/x.go"] {
+            sample.write(path, "");
+        }
+        let entries = sample.entries(&specs(&["gen/**/*.go"]));
+        assert_eq!(paths(&entries), ["gen/a/b/x.go", "gen/x.go"]);
+    }
+
+    #[test]
+    fn a_path_that_is_longer_than_any_may_be_is_said() {
+        let sample = Sample::new();
+        sample.write("x/abc", "");
+        let folder = fs::File::open(sample.path("x")).unwrap().into();
+        let is_listed = |length: usize| {
+            let last = "d".repeat(2 - length % 2);
+            let path = "d/".repeat((length - last.len()) / 2) + &last;
+            assert_eq!(path.len(), length);
+            list::read_folder(&folder, &RelPath::new(path).unwrap()).is_ok()
+        };
+        let longest = MAX_PATH - "/abc".len();
+        let lengths = [longest, longest + 1, longest + 2, longest + 4];
+        assert_eq!(lengths.map(is_listed), [true, false, false, false]);
+    }
+
+    #[test]
     fn what_is_kept_is_not_taken_and_neither_is_a_folder_with_nothing_else() {
         let sample = Sample::new();
         sample.write("out/a", "");
@@ -385,7 +413,9 @@ mod restoring {
         for name in ["bin", "out", "gen"] {
             fs::remove_dir_all(sample.path(name)).unwrap();
         }
+        let then = stamp::now();
         let restored = sample.restored(&specs, &entries);
+        assert!((then..=stamp::now()).contains(&restored.looked_at));
         assert_eq!(sample.tree(), before);
         assert_eq!((restored.written, restored.removed), (7, 0));
         assert_eq!(restored.stamps.len(), 5);
@@ -510,6 +540,85 @@ mod restoring {
             sample.store.damage(digest, &good);
         }
         sample.restored(&specs, &entries);
+    }
+
+    #[test]
+    fn what_was_staged_of_a_result_that_is_not_whole_is_removed() {
+        let (sample, specs, entries) = busy_sample();
+        fs::remove_dir_all(sample.path("out")).unwrap();
+        let before = sample.tree();
+        sample.store.forget(Digest::of(&vec![3; BUFFER_SIZE * 2]));
+        let restored = sample.restore(&specs, &entries).unwrap();
+        assert!(matches!(restored, Restoration::Miss { .. }));
+        assert_eq!(sample.tree(), before);
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn a_folder_where_a_file_belongs_is_one_thing_that_is_removed() {
+        let sample = Sample::new();
+        sample.write("out/x", "file");
+        let specs = specs(&["out/"]);
+        let entries = sample.entries(&specs);
+        fs::remove_file(sample.path("out/x")).unwrap();
+        sample.write("out/x/a", "");
+        sample.write("out/x/b/c", "");
+        let restored = sample.restored(&specs, &entries);
+        assert_eq!((restored.written, restored.removed), (1, 1));
+        assert_eq!(sample.read("out/x").unwrap(), "file");
+    }
+
+    /// Says of itself how many files of a stage were open when it was asked.
+    struct Counting<'a> {
+        store: &'a Memory,
+        stage: PathBuf,
+        most: AtomicUsize,
+    }
+
+    impl Store for Counting<'_> {
+        fn result(&self, key: ActionKey) -> Result<Option<ActionResult>, store::Error> {
+            self.store.result(key)
+        }
+        fn record(&self, batch: &[(ActionKey, ActionResult)]) -> Result<(), store::Error> {
+            self.store.record(batch)
+        }
+        fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, store::Error> {
+            self.store.missing(digests)
+        }
+        fn read(
+            &self,
+            digest: Digest,
+        ) -> Result<Option<Box<dyn std::io::Read + Send>>, store::Error> {
+            let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+            let open = open.filter(|to| to.starts_with(&self.stage)).count();
+            self.most.fetch_max(open, Ordering::Relaxed);
+            self.store.read(digest)
+        }
+        fn write(&self, bytes: &mut dyn std::io::Read) -> Result<Digest, store::Error> {
+            self.store.write(bytes)
+        }
+    }
+
+    #[test]
+    fn of_a_result_with_many_files_few_are_open_at_once() {
+        let sample = Sample::new();
+        for number in 0..300 {
+            sample.write(format!("out/{number}"), "content");
+        }
+        let specs = specs(&["out/"]);
+        let entries = sample.entries(&specs);
+        fs::remove_dir_all(sample.path("out")).unwrap();
+        let counting = Counting {
+            store: &sample.store,
+            stage: sample.path("").canonicalize().unwrap().join(".build-cache"),
+            most: AtomicUsize::new(0),
+        };
+        let restored = restore(&sample.stage, &specs, &entries, &mut |_| false, &counting);
+        assert!(matches!(restored, Ok(Restoration::Done(_))));
+        // The one that is being written, and the stage.
+        assert!((1..=66).contains(&counting.most.into_inner()));
+        assert_eq!(sample.entries(&specs), entries);
     }
 
     #[test]
@@ -772,6 +881,73 @@ mod setting_aside {
     }
 
     #[test]
+    fn a_committed_file_that_grew_is_the_new_one() {
+        let sample = Sample::new();
+        sample.write("tool", "tool");
+        let aside = set_aside(&sample.stage, &specs(&["+tool"])).unwrap();
+        sample.write("tool", "tool and more");
+        assert_eq!(aside.finish().unwrap(), 0);
+        assert_eq!(sample.read("tool").unwrap(), "tool and more");
+    }
+
+    #[test]
+    fn what_cannot_be_put_back_is_said() {
+        let sample = Sample::new();
+        sample.write("folder/out", "old");
+        let aside = set_aside(&sample.stage, &specs(&["folder/out"])).unwrap();
+        fs::rename(sample.path("folder"), sample.path("moved")).unwrap();
+        symlink("moved", sample.path("folder")).unwrap();
+        let error = aside.put_back().unwrap_err();
+        assert_eq!(code(&error), "fbuild::store::output_through_link");
+        assert_eq!(sample.read("moved/out"), None);
+    }
+
+    #[test]
+    fn what_a_failed_command_put_in_the_place_of_a_folder_goes() {
+        let sample = Sample::new();
+        sample.write("out/a", "old");
+        let before = sample.tree();
+        let aside = set_aside(&sample.stage, &specs(&["out/"])).unwrap();
+        fs::remove_dir(sample.path("out")).unwrap();
+        sample.write("out", "a file");
+        aside.put_back().unwrap();
+        assert_eq!(sample.tree(), before);
+    }
+
+    #[test]
+    fn what_is_another_tools_stays_where_it_is_in_an_owned_folder() {
+        let sample = Sample::new();
+        sample.write("out/deep/er/cache/x", "");
+        sample.write("out/deep/own", "");
+        sample.write("out/own/x", "");
+        let root = sample.stage.root();
+        let cache = RelPath::new("out/deep/er/cache").unwrap();
+        let stage = Stage::new(root, &root.path().join(".build-cache"), vec![cache]);
+        let inode = sample.inode("out/deep");
+        set_aside(&stage, &specs(&["out/"])).unwrap().discard();
+        let left: Vec<PathBuf> = sample.tree().into_keys().collect();
+        let expected = ["out", "out/deep", "out/deep/er", "out/deep/er/cache"];
+        let expected = expected.into_iter().chain(["out/deep/er/cache/x"]);
+        assert_eq!(left, expected.map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(sample.inode("out/deep"), inode);
+    }
+
+    #[test]
+    fn a_stage_that_is_no_folder_is_said() {
+        let sample = Sample::new();
+        sample.write(".build-cache/stage", "a file");
+        sample.write("tool", "old");
+        let root = sample.stage.root();
+        let below = Stage::new(root, &root.path().join("tool/state"), Vec::new());
+        for stage in [&sample.stage, &below] {
+            assert!(stage.folder().is_err());
+            let error = recover(stage).unwrap_err();
+            assert_eq!(code(&error), "fbuild::store::stage");
+        }
+        assert_eq!(sample.read("tool").unwrap(), "old");
+    }
+
+    #[test]
     fn what_is_in_the_way_is_set_aside_whatever_it_is() {
         let sample = Sample::new();
         sample.write("file/inner", "");
@@ -801,6 +977,41 @@ mod setting_aside {
         let error = set_aside(&sample.stage, &specs(&["bin/tool", "out/", "loop/x"])).unwrap_err();
         assert_eq!(code(&error), "fbuild::store::output_through_link");
         assert_eq!(sample.tree(), before);
+    }
+
+    /// Makes a folder in which the paths are longer than any may be.
+    fn make_endless(sample: &Sample, below: &str) {
+        let deep = [&"d".repeat(240); 10].map(String::as_str).join("/");
+        sample.write("tail/file", "");
+        fs::create_dir_all(sample.path("tail").join(&deep)).unwrap();
+        fs::create_dir_all(sample.path(below).join(&deep)).unwrap();
+        let end = sample.path(below).join(&deep).join("tail");
+        fs::rename(sample.path("tail"), end).unwrap();
+    }
+
+    #[test]
+    fn where_nothing_can_be_kept_or_found_nobody_looks_however_deep_it_is() {
+        let sample = Sample::new();
+        for folder in ["out/any", "out/kept/any", "gen/any"] {
+            make_endless(&sample, folder);
+        }
+        for file in ["out/a", "out/kept/a.txt", "gen/x.go"] {
+            sample.write(file, "old");
+        }
+        let inodes = ["out/any", "out/kept/any", "gen/any"];
+        let inodes = inodes.map(|folder| (folder, sample.inode(folder)));
+        let specs = specs(&["out/!out/kept/*.txt", "gen/*.go"]);
+        let aside = set_aside(&sample.stage, &specs).unwrap();
+        let is_there = inodes.map(|(folder, _)| sample.path(folder).exists());
+        assert_eq!(is_there, [false, false, true]);
+        assert_eq!(sample.read("out/kept/a.txt").unwrap(), "old");
+        aside.put_back().unwrap();
+        for (folder, inode) in inodes {
+            assert_eq!(sample.inode(folder), inode);
+        }
+        for file in ["out/a", "out/kept/a.txt", "gen/x.go"] {
+            assert_eq!(sample.read(file).unwrap(), "old");
+        }
     }
 
     #[test]
