@@ -16,7 +16,7 @@ as caught.
 
     run.py                 all mutants
     run.py --only REGEX    those whose description matches
-    run.py --survivors     those that no test has caught yet
+    run.py --survivors     those that no test has caught yet, and that are not accepted
     run.py --jobs N        so many at a time
     run.py --programs P,…  only these test programs (lib store_faults process driver cli)
     run.py --list          only makes the copy, and says what can be tried
@@ -52,6 +52,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ACCEPTED = os.path.join(HERE, "accepted.txt")
 # Tests that take so many seconds come last.
 SLOW = 1
+# Some mutants signal every process that they can see: these see only their own.
+APART = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+APART += [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
 
 
 def main():
@@ -88,7 +91,7 @@ class Worker:
     def __init__(self):
         self.scratch = scratch()
         self.process = subprocess.Popen(
-            [sys.executable, os.path.join(HERE, "trial.py"), self.scratch],
+            [*APART, sys.executable, os.path.join(HERE, "trial.py"), self.scratch],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -254,7 +257,9 @@ def chosen(mutants, options, state):
     if options.only:
         wanted = [m for m in wanted if re.search(options.only, m["name"])]
     if options.survivors:
-        wanted = [m for m in wanted if not state.of(m).get("by")]
+        known, may_survive = state.of, accepted()
+        wanted = [m for m in wanted if not known(m).get("by")]
+        wanted = [m for m in wanted if not known(m) or m["key"] not in may_survive]
     # Those that wait for processes come last.
     return sorted(wanted, key=lambda m: m["file"].startswith("src/exec"))
 
@@ -299,7 +304,7 @@ def try_alone(wanted, fates, baseline, state, options):
         planted.plant({n for n in guarded if planted.mutants[n]["file"] != mutant["file"]})
         changed = planted.make(planted.texts[mutant["file"]]).replace(mutant)
         tree.write(mutant["file"], changed)
-        files, known = tree.build(), state.of(mutant).get("by")
+        files, known = tree.build(programs), state.of(mutant).get("by")
         batches = baseline.batches(mutant, programs, tuple(known[:2]) if known else None, files)
         asked = {"number": 0, "batches": batches}
         in_parallel(1, [asked], lambda _, answer: state.keep(mutant, answer, programs))

@@ -286,14 +286,14 @@ def enclosing(planted, batch, name, start):
     return None
 
 
-def build(folder=TREE):
-    """Builds the copy and its tests; returns the file of each test program."""
+def build(wanted=PROGRAMS):
+    """Builds the copy and tests of it; returns the file of each test program."""
     programs, environment = {}, {**os.environ, **BUILD}
-    tests = [word for name in PROGRAMS if name != "lib" for word in ("--test", name)]
-    for command in (["test", "--no-run", "--lib", *tests], ["build", "--example", "fbt"]):
+    tests = [word for name in wanted for word in (["--lib"] if name == "lib" else ["--test", name])]
+    for command in (["test", "--no-run", *tests], ["build", "--example", "fbt"]):
         command = ["cargo", *command, "--message-format=json-render-diagnostics", "--quiet"]
         print("+", *command, flush=True)
-        said = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True)
+        said = subprocess.run(command, cwd=TREE, env=environment, stdout=subprocess.PIPE, check=True)
         programs.update(executables(said.stdout))
     # Tests build it again if it is older than they are.
     os.utime(os.path.join(BUILD["CARGO_TARGET_DIR"], "debug", "examples", "fbt"))

@@ -1,8 +1,9 @@
 """Runs tests of the mutated program, one mutant after another: see `run.py`, which starts
 this as a process of its own, asks in lines of JSON and is answered in such lines.
 
-Whatever a program leaves behind becomes a child of this process and is killed before the
-next is run; what it leaves on disk is removed.
+Processes number from 1, which is this one: it cannot be signalled by those that it starts, and
+they see nobody else's. Whatever a program leaves behind becomes a child of this process and is
+killed before the next is run; what it leaves on disk is removed.
 """
 
 import json
@@ -38,7 +39,7 @@ def main():
 
 def seen(asked, scratch):
     """Runs one test without a mutant: whether it passes, how long it takes, what it meets."""
-    file = os.path.join("/tmp", f"fbuild-mutants-{os.getpid()}")
+    file = os.path.join("/tmp", f"fbuild-mutants-{os.path.basename(scratch)}")
     with open(file, "wb") as empty:
         empty.truncate(asked["record"] + 1)
     os.chmod(file, 0o666)
