@@ -282,10 +282,18 @@ fn a_run_that_stores_something_keeps_the_cache_within_its_limits() {
     assert!(last.stdout.contains("1 restored"), "{}", last.stdout);
 }
 
+/// Blobs are flushed alone where much else waits to be written, else with all that waits.
 #[test]
 fn a_record_is_written_only_once_its_blobs_are_on_the_disk() {
+    for waiting in [0, 32 << 20] {
+        waits_for_blobs_before_records(waiting);
+    }
+}
+
+fn waits_for_blobs_before_records(much: usize) {
     let project = Project::new(r#"target t { inputs in; outputs out; sh "cp in out; cat in" }"#)
-        .file("in", "1\n");
+        .file("in", "1\n")
+        .file("much", &"x".repeat(much));
     let log = project.base().join("log").into_os_string();
     let calls = "trace=linkat,renameat,renameat2,syncfs,fsync,fdatasync";
     let trace = ["strace", "-f", "-y", "-qq", "-e", calls, "-o"];

@@ -14,11 +14,12 @@
 //!
 //! Protocol: a blob is written into a file without a name, hashing the bytes that are
 //! written, and then linked to its name, which never replaces anything. A record is
-//! written after a sync has made all blobs before it durable: each blob's own if they are
-//! few, else one `syncfs`. Readers verify what
-//! they read: the sync saves work after a power cut, it is not what makes hits right.
+//! written after a sync has made all blobs before it durable: one `syncfs`, or each blob's
+//! own where they are few and much else waits to be written. Readers verify what they read:
+//! the sync saves work after a power cut, it is not what makes hits right.
 
 mod blobs;
+mod durable;
 mod gc;
 mod layout;
 mod lock;
@@ -39,6 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{OFlags, Timestamps};
 use rustix::io::Errno;
 
+use self::durable::Waited;
 use self::layout::{Access, Layout};
 use self::publish::{Existing, Publisher};
 use self::warnings::Warnings;
@@ -56,8 +58,6 @@ pub use verify::{Damage, Damaged, Verification};
 
 /// A record used again after less than this (nanoseconds) is not marked as used again.
 const USE_INTERVAL: i64 = 24 * 3600 * 1_000_000_000;
-/// From how many blobs in a batch on the whole file system is flushed, not each blob.
-const FEW_BLOBS: usize = 32;
 
 /// Whether results survive a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -269,23 +269,19 @@ impl Inner {
     /// written.
     fn make_durable(&self, layout: &Layout, batch: &[(ActionKey, ActionResult)]) -> bool {
         let written = self.written.load(Ordering::SeqCst);
-        if self.durability == Durability::None || written <= self.durable.load(Ordering::SeqCst) {
+        let is_careless = self.durability == Durability::None || sabotage::is(Bug::NoSync);
+        if is_careless || written <= self.durable.load(Ordering::SeqCst) {
             return true;
         }
-        // Flushing a few blobs takes a millisecond; flushing the whole file system takes as
-        // long as all that other programs wrote takes.
         let blobs: BTreeSet<Digest> = batch.iter().flat_map(|(_, r)| r.blobs()).collect();
-        let is_careless = sabotage::is(Bug::NoSync);
-        if is_careless || blobs.len() <= FEW_BLOBS && sync_each(layout, &blobs).is_ok() {
-            return true;
-        }
-        match rustix::fs::syncfs(&layout.artifacts) {
-            Ok(()) => {
+        match durable::wait_for(layout, &blobs) {
+            Ok(Waited::ForThese) => true,
+            Ok(Waited::ForAll) => {
                 self.durable.fetch_max(written, Ordering::SeqCst);
                 true
             }
             Err(error) => {
-                self.cannot_write(&error.into());
+                self.cannot_write(&error);
                 false
             }
         }
@@ -320,21 +316,6 @@ fn io_error<E: Into<io::Error>>(operation: &'static str, path: &Path) -> impl Fn
         path: path.to_owned(),
         source: source.into(),
     }
-}
-
-/// Waits until blobs, and the names that they have, are on the disk.
-fn sync_each(layout: &Layout, blobs: &BTreeSet<Digest>) -> io::Result<()> {
-    let mut folders = BTreeSet::new();
-    for digest in blobs {
-        let name = layout::name(digest);
-        layout::open_object(&layout.artifacts, &name, OFlags::RDONLY)?.sync_data()?;
-        folders.insert(name[..2].to_owned());
-    }
-    for folder in &folders {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        layout::open_object(&layout.artifacts, folder, flags)?.sync_all()?;
-    }
-    Ok(rustix::fs::fsync(&layout.artifacts)?)
 }
 
 fn read_record(layout: &Layout, name: &str) -> io::Result<(Vec<u8>, File)> {
