@@ -1,5 +1,5 @@
 //! Small binary files that are either whole or not there: a magic, a CRC-32 of the rest,
-//! the rest. Written beside their place and renamed into it (or, where a little changes,
+//! the rest. Written beside their place and then put there (or, where a little changes,
 //! changed where they are), never flushed: they hold what can be found out again. It does
 //! not know what the rest means.
 
@@ -9,7 +9,8 @@ use std::ops::Deref;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use tempfile::NamedTempFile;
 
 use crate::sabotage::{self, Bug};
 
@@ -104,7 +105,7 @@ fn write_aside(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
         crc.update(part);
     }
     let folder = file.parent().unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    let mut temporary = NamedTempFile::new_in(folder)?;
     let mut out = io::BufWriter::with_capacity(256 * 1024, &mut temporary);
     out.write_all(magic)?;
     out.write_all(&crc.finalize().to_le_bytes())?;
@@ -113,7 +114,20 @@ fn write_aside(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
     }
     out.flush()?;
     drop(out);
-    temporary.persist(file)?;
+    put(temporary, file)
+}
+
+/// Puts a new file where another may be, at once. The two change places where that can be
+/// done, and the old one is deleted: ext4 would write out at once a file that is renamed over
+/// another, which takes longer than all the rest.
+pub fn put(new: NamedTempFile, place: &Path) -> io::Result<()> {
+    let is_file = place.symlink_metadata().is_ok_and(|old| old.is_file());
+    if is_file
+        && rustix::fs::renameat_with(CWD, new.path(), CWD, place, RenameFlags::EXCHANGE).is_ok()
+    {
+        return new.close();
+    }
+    new.persist(place)?;
     Ok(())
 }
 
@@ -128,6 +142,22 @@ mod tests {
         let missing = Path::new("/nowhere/file");
         let error = write(missing, MAGIC, &[]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(2), "{error}");
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_another_and_nothing_else_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        for content in ["one", "another", "a third"] {
+            write(&file, MAGIC, &[content.as_bytes()]).unwrap();
+            assert_eq!(&*read(&file, MAGIC).unwrap(), content.as_bytes());
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+        let folder = dir.path().join("folder");
+        std::fs::create_dir(&folder).unwrap();
+        write(&folder, MAGIC, &[]).unwrap_err();
+        assert!(folder.is_dir());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub(crate) fn in_words(thread: pid_t, info: &Info) -> String {
         libc::SYS_openat if flags & making != 0 => "make",
         libc::SYS_openat | libc::SYS_openat2 => "open",
         libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev | libc::SYS_pwritev => "write",
+        libc::SYS_renameat2 if is_exchange(&info.arguments) => "exchange",
         libc::SYS_renameat | libc::SYS_renameat2 => "rename",
         libc::SYS_linkat => "link",
         libc::SYS_unlinkat => "remove",
@@ -108,6 +109,11 @@ pub(crate) fn in_words(thread: pid_t, info: &Info) -> String {
         "{verb} {place}{}",
         if is_there { "" } else { ", which is not there" }
     )
+}
+
+/// Tells whether a `renameat2` has two names change places.
+pub(crate) fn is_exchange(arguments: &[u64; 6]) -> bool {
+    arguments[4] & u64::from(libc::RENAME_EXCHANGE) != 0
 }
 
 #[cfg(target_arch = "x86_64")]

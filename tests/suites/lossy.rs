@@ -302,6 +302,14 @@ impl Writer {
                     let id = from.as_ref().and_then(|from| self.names.get(from).copied());
                     self.change(lossy, at, vec![(to, id), (from, None)]);
                 }
+                Op::Exchange { one, other } => {
+                    let places = [self.place(one), self.place(other)];
+                    let ids = places
+                        .each_ref()
+                        .map(|place| self.names.get(place.as_ref()?).copied());
+                    let [one, other] = places;
+                    self.change(lossy, at, vec![(one, ids[1]), (other, ids[0])]);
+                }
                 Op::Sync { what, begun } => {
                     let what = match what {
                         Synced::All => None,

@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus};
 
 use libc::{c_long, pid_t};
 
-use crate::calls::{magic, named_paths};
+use crate::calls::{is_exchange, magic, named_paths};
 use crate::tracer::{self, Info, Watch};
 
 /// The number that the system gives a file.
@@ -33,6 +33,8 @@ pub(crate) enum Op {
     Unname { path: PathBuf },
     /// Something has another name now.
     Rename { from: PathBuf, to: PathBuf },
+    /// Two names have changed places.
+    Exchange { one: PathBuf, other: PathBuf },
     /// What was done before the op number `begun` is on the disk now.
     Sync { what: Synced, begun: usize },
 }
@@ -139,6 +141,9 @@ impl Recorder {
             libc::SYS_mkdirat | libc::SYS_symlinkat => self.name(first),
             libc::SYS_linkat => self.name(second),
             libc::SYS_unlinkat => self.unname(first),
+            libc::SYS_renameat2 if is_exchange(&call.arguments) => {
+                self.exchange(first, second);
+            }
             libc::SYS_renameat | libc::SYS_renameat2 => self.rename(first, second),
             libc::SYS_syncfs | libc::SYS_sync => self.sync(Synced::All, call.begun),
             libc::SYS_fsync | libc::SYS_fdatasync => {
@@ -237,6 +242,13 @@ impl Recorder {
             (Some(from), Some(to)) => self.ops.push(Op::Rename { from, to }),
             (Some(from), None) => self.unname(Some(from)),
             (None, to) => self.name(to),
+        }
+    }
+
+    fn exchange(&mut self, one: Option<PathBuf>, other: Option<PathBuf>) {
+        match (one, other) {
+            (Some(one), Some(other)) => self.ops.push(Op::Exchange { one, other }),
+            (one, other) => self.name(one.or(other)),
         }
     }
 

@@ -62,6 +62,15 @@ const MAY_BE_SILENT: &[(&str, &str)] = &[
         "open artifacts",
         "one wait for all of the cache follows, or it is counted when a collection is due again",
     ),
+    ("exchange graph", "the one is renamed over the other"),
+    ("exchange index", "the one is renamed over the other"),
+    ("exchange nodes", "the one is renamed over the other"),
+    ("exchange standstill", "the one is renamed over the other"),
+    ("exchange state", "the one is renamed over the other"),
+    (
+        "exchange something in metadata",
+        "the one is renamed over the other",
+    ),
     ("open graph", "the Buildfile is read again"),
     (
         "open graph, which is not there",
