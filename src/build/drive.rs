@@ -303,10 +303,12 @@ impl<'a> Drive<'a> {
             jobs,
             settled,
             step,
+            memory,
             ..
         } = self;
         drop((jobs, settled));
         let recorded = recorder.map_or_else(record, |recorder| {
+            (step.parts.meanwhile)(memory);
             let warnings = recorder.join();
             warnings.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });

@@ -32,6 +32,7 @@ use crate::digest::Digest;
 use crate::event::{Event, Failure, What};
 use crate::exec::Executor;
 use crate::graph::Graph;
+use crate::journal::Memory;
 use crate::path::{RelPath, Root};
 use crate::store::outputs::Stage;
 use crate::store::{self, Store};
@@ -66,6 +67,9 @@ pub struct Parts<'a> {
     pub cancel: &'a Cancel,
     /// What the store has to say at the end of a run.
     pub notices: &'a (dyn Fn() -> Vec<store::Warning> + Sync),
+    /// Called once all targets of a run are settled, while what they made is recorded, which
+    /// waits for the disk.
+    pub meanwhile: &'a (dyn Fn(&mut Memory) + Sync),
 }
 
 /// How a build is to go about it.

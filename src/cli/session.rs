@@ -52,6 +52,8 @@ pub(super) struct Session<'c> {
     pub(super) is_cached: bool,
     /// Whether the cache may hold more than when the session began.
     has_stored: bool,
+    /// What came of keeping what was found out, if that was done during the build.
+    saved: Option<Saving>,
     /// Whether it was said that something cannot be kept.
     has_complained: bool,
     /// Keeps the lock, too.
@@ -121,6 +123,7 @@ impl<'c> Session<'c> {
             access,
             is_cached: true,
             has_stored: false,
+            saved: None,
             has_complained: false,
             state,
             workspace,
@@ -211,6 +214,11 @@ impl<'c> Session<'c> {
             notices.extend(disk.map(Disk::take_warnings).unwrap_or_default());
             notices
         };
+        let saving = Mutex::new(None);
+        let meanwhile = |memory: &mut Memory| {
+            let saved = save(&self.layout, &self.index, memory, &self.workspace);
+            *saving.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
+        };
         let parts = Parts {
             graph: &self.workspace.graph,
             root: &self.workspace.root,
@@ -223,8 +231,11 @@ impl<'c> Session<'c> {
             known: self.known.as_ref(),
             cancel: &self.cancel,
             notices: &notices,
+            meanwhile: &meanwhile,
         };
-        work(&parts, &mut self.memory)
+        let done = work(&parts, &mut self.memory);
+        self.saved = saving.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done
     }
 
     /// Keeps what was found out for the next session, and ends this one.
@@ -253,11 +264,9 @@ impl<'c> Session<'c> {
         if self.access == Access::Read {
             return;
         }
-        let saved = [
-            self.index.save(&self.layout.index()),
-            self.memory.save(&self.layout.successes()),
-            self.workspace.keep_compiled(&self.layout),
-        ];
+        let saved = self.saved.take();
+        let saved = saved
+            .unwrap_or_else(|| save(&self.layout, &self.index, &mut self.memory, &self.workspace));
         for error in saved.into_iter().filter_map(Result::err) {
             self.cannot_keep(&error);
         }
@@ -291,6 +300,17 @@ impl<'c> Session<'c> {
             self.context.complain(&text);
         }
     }
+}
+
+/// What came of keeping the index, the memory and the compiled Buildfile.
+type Saving = [io::Result<()>; 3];
+
+fn save(layout: &Layout, index: &FileIndex, memory: &mut Memory, workspace: &Workspace) -> Saving {
+    [
+        index.save(&layout.index()),
+        memory.save(&layout.successes()),
+        workspace.keep_compiled(layout),
+    ]
 }
 
 /// What earlier runs left.

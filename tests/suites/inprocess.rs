@@ -281,6 +281,7 @@ impl<'w> Session<'w> {
             known: self.known.as_ref(),
             cancel: &cancel,
             notices: &Vec::new,
+            meanwhile: &|_| {},
         };
         let options = Options {
             jobs,
