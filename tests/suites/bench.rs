@@ -1,6 +1,7 @@
 //! A model and a folder side by side: every step is done to both, and after every build
 //! they must agree. What does not is a [`Fault`], in words.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -32,6 +33,8 @@ pub(crate) struct Bench {
     pub(crate) executed: usize,
     /// How many targets were to succeed, and how many not, over all builds.
     pub(crate) fates: [usize; 2],
+    /// In how many builds none was to fail.
+    pub(crate) well: usize,
     /// Whether more than a few targets were to fail in the last build.
     pub(crate) is_sick: bool,
     /// How many results fbuild said it did not store for doubt, though nobody intruded.
@@ -72,6 +75,7 @@ impl Bench {
             runs: 0,
             executed: 0,
             fates: [0, 0],
+            well: 0,
             is_sick: false,
             doubted: 0,
             folder,
@@ -147,6 +151,7 @@ impl Bench {
                 };
                 return self.intrude(salt, intrusion);
             }
+            Step::Once => return self.build_once().map(drop),
             step => self.change(step),
         }
         Ok(())
@@ -317,8 +322,23 @@ impl Bench {
         Ok(())
     }
 
-    /// Builds everything, and checks all there is to check.
+    /// Builds everything, and checks all there is to check; also that there is nothing to do
+    /// then.
     pub(crate) fn build(&mut self) -> Result<(), Fault> {
+        let (fates, said, doubted) = self.build_once()?;
+        let again = self.run(None);
+        let project = &self.world.project;
+        let checked = self
+            .known
+            .check_idle((project, &fates), &again, doubted > 0);
+        let said = |fault| format!("{fault}\nin the second run: {again:?}{said}");
+        checked.map_err(said)?;
+        self.check_tree(&self.world.tree).map_err(said)
+    }
+
+    /// Builds everything, and checks what came of it. Returns that, what was said, and how
+    /// much of it was not stored for doubt.
+    fn build_once(&mut self) -> Result<(BTreeMap<String, Fate>, String, usize), Fault> {
         self.builds += 1;
         self.remember_branch();
         let expected = self.world.expect();
@@ -326,6 +346,7 @@ impl Bench {
         let made = expected.fates.values().filter(is_made).count();
         let failing = expected.fates.len() - made;
         self.fates = [self.fates[0] + made, self.fates[1] + failing];
+        self.well += usize::from(failing == 0);
         self.is_sick = failing * 5 > made;
         let report = self.run(None);
         let said = format!("\nin the first run: {report:?}");
@@ -340,12 +361,7 @@ impl Bench {
         let is_doubted = |warning: &&String| warning.contains("the result is not stored");
         let doubted = report.warnings.iter().filter(is_doubted).count();
         self.doubted += doubted;
-        let again = self.run(None);
-        let (project, fates) = (&self.world.project, &expected.fates);
-        let checked = self.known.check_idle((project, fates), &again, doubted > 0);
-        let said = |fault| format!("{fault}\nin the second run: {again:?}{said}");
-        checked.map_err(said)?;
-        self.check_tree(&self.world.tree).map_err(said)
+        Ok((expected.fates, said, doubted))
     }
 
     /// Returns another bench with the same sources and none of what was made of them, but
@@ -396,7 +412,7 @@ impl Bench {
     }
 
     /// Takes over what the disk has of targets that said nothing of it.
-    fn adopt(&mut self, fates: &std::collections::BTreeMap<String, Fate>) {
+    fn adopt(&mut self, fates: &BTreeMap<String, Fate>) {
         let is_unsaid = |name: &str| fates.get(name) == Some(&Fate::Blocked);
         if self
             .world

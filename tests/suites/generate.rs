@@ -105,7 +105,7 @@ fn target(rng: &mut Rng, world: &World, number: usize) -> Target {
 
 fn inputs(rng: &mut Rng, world: &World, needs: &[String]) -> Inputs {
     let mut inputs = Inputs {
-        optional: rng.percent(75),
+        optional: rng.percent(90),
         ..Inputs::default()
     };
     for _ in 0..=rng.below(3) {
@@ -200,7 +200,7 @@ fn value(rng: &mut Rng) -> String {
     (*rng.pick(&["", "1", "two words", "--x=y", "\"q\""])).to_owned()
 }
 
-fn text(rng: &mut Rng) -> String {
+pub(crate) fn text(rng: &mut Rng) -> String {
     match rng.below(120) {
         0 => "FAIL".to_owned(),
         1 => "SKIP".to_owned(),
@@ -387,12 +387,12 @@ fn pick(rng: &mut Rng, names: &[&'static str]) -> &'static str {
     names[rng.below(names.len())]
 }
 
-fn any_target(rng: &mut Rng, project: &Project) -> String {
+pub(crate) fn any_target(rng: &mut Rng, project: &Project) -> String {
     rng.pick(&project.targets).name.clone()
 }
 
 /// Returns the path of a source, or of one that might be.
-fn source_path(rng: &mut Rng, world: &World) -> String {
+pub(crate) fn source_path(rng: &mut Rng, world: &World) -> String {
     let is_leaf = |(path, node): &(&str, &Node)| path.starts_with("src/") && **node != Node::Folder;
     let sources: Vec<&str> = world
         .tree
@@ -408,7 +408,7 @@ fn source_path(rng: &mut Rng, world: &World) -> String {
 
 /// Returns the path of anything, or of something beside it. Nothing is in folders that
 /// commands make and leave empty: what is kept in one says nothing of who made the folder.
-fn any_path(rng: &mut Rng, world: &World) -> String {
+pub(crate) fn any_path(rng: &mut Rng, world: &World) -> String {
     let path = some_path(rng, world);
     match path.contains("/e/") {
         true => source_path(rng, world),

@@ -1,6 +1,7 @@
 //! A history: a project and what happens to it, step by step. It can be made up from a
 //! seed, run against fbuild, made smaller while it still fails, and kept as a file.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::bench::{Bench, Fault};
 use crate::builder::Builder;
 use crate::generate;
+use crate::habit::habit;
 use crate::inprocess::InProcess;
 use crate::oracle::World;
 use crate::process::Process;
@@ -15,6 +17,9 @@ use crate::project::Project;
 use crate::rng::Rng;
 use crate::step::Step;
 use crate::tree::{Node, Tree};
+
+/// How many of a hundred steps begin a habit, of several rounds.
+const HABITS: usize = 5;
 
 /// A project and what happens to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +55,8 @@ pub(crate) struct Run {
     pub(crate) bench: Bench,
     rng: Rng,
     folder: PathBuf,
+    /// What comes next, and whether a build follows it.
+    planned: VecDeque<(Step, bool)>,
 }
 
 /// What a history came to.
@@ -61,6 +68,8 @@ pub(crate) struct Done {
     pub(crate) executed: usize,
     /// How many targets were to succeed, and how many not, over all builds.
     pub(crate) fates: [usize; 2],
+    /// In how many builds none was to fail.
+    pub(crate) well: usize,
     /// How many results were not stored for doubt, though nobody intruded.
     pub(crate) doubted: usize,
 }
@@ -72,6 +81,7 @@ impl Done {
         self.builds += other.builds;
         self.runs += other.runs;
         self.executed += other.executed;
+        self.well += other.well;
         self.doubted += other.doubted;
         self.fates[0] += other.fates[0];
         self.fates[1] += other.fates[1];
@@ -115,24 +125,36 @@ impl Run {
             history,
             rng,
             folder,
+            planned: VecDeque::new(),
         }
     }
 
     /// Makes up the next step, and does it.
     pub(crate) fn step(&mut self) -> Result<(), Fault> {
-        let step = match self.bench.is_sick && self.rng.percent(50) {
-            true => Step::Branch {
-                build: self.rng.below(3),
-            },
-            false => generate::step(&mut self.rng, self.bench.world()),
-        };
-        let builds = self.rng.percent(80);
+        let (step, builds) = self.next_step();
         self.history.steps.push((step.clone(), builds));
         do_step(&mut self.bench, &step, builds)?;
         match builds && self.history.setting.how == How::Process && self.rng.percent(10) {
             true => self.history.check_clean(&self.bench),
             false => Ok(()),
         }
+    }
+
+    fn next_step(&mut self) -> (Step, bool) {
+        let (rng, world) = (&mut self.rng, self.bench.world());
+        if self.planned.is_empty() && rng.percent(HABITS) {
+            self.planned = habit(rng, world).into();
+        }
+        if let Some(planned) = self.planned.pop_front() {
+            return planned;
+        }
+        let step = match self.bench.is_sick && rng.percent(50) {
+            true => Step::Branch {
+                build: rng.below(3),
+            },
+            false => generate::step(rng, world),
+        };
+        (step, rng.percent(80))
     }
 
     pub(crate) fn done(&self) -> Done {
@@ -267,6 +289,7 @@ fn done(bench: &Bench, steps: usize) -> Done {
     Done {
         steps,
         builds: bench.builds(),
+        well: bench.well,
         doubted: bench.doubted,
         runs: bench.runs,
         executed: bench.executed,

@@ -46,6 +46,11 @@ pub(crate) struct InProcess {
 
 /// After one in so many builds it is waited until a run could be cut short.
 const SETTLED: usize = 16;
+/// Of so many builds, the first ones begin with what is known from the last run and the others
+/// with nothing: what is noted over and over in the place of what was noted before goes wrong
+/// only after several.
+const CYCLE: usize = 16;
+const TRUSTING: usize = 12;
 /// How long that is waited for, at most. File systems with slow clocks need longer.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -61,13 +66,19 @@ impl InProcess {
         }
     }
 
-    /// Builds, as often as not with what is known from the last run. If that is said to be
-    /// all that there is to know, it must be what a run finds out that knows nothing.
+    /// Builds, mostly with what is known from the last run. If that is said to be all that
+    /// there is to know, it must be what a run finds out that knows nothing; as nobody would
+    /// have run, this one leaves what is known as it was.
     fn run_whole(&mut self, world: &World, intrusion: Option<&Intrusion>) -> Report {
         let known = self.ask(world);
         let claimed = known.as_ref().and_then(Known::up_to_date);
-        let known = known.filter(|_| self.builds.is_multiple_of(2));
-        let mut report = self.run(world, Policy::default(), (intrusion, known));
+        let is_trusted = claimed.is_none() && self.builds % CYCLE < TRUSTING;
+        let start = Start {
+            known: known.filter(|_| is_trusted),
+            intrusion,
+            keeps: claimed.is_none(),
+        };
+        let mut report = self.run(world, Policy::default(), start);
         let is_idle = |report: &Report| {
             let mut ends = report.ends.values();
             let has_run = !report.executed.is_empty() || !report.warnings.is_empty();
@@ -93,7 +104,12 @@ impl InProcess {
             if known.as_ref().is_some_and(|k| k.up_to_date().is_some()) {
                 return;
             }
-            self.run(world, Policy::default(), (None, known));
+            let start = Start {
+                known,
+                keeps: true,
+                ..Start::default()
+            };
+            self.run(world, Policy::default(), start);
         }
     }
 
@@ -106,12 +122,7 @@ impl InProcess {
         })
     }
 
-    fn run(
-        &mut self,
-        world: &World,
-        policy: Policy,
-        (intrusion, known): (Option<&Intrusion>, Option<Known>),
-    ) -> Report {
+    fn run(&mut self, world: &World, policy: Policy, start: Start<'_>) -> Report {
         let workspace = open(&self.folder);
         if workspace.has_errors() {
             let talk = format!("{:?}", workspace.diagnostics);
@@ -123,7 +134,8 @@ impl InProcess {
             };
         }
         let mut session = Session::open(&workspace, policy.dry_run);
-        session.known = known.filter(|known| known.is_of(&workspace));
+        let intrusion = start.intrusion;
+        session.known = start.known.filter(|known| known.is_of(&workspace));
         let mixer = Mixer {
             root: workspace.root.path().to_owned(),
             project: &world.project,
@@ -147,7 +159,7 @@ impl InProcess {
         report.intruded = mixer.intruded.into_inner().unwrap();
         if !policy.dry_run {
             session.close();
-            if summary.went_well() {
+            if summary.went_well() && start.keeps {
                 session.keep_still(world, self.memory.is_none());
             }
             let made = session.memory_blobs();
@@ -155,6 +167,15 @@ impl InProcess {
         }
         report
     }
+}
+
+/// What a run begins with.
+#[derive(Default)]
+struct Start<'i> {
+    known: Option<Known>,
+    intrusion: Option<&'i Intrusion>,
+    /// Whether what it finds out is kept for the next.
+    keeps: bool,
 }
 
 fn open(folder: &Path) -> Workspace {
@@ -186,7 +207,7 @@ impl Builder for InProcess {
             dry_run: true,
             ..Policy::default()
         };
-        self.run(world, policy, (None, None))
+        self.run(world, policy, Start::default())
     }
 
     fn harm(&mut self, how: Harm, pick: u64) -> Harmed {

@@ -12,6 +12,7 @@ mod fuzz;
 mod generate;
 mod glob;
 mod golden;
+mod habit;
 mod history;
 mod image;
 mod inprocess;

@@ -33,7 +33,7 @@ fn t1_incremental_builds_in_process_equal_clean_ones() {
         histories: count(10_000),
         steps: 30,
         is_real: false,
-        together: 8,
+        together: 16,
     };
     run_all(&Suite::begin("T1"), plan);
 }
@@ -100,6 +100,7 @@ fn run_all(suite: &Suite, plan: Plan) {
         runs,
         executed,
         fates: [made, failed],
+        well,
         doubted,
         ..
     } = done;
@@ -109,8 +110,8 @@ fn run_all(suite: &Suite, plan: Plan) {
         "{doubted} of {runs} runs doubted what they made"
     );
     suite.say(&format!(
-        "{histories} histories × {steps} steps, 0 differences ({builds} states of {made} targets \
-         up to date and {failed} failing, {runs} runs, {executed} commands, {doubted} not stored for doubt)"
+        "{histories} histories × {steps} steps, 0 differences ({builds} states, {well} of them \
+         whole, of {made} targets up to date and {failed} failing, {runs} runs, {executed} commands, {doubted} not stored for doubt)"
     ));
 }
 

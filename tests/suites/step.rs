@@ -71,6 +71,9 @@ pub(crate) enum Step {
         target: String,
         salt: String,
     },
+    /// A build, and none after it that has nothing to do: what comes next meets what this one
+    /// noted.
+    Once,
 }
 
 /// A path and what is written to it.

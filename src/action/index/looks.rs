@@ -94,7 +94,8 @@ impl FileIndex {
         for entry in looks.entries.as_chunks::<SIZE>().0 {
             let path = path_of(entry, &looks.paths)?;
             // Two answers for one path, one of which may not hold, need two places.
-            looked_at.insert(path).then_some(())?;
+            let is_first = looked_at.insert(path) || sabotage::is(Bug::StillOfOneAnswer);
+            is_first.then_some(())?;
             match moved.remove(path) {
                 Some(number) => {
                     let entry = with_place(*entry, &entries[number][PLACE]);
