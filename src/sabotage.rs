@@ -74,8 +74,8 @@ pub(crate) enum Bug {
     StillOfAnyProgram,
     /// Targets that are never up to date are left out.
     StillThoughUncached,
-    /// Of two answers for one path, one is lost where they are noted in the place of earlier ones.
-    StillOfOneAnswer,
+    /// What was missing before it was made counts as missing still.
+    StillThoughMade,
     /// What a target makes counts as unchanged for those that do not name it.
     StillBesideWhatRan,
 

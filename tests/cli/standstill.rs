@@ -438,6 +438,31 @@ fn outputs_that_are_deleted_again_and_again_come_back_each_time() {
 }
 
 #[test]
+fn links_and_empty_folders_that_are_deleted_right_after_they_were_made_come_back() {
+    let project = Project::new(
+        r#"
+        target old { inputs in; outputs out; sh "cp in out" }
+        target linker { inputs in; outputs link; sh "ln -s in link" }
+        target owner { inputs in; outputs "deep/empty/"; sh ":" }
+        "#,
+    )
+    .file("in", "1\n");
+    // What they read is old enough, and they leave nothing that would have to be.
+    settle_with(&project, "run old");
+    for target in ["linker", "owner"] {
+        project.run(&format!("run {target}")).code(0);
+        for round in 0..4 {
+            let _ = fs::remove_file(project.path("link"));
+            let _ = fs::remove_dir_all(project.path("deep"));
+            project.run(&format!("run {target}")).code(0);
+            let made = (project.path("link").is_symlink(), project.has("deep/empty"));
+            let expected = (target == "linker", target == "owner");
+            assert_eq!(made, expected, "{target}, {round}");
+        }
+    }
+}
+
+#[test]
 fn what_was_looked_at_is_not_noted_through_a_link() {
     let project = project();
     settle(&project);

@@ -94,7 +94,7 @@ impl FileIndex {
         for entry in looks.entries.as_chunks::<SIZE>().0 {
             let path = path_of(entry, &looks.paths)?;
             // Two answers for one path, one of which may not hold, need two places.
-            let is_first = looked_at.insert(path) || sabotage::is(Bug::StillOfOneAnswer);
+            let is_first = looked_at.insert(path) || sabotage::is(Bug::StillThoughMade);
             is_first.then_some(())?;
             match moved.remove(path) {
                 Some(number) => {
@@ -124,7 +124,7 @@ impl FileIndex {
         folders.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let mut looks = Looks::default();
         for (path, folder) in &folders {
-            looks.folder(path, &mut lock(folder));
+            looks.folder(path, &mut lock(folder), &self.root);
         }
         looks
     }
@@ -180,25 +180,11 @@ fn holds(entry: &Entry, paths: &[u8], root: &Root) -> Option<Option<Moved>> {
         true => Stamp::followed(root, path).ok().flatten(),
         false => Stamp::at(root, path).ok()?,
     };
-    let kind = now.map(|now| now.kind());
-    let is_folder = kind == Some(FileType::Directory);
-    let is_entry = matches!(kind, Some(FileType::RegularFile | FileType::Symlink));
-    let holds = match question {
-        _ if is_left_out(question, &stamp) => true,
-        Question::Stamp | Question::Behind if sabotage::is(Bug::StillByTimes) => {
-            now.map(|now| now.mtime) == Some(stamp.mtime)
-        }
-        Question::Stamp | Question::Behind => now == Some(stamp),
-        Question::Folder => is_folder,
-        Question::NoFolder => !is_folder,
-        Question::NoFile => !is_entry,
-        Question::NothingBehind => kind != Some(FileType::RegularFile),
-        Question::ShakyFile | Question::ShakyFolder => false,
-    };
-    if holds {
+    if is_left_out(question, &stamp) || is_same(question, &stamp, now) {
         return Some(None);
     }
     let path = RelPath::new(path.to_bytes()).ok()?;
+    let is_folder = now.is_some_and(|now| now.kind() == FileType::Directory);
     let was_folder = stamp.kind() == FileType::Directory;
     Some(Some(match question {
         Question::Behind | Question::NothingBehind => Moved::File(path),
@@ -208,6 +194,22 @@ fn holds(entry: &Entry, paths: &[u8], root: &Root) -> Option<Option<Moved>> {
         Question::ShakyFile if !is_folder => Moved::File(path),
         _ => Moved::Anything(path),
     }))
+}
+
+/// Tells whether a question to which the answer was `then` has the same answer now.
+fn is_same(question: Question, then: &Stamp, now: Option<Stamp>) -> bool {
+    let kind = now.map(|now| now.kind());
+    match question {
+        Question::Stamp | Question::Behind if sabotage::is(Bug::StillByTimes) => {
+            now.map(|now| now.mtime) == Some(then.mtime)
+        }
+        Question::Stamp | Question::Behind => now == Some(*then),
+        Question::Folder => kind == Some(FileType::Directory),
+        Question::NoFolder => kind != Some(FileType::Directory),
+        Question::NoFile => !matches!(kind, Some(FileType::RegularFile | FileType::Symlink)),
+        Question::NothingBehind => kind != Some(FileType::RegularFile),
+        Question::ShakyFile | Question::ShakyFolder => false,
+    }
 }
 
 /// Tells whether a planted bug leaves a question out.
@@ -233,7 +235,7 @@ struct Looks {
 
 impl Looks {
     /// Adds a folder and what was looked at in it.
-    fn folder(&mut self, path: &RelPath, folder: &mut Folder) {
+    fn folder(&mut self, path: &RelPath, folder: &mut Folder, root: &Root) {
         match (&folder.listed, folder.exists) {
             _ if folder.checked == 0 => {}
             _ if folder.shaky => self.push(Question::ShakyFolder, path, Stamp::unknown()),
@@ -242,14 +244,28 @@ impl Looks {
             }
             (Some(_), true) => self.push(Question::ShakyFolder, path, Stamp::unknown()),
             (None, true) => self.push(Question::Folder, path, Stamp::unknown()),
-            (_, false) => self.push(Question::NoFolder, path, Stamp::unknown()),
+            (_, false) => self.missing(Question::NoFolder, path, root),
         }
         for name in &folder.absent {
-            self.push(Question::NoFile, &path.child(name), Stamp::unknown());
+            self.missing(Question::NoFile, &path.child(name), root);
         }
         for file in folder.files().iter().filter(|file| file.checked != 0) {
             self.file(&path.child(&file.name), file);
         }
+    }
+
+    /// Adds that something was not there, if it still is not: what was made since may be gone
+    /// again when the next run asks, as if nobody had made it.
+    fn missing(&mut self, question: Question, path: &RelPath, root: &Root) {
+        let unknown = Stamp::unknown();
+        let now = Stamp::at(root, path.as_path());
+        let is_still = now.is_ok_and(|now| is_same(question, &unknown, now));
+        let question = match question {
+            _ if is_still || sabotage::is(Bug::StillThoughMade) => question,
+            Question::NoFolder => Question::ShakyFolder,
+            _ => Question::ShakyFile,
+        };
+        self.push(question, path, unknown);
     }
 
     fn file(&mut self, path: &RelPath, file: &File) {
