@@ -287,9 +287,10 @@ Paths are relative to the project's root, which is the Buildfile's folder unless
 says otherwise; in an included file, to the folder of that file. None can leave the root.
 
 `*` is any number of characters within a name, `?` one of them, `[a-z]` one of a class,
-`{a,b}` one of several, `**` any number of folders; a `\` takes the meaning from the
-character behind it. A pattern that ends with a slash means everything below that folder.
-Names that begin with a dot are names like all others.
+`[!a-z]` one that is not of it, `{a,b}` one of several, `**` any number of folders; a `\`
+takes the meaning from the character behind it. A character is one of Unicode, however many
+bytes it has: `[à-ü]` is a range like all others. A pattern that ends with a slash means
+everything below that folder. Names that begin with a dot are names like all others.
 
 ## Variables
 

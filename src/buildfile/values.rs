@@ -61,6 +61,9 @@ pub(super) fn pattern_of(
                     "write `**/` for any number of folders, and `*` within a name"
                 }
                 glob::Error::Empty => "name a file, or `**` for all",
+                glob::Error::TooManyCharacters => {
+                    "write `*` in the place of some of them, or several patterns"
+                }
                 _ => "put a `\\` before a character that is to stand for itself",
             };
             scope

@@ -1,26 +1,72 @@
 //! Paths and patterns with one byte for each character, for a matcher that counts in bytes:
 //! `?` and a class stand for one character. It matches nothing itself.
+//!
+//! What is ASCII and no control character stands for itself. All others are put together
+//! where the pattern does not tell them apart: each that it names, and each range that its
+//! classes name, as far as they do not overlap.
+
+use super::Error;
+use super::class::Class;
 
 /// The last byte that stands for a character which is not ASCII or a control character: all
 /// those that a pattern does not have. The others come before it, from 1 on.
 const ANY_OTHER: u8 = 0x1f;
+/// How many of them a pattern can tell apart.
+pub(super) const MOST: usize = ANY_OTHER as usize - 1;
 
-/// The characters that a pattern names and that get a byte of their own.
-pub(super) struct Characters(Vec<char>);
+/// The characters that a pattern tells apart, each from one to another with a byte of its
+/// own: sorted, without overlaps.
+pub(super) struct Characters(Vec<(char, char)>);
+
+/// A piece of a pattern.
+enum Piece {
+    /// A character, after a backslash or not.
+    Plain {
+        is_escaped: bool,
+        c: char,
+    },
+    Class(Class),
+}
 
 impl Characters {
-    /// Returns the characters of a pattern, if it counts any; `None` also if they are too many.
-    pub(super) fn of(pattern: &str) -> Option<Self> {
-        let mut named: Vec<char> = pattern.chars().filter(|c| is_special(*c)).collect();
-        named.sort_unstable();
-        named.dedup();
-        let counts = pattern.contains(['?', '[']);
-        (counts && named.len() < usize::from(ANY_OTHER)).then_some(Self(named))
+    /// Returns the characters of a pattern that can be read; `None` if it does not count any.
+    pub(super) fn of(pattern: &str) -> Result<Option<Self>, Error> {
+        let (mut named, mut counts) = (Vec::new(), false);
+        for piece in pieces(pattern) {
+            match piece {
+                Piece::Plain { is_escaped, c } => {
+                    counts |= c == '?' && !is_escaped;
+                    named.push((c, c));
+                }
+                Piece::Class(class) => {
+                    counts = true;
+                    named.extend_from_slice(class.ranges());
+                }
+            }
+        }
+        if !counts {
+            return Ok(None);
+        }
+        let told_apart = told_apart(&named);
+        match told_apart.len() <= MOST {
+            true => Ok(Some(Self(told_apart))),
+            false => Err(Error::TooManyCharacters),
+        }
     }
 
     /// Returns the pattern in bytes of its own.
     pub(super) fn pattern(&self, pattern: &str) -> String {
-        pattern.chars().map(|c| char::from(self.byte(c))).collect()
+        let mut text = String::with_capacity(pattern.len());
+        for piece in pieces(pattern) {
+            match piece {
+                Piece::Plain { is_escaped, c } => {
+                    text.extend(is_escaped.then_some('\\'));
+                    text.push(char::from(self.byte(c)));
+                }
+                Piece::Class(class) => text += &class.write(|byte| self.is_in(&class, byte)),
+            }
+        }
+        text
     }
 
     /// Returns a path in the same bytes; `None` if these are the bytes that it has.
@@ -38,12 +84,74 @@ impl Characters {
     }
 
     fn byte(&self, c: char) -> u8 {
-        let own = |c| self.0.binary_search(&c).ok();
         match u8::try_from(c) {
             Ok(byte) if !is_special(c) => byte,
-            _ => own(c).map_or(ANY_OTHER, |at| u8::try_from(at + 1).unwrap_or(ANY_OTHER)),
+            _ => {
+                let at = self.0.partition_point(|(_, last)| *last < c);
+                let own = self.0.get(at).filter(|(first, _)| *first <= c);
+                own.map_or(ANY_OTHER, |_| u8::try_from(at + 1).unwrap_or(ANY_OTHER))
+            }
         }
     }
+
+    /// Tells whether a class has the characters that a byte stands for.
+    fn is_in(&self, class: &Class, byte: u8) -> bool {
+        let c = match self.0.get(usize::from(byte).wrapping_sub(1)) {
+            Some((first, _)) => *first,
+            None if is_special(char::from(byte)) => return false,
+            None => char::from(byte),
+        };
+        let mut ranges = class.ranges().iter();
+        ranges.any(|(first, last)| (*first..=*last).contains(&c))
+    }
+}
+
+/// Takes a pattern apart.
+fn pieces(pattern: &str) -> impl Iterator<Item = Piece> {
+    let mut chars = pattern.chars();
+    std::iter::from_fn(move || {
+        let c = chars.next()?;
+        if c == '[' {
+            return Class::read(&mut chars).map(Piece::Class);
+        }
+        let escaped = (c == '\\').then(|| chars.next()).flatten();
+        Some(Piece::Plain {
+            is_escaped: escaped.is_some(),
+            c: escaped.unwrap_or(c),
+        })
+    })
+}
+
+/// Returns the special characters of ranges, cut wherever one begins or ends.
+fn told_apart(ranges: &[(char, char)]) -> Vec<(char, char)> {
+    let ends = [('\0', '\u{1f}'), ('\u{7f}', char::MAX)];
+    let special = ranges.iter().flat_map(|(first, last)| {
+        let within = ends.map(|(least, most)| ((*first).max(least), (*last).min(most)));
+        within.into_iter().filter(|(first, last)| first <= last)
+    });
+    let special: Vec<(char, char)> = special.collect();
+    // Where something begins that an other does not have, as numbers: there is none after
+    // the last character.
+    let cuts = special
+        .iter()
+        .flat_map(|(first, last)| [u32::from(*first), u32::from(*last) + 1]);
+    let mut cuts: Vec<u32> = cuts.collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let pieces = cuts.windows(2).filter_map(|cut| {
+        let first = first_from(cut[0])?;
+        let last = (cut[0]..cut[1]).rev().find_map(char::from_u32)?;
+        let is_named = special
+            .iter()
+            .any(|range| (range.0..=range.1).contains(&first));
+        (first <= last && is_named).then_some((first, last))
+    });
+    pieces.collect()
+}
+
+/// Returns the first character from a number on: some numbers are none.
+fn first_from(number: u32) -> Option<char> {
+    (number..=u32::from(char::MAX)).find_map(char::from_u32)
 }
 
 fn is_special(c: char) -> bool {
@@ -54,16 +162,52 @@ fn is_special(c: char) -> bool {
 mod tests {
     use super::*;
 
+    fn of(pattern: &str) -> Characters {
+        Characters::of(pattern).unwrap().unwrap()
+    }
+
     #[test]
     fn each_character_is_one_byte_and_those_of_the_pattern_are_told_apart() {
-        let characters = Characters::of("[éü]?").unwrap();
-        assert_eq!(characters.pattern("[éü]?"), "[\u{1}\u{2}]?");
+        let characters = of("[éü]?é");
+        assert_eq!(characters.pattern("[éü]?é"), "[\u{7f}\u{1}\u{2}]?\u{1}");
         assert_eq!(
             characters.path("üé😀a".as_bytes()).unwrap(),
             b"\x02\x01\x1fa"
         );
         assert_eq!(characters.path(b"\xff\xfea\x01").unwrap(), b"\x1f\x1fa\x1f");
         assert_eq!(characters.path(b"plain"), None);
-        assert!(Characters::of("é*").is_none());
+        for plain in ["é*", "\\[é", "\\?", "{a,b}", "**"] {
+            assert!(Characters::of(plain).unwrap().is_none(), "{plain}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_told_apart_where_they_begin_and_end() {
+        let apart = |pattern: &str| of(pattern).0;
+        assert_eq!(apart("[à-ü]"), [('à', 'ü')]);
+        assert_eq!(apart("[à-ü]é"), [('à', 'è'), ('é', 'é'), ('ê', 'ü')]);
+        assert_eq!(apart("[à-é][é-ü]"), [('à', 'è'), ('é', 'é'), ('ê', 'ü')]);
+        assert_eq!(apart("[\t-ü]"), [('\t', '\u{1f}'), ('\u{7f}', 'ü')]);
+        assert_eq!(apart("[é-\u{10ffff}]"), [('é', char::MAX)]);
+        assert_eq!(
+            apart("[\u{d7ff}\u{e000}]?"),
+            [('\u{d7ff}', '\u{d7ff}'), ('\u{e000}', '\u{e000}')]
+        );
+        assert_eq!(apart("[a-z]?"), []);
+        assert_eq!(of("[a-cà-ü]").pattern("[a-cà-ü]"), "[\u{7f}\u{1}abc]");
+    }
+
+    #[test]
+    fn more_characters_than_there_are_bytes_are_refused() {
+        let many = |count: u32| -> String {
+            let all = (0..count).filter_map(|i| char::from_u32(0x4e00 + 2 * i));
+            all.chain(['?']).collect()
+        };
+        let most = u32::try_from(MOST).unwrap();
+        assert_eq!(of(&many(most)).0.len(), MOST);
+        assert_eq!(
+            Characters::of(&many(most + 1)).err(),
+            Some(Error::TooManyCharacters)
+        );
     }
 }

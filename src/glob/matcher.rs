@@ -13,9 +13,9 @@ use super::characters::Characters;
 /// A matcher that is compiled when it is asked for the first time: many patterns are
 /// read by each start of the program, and few of them are matched.
 pub(super) struct Matcher {
-    bytes: Compiled,
-    /// The same for paths with characters of several bytes, if the pattern counts characters.
-    characters: Option<Box<(Characters, Compiled)>>,
+    compiled: Compiled,
+    /// What paths are turned into to be matched, if the pattern counts characters.
+    characters: Option<Characters>,
 }
 
 /// What `globset` makes of a pattern. It counts bytes.
@@ -27,27 +27,25 @@ struct Compiled {
 impl Matcher {
     /// Reads the part of a pattern that has wildcards.
     pub(super) fn new(text: &str) -> Result<Self, Error> {
-        let characters = Characters::of(text).map(|characters| {
-            let compiled = Compiled::new(&characters.pattern(text));
-            compiled.map(|compiled| Box::new((characters, compiled)))
-        });
+        let compiled = Compiled::new(text)?;
+        let characters = Characters::of(text)?;
         Ok(Self {
-            bytes: Compiled::new(text)?,
-            characters: characters.transpose()?,
+            compiled: match &characters {
+                Some(characters) => Compiled::new(&characters.pattern(text))?,
+                None => compiled,
+            },
+            characters,
         })
     }
 
     /// Tells whether it matches `path`.
     pub(super) fn is_match(&self, path: &Path) -> bool {
         let bytes = path.as_os_str().as_bytes();
-        let counted = self
-            .characters
-            .as_deref()
-            .and_then(|(characters, compiled)| {
-                let path = characters.path(bytes)?;
-                Some(compiled.is_match(Path::new(OsStr::from_bytes(&path))))
-            });
-        counted.unwrap_or_else(|| self.bytes.is_match(path))
+        let turned = self.characters.as_ref();
+        match turned.and_then(|characters| characters.path(bytes)) {
+            Some(bytes) => self.compiled.is_match(Path::new(OsStr::from_bytes(&bytes))),
+            None => self.compiled.is_match(path),
+        }
     }
 }
 

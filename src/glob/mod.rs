@@ -18,6 +18,7 @@
 //! targets whose patterns differ only in the folder share one compiled matcher.
 
 mod characters;
+mod class;
 mod matcher;
 mod overlap;
 
@@ -80,6 +81,12 @@ pub enum Error {
     /// It is empty.
     #[error("the pattern is empty")]
     Empty,
+    /// Beside a `?` or a class it names too many characters that are not ASCII.
+    #[error(
+        "beside `?` or a class, at most {} characters and ranges beyond ASCII are told apart",
+        characters::MOST
+    )]
+    TooManyCharacters,
     /// It is malformed in some other way.
     #[error("{0}")]
     Syntax(String),
@@ -412,6 +419,37 @@ mod tests {
     }
 
     #[test]
+    fn a_range_is_of_characters_and_not_of_bytes() {
+        check(
+            "[à-ü].c",
+            &["à.c", "é.c", "ü.c"],
+            &["a.c", "ß.c", "ý.c", "àé.c"],
+        );
+        check(
+            "[!à-ü]",
+            &["a", "ß", "ÿ", "😀", "\u{1}"],
+            &["à", "é", "ü", "aa"],
+        );
+        check("[a-ü]", &["a", "z", "~", "é", "ü", "¡"], &["A", "ý", "中"]);
+        check("[一-龥]*é", &["中é", "一xé"], &["é", "aé", "ア"]);
+        check("[à-éè-ü]é", &["éé", "üé", "àé"], &["éê", "aé"]);
+        check("{[à-ü],x}/?", &["é/é", "x/a"], &["a/é", "é/aa"]);
+        check("x[à-ü]/**", &["xé/a", "xü/é/b"], &["xa/a", "xé"]);
+        check(r"\[à-ü]", &["[à-ü]"], &["é", "à"]);
+        let reversed = Pattern::new("[ü-à]").unwrap_err().to_string();
+        assert_eq!(reversed, "invalid range; 'ü' > 'à'");
+    }
+
+    #[test]
+    fn a_class_stands_for_a_character_of_a_name_and_never_for_a_slash() {
+        check("a[!b]c", &["axc", "aéc"], &["abc", "a/c"]);
+        check("a[+-9]c", &["a+c", "a-c", "a.c", "a0c"], &["a/c", "a:c"]);
+        check("[]-]", &["]", "-"], &["a"]);
+        check("[a^!-]", &["a", "^", "!", "-"], &["b", "\u{7f}"]);
+        check("[^^]", &["a", "!"], &["^"]);
+    }
+
+    #[test]
     fn a_name_that_is_not_utf8_is_a_name() {
         let odd = RelPath::new(b"a/\xff\xfe.go").unwrap();
         assert!(pattern("a/*.go").matches(&odd));
@@ -429,6 +467,8 @@ mod tests {
             Pattern::new(&"*a".repeat(5_000)),
             Err(path::Error::TooLong.into())
         );
+        let many: String = ('一'..='丿').chain(['?']).collect();
+        assert_eq!(Pattern::new(&many), Err(Error::TooManyCharacters));
         let deep = "{a,".repeat(900) + &"}".repeat(900);
         assert!(matches!(Pattern::new(&deep), Err(Error::Syntax(_))));
         for long in [

@@ -152,6 +152,32 @@ fn what_a_needed_target_made_is_watched_as_well() {
 }
 
 #[test]
+fn a_made_folder_where_a_file_stood_is_nothing_that_was_written_to() {
+    let project = Project::new(
+        r#"
+        target made { inputs in; outputs "gen/"; sh "mkdir gen/s; cp in gen/s/f" }
+        target quiet { needs made; outputs out; sh "echo > out; echo > ../reached; read go < ../go" }
+        target slow { inputs in; outputs late; sh "read go < ../slow; echo > late" }
+        target lister { needs made slow; inputs "gen/**"; outputs list; sh "echo > list; echo > ../listed" }
+        project demo { default quiet lister }
+        "#,
+    )
+    .file("in", "in\n")
+    .file("gen/s", "a file\n");
+    let [reached, go, slow, listed] =
+        ["../reached", "../go", "../slow", "../listed"].map(|name| project.pipe(name));
+    let run = project.fbuild("run --jobs 4").start();
+    // While `quiet` runs, `gen` is listed for somebody else.
+    reached.wait();
+    slow.go();
+    listed.wait();
+    go.go();
+    let said = run.end().code(0).stdout;
+    assert!(!said.contains("warning"), "{said}");
+    assert!(said.contains("4 built"), "{said}");
+}
+
+#[test]
 fn what_a_target_makes_is_no_input_of_its_own() {
     let project = Project::new(
         r#"target t { inputs "src/**"; outputs "src/all.txt"; sh "cat src/* > src/all.txt" }"#,

@@ -183,10 +183,32 @@ fn buildfiles(rng: &mut Rng, texts: usize) -> usize {
 /// Compares with the plainest matcher there is.
 fn patterns(rng: &mut Rng, pairs: usize) -> usize {
     let parts = [
-        "*", "?", "**", "a", "b", "a*", "*b", "a?b", "*.c", ".a", "\\*", "a*b*c", "?*", "é",
+        "*",
+        "?",
+        "**",
+        "a",
+        "b",
+        "a*",
+        "*b",
+        "a?b",
+        "*.c",
+        ".a",
+        "\\*",
+        "a*b*c",
+        "?*",
+        "é",
+        "[a-c]",
+        "[!a]*",
+        "[à-ü]",
+        "a[!à-é]",
+        "[A-ü]*[é-ü]",
+        "[]*-]",
+        "[^-]?",
+        "[+-:]b",
     ];
     let names = [
-        "a", "b", "ab", "aab", "axb", "x.c", ".c", ".a", "*", "abc", "aXbXc", "é", "aé",
+        "a", "b", "ab", "aab", "axb", "x.c", ".c", ".a", "*", "abc", "aXbXc", "é", "aé", "ü", "aç",
+        "中é", "]", "-", "-a", "5b",
     ];
     let join = |rng: &mut Rng, words: &[&str]| -> String {
         let count = 1 + rng.below(5);

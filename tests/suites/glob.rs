@@ -1,5 +1,5 @@
 //! Patterns matched in the plainest way there is, to be compared with: it knows `*`, `?`,
-//! `**`, a backslash and a trailing slash, and tries everything.
+//! `**`, classes, a backslash and a trailing slash, and tries everything.
 
 /// Tells whether `pattern` matches `path`.
 pub(crate) fn matches(pattern: &str, path: &str) -> bool {
@@ -54,8 +54,36 @@ fn matches_name(pattern: &[char], name: &[char]) -> bool {
         (['*', rest @ ..], name) => (0..=name.len()).any(|at| matches_name(rest, &name[at..])),
         (['\\', c, rest @ ..], [first, below @ ..]) => c == first && matches_name(rest, below),
         (['?', rest @ ..], [_, below @ ..]) => matches_name(rest, below),
+        (['[', class @ ..], [first, below @ ..]) => {
+            let (is_in, rest) = matches_class(class, *first);
+            is_in && matches_name(rest, below)
+        }
         ([c, rest @ ..], [first, below @ ..]) => c == first && matches_name(rest, below),
         (_, []) => false,
+    }
+}
+
+/// Tells whether a class has a character, and returns what follows the class.
+fn matches_class(class: &[char], c: char) -> (bool, &[char]) {
+    let (is_negated, mut class) = match class {
+        ['!' | '^', class @ ..] => (true, class),
+        class => (false, class),
+    };
+    let (mut is_first, mut is_in) = (true, false);
+    loop {
+        class = match class {
+            [']', rest @ ..] if !is_first => return (is_in != is_negated, rest),
+            [from, '-', to, rest @ ..] if *to != ']' => {
+                is_in |= (*from..=*to).contains(&c);
+                rest
+            }
+            [one, rest @ ..] => {
+                is_in |= *one == c;
+                rest
+            }
+            [] => panic!("a class without an end"),
+        };
+        is_first = false;
     }
 }
 
@@ -68,7 +96,22 @@ mod tests {
     #[test]
     fn it_agrees_with_the_real_one() {
         let patterns = [
-            "a", "*", "a/*", "a/", "**/b.c", "a/**/b.c", "a/?.c", "*/b.*", "\\[x].c", "**",
+            "a",
+            "*",
+            "a/*",
+            "a/",
+            "**/b.c",
+            "a/**/b.c",
+            "a/?.c",
+            "*/b.*",
+            "\\[x].c",
+            "**",
+            "[a-b]",
+            "**/[!a-c].c",
+            "a/b/[à-ü].c",
+            "[]-]",
+            "*/[.x]*",
+            "[^.]*",
         ];
         let paths = [
             "a",
