@@ -79,9 +79,6 @@ impl Step<'_> {
 
     fn changed_need(&self, miss: &Miss) -> Result<Option<String>, Failure> {
         for entry in made_by_needs(miss) {
-            if entry.kind == EntryKind::Folder {
-                continue;
-            }
             let kind = self.parts.index.entry(&entry.path);
             let kind = kind.map_err(|error| failure::of_error(&error))?;
             let now = kind.map(|kind| Entry {
@@ -112,6 +109,9 @@ fn read_by(miss: &Miss) -> impl Iterator<Item = &Entry> {
     miss.draft.action.inputs.iter().chain(made_by_needs(miss))
 }
 
+/// Returns the files and links that needed targets made. Nobody reads a folder: what the
+/// index knows of its name is of a file that was there before.
 fn made_by_needs(miss: &Miss) -> impl Iterator<Item = &Entry> {
-    miss.draft.action.needs.values().flatten()
+    let made = miss.draft.action.needs.values().flatten();
+    made.filter(|entry| entry.kind != EntryKind::Folder)
 }
