@@ -217,7 +217,7 @@ impl Folder {
         self.know(seen.path.name(), known, epoch);
     }
 
-    /// Takes in what a file or link holds.
+    /// Takes in what a file or link held in `epoch`, unless something later is known.
     pub(super) fn know(&mut self, name: &[u8], known: Known, epoch: u64) {
         let was_absent = self.absent.contains(name);
         let kind = match known.content {
@@ -228,6 +228,9 @@ impl Folder {
         let is_other = |before: &Known| before.mark() != known.mark();
         file.shaky |= was_absent;
         file.shaky |= file.checked != 0 && file.known.as_ref().is_some_and(is_other);
+        if file.checked > epoch {
+            return;
+        }
         file.kind = kind;
         file.checked = epoch;
         file.known = Some(known);
@@ -407,6 +410,18 @@ mod tests {
         later.know(b"a", known(FINE + 1), 1);
         assert!(!is_shaky(&later, "a"), "between runs everything may change");
         assert!(Folder::decode(&slab[..slab.len() - 1]).is_none());
+    }
+
+    #[test]
+    fn what_was_found_out_late_does_not_replace_what_was_looked_at_since() {
+        let mut folder = folder(&["a"], &[]);
+        folder.know(b"a", known(FINE + 1), 2);
+        let now = folder.mark(b"a");
+        folder.know(b"a", known(FINE), 1);
+        assert_eq!(folder.mark(b"a"), now);
+        assert!(is_shaky(&folder, "a"));
+        folder.know(b"a", known(FINE + 2), 2);
+        assert_ne!(folder.mark(b"a"), now, "of two in one epoch the later");
     }
 
     #[test]

@@ -46,8 +46,10 @@ impl FileIndex {
             source,
         };
         for _ in 0..ATTEMPTS {
+            // What is read in part before an epoch begins is no answer of that epoch.
+            let epoch = self.epoch();
             match self.try_read(path) {
-                Ok(Attempt::Read(known)) => return Ok(Some(self.remember(path, known))),
+                Ok(Attempt::Read(known)) => return Ok(Some(self.remember(path, known, epoch))),
                 Ok(Attempt::Changed) => {}
                 Ok(Attempt::Neither) => return Ok(self.gone(path)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.gone(path)),
@@ -99,12 +101,12 @@ impl FileIndex {
         })
     }
 
-    fn remember(&self, path: &RelPath, known: Known) -> EntryKind {
+    fn remember(&self, path: &RelPath, known: Known, epoch: u64) -> EntryKind {
         let kind = known.to_entry_kind();
         if let Some(parent) = path.parent() {
             let folder = self.folder(&parent);
             self.owe(known.look.stamp.size);
-            lock(&folder).know(path.name(), known, self.epoch());
+            lock(&folder).know(path.name(), known, epoch);
         }
         kind
     }

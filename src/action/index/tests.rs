@@ -710,6 +710,36 @@ fn a_folder_that_came_or_went_while_a_run_went_on_is_shaky() {
 }
 
 #[test]
+fn what_others_asked_before_an_epoch_began_is_no_answer_of_it() {
+    let tree = Tree::new(&[("other", "1")]);
+    let at = |text: &str| tree.dir.path().join("tree").join(text);
+    let (index, is_done) = (tree.index(), AtomicBool::new(false));
+    let ask = |text: &str| index.entry(&path(text)).unwrap();
+    let mut wrong = Vec::new();
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    index.begin_epoch();
+                    ask("made/nothing");
+                }
+            });
+        }
+        for round in 0..1000 {
+            fs::create_dir(at("made")).unwrap();
+            symlink("nowhere", at("made/link")).unwrap();
+            index.begin_epoch();
+            wrong.extend(ask("made/link").is_none().then_some((round, "there")));
+            fs::remove_dir_all(at("made")).unwrap();
+            index.begin_epoch();
+            wrong.extend(ask("made/link").is_some().then_some((round, "gone")));
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(wrong, []);
+}
+
+#[test]
 fn what_did_not_change_is_not_read_again_and_not_kept_twice() {
     let tree = Tree::new(&[("d/a", "1"), ("e/b", "2"), ("real", "3")]);
     symlink("../real", tree.dir.path().join("tree/d/link")).unwrap();

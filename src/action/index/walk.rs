@@ -92,10 +92,13 @@ impl FileIndex {
 
     /// Tells whether `path` is a folder with no link on the way to it.
     fn is_folder(&self, path: &RelPath) -> Result<bool, Error> {
+        // What was asked before an epoch began, of it or of a folder above, is no answer of
+        // that epoch.
+        let epoch = self.epoch();
         // The ancestors first, so that each is looked at once and none is a link.
         let mut pending = vec![path.clone()];
         while let Some(parent) = pending.last().and_then(RelPath::parent) {
-            if lock(&self.folder(&parent)).checked == self.epoch() {
+            if lock(&self.folder(&parent)).checked >= epoch {
                 break;
             }
             pending.push(parent);
@@ -107,8 +110,9 @@ impl FileIndex {
             };
             let folder = self.folder(&path);
             let mut folder = lock(&folder);
-            if folder.checked != self.epoch() {
+            if folder.checked < epoch {
                 self.check_folder(&mut folder, &path, parent_exists)?;
+                folder.checked = epoch;
             }
         }
         Ok(lock(&self.folder(path)).exists)
@@ -129,7 +133,6 @@ impl FileIndex {
         let was_checked = folder.checked != 0;
         folder.shaky |= was_checked && folder.exists != stamp.is_some();
         folder.exists = stamp.is_some();
-        folder.checked = self.epoch();
         if sabotage::is(Bug::TrustListings) && folder.exists {
             return Ok(());
         }
@@ -175,7 +178,7 @@ impl FileIndex {
     /// Looks at a file in a folder whose lock is held.
     fn look_in(&self, folder: &mut Folder, path: &RelPath) -> Result<Option<Looked>, Error> {
         let epoch = self.epoch();
-        let fresh = folder.find(path.name()).filter(|f| f.checked == epoch);
+        let fresh = folder.find(path.name()).filter(|f| f.checked >= epoch);
         if let Some(known) = fresh.and_then(|file| file.known.as_ref()) {
             return Ok(Some(Looked::Known(known.to_entry_kind())));
         }
