@@ -14,6 +14,7 @@ mod glob;
 mod golden;
 mod habit;
 mod history;
+mod huge;
 mod image;
 mod inprocess;
 mod kill;
