@@ -10,14 +10,15 @@
 mod helpers;
 
 use std::ffi::OsStr;
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fbuild::exec::KEEPER_ARGUMENT;
 use helpers::Place;
 
 /// Returns `fbt drive` for `fbt` with these words.
@@ -153,6 +154,20 @@ fn a_process_of_another_user_is_left_alone_and_nobody_waits_for_it_or_its_output
 }
 
 #[test]
+fn while_a_command_runs_somebody_else_waits_for_the_end_of_fbuild() {
+    let place = Place::new();
+    let driver = start(&place, "wait MARK");
+    let is_keeper = |words: &Vec<u8>| {
+        let mut words = words.split(|byte| *byte == 0).skip(1);
+        words.next() == Some(KEEPER_ARGUMENT.as_bytes())
+    };
+    let children = children(driver.id());
+    assert_eq!(children.iter().filter(|words| is_keeper(words)).count(), 1);
+    send("TERM", driver.id());
+    driver.wait_with_output().unwrap();
+}
+
+#[test]
 fn a_signal_to_fbuild_stops_its_commands_and_is_no_crash() {
     for (signal, way) in [("INT", "stay"), ("TERM", "session stay")] {
         let place = Place::new();
@@ -281,6 +296,20 @@ fn whoever_starts_fbuild_may_ignore_the_death_of_children() {
     let done = starter.args(driver.get_args()).output().unwrap();
     let told = String::from_utf8(done.stderr).unwrap();
     assert!(told.starts_with("exit status: 3, left 0\n"), "{told}");
+}
+
+/// Returns the words of each child of a process, each ended by a NUL.
+fn children(pid: u32) -> Vec<Vec<u8>> {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let parent = format!("PPid:\t{pid}\n");
+    let is_child = |path: &PathBuf| {
+        let status = fs::read_to_string(path.join("status"));
+        status.is_ok_and(|status| status.contains(&parent))
+    };
+    let children = all.map(|entry| entry.path()).filter(is_child);
+    children
+        .filter_map(|path| fs::read(path.join("cmdline")).ok())
+        .collect()
 }
 
 /// Starts `fbt drive` with these words, and waits until the command says that it is ready.

@@ -2,8 +2,9 @@
 //! does; secrets, which nobody else sees.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
-use super::project::{Project, unindent};
+use super::project::{PATH, Project, unindent};
 
 #[test]
 fn the_environment_is_closed() {
@@ -153,6 +154,28 @@ fn another_version_of_a_tool_is_a_reason() {
         [1/1] Restored t from the cache: `compiler` changed from 1.3.0 to 1.2.3 (total elapsed: [time])
         Finished in [time]: 1 restored
         ");
+}
+
+#[test]
+fn a_tool_that_would_be_found_first_now_is_the_tool() {
+    let project = with_tool("1.2.3");
+    let base = project.base().to_str().unwrap();
+    let path = format!("{base}/first:{base}/bin:{PATH}");
+    let made = || {
+        let run = project.fbuild("run -q t").env("PATH", &path);
+        run.end().ok("");
+        project.read("out")
+    };
+    for _ in 0..3 {
+        assert_eq!(made(), "1.2.3\n");
+        let script = format!("#!/bin/sh\n{}", compiler("1.4.0"));
+        project.write("../first/compiler", script);
+        let first = project.path("../first/compiler");
+        assert_eq!(made(), "1.2.3\n", "it cannot be executed");
+        fs::set_permissions(&first, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(made(), "1.4.0\n");
+        fs::remove_file(&first).unwrap();
+    }
 }
 
 #[test]

@@ -705,6 +705,18 @@ fn a_target_that_is_never_up_to_date_runs_each_time() {
     for _ in 0..20 {
         has(&project.run("run t"), "1 built");
     }
+    // One that leaves nothing behind that would have to grow old.
+    let project = Project::new(
+        r#"
+        target cached { inputs in; outputs out; sh "cp in out" }
+        target t { cache #false; inputs in; sh "cat in" }
+        "#,
+    )
+    .file("in", "1\n");
+    settle_with(&project, "run cached");
+    for _ in 0..3 {
+        has(&project.run("run t"), "1 built");
+    }
 }
 
 #[test]

@@ -44,6 +44,22 @@ fn the_second_in_a_tree_waits_and_says_for_whom() {
 }
 
 #[test]
+fn one_that_wants_something_else_in_the_tree_waits_as_well() {
+    let quick = "target quick { outputs quick; sh \"echo > quick\" }\n";
+    let project = Project::new(&format!("{MEETING}{quick}")).file("in", "1\n");
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
+    let first = project.fbuild("run -q t").start();
+    reached.wait();
+    let mut second = project.fbuild("run -q quick").start();
+    second.says("waiting for another run in this folder");
+    assert!(!project.has("quick"));
+    go.go();
+    first.end().ok("");
+    second.end().ok("");
+    assert!(project.has("quick"));
+}
+
+#[test]
 fn those_who_only_look_do_not_wait() {
     let project = Project::new(MEETING).file("in", "1\n");
     let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
