@@ -198,6 +198,11 @@ impl<'g> Plan<'g> {
         self.running
     }
 
+    /// Returns how many targets' keys are being found out.
+    pub(super) fn preparing(&self) -> usize {
+        self.preparing
+    }
+
     /// Tells whether something is being prepared or runs, so that there is something to
     /// wait for.
     pub(super) fn is_busy(&self) -> bool {

@@ -9,7 +9,8 @@ use super::step::Prepared;
 use crate::graph::TargetId;
 use crate::journal::Success;
 
-/// Up to how many targets the loop prepares itself while no command runs.
+/// Up to how many targets the loop prepares itself if nobody else does anything that it would
+/// have to hear of meanwhile.
 const FEW: usize = 2;
 /// How many portions of what is to be prepared each processor gets.
 const PORTIONS: usize = 4;
@@ -27,7 +28,8 @@ impl<'a> Drive<'a> {
                 None => questions.push(self.question(id)),
             }
         }
-        if questions.len() <= FEW && self.plan.running() == 0 {
+        let is_all = self.plan.running() == 0 && self.plan.preparing() == questions.len();
+        if is_all && questions.len() <= FEW {
             let answers = questions.iter().map(|question| question.answer(self.step));
             for answer in answers.collect::<Vec<_>>() {
                 self.hear_answer(answer);

@@ -18,7 +18,7 @@ use crate::stamp::{self, Stamp};
 /// How often a file is read again when it changed meanwhile.
 const ATTEMPTS: usize = 5;
 /// From how many files on reading is shared between processors.
-const FEW: usize = 4;
+const SEVERAL: usize = 2;
 
 impl FileIndex {
     /// Reads many files, on all processors. Those that are gone meanwhile are left out.
@@ -30,7 +30,7 @@ impl FileIndex {
             };
             Ok(self.read(path)?.map(entry))
         };
-        let entries: Result<Vec<Option<Entry>>, Error> = if paths.len() < FEW {
+        let entries: Result<Vec<Option<Entry>>, Error> = if paths.len() < SEVERAL {
             paths.iter().map(read).collect()
         } else {
             paths.par_iter().map(read).collect()
