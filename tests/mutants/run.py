@@ -17,6 +17,7 @@ as caught.
     run.py                 all mutants
     run.py --only REGEX    those whose description matches
     run.py --survivors     those that no test has caught yet, and that are not accepted
+    run.py --unaccepted    all but those that are accepted: quick, if tests are known that catch
     run.py --jobs N        so many at a time
     run.py --programs P,…  only these test programs (lib store_faults process driver cli)
     run.py --list          only makes the copy, and says what can be tried
@@ -61,6 +62,7 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--only")
     parser.add_argument("--survivors", action="store_true")
+    parser.add_argument("--unaccepted", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--programs", default=",".join(PROGRAMS))
@@ -257,9 +259,10 @@ def chosen(mutants, options, state):
     if options.only:
         wanted = [m for m in wanted if re.search(options.only, m["name"])]
     if options.survivors:
-        known, may_survive = state.of, accepted()
-        wanted = [m for m in wanted if not known(m).get("by")]
-        wanted = [m for m in wanted if not known(m) or m["key"] not in may_survive]
+        wanted = [m for m in wanted if not state.of(m).get("by")]
+    if options.survivors or options.unaccepted:
+        may_survive = accepted()
+        wanted = [m for m in wanted if not state.of(m) or m["key"] not in may_survive]
     # Those that wait for processes come last.
     return sorted(wanted, key=lambda m: m["file"].startswith("src/exec"))
 
