@@ -288,10 +288,22 @@ fn folders_that_an_ordinary_user_made_read_only_go_when_they_have_to() {
     if is_root() {
         project.hand_over();
     }
+    let chmod = |path, mode| {
+        fs::set_permissions(project.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
     project.fbuild("run -q t").unprivileged().end().ok("");
     project.write("in", "2\n");
     project.fbuild("run -q t").unprivileged().end().ok("");
     assert_eq!(project.read("out/ro/inner/a"), "2\n");
+    // What is restored there goes and comes as if they could be written.
+    project.write("in", "1\n");
+    chmod("out/ro/inner", 0o755);
+    project.write("out/ro/inner/extra", "");
+    chmod("out/ro/inner", 0o555);
+    let done = project.fbuild("run -v t").unprivileged().end().code(0);
+    assert!(done.stdout.contains("restored"), "{}", done.stdout);
+    assert_eq!(project.read("out/ro/inner/a"), "1\n");
+    assert!(!project.has("out/ro/inner/extra"));
     for folder in ["stage", "tmp"] {
         let left = project.names(format!(".build-cache/{folder}"));
         assert_eq!(left, <[String; 0]>::default(), "{folder}");

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::at::{Folders, os};
 use super::list::{self, Found, Kind};
 use super::remove::{Trash, remove};
-use super::stage::{Place, Purpose, move_to};
+use super::stage::{Place, Purpose, make_writable, move_to};
 use super::{Error, Stage, io, text};
 use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
@@ -228,17 +228,28 @@ impl<'a> Restore<'a> {
             // Folders that went, and all that was in them with them.
             let mut gone: HashSet<RelPath> = HashSet::new();
             for found in found {
-                if found
-                    .path
-                    .parent()
-                    .is_some_and(|parent| gone.contains(&parent))
-                {
+                let parent = found.path.parent();
+                if parent.is_some_and(|parent| gone.contains(&parent)) {
                     gone.insert(found.path);
-                } else if !is_wanted(&wanted, &found) && !self.keeps(spec, &found)? {
+                } else if is_wanted(&wanted, &found) {
+                    self.open_up(&found)?;
+                } else if !self.keeps(spec, &found)? {
                     self.discard(&found.path)?;
                     gone.insert(found.path);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Lets what is in a folder that a command made read-only be changed.
+    fn open_up(&mut self, found: &Found) -> Result<(), Error> {
+        if found.kind == Kind::Folder
+            && let Some(parent) = self
+                .folders
+                .open(&found.path.parent().unwrap_or_default())?
+        {
+            make_writable(Place::new(&*parent, found.path.name()));
         }
         Ok(())
     }
