@@ -304,7 +304,7 @@ def try_alone(wanted, fates, baseline, state, options):
     planted = tree.Planted(baseline.mutants)
     guarded = {m["number"] for m in baseline.mutants if fates[m["key"]] == "guarded"}
     for mutant in todo:
-        planted.plant({n for n in guarded if planted.mutants[n]["file"] != mutant["file"]})
+        planted.plant(set())
         changed = planted.make(planted.texts[mutant["file"]]).replace(mutant)
         tree.write(mutant["file"], changed)
         files, known = tree.build(programs), state.of(mutant).get("by")
