@@ -400,7 +400,7 @@ fn a_process_in_the_background_may_print_its_last_lines_but_not_hold_up_the_buil
 #[test]
 fn what_a_process_in_the_background_would_print_much_later_is_not_waited_for() {
     let place = Place::new();
-    let held = place.run("launch -- later 15000 MARK");
+    let held = place.run("launch -- later 8000 MARK");
     assert_eq!(held.text(), "");
     assert_eq!(held.ended.unwrap().left_behind, 1);
     place.assert_nothing_left("later");

@@ -99,7 +99,7 @@ fn one_that_hangs_past_its_timeout_is_ended_with_all_it_started() {
 #[test]
 fn one_that_would_end_after_its_timeout_does_not_come_to_that() {
     let project = Project::new(
-        "target bad {\n    timeout \"100ms\"\n    outputs out\n    sh \"sleep 15; echo > out\"\n}\n",
+        "target bad {\n    timeout \"100ms\"\n    outputs out\n    sh \"sleep 8; echo > out\"\n}\n",
     );
     let said = project.run("run bad").code(1).stdout;
     assert!(said.contains("fbuild::exec::timeout"), "{said}");

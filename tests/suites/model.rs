@@ -104,11 +104,8 @@ fn run_all(suite: &Suite, plan: Plan) {
         doubted,
         ..
     } = done;
-    // That costs a command, and is said; it must stay the rarest of things.
-    assert!(
-        doubted * 1000 <= runs.max(1000),
-        "{doubted} of {runs} runs doubted what they made"
-    );
+    // That costs a command, and is said; but nobody wrote to anything.
+    assert_eq!(doubted, 0, "runs doubted what they made");
     suite.say(&format!(
         "{histories} histories × {steps} steps, 0 differences ({builds} states, {well} of them \
          whole, of {made} targets up to date and {failed} failing, {runs} runs, {executed} commands, {doubted} not stored for doubt)"
