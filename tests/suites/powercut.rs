@@ -27,6 +27,10 @@ use crate::scene::{Scene, Victim, victims};
 
 const STATE: &str = ".build-cache";
 
+/// So many bytes wait to be written while half of the victims run: blobs are then waited for
+/// one by one, else with all that waits.
+const WAITING: usize = 64 << 20;
+
 /// After one power cut in this many, the store is repaired and filled again.
 const HEALINGS: usize = 8;
 /// One power cut in this many is looked at by a whole build.
@@ -38,12 +42,14 @@ const SECONDS: usize = 2500;
 fn t4_after_a_power_cut_results_are_right_or_missing() {
     let suite = Suite::begin("T4");
     let victims = victims();
-    let traces: Vec<Trace<'_>> = victims.iter().map(Trace::record).collect();
+    let calm = victims.iter().map(|victim| Trace::record(victim, 0));
+    let busy = victims.iter().map(|victim| Trace::record(victim, WAITING));
+    let traces: Vec<Trace<'_>> = calm.chain(busy).collect();
     let ops: usize = traces.iter().map(|trace| trace.lossy.len()).sum();
     let waits: usize = traces.iter().map(|trace| trace.lossy.waits()).sum();
     let cuts = count(50_000);
     let seen = cut_often(&traces, cuts, suite.seed);
-    let careless = without_waits(&traces, count(2000).max(500), suite.seed);
+    let careless = without_waits(&traces, count(2000).max(2000), suite.seed);
     assert!(
         careless.incomplete > 0,
         "a disk that does not wait does no harm: this test sees nothing"
@@ -112,12 +118,13 @@ struct Truth {
 }
 
 impl<'v> Trace<'v> {
-    fn record(victim: &'v Victim) -> Self {
+    fn record(victim: &'v Victim, waiting: usize) -> Self {
         let scene = Scene::prepare(victim);
         let work = scene.fresh();
         let mut truth = Truth::default();
         truth.learn(&work);
         let (mut lossy, mut writer) = Lossy::new(&work);
+        fs::write(scene.above.join("waiting"), vec![b'x'; waiting]).unwrap();
         let (status, ops) = record(&mut scene.command(&work), &work);
         assert!(status.success(), "{}: {status}", victim.name);
         writer.write(&mut lossy, &ops);
