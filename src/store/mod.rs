@@ -14,6 +14,8 @@ mod off;
 pub mod outputs;
 mod record;
 mod unnamed;
+#[cfg(test)]
+mod watched;
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -174,59 +174,28 @@ fn check_file(path: &RelPath, stamp: &Stamp) -> Result<(), Error> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::path::Path;
+    use std::sync::Mutex;
 
     use super::*;
-    use crate::action::{ActionKey, ActionResult};
     use crate::path::Root;
     use crate::store::Memory;
+    use crate::store::watched::Watched;
 
-    /// Counts how often a file is open when it is stored in a way that commands inherit.
-    struct Inspecting {
-        store: Memory,
-        file: PathBuf,
-        written: AtomicUsize,
-        inherited: AtomicUsize,
-    }
-
-    impl Inspecting {
-        fn inspect(&self) {
-            for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
-                if fs::read_link(entry.path()).is_ok_and(|to| to == self.file) {
-                    let info = PathBuf::from("/proc/self/fdinfo").join(entry.file_name());
-                    let info = fs::read_to_string(info).unwrap();
-                    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-                    let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
-                    let is_closed = flags & OFlags::CLOEXEC.bits() != 0;
-                    self.inherited
-                        .fetch_add(usize::from(!is_closed), Ordering::Relaxed);
-                    self.written.fetch_add(1, Ordering::Relaxed);
-                }
+    /// Returns how often a file is open, and how often in a way that commands inherit.
+    fn opened(file: &Path) -> (usize, usize) {
+        let (mut opened, mut inherited) = (0, 0);
+        for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+            if fs::read_link(entry.path()).is_ok_and(|to| to == file) {
+                let info = Path::new("/proc/self/fdinfo").join(entry.file_name());
+                let info = fs::read_to_string(info).unwrap();
+                let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+                let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+                opened += 1;
+                inherited += usize::from(flags & OFlags::CLOEXEC.bits() == 0);
             }
         }
-    }
-
-    impl Store for Inspecting {
-        fn result(&self, key: ActionKey) -> Result<Option<ActionResult>, store::Error> {
-            self.store.result(key)
-        }
-        fn record(&self, batch: &[(ActionKey, ActionResult)]) -> Result<(), store::Error> {
-            self.store.record(batch)
-        }
-        fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, store::Error> {
-            self.store.missing(digests)
-        }
-        fn read(
-            &self,
-            digest: Digest,
-        ) -> Result<Option<Box<dyn std::io::Read + Send>>, store::Error> {
-            self.store.read(digest)
-        }
-        fn write(&self, bytes: &mut dyn std::io::Read) -> Result<Digest, store::Error> {
-            self.inspect();
-            self.store.write(bytes)
-        }
+        (opened, inherited)
     }
 
     #[test]
@@ -238,12 +207,10 @@ mod tests {
         let (kind, mode) = (FileType::Fifo, 0o600.into());
         rustix::fs::mknodat(rustix::fs::CWD, dir.join("pipe"), kind, mode, 0).unwrap();
         let root = Root::open(&dir).unwrap();
-        let store = Inspecting {
-            store: Memory::new(),
-            file: dir.join("file"),
-            written: AtomicUsize::new(0),
-            inherited: AtomicUsize::new(0),
-        };
+        let (file, seen) = (dir.join("file"), Mutex::new(Vec::new()));
+        let inspect = || seen.lock().unwrap().push(opened(&file));
+        let memory = Memory::new();
+        let store = Watched::new(&memory).after_write(&inspect);
         let mut capture = Capture {
             store: &store,
             folders: Folders::new(&root),
@@ -257,9 +224,6 @@ mod tests {
         let mut is_taken = |name| capture.file(&RelPath::new(name).unwrap()).is_ok();
         let names = ["file", "link", "pipe", "gone"];
         assert_eq!(names.map(&mut is_taken), [true, false, false, false]);
-        assert_eq!(
-            (store.written.into_inner(), store.inherited.into_inner()),
-            (1, 0)
-        );
+        assert_eq!(seen.into_inner().unwrap(), [(1, 0)]);
     }
 }

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::action::{ActionKey, ActionResult, Entry, EntryKind, OutputSpec};
+use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::digest::{BUFFER_SIZE, Digest};
 use crate::glob::Pattern;
 use crate::path::{MAX_PATH, Root};
 use crate::stamp;
 use crate::store::disk::Durability;
-use crate::store::{self, Disk, Memory, Store};
+use crate::store::watched::Watched;
+use crate::store::{Disk, Memory, Store};
 
 /// A workspace with a stage and a store, all in one temporary folder.
 struct Sample {
@@ -335,40 +336,15 @@ mod capturing {
 
     #[test]
     fn a_file_that_changes_while_it_is_read_is_an_error() {
-        struct Meddler<'a>(&'a Sample);
-        impl Store for Meddler<'_> {
-            fn result(
-                &self,
-                key: crate::action::ActionKey,
-            ) -> Result<Option<crate::action::ActionResult>, crate::store::Error> {
-                self.0.store.result(key)
-            }
-            fn record(
-                &self,
-                batch: &[(crate::action::ActionKey, crate::action::ActionResult)],
-            ) -> Result<(), crate::store::Error> {
-                self.0.store.record(batch)
-            }
-            fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, crate::store::Error> {
-                self.0.store.missing(digests)
-            }
-            fn read(
-                &self,
-                digest: Digest,
-            ) -> Result<Option<Box<dyn io::Read + Send>>, crate::store::Error> {
-                self.0.store.read(digest)
-            }
-            fn write(&self, bytes: &mut dyn io::Read) -> Result<Digest, crate::store::Error> {
-                let digest = self.0.store.write(bytes);
-                let mut file = fs::OpenOptions::new();
-                let mut file = file.append(true).open(self.0.path("a")).unwrap();
-                io::Write::write_all(&mut file, b"more").unwrap();
-                digest
-            }
-        }
         let sample = Sample::new();
         sample.write("a", "content");
-        let error = capture(&sample.stage, &specs(&["a"]), &Meddler(&sample)).unwrap_err();
+        let meddle = || {
+            let mut file = fs::OpenOptions::new();
+            let mut file = file.append(true).open(sample.path("a")).unwrap();
+            io::Write::write_all(&mut file, b"more").unwrap();
+        };
+        let store = Watched::new(&sample.store).after_write(&meddle);
+        let error = capture(&sample.stage, &specs(&["a"]), &store).unwrap_err();
         assert_eq!(code(&error), "fbuild::store::output_changed");
     }
 
@@ -568,38 +544,6 @@ mod restoring {
         assert_eq!(sample.read("out/x").unwrap(), "file");
     }
 
-    /// Says of itself how many files of a stage were open when it was asked.
-    struct Counting<'a> {
-        store: &'a Memory,
-        stage: PathBuf,
-        most: AtomicUsize,
-    }
-
-    impl Store for Counting<'_> {
-        fn result(&self, key: ActionKey) -> Result<Option<ActionResult>, store::Error> {
-            self.store.result(key)
-        }
-        fn record(&self, batch: &[(ActionKey, ActionResult)]) -> Result<(), store::Error> {
-            self.store.record(batch)
-        }
-        fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, store::Error> {
-            self.store.missing(digests)
-        }
-        fn read(
-            &self,
-            digest: Digest,
-        ) -> Result<Option<Box<dyn std::io::Read + Send>>, store::Error> {
-            let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
-            let open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
-            let open = open.filter(|to| to.starts_with(&self.stage)).count();
-            self.most.fetch_max(open, Ordering::Relaxed);
-            self.store.read(digest)
-        }
-        fn write(&self, bytes: &mut dyn std::io::Read) -> Result<Digest, store::Error> {
-            self.store.write(bytes)
-        }
-    }
-
     #[test]
     fn of_a_result_with_many_files_few_are_open_at_once() {
         let sample = Sample::new();
@@ -609,15 +553,19 @@ mod restoring {
         let specs = specs(&["out/"]);
         let entries = sample.entries(&specs);
         fs::remove_dir_all(sample.path("out")).unwrap();
-        let counting = Counting {
-            store: &sample.store,
-            stage: sample.path("").canonicalize().unwrap().join(".build-cache"),
-            most: AtomicUsize::new(0),
+        let stage = sample.path("").canonicalize().unwrap().join(".build-cache");
+        let most = AtomicUsize::new(0);
+        let count = || {
+            let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+            let open = open.filter(|to| to.starts_with(&stage)).count();
+            most.fetch_max(open, Ordering::Relaxed);
         };
+        let counting = Watched::new(&sample.store).before_read(&count);
         let restored = restore(&sample.stage, &specs, &entries, &mut |_| false, &counting);
         assert!(matches!(restored, Ok(Restoration::Done(_))));
         // The one that is being written, and the stage.
-        assert!((1..=66).contains(&counting.most.into_inner()));
+        assert!((1..=66).contains(&most.into_inner()));
         assert_eq!(sample.entries(&specs), entries);
     }
 
