@@ -27,9 +27,9 @@ fn main() {
     let mut words = std::env::args_os().skip(1);
     if words
         .next()
-        .is_some_and(|word| word == exec::KEEPER_ARGUMENT)
+        .is_some_and(|word| word == exec::WATCHDOG_ARGUMENT)
     {
-        exec::keeper_main(words.next());
+        exec::watchdog_main(words.next());
         return;
     }
     let dir = std::env::temp_dir().join(format!("fbuild-bench-{}", std::process::id()));
@@ -37,7 +37,7 @@ fn main() {
     let Ok(root) = made else {
         return println!("cannot make {}", dir.display());
     };
-    let local = Local::new(root, dir.join("tmp")).with_keeper("/proc/self/exe".into());
+    let local = Local::new(root, dir.join("tmp")).with_watchdog("/proc/self/exe".into());
     let (action, cancel) = (action(), Cancel::new());
     // Once more each, in turn, so that a busy machine does not favour anybody.
     for round in 1..=3 {
@@ -46,7 +46,7 @@ fn main() {
         show(round, "exec::run", measure(|| run(&cancel)), bare);
         show(
             round,
-            "Local with keeper",
+            "Local with watchdog",
             measure(|| execute(&local, &action, &cancel)),
             bare,
         );
@@ -90,7 +90,7 @@ fn run(cancel: &Cancel) -> bool {
         streams: Streams::Captured,
         deadline: None,
         grace: GRACE,
-        keeper: None,
+        watchdog: None,
     };
     let ended = exec::run(&program, &mut |_| {}, cancel);
     ended.is_ok_and(|ended| ended.end.is_success())
@@ -112,7 +112,7 @@ fn action() -> Action {
         commands: vec![ResolvedCommand::Run(vec![TRUE.into()])],
         dir: RelPath::root(),
         env: BTreeMap::new(),
-        ambient: BTreeMap::new(),
+        inherited: BTreeMap::new(),
         secrets: BTreeMap::new(),
         tools: BTreeMap::new(),
         inputs: Vec::new(),

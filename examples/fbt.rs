@@ -30,7 +30,7 @@
 //!                                   that it waited for, had at most at a time, in KiB
 //! fbt drive [--terminal] ROOT -- ARGV… [++ ARGV…]…
 //!                                   runs ARGV as fbuild runs commands in ROOT, all at once,
-//!                                   with a keeper; INT and TERM cancel. Says on stderr how
+//!                                   with a watchdog; INT and TERM cancel. Says on stderr how
 //!                                   they ended, and the most memory that it used
 //! ```
 //!
@@ -53,7 +53,7 @@ use std::time::Duration;
 use fbuild::action::{Action, ResolvedCommand};
 use fbuild::cancel::Cancel;
 use fbuild::digest::Digest;
-use fbuild::exec::{End, Execution, Executor as _, KEEPER_ARGUMENT, Local, Task};
+use fbuild::exec::{End, Execution, Executor as _, Local, Task, WATCHDOG_ARGUMENT};
 use fbuild::path::{RelPath, Root};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
@@ -68,13 +68,13 @@ fn main() -> ExitCode {
         words.remove(0);
         IS_LAUNCHED.store(true, Ordering::SeqCst);
     }
-    if words.first().is_some_and(|word| word == KEEPER_ARGUMENT) {
-        return fbuild::exec::keeper_main(words.into_iter().nth(1));
+    if words.first().is_some_and(|word| word == WATCHDOG_ARGUMENT) {
+        return fbuild::exec::watchdog_main(words.into_iter().nth(1));
     }
     match act(&words) {
         Ok(code) => code,
         Err(error) => {
-            complain(&format!("fbt: {error}"));
+            eprint(&format!("fbt: {error}"));
             ExitCode::from(99)
         }
     }
@@ -142,7 +142,7 @@ fn say(bytes: &[u8]) -> Result {
     Ok(out.flush()?)
 }
 
-fn complain(line: &str) {
+fn eprint(line: &str) {
     // There is nobody else to tell.
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -337,7 +337,7 @@ fn drive(words: &[OsString]) -> Result<ExitCode> {
     let (options, commands) = words.split_at(end.ok_or("`--` is missing")?);
     let root = Path::new(options.last().ok_or("the root is missing")?);
     let local = Local::new(Root::open(root)?, root.join("tmp"));
-    let local = local.with_keeper("/proc/self/exe".into());
+    let local = local.with_watchdog("/proc/self/exe".into());
     let is_interactive = options.iter().any(|word| word == "--terminal");
     let cancel = Cancel::new();
     let stop = cancel.clone();
@@ -351,8 +351,8 @@ fn drive(words: &[OsString]) -> Result<ExitCode> {
         let join = |thread: std::thread::ScopedJoinHandle<'_, String>| thread.join();
         running.into_iter().flat_map(join).collect()
     });
-    complain(&results.join("; "));
-    complain(&peak_memory()?);
+    eprint(&results.join("; "));
+    eprint(&peak_memory()?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -385,7 +385,7 @@ fn action(argv: Vec<OsString>) -> Action {
         commands: vec![ResolvedCommand::Run(argv)],
         dir: RelPath::root(),
         env: BTreeMap::new(),
-        ambient: variables.collect(),
+        inherited: variables.collect(),
         secrets: BTreeMap::new(),
         tools: BTreeMap::new(),
         inputs: Vec::new(),

@@ -12,9 +12,9 @@ mod sabotage;
 
 // Words.
 pub mod cancel;
+pub mod checked_file;
 pub mod digest;
 pub mod path;
-pub mod sealed;
 pub mod stamp;
 
 pub mod glob;

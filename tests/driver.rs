@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fbuild::exec::KEEPER_ARGUMENT;
+use fbuild::exec::WATCHDOG_ARGUMENT;
 use helpers::Place;
 
 /// Returns `fbt drive` for `fbt` with these words.
@@ -157,12 +157,15 @@ fn a_process_of_another_user_is_left_alone_and_nobody_waits_for_it_or_its_output
 fn while_a_command_runs_somebody_else_waits_for_the_end_of_fbuild() {
     let place = Place::new();
     let driver = start(&place, "wait MARK");
-    let is_keeper = |words: &Vec<u8>| {
+    let is_watchdog = |words: &Vec<u8>| {
         let mut words = words.split(|byte| *byte == 0).skip(1);
-        words.next() == Some(KEEPER_ARGUMENT.as_bytes())
+        words.next() == Some(WATCHDOG_ARGUMENT.as_bytes())
     };
     let children = children(driver.id());
-    assert_eq!(children.iter().filter(|words| is_keeper(words)).count(), 1);
+    assert_eq!(
+        children.iter().filter(|words| is_watchdog(words)).count(),
+        1
+    );
     send("TERM", driver.id());
     driver.wait_with_output().unwrap();
 }
@@ -196,31 +199,31 @@ fn what_another_run_started_is_no_business_of_a_run_that_is_stopped() {
     assert!(told.stderr.starts_with(b"Cancelled, left 0\n"));
 }
 
-/// Plays fbuild for a keeper: starts one for the run `run` with this table, signals it, and
-/// is gone. Returns how long the keeper needed from then on.
+/// Plays fbuild for a watchdog: starts one for the run `run` with this table, signals it, and
+/// is gone. Returns how long the watchdog needed from then on.
 fn keep(run: &str, table: &[i32]) -> Duration {
     let mut file = tempfile::tempfile().unwrap();
     let table: Vec<u8> = table.iter().flat_map(|slot| slot.to_ne_bytes()).collect();
     file.write_all(&table).unwrap();
-    let mut keeper = Command::new(helpers::fbt());
-    keeper.args([fbuild::exec::KEEPER_ARGUMENT, run]);
-    keeper.stdin(Stdio::piped()).stdout(file);
-    let mut keeper = keeper.spawn().unwrap();
-    let status = format!("/proc/{}/status", keeper.id());
+    let mut watchdog = Command::new(helpers::fbt());
+    watchdog.args([fbuild::exec::WATCHDOG_ARGUMENT, run]);
+    watchdog.stdin(Stdio::piped()).stdout(file);
+    let mut watchdog = watchdog.spawn().unwrap();
+    let status = format!("/proc/{}/status", watchdog.id());
     let heeded = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
     let heeded: u64 = heeded.map(|signal| 1 << (signal - 1)).iter().sum();
-    eventually("the keeper heeds signals", || {
+    eventually("the watchdog heeds signals", || {
         let status = std::fs::read_to_string(&status).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
         caught & heeded == heeded
     });
     for signal in ["INT", "TERM", "HUP", "QUIT"] {
-        send(signal, keeper.id());
+        send(signal, watchdog.id());
     }
     let gone = Instant::now();
-    drop(keeper.stdin.take());
-    assert!(keeper.wait().unwrap().success());
+    drop(watchdog.stdin.take());
+    assert!(watchdog.wait().unwrap().success());
     gone.elapsed()
 }
 

@@ -65,7 +65,7 @@ impl Place {
             streams: Streams::Captured,
             deadline: limits.timeout.map(|timeout| started + timeout),
             grace: limits.grace,
-            keeper: None,
+            watchdog: None,
         };
         let mut keep = |bytes: &[u8]| {
             said.extend_from_slice(bytes);
@@ -215,7 +215,7 @@ fn a_missing_working_directory_is_no_missing_program() {
         streams: Streams::Captured,
         deadline: None,
         grace: LONG,
-        keeper: None,
+        watchdog: None,
     };
     let error = run(&program, &mut |_| {}, &Cancel::new()).unwrap_err();
     let gone = place.path("gone").display().to_string();

@@ -15,7 +15,7 @@ use fbuild::buildfile::model::Output;
 use fbuild::digest::Digest;
 use fbuild::path::{RelPath, Root};
 use fbuild::store::disk::{Disk, Durability};
-use fbuild::store::outputs::{Restoration, Stage, capture, recover, restore, set_aside};
+use fbuild::store::outputs::{Restoration, Stage, capture, recover, restore, stash};
 use fbuild::store::{Error, Store};
 
 /// Where the inner run finds its folder.
@@ -272,7 +272,7 @@ fn outputs_move_between_two_file_systems() {
         let before = tree(root.path());
         let captured = capture(&stage, &specs(), &store).unwrap();
 
-        let aside = set_aside(&stage, &specs()).unwrap();
+        let aside = stash(&stage, &specs()).unwrap();
         assert_eq!(tree(root.path()).len(), 2, "only folders are left");
         fs::write(root.path().join("out/new"), "new").unwrap();
         fs::write(root.path().join("bin/tool"), "new").unwrap();
@@ -280,7 +280,7 @@ fn outputs_move_between_two_file_systems() {
         assert_eq!(tree(root.path()), before, "times included");
         assert!(is_clear());
 
-        let aside = set_aside(&stage, &specs()).unwrap();
+        let aside = stash(&stage, &specs()).unwrap();
         fill(root.path());
         aside.finish().unwrap();
         assert_eq!(
@@ -290,7 +290,7 @@ fn outputs_move_between_two_file_systems() {
         );
         assert!(is_clear());
 
-        std::mem::forget(set_aside(&stage, &specs()).unwrap());
+        std::mem::forget(stash(&stage, &specs()).unwrap());
         recover(&stage).unwrap();
         assert_eq!(tree(root.path()), before);
         assert!(is_clear());

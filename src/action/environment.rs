@@ -1,5 +1,5 @@
 //! The closed environment of a target's commands: what they see, and what of it decides
-//! the result. It is given the surrounding environment and never reads it.
+//! the result. It is given the host_env environment and never reads it.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ pub const STANDARD: &[&str] = &[
 ];
 
 /// The variables around fbuild itself.
-pub type Surrounding = BTreeMap<OsString, OsString>;
+pub type HostEnv = BTreeMap<OsString, OsString>;
 
 /// The variables of a target's commands that its key knows of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,12 +27,12 @@ pub struct Environment {
 
 impl Environment {
     /// Chooses the variables of a target.
-    pub fn of(target: &Target, surrounding: &Surrounding) -> Self {
-        let outer = |name: &str| surrounding.get(OsStr::new(name)).cloned();
+    pub fn of(target: &Target, host_env: &HostEnv) -> Self {
+        let outer = |name: &str| host_env.get(OsStr::new(name)).cloned();
         let secrets = target.secret.iter().map(|name| &name.value);
         let secrets = secrets.filter_map(|name| Some((name.clone(), outer(name)?)));
         Self {
-            env: env_of(target, surrounding),
+            env: env_of(target, host_env),
             secrets: secrets.collect(),
         }
     }
@@ -51,22 +51,22 @@ impl Environment {
 
 /// Returns the variables that a target's commands see and its key ignores: the standard
 /// ones and those that it passes on.
-pub fn ambient(target: &Target, surrounding: &Surrounding) -> BTreeMap<String, OsString> {
+pub fn inherited(target: &Target, host_env: &HostEnv) -> BTreeMap<String, OsString> {
     let passed = target.pass.iter().map(|name| name.value.as_str());
     let names = STANDARD.iter().copied().chain(passed);
     let is_declared = |name: &str| target.env.iter().any(|var| var.name.value == name);
     names
         .filter(|name| !is_declared(name))
-        .filter_map(|name| Some((name.to_owned(), surrounding.get(OsStr::new(name))?.clone())))
+        .filter_map(|name| Some((name.to_owned(), host_env.get(OsStr::new(name))?.clone())))
         .collect()
 }
 
 /// Returns the values of the variables that a target declares. Inherited ones first, so
 /// that a value written in the Buildfile can refer to them.
-fn env_of(target: &Target, surrounding: &Surrounding) -> BTreeMap<String, Option<OsString>> {
+fn env_of(target: &Target, host_env: &HostEnv) -> BTreeMap<String, Option<OsString>> {
     let mut env = BTreeMap::new();
     for var in &target.env {
-        let outer = surrounding.get(OsStr::new(&var.name.value)).cloned();
+        let outer = host_env.get(OsStr::new(&var.name.value)).cloned();
         env.insert(var.name.value.clone(), outer);
     }
     for var in &target.env {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
-use super::environment::{STANDARD, Surrounding};
+use super::environment::{HostEnv, STANDARD};
 use crate::buildfile::model::{Spanned, Target};
 use crate::source::Diagnostic;
 
@@ -81,13 +81,13 @@ type Place<'t> = (&'t Target, &'t Spanned<String>);
 /// place for each target that hides it.
 pub fn warnings<'t>(
     targets: impl Iterator<Item = &'t Target>,
-    surrounding: &Surrounding,
+    host_env: &HostEnv,
 ) -> Vec<Diagnostic> {
     let mut hidden: BTreeMap<(&str, &str), Vec<Place<'_>>> = BTreeMap::new();
     for target in targets {
         for tool in &target.tools {
             for name in read_by(&tool.value) {
-                if surrounding.contains_key(OsStr::new(name)) && !sees(target, name) {
+                if host_env.contains_key(OsStr::new(name)) && !sees(target, name) {
                     let places = hidden.entry((name, &tool.value)).or_default();
                     places.push((target, tool));
                 }
@@ -134,8 +134,8 @@ mod tests {
         let text = format!("tool go\ntarget a {{ tools go; {body}; run go build }}");
         let loaded = buildfile::load_text(&text, Path::new("Buildfile.kdl"));
         assert_eq!(loaded.diagnostics, []);
-        let surrounding = [(set.into(), "x".into())].into();
-        let warnings = warnings(loaded.buildfile.targets.iter(), &surrounding);
+        let host_env = [(set.into(), "x".into())].into();
+        let warnings = warnings(loaded.buildfile.targets.iter(), &host_env);
         warnings
             .into_iter()
             .map(|warning| warning.message)

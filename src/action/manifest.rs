@@ -348,7 +348,7 @@ mod tests {
                 ("GOOS".to_owned(), None),
             ]
             .into(),
-            ambient: [("HOME".to_owned(), OsString::from("/root"))].into(),
+            inherited: [("HOME".to_owned(), OsString::from("/root"))].into(),
             secrets: [("TOKEN".to_owned(), OsString::from("s3cret"))].into(),
             tools: [("go".to_owned(), tool)].into(),
             inputs: vec![entry("go.mod", "module x\n")],
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn what_does_not_decide_a_result_is_not_in_the_key() {
-        assert_eq!(changes(|a| a.ambient.clear()), []);
+        assert_eq!(changes(|a| a.inherited.clear()), []);
         let secret = |a: &mut Action| a.secrets.insert("TOKEN".into(), "other".into());
         assert_eq!(changes(|a| drop(secret(a))), []);
         let renamed = |a: &mut Action| {

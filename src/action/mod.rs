@@ -41,7 +41,7 @@ pub struct Action {
     /// The declared variables and their values; unset ones are `None`.
     pub env: BTreeMap<String, Option<OsString>>,
     /// Variables that commands see and the key ignores: `pass` and the standard list.
-    pub ambient: BTreeMap<String, OsString>,
+    pub inherited: BTreeMap<String, OsString>,
     /// Variables that commands see and nothing may show.
     pub secrets: BTreeMap<String, OsString>,
     /// The tools and what their probes said.

@@ -115,7 +115,7 @@ impl Step<'_> {
         } else {
             outputs.as_slice()
         };
-        let aside = outputs::set_aside(self.parts.stage, old).map_err(of_error)?;
+        let aside = outputs::stash(self.parts.stage, old).map_err(of_error)?;
         let marks = self.mark(miss)?;
         let executed = self.execute(miss, spool, listener);
         self.parts.index.begin_epoch();

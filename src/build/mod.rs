@@ -10,6 +10,7 @@ mod drift;
 mod drive;
 mod explain;
 mod failure;
+mod input_check;
 mod make;
 mod plan;
 mod ready;
@@ -20,12 +21,11 @@ mod slot;
 mod spool;
 pub mod standstill;
 mod step;
-mod still;
 mod tally;
 mod telling;
 mod tools;
 
-use crate::action::environment::Surrounding;
+use crate::action::environment::HostEnv;
 use crate::action::index::FileIndex;
 use crate::cancel::Cancel;
 use crate::digest::Digest;
@@ -60,7 +60,7 @@ pub struct Parts<'a> {
     /// Who runs commands.
     pub executor: &'a dyn Executor,
     /// The variables around fbuild.
-    pub surrounding: &'a Surrounding,
+    pub host_env: &'a HostEnv,
     /// What is known before it is looked at; only for a run that leaves nothing out.
     pub known: Option<&'a standstill::Known>,
     /// Raised when the run is to stop.

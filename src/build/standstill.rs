@@ -9,13 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::tools;
-use crate::action::environment::Surrounding;
+use crate::action::environment::HostEnv;
 use crate::action::index::FileIndex;
 use crate::buildfile::model::{Output, Target};
 use crate::digest::Digest;
 use crate::glob::Pattern;
 use crate::graph::TargetId;
-use crate::journal::standstill::{Circumstances, Standstill};
+use crate::journal::standstill::{Conditions, Standstill};
 use crate::journal::{Memory, standstill};
 use crate::path::Root;
 use crate::sabotage::{self, Bug};
@@ -32,7 +32,7 @@ pub struct Asked<'a> {
     /// The names of what is wanted.
     pub names: &'a [String],
     /// The variables around fbuild.
-    pub surrounding: &'a Surrounding,
+    pub host_env: &'a HostEnv,
 }
 
 /// What an earlier run found out that still holds.
@@ -47,7 +47,7 @@ pub struct Done<'a> {
     /// What it remembered, saved by now.
     pub memory: &'a Memory,
     /// The variables around fbuild.
-    pub surrounding: &'a Surrounding,
+    pub host_env: &'a HostEnv,
     /// The folder of its store, if that is in one.
     pub store: Option<PathBuf>,
     /// What was asked for.
@@ -63,14 +63,14 @@ pub struct Done<'a> {
 pub fn ask(asked: &Asked<'_>) -> Option<Known> {
     let layout = asked.layout;
     let still = Standstill::read(&layout.standstill(), &layout.successes())?;
-    let then = still.circumstances();
+    let then = still.conditions();
     let is_first = |(path, _): &(PathBuf, Digest)| path == asked.buildfile;
     let is_asked = then.names == asked.names && then.texts.first().is_some_and(is_first);
     is_asked.then_some(())?;
     let root = Root::open(&then.root_as_named).ok()?;
-    let is_same = |then: &Circumstances| is_same(then, &root, asked.surrounding);
+    let is_same = |then: &Conditions| is_same(then, &root, asked.host_env);
     let mut still = still.compare(&root, is_same)?;
-    still.forgive_touched(&layout.standstill(), &root);
+    still.refresh_touched(&layout.standstill(), &root);
     Some(Known(still))
 }
 
@@ -82,7 +82,7 @@ impl Known {
 
     /// Tells whether it is of the same texts and the same root.
     pub fn is_of(&self, workspace: &Workspace) -> bool {
-        let then = self.0.circumstances();
+        let then = self.0.conditions();
         then.texts == workspace.texts() && then.root == workspace.root.path()
     }
 
@@ -113,7 +113,7 @@ pub fn keep(mut done: Done<'_>) -> io::Result<()> {
     let Some(tools) = done.tools().filter(|_| workspace.diagnostics.is_empty()) else {
         return Ok(());
     };
-    let circumstances = Circumstances {
+    let conditions = Conditions {
         texts: workspace.texts().to_vec(),
         root_as_named: workspace.root_as_named(),
         root: workspace.root.path().to_owned(),
@@ -126,7 +126,7 @@ pub fn keep(mut done: Done<'_>) -> io::Result<()> {
     let earlier = done.known.take().map(|known| &mut known.0);
     if earlier
         .as_ref()
-        .is_some_and(|earlier| *earlier.circumstances() != circumstances)
+        .is_some_and(|earlier| *earlier.conditions() != conditions)
     {
         // Something changed while the run went on, which found out some of it before that.
         return Ok(());
@@ -138,12 +138,7 @@ pub fn keep(mut done: Done<'_>) -> io::Result<()> {
         is_final: done.targets().all(|target| target.cache)
             || sabotage::is(Bug::StillThoughUncached),
     };
-    standstill::keep(
-        &layout.standstill(),
-        &layout.successes(),
-        run,
-        circumstances,
-    )
+    standstill::keep(&layout.standstill(), &layout.successes(), run, conditions)
 }
 
 impl Done<'_> {
@@ -156,7 +151,7 @@ impl Done<'_> {
     fn variables(&self) -> Vec<(String, Option<Digest>)> {
         let variables = self.targets().flat_map(|target| &target.env);
         let names: BTreeSet<&str> = variables.map(|var| var.name.value.as_str()).collect();
-        let value = |name: &str| (name.to_owned(), value_of(self.surrounding, name));
+        let value = |name: &str| (name.to_owned(), value_of(self.host_env, name));
         names.into_iter().map(value).collect()
     }
 
@@ -164,7 +159,7 @@ impl Done<'_> {
     fn secrets(&self) -> Vec<(String, bool)> {
         let secrets = self.targets().flat_map(|target| &target.secret);
         let names: BTreeSet<&str> = secrets.map(|name| name.value.as_str()).collect();
-        let is_set = |name: &str| (name.to_owned(), is_set(self.surrounding, name));
+        let is_set = |name: &str| (name.to_owned(), is_set(self.host_env, name));
         names.into_iter().map(is_set).collect()
     }
 
@@ -175,7 +170,7 @@ impl Done<'_> {
         let names = names.map(|tool| tool.value.as_str());
         let names: BTreeSet<&str> = names.filter(|name| graph.tool(name).is_some()).collect();
         let tools = names.into_iter().map(|name| {
-            let found = find(self.surrounding, &self.workspace.root, name)?;
+            let found = find(self.host_env, &self.workspace.root, name)?;
             let probed = self.memory.tool(name)?;
             let is_probed = probed.program == found.0 && probed.stamp == found.1;
             is_probed.then(|| (name.to_owned(), found.0, found.1))
@@ -184,13 +179,13 @@ impl Done<'_> {
     }
 }
 
-/// Tells whether the circumstances are what they were; `root` is the root of now.
-fn is_same(then: &Circumstances, root: &Root, surrounding: &Surrounding) -> bool {
+/// Tells whether the conditions are what they were; `root` is the root of now.
+fn is_same(then: &Conditions, root: &Root, host_env: &HostEnv) -> bool {
     let is_same_variable =
-        |(name, value): &(String, Option<Digest>)| value_of(surrounding, name) == *value;
-    let is_same_secret = |(name, was_set): &(String, bool)| is_set(surrounding, name) == *was_set;
+        |(name, value): &(String, Option<Digest>)| value_of(host_env, name) == *value;
+    let is_same_secret = |(name, was_set): &(String, bool)| is_set(host_env, name) == *was_set;
     let is_same_tool = |(name, program, stamp): &(String, PathBuf, Stamp)| {
-        find(surrounding, root, name).is_some_and(|found| found == (program.clone(), *stamp))
+        find(host_env, root, name).is_some_and(|found| found == (program.clone(), *stamp))
     };
     let is_same_text = |(path, digest): &(PathBuf, Digest)| digest_of(path) == Some(*digest);
     let may_be = sabotage::is;
@@ -202,19 +197,19 @@ fn is_same(then: &Circumstances, root: &Root, surrounding: &Surrounding) -> bool
         && (may_be(Bug::StillWithoutTexts) || then.texts.iter().all(is_same_text))
 }
 
-fn is_set(surrounding: &Surrounding, name: &str) -> bool {
-    surrounding.contains_key(OsStr::new(name))
+fn is_set(host_env: &HostEnv, name: &str) -> bool {
+    host_env.contains_key(OsStr::new(name))
 }
 
 /// Returns the digest of a variable's value.
-fn value_of(surrounding: &Surrounding, name: &str) -> Option<Digest> {
-    let value = surrounding.get(OsStr::new(name))?;
+fn value_of(host_env: &HostEnv, name: &str) -> Option<Digest> {
+    let value = host_env.get(OsStr::new(name))?;
     Some(Digest::of(value.as_encoded_bytes()))
 }
 
 /// Finds a tool's program file and its stamp; `None` unless it has both.
-fn find(surrounding: &Surrounding, root: &Root, name: &str) -> Option<(PathBuf, Stamp)> {
-    let (program, stamp) = tools::find(surrounding, root, name).ok()?;
+fn find(host_env: &HostEnv, root: &Root, name: &str) -> Option<(PathBuf, Stamp)> {
+    let (program, stamp) = tools::find(host_env, root, name).ok()?;
     Some((program, stamp?))
 }
 

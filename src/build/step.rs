@@ -10,7 +10,7 @@ use super::make::{Draft, Miss, learn};
 use super::reason;
 use super::tools::{Probing, Versions};
 use super::{Parts, Warning, failure};
-use crate::action::environment::{Environment, ambient};
+use crate::action::environment::{Environment, inherited};
 use crate::action::manifest::Manifest;
 use crate::action::{Action, ActionResult, Entry, ToolVersion, inputs};
 use crate::buildfile::model::Target;
@@ -132,14 +132,14 @@ impl Step<'_> {
     /// Notes that a target has to run.
     fn miss(&self, id: TargetId, mut draft: Draft, reason: Reason) -> Prepared {
         let target = self.parts.graph.target(id);
-        draft.action.ambient = ambient(target, self.parts.surrounding);
+        draft.action.inherited = inherited(target, self.parts.host_env);
         Prepared::Miss(Box::new(Miss { id, draft, reason }))
     }
 
     /// Puts together everything that decides the result. What the commands see besides is
     /// added once they are to run.
     pub(super) fn action(&self, target: &Target, needs: &[Need]) -> Result<Action, Failure> {
-        let environment = Environment::of(target, self.parts.surrounding);
+        let environment = Environment::of(target, self.parts.host_env);
         let commands = target.commands.iter();
         let mut action = Action {
             commands: commands.map(|c| environment.expand(&c.value)).collect(),
@@ -149,7 +149,7 @@ impl Step<'_> {
             needs: needs.iter().filter_map(|need| self.made(need)).collect(),
             outputs: inputs::specs(target),
             env: environment.env,
-            ambient: BTreeMap::new(),
+            inherited: BTreeMap::new(),
             secrets: environment.secrets,
         };
         if sabotage::is(Bug::NoCutOff) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::{Parts, failure};
 use crate::action::ToolVersion;
-use crate::action::environment::{STANDARD, Surrounding};
+use crate::action::environment::{HostEnv, STANDARD};
 use crate::buildfile::model::{Tool, Version};
 use crate::digest::Digest;
 use crate::event::Failure;
@@ -82,7 +82,7 @@ fn version(
     parts: &Parts<'_>,
     probing: Probing,
 ) -> Result<Option<Probed>, exec::Error> {
-    let (program, stamp) = find(parts.surrounding, parts.root, &tool.name.value)?;
+    let (program, stamp) = find(parts.host_env, parts.root, &tool.name.value)?;
     let stamp = stamp.unwrap_or_else(Stamp::unknown);
     let is_same = |known: &Probed| {
         known.stamp == stamp && known.program == program && known.probe == tool.probe
@@ -102,13 +102,8 @@ fn version(
 /// Runs a tool's probe.
 fn ask(tool: &Tool, parts: &Parts<'_>) -> Result<ToolVersion, exec::Error> {
     let argv: Vec<OsString> = tool.probe.iter().map(OsString::from).collect();
-    let surrounding = |name: &str| {
-        Some((
-            name.into(),
-            parts.surrounding.get(OsStr::new(name))?.clone(),
-        ))
-    };
-    let env = STANDARD.iter().copied().filter_map(surrounding).collect();
+    let host_env = |name: &str| Some((name.into(), parts.host_env.get(OsStr::new(name))?.clone()));
+    let env = STANDARD.iter().copied().filter_map(host_env).collect();
     let output = exec::probe(
         &argv,
         &env,
@@ -125,11 +120,11 @@ fn ask(tool: &Tool, parts: &Parts<'_>) -> Result<ToolVersion, exec::Error> {
 
 /// Finds a tool's program file, and what the system says of it.
 pub(super) fn find(
-    surrounding: &Surrounding,
+    host_env: &HostEnv,
     root: &Root,
     name: &str,
 ) -> Result<(PathBuf, Option<Stamp>), exec::Error> {
-    let path = surrounding.get(OsStr::new("PATH"));
+    let path = host_env.get(OsStr::new("PATH"));
     let path = path.map(OsString::as_os_str);
     let program = exec::find(OsStr::new(name), path, root.path())?;
     let stamp = Stamp::of_path(&program);

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::grammar::{self, NodeSpec, allowed};
 use super::model::Spanned;
 use super::syntax::{Data, Node, Prop, Value};
+use crate::checked_file::{self, CheckedFile, Magic};
 use crate::digest::Digest;
-use crate::sealed::{self, Magic, Sealed};
 use crate::source::{FileId, Span};
 
 const MAGIC: &Magic = b"fbuild-nodes  1\n";
@@ -24,7 +24,7 @@ const MAGIC: &Magic = b"fbuild-nodes  1\n";
 /// Nodes that were read before, and those that are read now.
 #[derive(Default)]
 pub struct KnownNodes {
-    file: Option<Sealed>,
+    file: Option<CheckedFile>,
     /// Where each node stands in the file.
     saved: HashMap<Digest, Range<usize>>,
     /// Whether nodes are looked up and kept.
@@ -44,14 +44,14 @@ struct Head {
 impl KnownNodes {
     /// Reads what an earlier load kept; whatever is wrong with it, nothing is known then.
     pub fn read(file: &Path) -> Self {
-        let known = sealed::read(file, MAGIC).and_then(Self::parse);
+        let known = checked_file::read(file, MAGIC).and_then(Self::parse);
         Self {
             is_on: true,
             ..known.unwrap_or_default()
         }
     }
 
-    fn parse(file: Sealed) -> Option<Self> {
+    fn parse(file: CheckedFile) -> Option<Self> {
         let (head, rest) = postcard::take_from_bytes::<Head>(&file).ok()?;
         (head.fbuild == env!("CARGO_PKG_VERSION")).then_some(())?;
         let mut start = file.len() - rest.len();
@@ -82,7 +82,7 @@ impl KnownNodes {
         let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;
         let forms = self.used.iter().map(|(_, form)| form.as_slice());
         let parts: Vec<&[u8]> = [head.as_slice()].into_iter().chain(forms).collect();
-        sealed::write(file, MAGIC, &parts)
+        checked_file::write(file, MAGIC, &parts)
     }
 
     /// Returns the node whose text this is, to stand at `start` in `file`, if it is known.

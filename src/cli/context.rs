@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Global, When};
 use super::failure::Failure;
-use crate::action::environment::Surrounding;
+use crate::action::environment::HostEnv;
 use crate::report::{Style, Verbosity};
 use crate::source::{RenderOptions, Severity, render_all};
 use crate::workspace::{self, Workspace};
@@ -15,7 +15,7 @@ use crate::workspace::{self, Workspace};
 /// The surroundings of one run of the program.
 pub(super) struct Context {
     global: Global,
-    surrounding: Surrounding,
+    host_env: HostEnv,
     folder: PathBuf,
 }
 
@@ -23,7 +23,7 @@ impl Context {
     /// Looks around.
     pub(super) fn new(global: Global) -> Result<Self, Failure> {
         #[expect(clippy::disallowed_methods, reason = "this is where it is read")]
-        let (surrounding, here) = (std::env::vars_os().collect(), std::env::current_dir());
+        let (host_env, here) = (std::env::vars_os().collect(), std::env::current_dir());
         let here =
             here.map_err(|error| Failure::world("cannot tell the working directory", &error))?;
         let folder = match &global.directory {
@@ -33,13 +33,13 @@ impl Context {
         Ok(Self {
             folder: enter(&folder)?,
             global,
-            surrounding,
+            host_env,
         })
     }
 
     /// Returns the variables around the program.
-    pub(super) fn surrounding(&self) -> &Surrounding {
-        &self.surrounding
+    pub(super) fn host_env(&self) -> &HostEnv {
+        &self.host_env
     }
 
     /// Returns the folder in which it is to act.
@@ -76,12 +76,12 @@ impl Context {
         let workspace = workspace::open(&path, &self.shown(&path))?;
         let (diagnostics, sources) = (&workspace.diagnostics, &workspace.sources);
         if !diagnostics.is_empty() {
-            self.complain(&render_all(diagnostics, sources, self.render_options()));
+            self.eprint(&render_all(diagnostics, sources, self.render_options()));
             let is_error = |d: &&crate::source::Diagnostic| d.severity == Severity::Error;
             let errors = diagnostics.iter().filter(is_error).count();
             if errors > 0 {
                 let errors = crate::report::text::count(errors, "error");
-                self.complain(&format!(
+                self.eprint(&format!(
                     "{errors} in `{}`; nothing was run\n",
                     self.shown(&path).display()
                 ));
@@ -97,8 +97,8 @@ impl Context {
     }
 
     /// Says something that is no result.
-    pub(super) fn complain(&self, text: &str) {
-        complain(text);
+    pub(super) fn eprint(&self, text: &str) {
+        eprint(text);
     }
 
     /// Prints a result. A reader that went away has seen enough.
@@ -172,20 +172,20 @@ impl Context {
     }
 
     fn is_dumb(&self) -> bool {
-        self.surrounding
+        self.host_env
             .get(OsStr::new("TERM"))
             .is_some_and(|term| term == "dumb")
     }
 
     fn is_set(&self, name: &str) -> bool {
-        self.surrounding
+        self.host_env
             .get(OsStr::new(name))
             .is_some_and(|value| !value.is_empty())
     }
 }
 
 /// Says something that is no result.
-pub(super) fn complain(text: &str) {
+pub(super) fn eprint(text: &str) {
     // Nobody is left to be told when this fails.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -38,7 +38,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            context::complain(&failure.text().unwrap_or_default());
+            context::eprint(&failure.text().unwrap_or_default());
             failure.exit.into()
         }
     }

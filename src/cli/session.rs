@@ -55,7 +55,7 @@ pub(super) struct Session<'c> {
     /// What came of keeping what was found out, if that was done during the build.
     saved: Option<Saving>,
     /// Whether it was said that something cannot be kept.
-    has_complained: bool,
+    has_warned: bool,
     /// Keeps the lock, too.
     state: State,
 }
@@ -92,7 +92,7 @@ impl<'c> Session<'c> {
             state.notices.push(foreign(&folder));
         }
         let is_usable = |store: &&PathBuf| match access {
-            Access::Write => !state.is_makeshift() || store.is_dir(),
+            Access::Write => !state.is_temporary() || store.is_dir(),
             // What only looks does not make a store either.
             Access::Read => store.join("version").exists(),
         };
@@ -118,13 +118,13 @@ impl<'c> Session<'c> {
             }),
             known: None,
             cancel: Cancel::new(),
-            executor: executor.with_keeper(PathBuf::from("/proc/self/exe")),
+            executor: executor.with_watchdog(PathBuf::from("/proc/self/exe")),
             stage,
             access,
             is_cached: true,
             has_stored: false,
             saved: None,
-            has_complained: false,
+            has_warned: false,
             state,
             workspace,
             layout,
@@ -177,7 +177,7 @@ impl<'c> Session<'c> {
 
     /// Returns the folder in which results live, if it and the state are there to stay.
     pub(super) fn lasting_store(&self) -> Option<PathBuf> {
-        let lasts = self.disk.is_some() && self.is_cached && !self.state.is_makeshift();
+        let lasts = self.disk.is_some() && self.is_cached && !self.state.is_temporary();
         lasts.then(|| store_folder(&self.workspace))
     }
 
@@ -227,7 +227,7 @@ impl<'c> Session<'c> {
             index: &self.index,
             store,
             executor: &self.executor,
-            surrounding: self.context.surrounding(),
+            host_env: self.context.host_env(),
             known: self.known.as_ref(),
             cancel: &self.cancel,
             notices: &notices,
@@ -275,9 +275,9 @@ impl<'c> Session<'c> {
     /// Says that something of what was found out is lost for the next session: once, however
     /// much it is.
     pub(super) fn cannot_keep(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.has_complained, true) {
+        if !std::mem::replace(&mut self.has_warned, true) {
             let (state, code) = (self.layout.state().display(), "fbuild::journal::state");
-            self.context.complain(&format!(
+            self.context.eprint(&format!(
                 "warning: cannot keep what was found out in `{state}`: {error}\n  code: {code}\n"
             ));
         }
@@ -297,7 +297,7 @@ impl<'c> Session<'c> {
         if let Err(error) = disk.collect(&limits, &live, Patience::None) {
             let text = Failure::of(Exit::World, &error).text().unwrap_or_default();
             let text = text.replacen("error", "warning", 1);
-            self.context.complain(&text);
+            self.context.eprint(&text);
         }
     }
 }

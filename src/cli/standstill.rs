@@ -37,14 +37,14 @@ pub(super) fn ask(context: &Context, args: &Run) -> Ready {
         return Ready::default();
     };
     let layout = buildfile.parent().map(Layout::new);
-    let Some((lock, layout)) = layout.and_then(|l| Some((state::take_at_rest(&l)?, l))) else {
+    let Some((lock, layout)) = layout.and_then(|l| Some((state::try_lock_idle(&l)?, l))) else {
         return Ready::default();
     };
     let known = standstill::ask(&Asked {
         buildfile: &buildfile,
         layout: &layout,
         names: &args.targets,
-        surrounding: context.surrounding(),
+        host_env: context.host_env(),
     });
     let lock = Some(lock);
     Ready { lock, known }
@@ -79,7 +79,7 @@ pub(super) fn keep(
         workspace: &session.workspace,
         index: &session.index,
         memory: &session.memory,
-        surrounding: context.surrounding(),
+        host_env: context.host_env(),
         store: Some(store),
         known: session.known.as_mut(),
         names,

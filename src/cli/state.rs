@@ -57,7 +57,7 @@ impl State {
     }
 
     /// Tells whether another folder is used instead, for this run only.
-    pub(super) fn is_makeshift(&self) -> bool {
+    pub(super) fn is_temporary(&self) -> bool {
         self.makeshift.is_some()
     }
 
@@ -90,7 +90,7 @@ impl State {
 /// Takes the lock if nobody has it, and the state folder is as a run leaves it that goes
 /// well: another run would have nothing to say of it and nothing to put in order. Who has it
 /// is written down only by [`State::prepare`]: mostly it is let go before anybody can read it.
-pub(super) fn take_at_rest(layout: &Layout) -> Option<File> {
+pub(super) fn try_lock_idle(layout: &Layout) -> Option<File> {
     let is_file = |path: PathBuf| path.symlink_metadata().is_ok_and(|m| m.is_file());
     is_file(layout.lock()).then_some(())?;
     let lock = outputs::open_own(&layout.lock()).ok()?;
@@ -177,7 +177,7 @@ fn wait_for(context: &Context, lock: &mut File) -> io::Result<()> {
                 "" => "it has only begun".to_owned(),
                 holder => crate::path::escape(holder.as_bytes()).into_owned(),
             };
-            context.complain(&format!(
+            context.eprint(&format!(
                 "waiting for another run in this folder: {holder}\n"
             ));
             lock.lock()

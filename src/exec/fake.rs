@@ -277,7 +277,7 @@ mod tests {
             commands: vec![ResolvedCommand::Sh(format!("make {name}"))],
             dir: RelPath::root(),
             env: BTreeMap::new(),
-            ambient: BTreeMap::new(),
+            inherited: BTreeMap::new(),
             secrets: BTreeMap::new(),
             tools: BTreeMap::new(),
             inputs: Vec::new(),

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::keeper::Keeper;
 use super::mask::Masker;
 use super::private::PrivateDirs;
 use super::process::{Program, Streams};
 use super::run::{Ended, GRACE, run};
+use super::watchdog::Watchdog;
 use super::{End, Error, Execution, Executor, Task, shell};
 use crate::cancel::Cancel;
 use crate::path::Root;
@@ -20,7 +20,7 @@ use crate::sabotage::{self, Bug};
 
 /// Runs commands here.
 ///
-/// A command sees the variables that its action says (ambient ones, then declared ones,
+/// A command sees the variables that its action says (inherited ones, then declared ones,
 /// then secrets, the later winning), and these: `PWD`, its working directory;
 /// `FBUILD_TARGET`, the target's name; [`MARKER`](super::MARKER), which marks its
 /// processes; and, unless the action sets it, `TMPDIR`, an empty folder of its own that is
@@ -29,7 +29,7 @@ use crate::sabotage::{self, Bug};
 pub struct Local {
     root: Root,
     private: PrivateDirs,
-    keeper: Option<Keeper>,
+    watchdog: Option<Watchdog>,
 }
 
 impl Local {
@@ -38,33 +38,33 @@ impl Local {
         Self {
             root,
             private: PrivateDirs::new(tmp),
-            keeper: None,
+            watchdog: None,
         }
     }
 
     /// Has `program` end the commands if fbuild is killed; it must call
-    /// [`keeper_main`](super::keeper_main) when given
-    /// [`KEEPER_ARGUMENT`](super::KEEPER_ARGUMENT). For fbuild, it is `/proc/self/exe`.
-    pub fn with_keeper(mut self, program: PathBuf) -> Self {
-        self.keeper = Some(Keeper::new(program));
+    /// [`watchdog_main`](super::watchdog_main) when given
+    /// [`WATCHDOG_ARGUMENT`](super::WATCHDOG_ARGUMENT). For fbuild, it is `/proc/self/exe`.
+    pub fn with_watchdog(mut self, program: PathBuf) -> Self {
+        self.watchdog = Some(Watchdog::new(program));
         self
     }
 
     /// Returns why nobody would end the commands if fbuild were killed, although somebody
     /// should; known once a command has run.
     pub fn trouble(&self) -> Option<&io::Error> {
-        self.keeper.as_ref()?.trouble()
+        self.watchdog.as_ref()?.trouble()
     }
 
-    fn keeper(&self) -> Option<&Keeper> {
-        let keeper = self.keeper.as_ref();
-        keeper.filter(|_| !sabotage::is(Bug::NoKeeper))
+    fn watchdog(&self) -> Option<&Watchdog> {
+        let watchdog = self.watchdog.as_ref();
+        watchdog.filter(|_| !sabotage::is(Bug::NoKeeper))
     }
 }
 
 impl Executor for Local {
     fn get_ready(&self) {
-        self.keeper().map(Keeper::start);
+        self.watchdog().map(Watchdog::start);
     }
 
     fn execute(
@@ -93,7 +93,7 @@ impl Executor for Local {
                 streams: streams(task),
                 deadline: task.timeout.map(|time| started + time),
                 grace: GRACE,
-                keeper: self.keeper(),
+                watchdog: self.watchdog(),
             };
             let ended = run(&program, &mut |bytes| masker.push(bytes, output), cancel);
             masker.finish(output);
@@ -152,7 +152,7 @@ mod tests {
                 .collect(),
             dir: RelPath::root(),
             env: BTreeMap::new(),
-            ambient: BTreeMap::from([path]),
+            inherited: BTreeMap::from([path]),
             secrets: BTreeMap::new(),
             tools: BTreeMap::new(),
             inputs: Vec::new(),
@@ -211,7 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let local = Local::new(Root::open(dir.path()).unwrap(), dir.path().join("tmp"));
         assert!(local.trouble().is_none(), "nobody should");
-        let local = local.with_keeper("/nonexistent/fbuild".into());
+        let local = local.with_watchdog("/nonexistent/fbuild".into());
         assert!(local.trouble().is_none(), "nobody was asked");
         let task = Task {
             name: "it",
@@ -229,9 +229,9 @@ mod tests {
     fn a_command_sees_its_environment_and_no_other() {
         let mut action = action(&["env | sort | grep -v ^_="]);
         action.dir = RelPath::new("sub").unwrap();
-        let ambient = [("HOME", "/h"), ("LANG", "C"), ("GONE", "x")];
+        let inherited = [("HOME", "/h"), ("LANG", "C"), ("GONE", "x")];
         let pair = |(name, value): (&str, &str)| (name.to_owned(), value.into());
-        action.ambient.extend(ambient.map(pair));
+        action.inherited.extend(inherited.map(pair));
         action.env.insert("LANG".to_owned(), Some("C.UTF-8".into()));
         action.env.insert("GONE".to_owned(), None);
         action.secrets.insert("TOKEN".to_owned(), "hunter2".into());

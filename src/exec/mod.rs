@@ -4,13 +4,12 @@
 //! [`Local`] runs them on this machine, [`Fake`] pretends to. Below them, `run` is one
 //! command from its start to the end of its last descendant, `process` starts programs
 //! (the only file that does), `lookup` finds them, `tree` knows which processes belong to
-//! which command, `keeper` ends them when fbuild itself is killed, and `terminal` lends
+//! which command, `watchdog` ends them when fbuild itself is killed, and `terminal` lends
 //! the terminal. `mask` hides secrets, `shell` writes a command down for people, and
 //! `probe` asks a tool for its version.
 
 mod error;
 mod fake;
-mod keeper;
 mod local;
 mod lookup;
 mod mask;
@@ -23,6 +22,7 @@ mod shell;
 mod signals;
 mod terminal;
 mod tree;
+mod watchdog;
 
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -32,7 +32,6 @@ use crate::cancel::Cancel;
 
 pub use error::Error;
 pub use fake::{Asked, Fake, Gate, Script};
-pub use keeper::{KEEPER_ARGUMENT, Keeper, keeper_main};
 pub use local::Local;
 pub use lookup::find;
 pub use mask::Masker;
@@ -41,6 +40,7 @@ pub use process::{Program, Streams};
 pub use run::{Ended, GRACE, run};
 pub use shell::{command_line, quote};
 pub use tree::MARKER;
+pub use watchdog::{WATCHDOG_ARGUMENT, Watchdog, watchdog_main};
 
 /// Runs the commands of an action, in order, stopping at the first that fails.
 pub trait Executor: Send + Sync {

@@ -37,7 +37,7 @@ pub fn probe(
         streams: Streams::Captured,
         deadline: Some(Instant::now() + time),
         grace: GRACE,
-        keeper: None,
+        watchdog: None,
     };
     let mut said = Vec::new();
     let mut keep = |bytes: &[u8]| {

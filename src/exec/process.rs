@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Access, AtFlags, CWD};
 
 use super::error::{Error, shown};
-use super::keeper::Keeper;
 use super::signals::with_none_blocked;
+use super::watchdog::Watchdog;
 use super::{lookup, tree};
 use crate::sabotage::{self, Bug};
 
@@ -46,7 +46,7 @@ pub struct Program<'a> {
     /// [`GRACE`](super::GRACE).
     pub grace: Duration,
     /// Who ends it when fbuild is killed.
-    pub keeper: Option<&'a Keeper>,
+    pub watchdog: Option<&'a Watchdog>,
 }
 
 /// What a program reads from and prints to.

@@ -20,10 +20,10 @@ use rustix::process::Signal;
 
 use super::End;
 use super::error::{Error, shown};
-use super::keeper::Keeper;
 use super::process::{self, Program, Streams};
-use super::terminal::Lent;
-use super::tree::{STUCK, Stray, Tree};
+use super::terminal::TerminalGuard;
+use super::tree::{Orphan, ProcessTree, STUCK};
+use super::watchdog::Watchdog;
 use crate::cancel::{Cancel, Urgency};
 use crate::sabotage::{self, Bug};
 
@@ -62,12 +62,12 @@ pub fn run(
         let (end, left_behind) = (End::Cancelled, 0);
         return Ok(Ended { end, left_behind });
     }
-    let kept = program.keeper.and_then(Keeper::expect);
-    let (tree, pipe) = Tree::plant(|marker| process::start(program, marker))?;
+    let kept = program.watchdog.and_then(Watchdog::expect);
+    let (tree, pipe) = ProcessTree::spawn(|marker| process::start(program, marker))?;
     if let Some(kept) = &kept {
         kept.watch(tree.leader());
     }
-    let mut life = Life::new(program, tree, pipe, cancel);
+    let mut life = Supervised::new(program, tree, pipe, cancel);
     life.until_exit(output)?;
     while sabotage::is(Bug::UnboundedDrain) && life.pipe.is_some() {
         life.read(output)?;
@@ -83,12 +83,12 @@ pub fn run(
     Ok(ended)
 }
 
-struct Life<'a> {
+struct Supervised<'a> {
     program: &'a Program<'a>,
-    tree: Tree,
+    tree: ProcessTree,
     pipe: Option<PipeReader>,
     buffer: Vec<u8>,
-    lent: Option<Lent>,
+    terminal: Option<TerminalGuard>,
     cancel: &'a Cancel,
     heard: Urgency,
     phase: Phase,
@@ -105,20 +105,21 @@ enum Phase {
     Killed(End, Instant),
 }
 
-impl<'a> Life<'a> {
+impl<'a> Supervised<'a> {
     fn new(
         program: &'a Program<'a>,
-        tree: Tree,
+        tree: ProcessTree,
         pipe: Option<PipeReader>,
         cancel: &'a Cancel,
     ) -> Self {
-        let lent = (program.streams == Streams::Terminal).then(|| Lent::to(tree.leader()));
+        let terminal =
+            (program.streams == Streams::Terminal).then(|| TerminalGuard::to(tree.leader()));
         Self {
             program,
             tree,
             buffer: vec![0; if pipe.is_some() { BUFFER } else { 0 }],
             pipe,
-            lent: lent.flatten(),
+            terminal: terminal.flatten(),
             cancel,
             heard: Urgency::None,
             phase: Phase::Running,
@@ -150,14 +151,14 @@ impl<'a> Life<'a> {
             Phase::Killed(..) => return Ok(false),
         };
         loop {
-            let strays = self.tree.strays().map_err(|error| self.left(error))?;
-            if strays.is_empty() {
+            let orphans = self.tree.orphans().map_err(|error| self.left(error))?;
+            if orphans.is_empty() {
                 return Ok(true);
             }
             if matches!(self.phase, Phase::Killed(..)) || Instant::now() >= limit {
                 return Ok(false);
             }
-            self.wait(&strays, limit, output)?;
+            self.wait(&orphans, limit, output)?;
             self.look_at_cancel();
         }
     }
@@ -187,7 +188,7 @@ impl<'a> Life<'a> {
     }
 
     fn end(self) -> Result<Ended, Error> {
-        drop(self.lent);
+        drop(self.terminal);
         let (status, left_behind) = self.tree.end().map_err(Error::system(ENDING))?;
         let end = match self.phase {
             Phase::Running => End::Exited(status),
@@ -196,12 +197,12 @@ impl<'a> Life<'a> {
         Ok(Ended { end, left_behind })
     }
 
-    /// Waits until somebody prints, one of `strays` (or the leader, if there are none)
+    /// Waits until somebody prints, one of `orphans` (or the leader, if there are none)
     /// dies, the flag is raised or the time has come; passes on what was printed. Tells
     /// whether somebody died.
     fn wait(
         &mut self,
-        strays: &[Stray],
+        orphans: &[Orphan],
         until: Instant,
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, Error> {
@@ -210,7 +211,7 @@ impl<'a> Life<'a> {
         if bell.is_none() && self.heard != Urgency::Kill {
             left = left.min(LOOK_FOR_CANCEL);
         }
-        let mut on: Vec<BorrowedFd<'_>> = strays.iter().map(|stray| stray.as_fd()).collect();
+        let mut on: Vec<BorrowedFd<'_>> = orphans.iter().map(|orphan| orphan.as_fd()).collect();
         if on.is_empty() {
             on.push(self.tree.as_fd());
         }
@@ -285,8 +286,8 @@ impl<'a> Life<'a> {
         let Some(signal) = self.tree.stopped_by() else {
             return Ok(());
         };
-        match &mut self.lent {
-            Some(lent) => lent.suspend(),
+        match &mut self.terminal {
+            Some(terminal) => terminal.suspend(),
             None if matches!(signal, libc::SIGTTIN | libc::SIGTTOU) => {
                 let program = self.name();
                 return Err(Error::WantsTerminal { program });

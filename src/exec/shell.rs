@@ -50,13 +50,13 @@ pub(super) fn argv(command: &ResolvedCommand) -> Vec<OsString> {
 }
 
 /// Returns the variables that an action says, each once, sorted: secrets before declared
-/// ones before ambient ones; `None` where a declared one is to be unset.
+/// ones before inherited ones; `None` where a declared one is to be unset.
 pub(super) fn variables(action: &Action) -> impl Iterator<Item = (&str, Option<&OsString>)> {
     let some = |(name, value)| -> (&str, Option<&OsString>) { (name, Some(value)) };
     let mut all = std::collections::BTreeMap::new();
     all.extend(
         action
-            .ambient
+            .inherited
             .iter()
             .map(|(name, value)| (name.as_str(), value))
             .map(some),
@@ -123,7 +123,7 @@ mod tests {
             commands: Vec::new(),
             dir: RelPath::new("web").unwrap(),
             env: BTreeMap::from([("URL".to_owned(), Some("u:hunter2@host".into()))]),
-            ambient: BTreeMap::from([("PATH", "/bin"), ("TOKEN", "x")].map(pair)),
+            inherited: BTreeMap::from([("PATH", "/bin"), ("TOKEN", "x")].map(pair)),
             secrets: BTreeMap::from([("TOKEN", "hunter2")].map(pair)),
             tools: BTreeMap::new(),
             inputs: Vec::new(),

@@ -13,13 +13,13 @@ use super::signals::with_ttou_blocked;
 
 /// The terminal, while a command has it.
 #[derive(Debug)]
-pub(super) struct Lent {
+pub(super) struct TerminalGuard {
     ours: Pid,
     theirs: Pid,
     modes: Option<Termios>,
 }
 
-impl Lent {
+impl TerminalGuard {
     /// Hands the terminal to the process group `theirs`. `None` when fbuild itself has none,
     /// or is in the background.
     pub(super) fn to(theirs: Pid) -> Option<Self> {
@@ -63,7 +63,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
         self.take_back();
     }

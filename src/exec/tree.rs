@@ -60,21 +60,21 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// All processes of one command: a leader, and what descends from it.
 ///
-/// Dropped before [`Tree::end`], it kills all of them.
+/// Dropped before [`ProcessTree::end`], it kills all of them.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(super) struct ProcessTree {
     leader: Child,
     pid: Pid,
     pidfd: OwnedFd,
     number: u64,
     /// Processes that may not be signalled: they run as somebody else.
-    immune: Vec<Pid>,
+    unkillable: Vec<Pid>,
     ended: bool,
 }
 
 /// A process that outlived the leader of its command.
 #[derive(Debug)]
-pub(super) struct Stray {
+pub(super) struct Orphan {
     pid: Pid,
     pidfd: OwnedFd,
     /// It dies by itself, or was killed before.
@@ -100,9 +100,9 @@ pub(super) fn adopt(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Chi
     Ok(child)
 }
 
-impl Tree {
+impl ProcessTree {
     /// Starts a command; `start` is given its marker.
-    pub(super) fn plant<T>(
+    pub(super) fn spawn<T>(
         start: impl FnOnce(&str) -> Result<(Child, T), Error>,
     ) -> Result<(Self, T), Error> {
         become_subreaper();
@@ -127,7 +127,7 @@ impl Tree {
             pid,
             pidfd,
             number,
-            immune: Vec::new(),
+            unkillable: Vec::new(),
             ended: false,
         };
         Ok((tree, rest))
@@ -180,30 +180,30 @@ impl Tree {
     ///
     /// Precondition: the leader is dead. Some may be missing while others live, as they are
     /// handed to fbuild only when their parents are dead; none is missing if none is returned.
-    pub(super) fn strays(&self) -> io::Result<Vec<Stray>> {
+    pub(super) fn orphans(&self) -> io::Result<Vec<Orphan>> {
         if adopted(&known())?.is_empty() {
             return Ok(Vec::new());
         }
         let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
         let known = known();
-        let mut strays = Vec::new();
+        let mut orphans = Vec::new();
         for pid in adopted(&known)? {
-            if is_reaped(pid) || self.immune.contains(&pid) {
+            if is_reaped(pid) || self.unkillable.contains(&pid) {
                 continue;
             }
             // One that is dying may not have handed over its children yet; whose it is can
             // no longer be seen, and waiting for it harms nobody.
             let is_dying = procfs::is_dying(pid);
-            if is_dying || self.claims(pid, &known) {
+            if is_dying || self.leads_or_owns(pid, &known) {
                 let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-                strays.push(Stray {
+                orphans.push(Orphan {
                     pid,
                     pidfd,
                     is_dying,
                 });
             }
         }
-        Ok(strays)
+        Ok(orphans)
     }
 
     /// Kills everything that outlives the leader, and waits for its death, until nothing is
@@ -214,19 +214,19 @@ impl Tree {
     pub(super) fn clear(&mut self, give_up: Instant) -> io::Result<usize> {
         let mut killed = 0;
         loop {
-            let strays = self.strays()?;
+            let orphans = self.orphans()?;
             self.kill_group();
-            if strays.is_empty() {
+            if orphans.is_empty() {
                 return Ok(killed);
             }
-            for stray in strays.iter().filter(|stray| !stray.is_dying) {
-                match rustix::process::pidfd_send_signal(&stray.pidfd, Signal::KILL) {
-                    Err(Errno::PERM) => self.immune.push(stray.pid),
+            for orphan in orphans.iter().filter(|orphan| !orphan.is_dying) {
+                match rustix::process::pidfd_send_signal(&orphan.pidfd, Signal::KILL) {
+                    Err(Errno::PERM) => self.unkillable.push(orphan.pid),
                     _ => killed += 1,
                 }
             }
-            let mut mortal = strays.iter().filter(|s| !self.immune.contains(&s.pid));
-            if !mortal.all(|stray| is_dead_by(&stray.pidfd, give_up)) {
+            let mut mortal = orphans.iter().filter(|s| !self.unkillable.contains(&s.pid));
+            if !mortal.all(|orphan| is_dead_by(&orphan.pidfd, give_up)) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
@@ -260,7 +260,7 @@ impl Tree {
         number(pid) == Some(self.number)
     }
 
-    fn claims(&self, pid: Pid, known: &[Known]) -> bool {
+    fn leads_or_owns(&self, pid: Pid, known: &[Known]) -> bool {
         let is_running = |number| known.iter().any(|k| k.number == number);
         let group = group(pid);
         let leads = known.iter().find(|known| Some(known.pid) == group);
@@ -279,21 +279,21 @@ impl Tree {
     }
 }
 
-impl AsFd for Tree {
+impl AsFd for ProcessTree {
     /// Returns a descriptor that is readable when the leader is dead.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 }
 
-impl AsFd for Stray {
+impl AsFd for Orphan {
     /// Returns a descriptor that is readable when the process is dead.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 }
 
-impl Drop for Tree {
+impl Drop for ProcessTree {
     fn drop(&mut self) {
         if self.ended {
             return;

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::Success;
 use crate::action::{Entry, EntryKind};
+use crate::checked_file::{self, said_by_system};
 use crate::digest::Digest;
 use crate::path::escape;
-use crate::sealed::{self, said_by_system};
 
 /// The longest part of a file's name taken from a target's name, in bytes.
 const MOST_NAME: usize = 150;
@@ -89,7 +89,7 @@ pub fn write(folder: &Path, target: &str, success: &Success) -> io::Result<()> {
 fn publish(folder: &Path, name: &str, json: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(json)?;
-    sealed::put(file, &folder.join(name))
+    checked_file::put(file, &folder.join(name))
 }
 
 /// Returns the file's name: the target's, with what file systems cannot take written as

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::action::{ActionKey, ActionResult, ToolVersion};
-use crate::sealed::{self, Magic};
+use crate::checked_file::{self, Magic};
 use crate::stamp::Stamp;
 
 pub use metadata::write as write_metadata;
@@ -56,8 +56,8 @@ pub struct Memory {
 impl Memory {
     /// Reads what an earlier run wrote; whatever is wrong with it, it is then empty.
     pub fn read(file: &Path) -> Self {
-        let sealed = sealed::read(file, MAGIC);
-        let memory = sealed.and_then(|sealed| postcard::from_bytes(&sealed).ok());
+        let checked = checked_file::read(file, MAGIC);
+        let memory = checked.and_then(|bytes| postcard::from_bytes(&bytes).ok());
         memory.unwrap_or_default()
     }
 
@@ -67,7 +67,7 @@ impl Memory {
             return Ok(());
         }
         let bytes = postcard::to_stdvec(self).map_err(io::Error::other)?;
-        sealed::write(file, MAGIC, &[&bytes])
+        checked_file::write(file, MAGIC, &[&bytes])
     }
 
     /// Returns the last success of a target.

@@ -1,4 +1,4 @@
-//! A run that went well, remembered: under which circumstances it was made and all that it
+//! A run that went well, remembered: under which conditions it was made and all that it
 //! looked at. While neither changes, there is nothing to be done; where little changes, most
 //! of what it found out still holds. It knows nothing of targets but how many there were.
 
@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::index::looks::{self, Earlier, Moved};
-use crate::action::index::{FileIndex, boot_id, touched};
+use crate::action::index::observations::{self, Earlier, Moved};
+use crate::action::index::{FileIndex, boot_id, mtime_only};
+use crate::checked_file::{self, CheckedFile, Magic};
 use crate::digest::Digest;
 use crate::glob::Pattern;
 use crate::path::Root;
 use crate::sabotage::{self, Bug};
-use crate::sealed::{self, Magic, Sealed};
 use crate::stamp::Stamp;
 
 const MAGIC: &Magic = b"fbuild-still  2\n";
@@ -26,7 +26,7 @@ const MANY_LOOKS: usize = 64 * 1024;
 
 /// What besides files decides what a run finds out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Circumstances {
+pub struct Conditions {
     /// The texts of the Buildfile, the first one first.
     pub texts: Vec<(PathBuf, Digest)>,
     /// The project's root as the Buildfile names it.
@@ -48,7 +48,7 @@ pub struct Circumstances {
 /// A run that went well, and what of it still stands.
 pub struct Standstill {
     head: Head,
-    file: Sealed,
+    file: CheckedFile,
     /// Where in the file the looks begin.
     looks: usize,
     /// Which looks do not hold any more, by number.
@@ -66,7 +66,7 @@ struct Head {
     fbuild: String,
     program: Stamp,
     boot: String,
-    circumstances: Circumstances,
+    conditions: Conditions,
     targets: usize,
     is_final: bool,
 }
@@ -75,7 +75,7 @@ struct Head {
 pub struct Run<'a> {
     /// What it looked at.
     pub index: &'a FileIndex,
-    /// What was known when it began, under the same circumstances.
+    /// What was known when it began, under the same conditions.
     pub earlier: Option<&'a mut Standstill>,
     /// How many targets it brought up to date.
     pub targets: usize,
@@ -87,7 +87,7 @@ impl Standstill {
     /// Reads what [`keep`] wrote. `None` if there is nothing, or it is of another program,
     /// from before the last boot, or does not go with the last `successes`.
     pub fn read(file: &Path, successes: &Path) -> Option<Self> {
-        let file = sealed::read(file, MAGIC)?;
+        let file = checked_file::read(file, MAGIC)?;
         let (head, rest) = postcard::take_from_bytes::<Head>(&file).ok()?;
         let is_ours = head.fbuild == env!("CARGO_PKG_VERSION")
             && (Some(head.program) == Stamp::of_path(Path::new(PROGRAM))
@@ -104,29 +104,31 @@ impl Standstill {
         })
     }
 
-    /// Returns under which circumstances the run was made.
-    pub fn circumstances(&self) -> &Circumstances {
-        &self.head.circumstances
+    /// Returns under which conditions the run was made.
+    pub fn conditions(&self) -> &Conditions {
+        &self.head.conditions
     }
 
-    /// Finds out what still stands; `None` if `is_same` says that the circumstances are
+    /// Finds out what still stands; `None` if `is_same` says that the conditions are
     /// others, or too much has moved. Both are found out at the same time if that is worth a
     /// thread.
     pub fn compare(
         mut self,
         root: &Root,
-        is_same: impl FnOnce(&Circumstances) -> bool,
+        is_same: impl FnOnce(&Conditions) -> bool,
     ) -> Option<Self> {
         let stop = AtomicBool::new(false);
         let looks = self.looks();
         if looks.len() < MANY_LOOKS {
-            is_same(&self.head.circumstances).then_some(())?;
-            (self.failed, self.moved) = looks::compare(looks, root, &stop)?.into_iter().unzip();
+            is_same(&self.head.conditions).then_some(())?;
+            (self.failed, self.moved) = observations::compare(looks, root, &stop)?
+                .into_iter()
+                .unzip();
             return Some(self);
         }
         let moved = std::thread::scope(|threads| {
-            let moved = threads.spawn(|| looks::compare(looks, root, &stop));
-            let is_same = is_same(&self.head.circumstances);
+            let moved = threads.spawn(|| observations::compare(looks, root, &stop));
+            let is_same = is_same(&self.head.conditions);
             if !is_same {
                 stop.store(true, Ordering::Relaxed);
             }
@@ -144,11 +146,11 @@ impl Standstill {
 
     /// Takes back what moved if that is only files which were touched and hold what they
     /// held; in `file`, too, so that they need not be read again.
-    pub fn forgive_touched(&mut self, file: &Path, root: &Root) {
+    pub fn refresh_touched(&mut self, file: &Path, root: &Root) {
         if self.failed.is_empty() || !self.head.is_final {
             return;
         }
-        let Some(renewed) = touched::renewed(self.looks(), &self.failed, root) else {
+        let Some(renewed) = mtime_only::renewed(self.looks(), &self.failed, root) else {
             return;
         };
         if renewed.is_empty() || self.patch(file, None, renewed) {
@@ -172,7 +174,7 @@ impl Standstill {
             .into_iter()
             .map(|(at, bytes)| (self.looks + at, bytes));
         let changes: Vec<(usize, Vec<u8>)> = head.into_iter().chain(looks).collect();
-        sealed::patch(file, &mut self.file, &changes).is_ok()
+        checked_file::patch(file, &mut self.file, &changes).is_ok()
     }
 
     fn earlier(&self) -> Earlier<'_> {
@@ -193,12 +195,7 @@ impl Standstill {
 }
 
 /// Keeps in `file` what a run looked at, to go with the last `successes` that it left.
-pub fn keep(
-    file: &Path,
-    successes: &Path,
-    run: Run<'_>,
-    circumstances: Circumstances,
-) -> io::Result<()> {
+pub fn keep(file: &Path, successes: &Path, run: Run<'_>, conditions: Conditions) -> io::Result<()> {
     let program = Stamp::of_path(Path::new(PROGRAM));
     let (Some(successes), Some(program)) = (identity(successes), program) else {
         return Ok(());
@@ -208,7 +205,7 @@ pub fn keep(
         fbuild: env!("CARGO_PKG_VERSION").to_owned(),
         program,
         boot: boot_id(),
-        circumstances,
+        conditions,
         targets: run.targets,
         is_final: run.is_final,
     };
@@ -220,15 +217,15 @@ pub fn keep(
         return Ok(());
     }
     match run.index.looks(earlier.as_deref().map(Standstill::earlier)) {
-        Some(looks) => sealed::write(file, MAGIC, &[&head, &looks]),
+        Some(looks) => checked_file::write(file, MAGIC, &[&head, &looks]),
         None => Ok(()),
     }
 }
 
-/// Returns what tells a sealed file from those that were in its place before and will be
+/// Returns what tells a checked file from those that were in its place before and will be
 /// after. Its stamp alone would not if it is written again at once.
 fn identity(file: &Path) -> Option<[u8; 32]> {
-    let identity = (Stamp::of_path(file)?, sealed::checksum(file)?);
+    let identity = (Stamp::of_path(file)?, checked_file::checksum(file)?);
     let bytes = postcard::to_stdvec(&identity).ok()?;
     Some(*Digest::of(&bytes).hash())
 }

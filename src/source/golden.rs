@@ -63,7 +63,7 @@ pub(crate) fn is_updating() -> bool {
     std::env::var_os("UPDATE").is_some()
 }
 
-/// Marks the lines that only one of two texts has.
+/// Fingerprints the lines that only one of two texts has.
 fn diff(before: &str, after: &str) -> String {
     let gone = before
         .lines()

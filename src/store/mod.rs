@@ -13,7 +13,7 @@ mod memory;
 mod off;
 pub mod outputs;
 mod record;
-mod unnamed;
+mod tmpfile;
 #[cfg(test)]
 mod watched;
 

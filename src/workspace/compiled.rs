@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checked_file::{self, Magic};
 use crate::digest::Digest;
 use crate::graph::Graph;
-use crate::sealed::{self, Magic};
 use crate::source::{Diagnostic, Sources};
 
 const MAGIC: &Magic = b"fbuild-graph  1\n";
@@ -34,8 +34,8 @@ struct Head {
 /// Returns the compiled form kept in `file` if it is of the Buildfile at `path` and of
 /// the texts as they are now.
 pub(super) fn read(file: &Path, path: &Path) -> Option<Parts> {
-    let sealed = sealed::read(file, MAGIC)?;
-    let (head, rest) = postcard::take_from_bytes::<Head>(&sealed).ok()?;
+    let checked = checked_file::read(file, MAGIC)?;
+    let (head, rest) = postcard::take_from_bytes::<Head>(&checked).ok()?;
     let is_ours = head.fbuild == env!("CARGO_PKG_VERSION");
     let is_first = head.files.first().is_some_and(|(first, ..)| first == path);
     (is_ours && is_first).then_some(())?;
@@ -71,5 +71,5 @@ pub(super) fn write(
     };
     let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;
     let content = postcard::to_stdvec(&content).map_err(io::Error::other)?;
-    sealed::write(file, MAGIC, &[&head, &content])
+    checked_file::write(file, MAGIC, &[&head, &content])
 }

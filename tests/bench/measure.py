@@ -90,7 +90,7 @@ class Floors:
     def prepare(self, name):
         folder = {"copy": "copy", "spawn": "out"}.get(name)
         if folder:
-            self.project.set_aside(f".floor/{folder}")
+            self.project.stash(f".floor/{folder}")
             (self.folder / ".floor" / folder).mkdir(parents=True)
 
     def _write_lists(self, mix):

@@ -54,7 +54,7 @@ class Tool:
         self.stop()
         self.project.delete_outputs()
         for name in self.state:
-            self.project.set_aside(name)
+            self.project.stash(name)
 
     def stop(self):
         """Ends what it leaves running."""

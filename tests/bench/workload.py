@@ -121,9 +121,9 @@ class Project:
 
     def delete_outputs(self):
         for target in self.targets:
-            self.set_aside(self.output(target))
+            self.stash(self.output(target))
 
-    def set_aside(self, name):
+    def stash(self, name):
         """Takes a file or folder out of the project, to be deleted when all is measured.
 
         For minutes after files were deleted, ext4 makes new ones slowly: it does not use

@@ -233,7 +233,7 @@ fn whoever_ends_commands_when_fbuild_is_killed_is_there_before_the_first() {
         let at = traced.lines().position(|line| line.contains(part));
         at.unwrap_or_else(|| panic!("nobody started {part}: {traced}"))
     };
-    assert!(first("__keeper") < first("echo > out"), "{traced}");
+    assert!(first("__watchdog") < first("echo > out"), "{traced}");
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use fbuild::action::index::{FileIndex, Selection};
 use fbuild::action::{ActionKey, ActionResult, Entry, EntryKind};
 use fbuild::buildfile;
+use fbuild::checked_file;
 use fbuild::digest::Digest;
 use fbuild::glob::Pattern;
 use fbuild::graph::Graph;
 use fbuild::journal::{Memory, Success};
 use fbuild::path::{RelPath, Root};
-use fbuild::sealed;
 use fbuild::store::Store as _;
 use fbuild::store::disk::{Disk, Durability};
 
@@ -319,7 +319,7 @@ fn state_files(rng: &mut Rng, files: usize) -> usize {
         let (magic, content) = whole.split_first_chunk::<16>().unwrap();
         for _ in 0..files / 2 {
             let bytes = changed_bytes(rng, &content[4..]);
-            sealed::write(file, magic, &[&bytes]).unwrap();
+            checked_file::write(file, magic, &[&bytes]).unwrap();
             timed(
                 bytes.len(),
                 || format!("{bytes:02x?}"),

@@ -243,7 +243,7 @@ impl Facts {
             commands: self.commands.iter().map(command).collect(),
             dir: rel(&self.dir),
             env: self.env.iter().map(value).collect(),
-            ambient: [("HOME".to_owned(), "/anywhere".into())].into(),
+            inherited: [("HOME".to_owned(), "/anywhere".into())].into(),
             secrets: self.secrets.iter().map(secret).collect(),
             tools: self.tools.iter().map(tool).collect(),
             inputs: entries(&self.inputs),

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fbuild::action::ResolvedCommand;
-use fbuild::action::environment::Surrounding;
+use fbuild::action::environment::HostEnv;
 use fbuild::action::index::FileIndex;
 use fbuild::build::standstill::{self, Asked, Done, Known};
 use fbuild::build::{self, Audience, Options, Parts, Policy};
@@ -118,7 +118,7 @@ impl InProcess {
             buildfile: &self.folder.join(FILE_NAME),
             layout: &Layout::new(&self.folder),
             names: &[],
-            surrounding: &surrounding(world),
+            host_env: &host_env(world),
         })
     }
 
@@ -288,7 +288,7 @@ impl<'w> Session<'w> {
     ) -> (Summary, Report) {
         let graph = &self.workspace.graph;
         let wanted: Vec<_> = graph.ids().collect();
-        let surrounding = surrounding(world);
+        let host_env = host_env(world);
         let cancel = Cancel::new();
         let parts = Parts {
             graph,
@@ -298,7 +298,7 @@ impl<'w> Session<'w> {
             index: &self.index,
             store,
             executor,
-            surrounding: &surrounding,
+            host_env: &host_env,
             known: self.known.as_ref(),
             cancel: &cancel,
             notices: &Vec::new,
@@ -335,7 +335,7 @@ impl<'w> Session<'w> {
             workspace: self.workspace,
             index: &self.index,
             memory: &self.memory,
-            surrounding: &surrounding(world),
+            host_env: &host_env(world),
             store: has_folder.then(|| state.to_owned()),
             names: &[],
             wanted: &wanted,
@@ -363,7 +363,7 @@ impl<'w> Session<'w> {
     }
 }
 
-fn surrounding(world: &World) -> Surrounding {
+fn host_env(world: &World) -> HostEnv {
     let variables = world.env.iter();
     variables.map(|(n, v)| (n.into(), v.into())).collect()
 }

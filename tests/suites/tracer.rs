@@ -293,8 +293,8 @@ fn is_to_what_is_kept(thread: pid_t, info: &Info) -> bool {
         paths => paths,
     };
     of_call.into_iter().flatten().any(|path| {
-        let is_makeshift = |part: &OsStr| part.as_bytes().starts_with(b".fbuild-");
-        if path.iter().any(is_makeshift) {
+        let is_temporary = |part: &OsStr| part.as_bytes().starts_with(b".fbuild-");
+        if path.iter().any(is_temporary) {
             return false;
         }
         let mut parts = path.iter().skip_while(|part| *part != ".build-cache");

@@ -38,9 +38,9 @@ pub(super) enum Question {
     /// It leads to no regular file.
     NothingBehind = 5,
     /// None: a change of this file might not show, or was seen while the run went on.
-    ShakyFile = 6,
+    RacyFile = 6,
     /// None: the same of a folder.
-    ShakyFolder = 7,
+    RacyFolder = 7,
 }
 
 /// Takes looks apart into entries and paths.
@@ -86,14 +86,14 @@ pub(super) fn without_place(entry: &Entry) -> Entry {
 }
 
 /// Returns a look at the same kind of thing that never holds.
-pub(super) fn shaken(entry: &Entry) -> Option<Entry> {
+pub(super) fn made_racy(entry: &Entry) -> Option<Entry> {
     let (question, _, stamp) = decode(entry)?;
-    let shaky = match question {
-        Question::Stamp if stamp.kind() == FileType::Directory => Question::ShakyFolder,
-        Question::Folder | Question::NoFolder | Question::ShakyFolder => Question::ShakyFolder,
-        _ => Question::ShakyFile,
+    let racy = match question {
+        Question::Stamp if stamp.kind() == FileType::Directory => Question::RacyFolder,
+        Question::Folder | Question::NoFolder | Question::RacyFolder => Question::RacyFolder,
+        _ => Question::RacyFile,
     };
-    Some(encode(shaky, Stamp::unknown()))
+    Some(encode(racy, Stamp::unknown()))
 }
 
 /// Returns the same look with another place of its path.
@@ -140,8 +140,8 @@ pub(super) fn decode(entry: &Entry) -> Option<(Question, usize, Stamp)> {
         3 => Question::NoFile,
         4 => Question::Behind,
         5 => Question::NothingBehind,
-        6 => Question::ShakyFile,
-        7 => Question::ShakyFolder,
+        6 => Question::RacyFile,
+        7 => Question::RacyFolder,
         _ => return None,
     };
     let stamp = Stamp {

@@ -27,7 +27,7 @@ pub(super) struct Folder {
     pub(super) absent: BTreeSet<Box<[u8]>>,
     /// Whether this run saw it, or what is in it, change.
     #[serde(skip)]
-    pub(super) shaky: bool,
+    pub(super) racy: bool,
     /// What is in it, sorted by name.
     files: Vec<File>,
     /// What was asked for by name and is not among `files` yet: putting each of ten thousand
@@ -65,7 +65,7 @@ pub(super) struct File {
     pub(super) checked: u64,
     /// Whether this run saw it change.
     #[serde(skip)]
-    pub(super) shaky: bool,
+    pub(super) racy: bool,
 }
 
 /// What kind of thing a name stands for.
@@ -101,9 +101,9 @@ pub(super) struct Link {
 /// What the system said of a file, and of what is behind it if it is a link, when its
 /// content was last found out. While two are equal, nobody wrote to the file in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(Option<(Stamp, Option<Stamp>)>);
+pub struct Fingerprint(Option<(Stamp, Option<Stamp>)>);
 
-impl Mark {
+impl Fingerprint {
     /// Tells whether a change made after `since` (nanoseconds since 1970) and taken back
     /// could leave the mark as it is: only where a file system counts whole seconds is that
     /// more than a thought.
@@ -142,9 +142,9 @@ impl Known {
 
 impl Folder {
     /// Returns the mark of the file `name`.
-    pub(super) fn mark(&self, name: &[u8]) -> Mark {
+    pub(super) fn mark(&self, name: &[u8]) -> Fingerprint {
         let known = self.find(name).and_then(|file| file.known.as_ref());
-        Mark(known.map(Known::mark))
+        Fingerprint(known.map(Known::mark))
     }
 
     /// Returns all that is in it, sorted by name.
@@ -185,24 +185,24 @@ impl Folder {
     pub(super) fn relist(&mut self, look: Look, mut names: Vec<(Box<[u8]>, Kind)>) {
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.files();
-        let mut shaky = false;
+        let mut racy = false;
         let mut old = std::mem::take(&mut self.files).into_iter().peekable();
         self.files = names
             .into_iter()
             .map(|(name, kind)| {
                 while let Some(gone) = old.next_if(|file| file.name < name) {
-                    shaky |= gone.checked != 0;
+                    racy |= gone.checked != 0;
                 }
                 match old.next_if(|file| file.name == name) {
                     Some(file) if file.kind == kind => file,
                     other => {
-                        shaky |= other.is_some_and(|other| other.checked != 0);
+                        racy |= other.is_some_and(|other| other.checked != 0);
                         File::new(&name, kind)
                     }
                 }
             })
             .collect();
-        self.shaky |= shaky | old.any(|gone| gone.checked != 0);
+        self.racy |= racy | old.any(|gone| gone.checked != 0);
         self.listed = Some(look);
     }
 
@@ -226,8 +226,8 @@ impl Folder {
         };
         let file = self.file(name, kind);
         let is_other = |before: &Known| before.mark() != known.mark();
-        file.shaky |= was_absent;
-        file.shaky |= file.checked != 0 && file.known.as_ref().is_some_and(is_other);
+        file.racy |= was_absent;
+        file.racy |= file.checked != 0 && file.known.as_ref().is_some_and(is_other);
         if file.checked > epoch {
             return;
         }
@@ -243,7 +243,7 @@ impl Folder {
             Err(_) => self.new.get_mut(name),
         };
         if let Some(file) = file {
-            file.shaky |= file.checked != 0;
+            file.racy |= file.checked != 0;
         }
         self.absent.insert(name.into());
     }
@@ -266,7 +266,7 @@ impl File {
             kind,
             known: None,
             checked: 0,
-            shaky: false,
+            racy: false,
         }
     }
 }
@@ -334,8 +334,8 @@ mod tests {
         folder
     }
 
-    fn is_shaky(folder: &Folder, name: &str) -> bool {
-        folder.find(name.as_bytes()).unwrap().shaky
+    fn is_racy(folder: &Folder, name: &str) -> bool {
+        folder.find(name.as_bytes()).unwrap().racy
     }
 
     #[test]
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_mark_hides_changes_only_while_a_coarse_clock_has_not_gone_on() {
-        let hides = |stamps, since| Mark(stamps).hides_changes(since);
+        let hides = |stamps, since| Fingerprint(stamps).hides_changes(since);
         assert!(!hides(None, COARSE));
         assert!(hides(Some((stamp(COARSE), None)), COARSE));
         assert!(!hides(Some((stamp(COARSE), None)), COARSE + 3 * SECOND));
@@ -369,7 +369,7 @@ mod tests {
             for name in looked_at.iter().filter(|name| left.contains(name)) {
                 assert!(folder.find(name.as_bytes()).unwrap().known.is_some());
             }
-            folder.shaky
+            folder.racy
         };
         assert!(!again(&["b"], &["a", "b", "c", "d"]));
         assert!(!again(&["b"], &["b"]));
@@ -387,9 +387,9 @@ mod tests {
             folder.relist(look(FINE, FINE), vec![((*b"a").into(), Kind::Folder)]);
             let file = folder.find(b"a").unwrap();
             assert!(file.known.is_none() && file.kind == Kind::Folder);
-            assert_eq!(folder.shaky, expected);
+            assert_eq!(folder.racy, expected);
             folder.relist(look(FINE, FINE), vec![((*b"a").into(), Kind::Folder)]);
-            assert_eq!(folder.shaky, expected, "it stays so");
+            assert_eq!(folder.racy, expected, "it stays so");
         }
     }
 
@@ -400,15 +400,15 @@ mod tests {
         folder.know(b"b", known(FINE + 1), 2);
         folder.know(b"c", known(FINE), 2);
         assert_eq!(
-            ["a", "b", "c"].map(|name| is_shaky(&folder, name)),
+            ["a", "b", "c"].map(|name| is_racy(&folder, name)),
             [false, true, false]
         );
         folder.know(b"b", known(FINE + 1), 3);
-        assert!(is_shaky(&folder, "b"), "it stays so");
+        assert!(is_racy(&folder, "b"), "it stays so");
         let slab = folder.encode();
         let mut later = Folder::decode(&slab).unwrap();
         later.know(b"a", known(FINE + 1), 1);
-        assert!(!is_shaky(&later, "a"), "between runs everything may change");
+        assert!(!is_racy(&later, "a"), "between runs everything may change");
         assert!(Folder::decode(&slab[..slab.len() - 1]).is_none());
     }
 
@@ -419,23 +419,23 @@ mod tests {
         let now = folder.mark(b"a");
         folder.know(b"a", known(FINE), 1);
         assert_eq!(folder.mark(b"a"), now);
-        assert!(is_shaky(&folder, "a"));
+        assert!(is_racy(&folder, "a"));
         folder.know(b"a", known(FINE + 2), 2);
         assert_ne!(folder.mark(b"a"), now, "of two in one epoch the later");
     }
 
     #[test]
-    fn a_file_that_was_not_there_for_a_while_is_shaky() {
+    fn a_file_that_was_not_there_for_a_while_is_racy() {
         let mut folder = folder(&["a", "b"], &["a"]);
         for name in ["a", "b", "c"] {
             folder.miss(name.as_bytes());
         }
-        assert!(is_shaky(&folder, "a") && !is_shaky(&folder, "b"));
+        assert!(is_racy(&folder, "a") && !is_racy(&folder, "b"));
         folder.know(b"b", known(FINE), 1);
         folder.know(b"c", known(FINE), 1);
-        assert!(is_shaky(&folder, "b") && is_shaky(&folder, "c"));
+        assert!(is_racy(&folder, "b") && is_racy(&folder, "c"));
         folder.know(b"d", known(FINE), 1);
         folder.miss(b"d");
-        assert!(is_shaky(&folder, "d"), "one that was not listed");
+        assert!(is_racy(&folder, "d"), "one that was not listed");
     }
 }

@@ -10,9 +10,9 @@
 mod entry;
 mod folder;
 mod hash;
-pub mod looks;
+pub mod mtime_only;
+pub mod observations;
 mod saved;
-pub mod touched;
 mod walk;
 
 use std::collections::HashMap;
@@ -28,8 +28,8 @@ use crate::path::{RelPath, Root};
 use crate::sabotage::{self, Bug};
 use crate::stamp::Stamp;
 
+pub use folder::Fingerprint;
 use folder::Folder;
-pub use folder::Mark;
 pub use saved::{Saved, boot_id};
 pub use walk::{Found, Selection};
 
@@ -132,7 +132,7 @@ impl FileIndex {
     }
 
     /// Returns the mark of a file as it was last looked at; it is not looked at for this.
-    pub fn mark(&self, path: &RelPath) -> Mark {
+    pub fn mark(&self, path: &RelPath) -> Fingerprint {
         let folder = self.folder(&path.parent().unwrap_or_default());
         let folder = lock(&folder);
         folder.mark(path.name())

@@ -1,7 +1,7 @@
 //! The index as a file: read whole, decoded folder by folder as they are asked for,
 //! written whole and atomically. It knows nothing of what the slabs mean.
 //!
-//! Format 1, in a sealed file: the length of the table (u32, little endian), the table
+//! Format 1, in a checked file: the length of the table (u32, little endian), the table
 //! (postcard), the slabs one after another.
 
 use std::collections::HashSet;
@@ -11,9 +11,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
+use crate::checked_file::{self, CheckedFile, Magic};
 use crate::path::RelPath;
 use crate::sabotage::{self, Bug};
-use crate::sealed::{self, Magic, Sealed};
 
 const MAGIC: &Magic = b"fbuild-index  1\n";
 /// How long (in days) a folder is remembered that no run asked for.
@@ -22,7 +22,7 @@ const MOST_IDLE: u64 = 30;
 /// What an earlier run left.
 #[derive(Default)]
 pub struct Saved {
-    file: Sealed,
+    file: CheckedFile,
     table: Table,
     /// Where the slabs begin.
     slabs: usize,
@@ -49,11 +49,11 @@ struct Row {
 impl Saved {
     /// Reads the file; whatever is wrong with it, it is then empty.
     pub fn read(file: &Path) -> Self {
-        let sealed = sealed::read(file, MAGIC);
-        sealed.and_then(Self::parse).unwrap_or_default()
+        let checked = checked_file::read(file, MAGIC);
+        checked.and_then(Self::parse).unwrap_or_default()
     }
 
-    fn parse(file: Sealed) -> Option<Self> {
+    fn parse(file: CheckedFile) -> Option<Self> {
         let (len, rest) = file.split_first_chunk::<4>()?;
         let len = u32::from_le_bytes(*len) as usize;
         let table: Table = postcard::from_bytes(rest.get(..len)?).ok()?;
@@ -125,7 +125,7 @@ fn write(slabs: &[(&RelPath, u64, &[u8])], file: &Path) -> io::Result<()> {
     let len = len.to_le_bytes();
     let mut parts: Vec<&[u8]> = vec![&len, &table];
     parts.extend(slabs.iter().map(|(_, _, slab)| *slab));
-    sealed::write(file, MAGIC, &parts)
+    checked_file::write(file, MAGIC, &parts)
 }
 
 /// Returns the system's name for the time since it was started; empty where it has none.

@@ -5,10 +5,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::atomic::AtomicBool;
 
 use super::entry::{self, Question};
-use super::looks::{Earlier, Moved};
+use super::observations::{Earlier, Moved};
 use super::*;
+use crate::checked_file;
 use crate::glob::Pattern;
-use crate::sealed;
 use crate::stamp;
 
 struct Tree {
@@ -251,7 +251,7 @@ fn what_was_remembered_before_the_system_was_started_is_not_trusted() {
     let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap();
     let at = content.windows(boot.len()).position(|w| w == boot).unwrap();
     let is_remembered = |content: &[u8]| {
-        sealed::write(&tree.saved(), magic, &[content]).unwrap();
+        checked_file::write(&tree.saved(), magic, &[content]).unwrap();
         Saved::read(&tree.saved())
             .folder(&RelPath::root())
             .is_some()
@@ -271,7 +271,7 @@ fn looks(tree: &Tree, include: &[&str], literals: &[&str]) -> Vec<u8> {
         }
         let looks = index.looks(None).unwrap();
         // `None`: too many of them are young.
-        let moved = looks::compare(&looks, index.root(), &AtomicBool::new(false));
+        let moved = observations::compare(&looks, index.root(), &AtomicBool::new(false));
         if moved.is_some_and(|moved| moved.is_empty()) {
             return looks;
         }
@@ -279,12 +279,12 @@ fn looks(tree: &Tree, include: &[&str], literals: &[&str]) -> Vec<u8> {
 }
 
 fn moved(tree: &Tree, looks: &[u8]) -> Vec<Moved> {
-    let moved = looks::compare(looks, tree.index().root(), &AtomicBool::new(false)).unwrap();
+    let moved = observations::compare(looks, tree.index().root(), &AtomicBool::new(false)).unwrap();
     moved.into_iter().map(|(_, moved)| moved).collect()
 }
 
 fn failed(tree: &Tree, looks: &[u8]) -> Vec<usize> {
-    let moved = looks::compare(looks, tree.index().root(), &AtomicBool::new(false)).unwrap();
+    let moved = observations::compare(looks, tree.index().root(), &AtomicBool::new(false)).unwrap();
     moved.into_iter().map(|(number, _)| number).collect()
 }
 
@@ -394,7 +394,8 @@ fn looks_of_what_is_young_or_was_seen_to_change_do_not_hold() {
     assert!(seen.contains(&Moved::File(path("d/a"))), "{seen:?}");
     assert!(seen.contains(&Moved::File(path("d/c"))), "{seen:?}");
     for cut in 0..before.len() {
-        let now = looks::compare(&before[..cut], tree.index().root(), &AtomicBool::new(false));
+        let now =
+            observations::compare(&before[..cut], tree.index().root(), &AtomicBool::new(false));
         assert!(now.is_none_or(|moved| !moved.is_empty()), "cut at {cut}");
     }
 }
@@ -404,27 +405,23 @@ fn a_look_that_is_shaken_is_one_at_the_same_kind_of_thing() {
     let tree = Tree::new(&[("d/a", "1")]);
     let stamp = |text| Stamp::at(tree.index().root(), text).unwrap().unwrap();
     for (question, stamp, expected) in [
-        (Question::Stamp, stamp("d/a"), Question::ShakyFile),
-        (Question::Stamp, stamp("d"), Question::ShakyFolder),
-        (Question::Folder, Stamp::unknown(), Question::ShakyFolder),
-        (Question::NoFolder, Stamp::unknown(), Question::ShakyFolder),
-        (
-            Question::ShakyFolder,
-            Stamp::unknown(),
-            Question::ShakyFolder,
-        ),
-        (Question::NoFile, Stamp::unknown(), Question::ShakyFile),
-        (Question::Behind, stamp("d/a"), Question::ShakyFile),
+        (Question::Stamp, stamp("d/a"), Question::RacyFile),
+        (Question::Stamp, stamp("d"), Question::RacyFolder),
+        (Question::Folder, Stamp::unknown(), Question::RacyFolder),
+        (Question::NoFolder, Stamp::unknown(), Question::RacyFolder),
+        (Question::RacyFolder, Stamp::unknown(), Question::RacyFolder),
+        (Question::NoFile, Stamp::unknown(), Question::RacyFile),
+        (Question::Behind, stamp("d/a"), Question::RacyFile),
         (
             Question::NothingBehind,
             Stamp::unknown(),
-            Question::ShakyFile,
+            Question::RacyFile,
         ),
-        (Question::ShakyFile, Stamp::unknown(), Question::ShakyFile),
+        (Question::RacyFile, Stamp::unknown(), Question::RacyFile),
     ] {
-        let shaken = entry::shaken(&entry::encode(question, stamp)).unwrap();
-        let (shaky, _, stamp) = entry::decode(&shaken).unwrap();
-        assert_eq!((shaky, stamp), (expected, Stamp::unknown()), "{question:?}");
+        let made_racy = entry::made_racy(&entry::encode(question, stamp)).unwrap();
+        let (racy, _, stamp) = entry::decode(&made_racy).unwrap();
+        assert_eq!((racy, stamp), (expected, Stamp::unknown()), "{question:?}");
     }
 }
 
@@ -591,7 +588,7 @@ fn looks_that_do_not_hold_are_told_apart_up_to_a_number() {
     let looks = looks(&tree, &["d/*"], &[]);
     let compare = || {
         let index = tree.index();
-        let moved = looks::compare(&looks, index.root(), &AtomicBool::new(false))?;
+        let moved = observations::compare(&looks, index.root(), &AtomicBool::new(false))?;
         Some(moved.len())
     };
     for (changed, name) in names.iter().enumerate() {
@@ -667,7 +664,7 @@ fn a_folder_that_vanishes_before_it_is_listed_is_none_and_one_that_cannot_be_is_
         let mut folder = folder::Folder::default();
         folder.exists = true;
         let listed = index.list(&mut folder, &path(text)).is_ok();
-        (listed, folder.exists, folder.shaky)
+        (listed, folder.exists, folder.racy)
     };
     assert_eq!(listed("gone"), (true, false, true));
     assert_eq!(listed("a"), (false, true, false));
@@ -682,31 +679,31 @@ fn a_folder_that_vanishes_before_it_is_listed_is_none_and_one_that_cannot_be_is_
 }
 
 #[test]
-fn a_folder_that_came_or_went_while_a_run_went_on_is_shaky() {
+fn a_folder_that_came_or_went_while_a_run_went_on_is_racy() {
     let tree = Tree::new(&[("d/a", "1"), ("e/a", "1")]);
     let at = |text: &str| tree.dir.path().join("tree").join(text);
     // All of it is old.
     looks(&tree, &["**"], &[]);
     let index = tree.index();
     let patterns = ["d/*", "e/*", "f/*"];
-    let shaky = |index: &FileIndex| -> Vec<&str> {
+    let racy = |index: &FileIndex| -> Vec<&str> {
         find(index, &patterns, &[]);
         let names = ["d", "e", "f"];
-        let is_shaky = |name: &&str| lock(&index.folder(&path(name))).shaky;
-        names.into_iter().filter(is_shaky).collect()
+        let is_racy = |name: &&str| lock(&index.folder(&path(name))).racy;
+        names.into_iter().filter(is_racy).collect()
     };
-    assert_eq!(shaky(&index), [""; 0]);
+    assert_eq!(racy(&index), [""; 0]);
     index.begin_epoch();
-    assert_eq!(shaky(&index), [""; 0], "nothing happened");
+    assert_eq!(racy(&index), [""; 0], "nothing happened");
     fs::remove_dir_all(at("e")).unwrap();
     fs::create_dir(at("f")).unwrap();
     index.begin_epoch();
-    assert_eq!(shaky(&index), ["e", "f"]);
+    assert_eq!(racy(&index), ["e", "f"]);
     tree.write("d/b", "2");
     index.begin_epoch();
-    assert_eq!(shaky(&index), ["d", "e", "f"], "a new file");
+    assert_eq!(racy(&index), ["d", "e", "f"], "a new file");
     index.begin_epoch();
-    assert_eq!(shaky(&index), ["d", "e", "f"], "they stay so");
+    assert_eq!(racy(&index), ["d", "e", "f"], "they stay so");
 }
 
 #[test]

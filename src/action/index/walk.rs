@@ -131,13 +131,13 @@ impl FileIndex {
         };
         let stamp = stamp.filter(|stamp| stamp.kind() == FileType::Directory);
         let was_checked = folder.checked != 0;
-        folder.shaky |= was_checked && folder.exists != stamp.is_some();
+        folder.racy |= was_checked && folder.exists != stamp.is_some();
         folder.exists = stamp.is_some();
         if sabotage::is(Bug::TrustListings) && folder.exists {
             return Ok(());
         }
         if !matches!((&folder.listed, &stamp), (Some(look), Some(stamp)) if look.holds(stamp)) {
-            folder.shaky |= was_checked && folder.listed.is_some();
+            folder.racy |= was_checked && folder.listed.is_some();
             folder.listed = None;
         }
         Ok(())
@@ -161,7 +161,7 @@ impl FileIndex {
             Ok((stamp, names)) => folder.relist(Look { stamp, at }, names),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 folder.exists = false;
-                folder.shaky = true;
+                folder.racy = true;
             }
             Err(source) => {
                 return Err(Error::Io {
@@ -191,14 +191,14 @@ impl FileIndex {
         let was_absent = !folder.absent.is_empty() && folder.absent.contains(path.name());
         let file = folder.file(path.name(), kind);
         file.kind = kind;
-        file.shaky |= was_absent;
+        file.racy |= was_absent;
         match &file.known {
             Some(known) if known.look.holds(&stamp) && self.is_same_behind(known, path) => {
                 file.checked = epoch;
                 Ok(Some(Looked::Known(known.to_entry_kind())))
             }
             _ => {
-                file.shaky |= file.checked != 0;
+                file.racy |= file.checked != 0;
                 Ok(Some(Looked::Unread))
             }
         }

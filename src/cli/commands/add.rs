@@ -27,7 +27,7 @@ pub(in crate::cli) fn run(context: &Context, args: Add) -> Result<(), Failure> {
     check(context, before, load(rewrite.path(), &shown)?)?;
     rewrite.finish().map_err(cannot)?;
     context.print(added(&text, &after).as_bytes())?;
-    context.complain(&format!(
+    context.eprint(&format!(
         "added to `{}`; `fbuild run {name}` builds it\n",
         shown.display()
     ));
@@ -68,7 +68,7 @@ fn refusal(context: &Context, shown: &Path, text: &str, error: AddError) -> Fail
     };
     let mut sources = Sources::default();
     sources.add(shown, text);
-    context.complain(&render_all(
+    context.eprint(&render_all(
         &diagnostics,
         &sources,
         context.render_options(),
@@ -81,10 +81,10 @@ fn check(context: &Context, before: Loaded, after: Loaded) -> Result<(), Failure
     let old: Vec<String> = mistakes(before).0.into_iter().map(|d| d.message).collect();
     let (mut new, sources) = mistakes(after);
     new.retain(|diagnostic| !old.contains(&diagnostic.message));
-    context.complain(&render_all(&new, &sources, context.render_options()));
+    context.eprint(&render_all(&new, &sources, context.render_options()));
     match new.iter().any(|d| d.severity == Severity::Error) {
         true => {
-            context.complain("the new target would be wrong; nothing was written\n");
+            context.eprint("the new target would be wrong; nothing was written\n");
             Err(Failure::shown())
         }
         false => Ok(()),

@@ -190,7 +190,7 @@ fn remove(
     work: impl FnOnce(&Disk) -> Result<Option<Collected>, store::Error>,
 ) -> Result<(), Failure> {
     if session.disk.as_ref().is_some_and(Disk::is_used_by_others) {
-        context.complain("waiting for other runs that use the cache\n");
+        context.eprint("waiting for other runs that use the cache\n");
     }
     let done = session.disk.as_ref().map(work);
     say_notices(context, &mut session);
@@ -230,6 +230,6 @@ fn in_the_way(error: store::Error) -> Failure {
 /// Says what there is to say about the folders.
 fn say_notices(context: &Context, session: &mut Session<'_>) {
     for warning in session.take_notices() {
-        context.complain(&format!("warning[{}]: {}\n", warning.code, warning.message));
+        context.eprint(&format!("warning[{}]: {}\n", warning.code, warning.message));
     }
 }

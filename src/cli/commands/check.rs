@@ -28,13 +28,13 @@ fn check(context: &Context) -> Result<(), Failure> {
     let unmatched = unmatched(&session)?;
     if !unmatched.is_empty() {
         let sources = &session.workspace.sources;
-        context.complain(&render_all(&unmatched, sources, context.render_options()));
+        context.eprint(&render_all(&unmatched, sources, context.render_options()));
         return Err(Failure::silent(Exit::Usage));
     }
     let targets = graph.ids().map(|id| graph.target(id));
-    let hidden = hidden::warnings(targets, context.surrounding());
+    let hidden = hidden::warnings(targets, context.host_env());
     let sources = &session.workspace.sources;
-    context.complain(&render_all(&hidden, sources, context.render_options()));
+    context.eprint(&render_all(&hidden, sources, context.render_options()));
     let (targets, groups) = (
         count(graph.len(), "target"),
         count(graph.groups().len(), "group"),

@@ -47,7 +47,7 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
         let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
         removed += found.iter().filter(|entry| !is_folder(entry)).count();
         emptied.note(&specs, &found);
-        let aside = outputs::set_aside(session.stage(), &specs);
+        let aside = outputs::stash(session.stage(), &specs);
         aside
             .map_err(|error| Failure::of(Exit::World, &error))?
             .discard();
@@ -124,7 +124,7 @@ fn remove_state(context: &Context, session: &Session<'_>) -> Result<(), Failure>
     let store = session::store_folder(&session.workspace);
     if store.is_dir() {
         let store = context.shown(&store);
-        context.complain(&format!(
+        context.eprint(&format!(
             "the cache in `{}` may be others' too and is left; `fbuild cache clear` empties it\n",
             store.display()
         ));

@@ -18,7 +18,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Explain) -> Result<(), Failu
     let explained = session.with_parts(|parts, memory| explain(parts, id, memory));
     let explained = explained.map_err(|failure| {
         let sources = &session.workspace.sources;
-        context.complain(&render_all(
+        context.eprint(&render_all(
             &failure.diagnostics,
             sources,
             context.render_options(),

@@ -34,13 +34,13 @@ pub(in crate::cli) fn run(context: &Context, args: &Fmt) -> Result<(), Failure> 
                 text,
             }),
             Err(mistakes) => {
-                context.complain(&broken(context, source, &mistakes));
+                context.eprint(&broken(context, source, &mistakes));
                 is_broken = true;
             }
         }
     }
     if is_broken {
-        context.complain("what is not KDL has no layout; nothing was changed\n");
+        context.eprint("what is not KDL has no layout; nothing was changed\n");
         return Err(Failure::shown());
     }
     match args.check {

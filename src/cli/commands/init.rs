@@ -22,7 +22,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Init) -> Result<(), Failure>
     }
     let proposal = propose(path.parent().unwrap_or(Path::new("/")));
     if args.print {
-        context.complain(&findings(&proposal));
+        context.eprint(&findings(&proposal));
         return context.print(proposal.text.as_bytes());
     }
     write_new(&path, &proposal.text).map_err(|error| match error.kind() {

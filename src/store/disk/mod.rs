@@ -219,7 +219,7 @@ impl Inner {
         }
     }
 
-    /// Marks a record as used, for the collection that drops the least recently used.
+    /// Fingerprints a record as used, for the collection that drops the least recently used.
     fn mark_used(&self, file: &File) {
         if self.writable().is_none() {
             return;

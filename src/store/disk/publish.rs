@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::layout::{Layout, make_folder};
-use crate::store::unnamed::Unnamed;
+use crate::store::tmpfile::AnonymousFile;
 
 /// What is done about something that has the name already.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ fn close(file: File) -> io::Result<()> {
 /// Makes files and gives them names.
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
-    pub(super) unnamed: Unnamed,
+    pub(super) tmpfile: AnonymousFile,
     /// Random, so that names differ between processes, containers included.
     id: RandomState,
     count: AtomicU64,
@@ -95,7 +95,7 @@ impl Publisher {
             file: None,
             name: None,
         };
-        temp.file = self.unnamed.create(&layout.dir, "incoming", mode)?;
+        temp.file = self.tmpfile.create(&layout.dir, "incoming", mode)?;
         if temp.file.is_some() {
             return Ok(temp);
         }
@@ -171,7 +171,7 @@ impl Publisher {
     /// Links a file without a name to one.
     fn link(&self, temp: &Temp<'_>, folder: &OwnedFd, name: &str) -> Result<(), Errno> {
         let file = temp.file.as_ref().ok_or(Errno::BADF)?;
-        self.unnamed.link(file, folder, name)
+        self.tmpfile.link(file, folder, name)
     }
 }
 

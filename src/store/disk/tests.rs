@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::digest::BUFFER_SIZE;
 use crate::store::contract;
-use crate::store::unnamed::Way;
+use crate::store::tmpfile::LinkMethod;
 
 pub(super) struct Sample {
     folder: tempfile::TempDir,
@@ -77,9 +77,9 @@ fn mode(path: PathBuf) -> u32 {
 
 #[test]
 fn disk_keeps_the_contract_in_every_way_of_publishing() {
-    for way in [Way::Descriptor, Way::Proc, Way::None] {
+    for way in [LinkMethod::Descriptor, LinkMethod::Proc, LinkMethod::None] {
         let sample = Sample::new();
-        sample.store.0.publisher.unnamed.fall_back(way);
+        sample.store.0.publisher.tmpfile.fall_back(way);
         contract::holds(&sample.store);
         assert_eq!(sample.store.take_warnings(), []);
         assert_eq!(fs::read_dir(sample.path("incoming")).unwrap().count(), 0);
@@ -154,9 +154,9 @@ fn copying_a_damaged_blob_is_a_miss_too() {
 #[test]
 fn writing_over_a_damaged_blob_replaces_it() {
     for (size, damaged) in [(100, 100), (100, 101), (BUFFER_SIZE * 3, BUFFER_SIZE * 3)] {
-        for way in [Way::Descriptor, Way::None] {
+        for way in [LinkMethod::Descriptor, LinkMethod::None] {
             let sample = Sample::new();
-            sample.store.0.publisher.unnamed.fall_back(way);
+            sample.store.0.publisher.tmpfile.fall_back(way);
             let content = vec![7; size];
             let digest = sample.write(&content);
             let mut other = vec![7; damaged];
@@ -376,15 +376,15 @@ fn input_that_cannot_be_read_is_an_error_of_its_own() {
 
 #[test]
 fn writers_of_one_blob_at_once_all_succeed() {
-    for way in [Way::Descriptor, Way::None] {
+    for way in [LinkMethod::Descriptor, LinkMethod::None] {
         let sample = Sample::new();
-        sample.store.0.publisher.unnamed.fall_back(way);
+        sample.store.0.publisher.tmpfile.fall_back(way);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     // Each thread has a store of its own, as another process would.
                     let store = sample.reopen();
-                    store.0.publisher.unnamed.fall_back(way);
+                    store.0.publisher.tmpfile.fall_back(way);
                     for number in 0..50_usize {
                         let content = vec![number as u8; number * 20_000];
                         let digest = store.write(&mut &content[..]).unwrap();

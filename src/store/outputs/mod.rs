@@ -1,5 +1,5 @@
 //! Outputs in the tree: taken into a store after a command ([`capture`]), put back from
-//! it ([`restore`]), and moved out of the way before a command ([`set_aside`]). It knows
+//! it ([`restore`]), and moved out of the way before a command ([`stash`]). It knows
 //! declared outputs and a store, not targets, keys or commands.
 //!
 //! What counts as an output is decided in one place, `list.rs`, for all three. Its rules:
@@ -15,7 +15,6 @@
 //! Outputs move through the [`Stage`], a private folder on the same file system. Whatever
 //! stands in it when a program starts was left by one that was killed: [`recover`].
 
-mod aside;
 mod at;
 mod capture;
 mod list;
@@ -23,6 +22,7 @@ mod recover;
 mod remove;
 mod restore;
 mod stage;
+mod stash;
 mod unchanged;
 
 use std::io;
@@ -31,11 +31,11 @@ use crate::buildfile::model::Output;
 use crate::path::RelPath;
 use crate::store;
 
-pub use aside::{SetAside, set_aside};
 pub use capture::{Captured, capture};
 pub use recover::recover;
 pub use restore::{Restoration, Restored, check_result, restore};
 pub use stage::{Stage, check_writable, open_own};
+pub use stash::{Stash, stash};
 
 /// What is wrong with outputs, or with the tree that they are in.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

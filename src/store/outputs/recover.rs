@@ -3,11 +3,11 @@
 
 use rustix::fs::Dir;
 
-use super::aside::move_back;
 use super::at::Folders;
 use super::list::{Kind, read_folder};
 use super::remove::remove_all;
 use super::stage::{Place, place_of_old};
+use super::stash::move_back;
 use super::{Error, Stage};
 use crate::path::RelPath;
 use crate::sabotage::{self, Bug};

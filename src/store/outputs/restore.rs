@@ -191,11 +191,11 @@ impl<'a> Restore<'a> {
         } else {
             0o644
         };
-        let unnamed = match self.staged.len() < HELD_OPEN {
+        let tmpfile = match self.staged.len() < HELD_OPEN {
             true => self.stage.create_unnamed(mode)?,
             false => None,
         };
-        let (mut file, name) = match unnamed {
+        let (mut file, name) = match tmpfile {
             Some(file) => (file, None),
             None => self.stage.create(mode)?,
         };

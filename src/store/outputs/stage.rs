@@ -18,7 +18,7 @@ use super::Error;
 use super::at::{open_child, os};
 use crate::path::{MAX_NAME, RelPath, Root};
 use crate::stamp::Stamp;
-use crate::store::unnamed::Unnamed;
+use crate::store::tmpfile::AnonymousFile;
 
 /// What a thing in the stage is; its name says so.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ struct Inner {
     apart: Vec<RelPath>,
     folder: Mutex<Option<Arc<OwnedFd>>>,
     count: AtomicU64,
-    unnamed: Unnamed,
+    tmpfile: AnonymousFile,
 }
 
 impl Stage {
@@ -89,7 +89,7 @@ impl Stage {
             apart,
             folder: Mutex::default(),
             count: AtomicU64::new(0),
-            unnamed: Unnamed::default(),
+            tmpfile: AnonymousFile::default(),
         }))
     }
 
@@ -164,7 +164,7 @@ impl Stage {
     pub(super) fn create_unnamed(&self, mode: u32) -> Result<Option<File>, Error> {
         let created = self
             .0
-            .unnamed
+            .tmpfile
             .create(&*self.folder()?, ".", Mode::from(mode));
         created.map_err(self.error("make a file"))
     }
@@ -172,7 +172,7 @@ impl Stage {
     /// Gives a file without a name a place in the tree, or what it was made in the stage
     /// for: `EEXIST` when something stands there.
     pub(super) fn link(&self, file: &File, to: Place<'_>) -> Result<(), Errno> {
-        self.0.unnamed.link(file, to.folder, os(to.name))
+        self.0.tmpfile.link(file, to.folder, os(to.name))
     }
 
     /// Makes a file in the stage.

@@ -186,7 +186,7 @@ fn make_pipe(path: &Path) {
 fn what_is_set_aside_can_go_to_another_thread() {
     fn is_send<T: Send>() {}
     fn is_shared<T: Send + Sync>() {}
-    is_send::<SetAside>();
+    is_send::<Stash>();
     is_shared::<Stage>();
 }
 
@@ -607,7 +607,7 @@ mod restoring {
                     assert!(!error.is_miss(), "a command would meet it, too");
                 }
             }
-            let aside = set_aside(&sample.stage, &specs);
+            let aside = stash(&sample.stage, &specs);
             drop(aside);
             assert_eq!(tree_of(&outside), outer, "{planted}");
         }
@@ -761,7 +761,7 @@ mod setting_aside {
         let sample = sample();
         let mut before = sample.tree();
         let inode = sample.inode("out/a/b/c");
-        let aside = set_aside(&sample.stage, &specs_of_all()).unwrap();
+        let aside = stash(&sample.stage, &specs_of_all()).unwrap();
         let tree = sample.tree();
         let names: Vec<&str> = tree.keys().map(|p| p.to_str().unwrap()).collect();
         assert_eq!(names, cleared());
@@ -786,10 +786,10 @@ mod setting_aside {
     fn dropping_puts_back_and_discarding_does_not() {
         let sample = sample();
         let mut before = sample.tree();
-        drop(set_aside(&sample.stage, &specs_of_all()).unwrap());
+        drop(stash(&sample.stage, &specs_of_all()).unwrap());
         before.insert("new".into(), Node::Folder);
         assert_eq!(sample.tree(), before);
-        set_aside(&sample.stage, &specs_of_all()).unwrap().discard();
+        stash(&sample.stage, &specs_of_all()).unwrap().discard();
         let tree = sample.tree();
         let names: Vec<&str> = tree.keys().map(|p| p.to_str().unwrap()).collect();
         assert_eq!(names, cleared());
@@ -811,7 +811,7 @@ mod setting_aside {
             "plain",
         ];
         let inodes = inodes.map(|below| (below, sample.inode(below)));
-        let aside = set_aside(&sample.stage, &specs).unwrap();
+        let aside = stash(&sample.stage, &specs).unwrap();
         sample.write("bin/tool", "tool");
         sample.write("out/a/b/c", "c");
         sample.write("out/sub/own", "new");
@@ -832,7 +832,7 @@ mod setting_aside {
     fn a_committed_file_that_grew_is_the_new_one() {
         let sample = Sample::new();
         sample.write("tool", "tool");
-        let aside = set_aside(&sample.stage, &specs(&["+tool"])).unwrap();
+        let aside = stash(&sample.stage, &specs(&["+tool"])).unwrap();
         sample.write("tool", "tool and more");
         assert_eq!(aside.finish().unwrap(), 0);
         assert_eq!(sample.read("tool").unwrap(), "tool and more");
@@ -842,7 +842,7 @@ mod setting_aside {
     fn what_cannot_be_put_back_is_said() {
         let sample = Sample::new();
         sample.write("folder/out", "old");
-        let aside = set_aside(&sample.stage, &specs(&["folder/out"])).unwrap();
+        let aside = stash(&sample.stage, &specs(&["folder/out"])).unwrap();
         fs::rename(sample.path("folder"), sample.path("moved")).unwrap();
         symlink("moved", sample.path("folder")).unwrap();
         let error = aside.put_back().unwrap_err();
@@ -855,7 +855,7 @@ mod setting_aside {
         let sample = Sample::new();
         sample.write("out/a", "old");
         let before = sample.tree();
-        let aside = set_aside(&sample.stage, &specs(&["out/"])).unwrap();
+        let aside = stash(&sample.stage, &specs(&["out/"])).unwrap();
         fs::remove_dir(sample.path("out")).unwrap();
         sample.write("out", "a file");
         aside.put_back().unwrap();
@@ -872,7 +872,7 @@ mod setting_aside {
         let cache = RelPath::new("out/deep/er/cache").unwrap();
         let stage = Stage::new(root, &root.path().join(".build-cache"), vec![cache]);
         let inode = sample.inode("out/deep");
-        set_aside(&stage, &specs(&["out/"])).unwrap().discard();
+        stash(&stage, &specs(&["out/"])).unwrap().discard();
         let left: Vec<PathBuf> = sample.tree().into_keys().collect();
         let expected = ["out", "out/deep", "out/deep/er", "out/deep/er/cache"];
         let expected = expected.into_iter().chain(["out/deep/er/cache/x"]);
@@ -904,7 +904,7 @@ mod setting_aside {
         make_pipe(&sample.path("pipe"));
         let before = sample.path("pipe").symlink_metadata().unwrap().ino();
         let specs = specs(&["file", "folder/", "link/", "pipe"]);
-        let aside = set_aside(&sample.stage, &specs).unwrap();
+        let aside = stash(&sample.stage, &specs).unwrap();
         assert_eq!(
             sample.tree().into_values().collect::<Vec<_>>(),
             [Node::Folder, Node::Folder]
@@ -922,7 +922,7 @@ mod setting_aside {
         let sample = sample();
         symlink("bin", sample.path("loop")).unwrap();
         let before = sample.tree();
-        let error = set_aside(&sample.stage, &specs(&["bin/tool", "out/", "loop/x"])).unwrap_err();
+        let error = stash(&sample.stage, &specs(&["bin/tool", "out/", "loop/x"])).unwrap_err();
         assert_eq!(code(&error), "fbuild::store::output_through_link");
         assert_eq!(sample.tree(), before);
     }
@@ -949,7 +949,7 @@ mod setting_aside {
         let inodes = ["out/any", "out/kept/any", "gen/any"];
         let inodes = inodes.map(|folder| (folder, sample.inode(folder)));
         let specs = specs(&["out/!out/kept/*.txt", "gen/*.go"]);
-        let aside = set_aside(&sample.stage, &specs).unwrap();
+        let aside = stash(&sample.stage, &specs).unwrap();
         let is_there = inodes.map(|(folder, _)| sample.path(folder).exists());
         assert_eq!(is_there, [false, false, true]);
         assert_eq!(sample.read("out/kept/a.txt").unwrap(), "old");
@@ -972,12 +972,9 @@ mod setting_aside {
         }
         sample.write(deep, "");
         let specs = specs(&["out/"]);
-        set_aside(&sample.stage, &specs)
-            .unwrap()
-            .put_back()
-            .unwrap();
+        stash(&sample.stage, &specs).unwrap().put_back().unwrap();
         assert!(sample.path("out/ro/inner/file").is_file());
-        set_aside(&sample.stage, &specs).unwrap().discard();
+        stash(&sample.stage, &specs).unwrap().discard();
         assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
         assert_eq!(sample.tree().len(), 1);
     }
@@ -996,7 +993,7 @@ mod recovering {
         sample.write("gen/x.go", "old x");
         let specs = specs(&["bin/tool", "out/", "gen/*.go"]);
         // A killed process runs no destructor.
-        std::mem::forget(set_aside(&sample.stage, &specs).unwrap());
+        std::mem::forget(stash(&sample.stage, &specs).unwrap());
         sample.write(".build-cache/stage/new-7", "half a file");
         sample.write(".build-cache/stage/trash-8/x/y", "");
         sample.write("out/b/c", "new c");
@@ -1023,12 +1020,9 @@ mod recovering {
             let sample = Sample::new();
             sample.write(path, "old");
             let specs = specs(&[path]);
-            set_aside(&sample.stage, &specs)
-                .unwrap()
-                .put_back()
-                .unwrap();
+            stash(&sample.stage, &specs).unwrap().put_back().unwrap();
             assert_eq!(sample.read(path).unwrap(), "old");
-            std::mem::forget(set_aside(&sample.stage, &specs).unwrap());
+            std::mem::forget(stash(&sample.stage, &specs).unwrap());
             assert_eq!(recover(&sample.stage).unwrap(), usize::from(is_recovered));
             assert_eq!(sample.read(path).is_some(), is_recovered);
             assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
@@ -1146,7 +1140,7 @@ proptest! {
         let sample = Sample::new();
         carry_out(&sample, &first);
         let before = sample.tree();
-        let aside = set_aside(&sample.stage, &specs(&["out/"])).unwrap();
+        let aside = stash(&sample.stage, &specs(&["out/"])).unwrap();
         carry_out(&sample, &second);
         aside.put_back().unwrap();
         prop_assert_eq!(sample.tree(), before);

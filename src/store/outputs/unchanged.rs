@@ -14,7 +14,7 @@ use crate::path::RelPath;
 use crate::stamp::Stamp;
 
 /// Puts old files in the place of equal new ones.
-pub(super) struct Keeper<'a> {
+pub(super) struct Watchdog<'a> {
     /// In the stage.
     pub(super) old: Folders<'a>,
     /// In the tree.
@@ -22,7 +22,7 @@ pub(super) struct Keeper<'a> {
     pub(super) kept: usize,
 }
 
-impl Keeper<'_> {
+impl Watchdog<'_> {
     /// Does it for everything in a folder.
     pub(super) fn keep_below(&mut self, old: &RelPath, new: &RelPath) -> Result<(), Error> {
         let mut pending = vec![old.clone()];

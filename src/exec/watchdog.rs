@@ -1,16 +1,16 @@
 //! Ends the commands when fbuild itself is killed and cannot. It does not know what they
 //! are, only their process groups and the marker of the run.
 //!
-//! The keeper is a second, tiny process: fbuild started anew with [`KEEPER_ARGUMENT`], before
+//! The watchdog is a second, tiny process: fbuild started anew with [`WATCHDOG_ARGUMENT`], before
 //! the first command of a run. Its input is a pipe that fbuild
 //! holds and never writes to: at its end, fbuild is gone, in whatever way. Its output is a
 //! table in memory (a `memfd`), into which fbuild notes the group of each running command;
 //! so noting costs one small write and wakes nobody. That a command is about to start is
-//! noted, too: at no time is there one that the keeper cannot find. It then kills these
+//! noted, too: at no time is there one that the watchdog cannot find. It then kills these
 //! groups, and every process with the run's marker, until none is left.
 //!
 //! What it cannot find: a process that left its group *and* has no marker. Programs that
-//! use this library without calling [`keeper_main`], such as its tests, have no keeper.
+//! use this library without calling [`watchdog_main`], such as its tests, have no watchdog.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,8 +28,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::tree::{self, STUCK};
 use super::{process, procfs};
 
-/// The hidden first argument with which fbuild is a keeper; the run's name follows.
-pub const KEEPER_ARGUMENT: &str = "__keeper";
+/// The hidden first argument with which fbuild is a watchdog; the run's name follows.
+pub const WATCHDOG_ARGUMENT: &str = "__watchdog";
 
 /// What stands in the table for the group of a command that is about to start.
 const STARTING: i32 = -1;
@@ -42,7 +42,7 @@ const SLOT: usize = size_of::<i32>();
 
 /// Has the commands of a run ended when fbuild is killed.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Watchdog {
     program: PathBuf,
     started: OnceLock<io::Result<Started>>,
 }
@@ -58,16 +58,16 @@ pub(super) struct Started {
     slots: Mutex<Vec<bool>>,
 }
 
-/// A command that the keeper ends, until this is dropped.
+/// A command that the watchdog ends, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Kept<'a> {
-    keeper: &'a Started,
+pub(super) struct Registration<'a> {
+    watchdog: &'a Started,
     slot: usize,
 }
 
-impl Keeper {
-    /// Returns a keeper that is not started yet. `program` is fbuild (`/proc/self/exe` is
-    /// it even when its file was replaced) or another that calls [`keeper_main`].
+impl Watchdog {
+    /// Returns a watchdog that is not started yet. `program` is fbuild (`/proc/self/exe` is
+    /// it even when its file was replaced) or another that calls [`watchdog_main`].
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
@@ -75,7 +75,7 @@ impl Keeper {
         }
     }
 
-    /// Returns why there is no keeper although there should be.
+    /// Returns why there is no watchdog although there should be.
     pub fn trouble(&self) -> Option<&io::Error> {
         self.started.get()?.as_ref().err()
     }
@@ -86,13 +86,13 @@ impl Keeper {
         self.started.get_or_init(start).as_ref().ok()
     }
 
-    /// Notes that a command is about to start. `None` when there is no keeper: the command
+    /// Notes that a command is about to start. `None` when there is no watchdog: the command
     /// runs without.
-    pub(super) fn expect(&self) -> Option<Kept<'_>> {
-        let keeper = self.start()?;
-        let slot = keeper.take();
-        keeper.note(slot, STARTING);
-        Some(Kept { keeper, slot })
+    pub(super) fn expect(&self) -> Option<Registration<'_>> {
+        let watchdog = self.start()?;
+        let slot = watchdog.take();
+        watchdog.note(slot, STARTING);
+        Some(Registration { watchdog, slot })
     }
 }
 
@@ -101,7 +101,7 @@ impl Started {
         let (reader, alive) = io::pipe()?;
         let table = rustix::fs::memfd_create("fbuild-groups", MemfdFlags::CLOEXEC)?;
         let theirs = table.try_clone()?;
-        let args = [KEEPER_ARGUMENT, tree::run_id()];
+        let args = [WATCHDOG_ARGUMENT, tree::run_id()];
         let child = tree::adopt(|| process::start_helper(program, &args, reader.into(), theirs))?;
         Ok(Self {
             _alive: alive,
@@ -123,7 +123,7 @@ impl Started {
     }
 
     fn note(&self, slot: usize, group: i32) {
-        // Failing (out of memory) only means that the keeper will not find this group.
+        // Failing (out of memory) only means that the watchdog will not find this group.
         let at = (slot * SLOT) as u64;
         let _ = rustix::io::pwrite(&self.table, &group.to_ne_bytes(), at);
     }
@@ -131,30 +131,30 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // An empty table says that all commands have ended; failing costs the keeper a look
+        // An empty table says that all commands have ended; failing costs the watchdog a look
         // at every process.
         let _ = rustix::fs::ftruncate(&self.table, 0);
     }
 }
 
-impl Kept<'_> {
+impl Registration<'_> {
     /// Notes the command, now that it runs.
     pub(super) fn watch(&self, leader: Pid) {
-        self.keeper.note(self.slot, leader.as_raw_pid());
+        self.watchdog.note(self.slot, leader.as_raw_pid());
     }
 }
 
-impl Drop for Kept<'_> {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
-        self.keeper.note(self.slot, 0);
-        let slots = self.keeper.slots.lock();
+        self.watchdog.note(self.slot, 0);
+        let slots = self.watchdog.slots.lock();
         slots.unwrap_or_else(PoisonError::into_inner)[self.slot] = false;
     }
 }
 
-/// Is the keeper: called by `main` when the first argument is [`KEEPER_ARGUMENT`], with the
+/// Is the watchdog: called by `main` when the first argument is [`WATCHDOG_ARGUMENT`], with the
 /// second, the run's name.
-pub fn keeper_main(run: Option<OsString>) -> ExitCode {
+pub fn watchdog_main(run: Option<OsString>) -> ExitCode {
     let Some(run) = run.and_then(|run| run.into_string().ok()) else {
         return ExitCode::from(2);
     };
@@ -176,7 +176,7 @@ pub fn keeper_main(run: Option<OsString>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Whoever stops fbuild politely may signal the keeper as well; it has to stay.
+/// Whoever stops fbuild politely may signal the watchdog as well; it has to stay.
 fn outlive_signals() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
         // Failing leaves the default, which is to end: a risk, no fault.
@@ -260,10 +260,10 @@ mod tests {
         Started::start(Path::new(program)).unwrap()
     }
 
-    /// The groups that the table of a keeper says.
-    fn noted(keeper: &Started) -> Vec<i32> {
+    /// The groups that the table of a watchdog says.
+    fn noted(watchdog: &Started) -> Vec<i32> {
         let mut table = Vec::new();
-        let mut file = File::from(keeper.table.try_clone().unwrap());
+        let mut file = File::from(watchdog.table.try_clone().unwrap());
         io::Seek::rewind(&mut file).unwrap();
         file.read_to_end(&mut table).unwrap();
         groups(&table).map(Pid::as_raw_pid).collect()
@@ -271,20 +271,23 @@ mod tests {
 
     #[test]
     fn each_command_has_a_slot_of_its_own_until_it_ends() {
-        let keeper = started("/bin/true");
-        assert_eq!([keeper.take(), keeper.take(), keeper.take()], [0, 1, 2]);
+        let watchdog = started("/bin/true");
+        assert_eq!(
+            [watchdog.take(), watchdog.take(), watchdog.take()],
+            [0, 1, 2]
+        );
         for (slot, group) in [(0, 10), (1, 20), (2, 30)] {
-            keeper.note(slot, group);
+            watchdog.note(slot, group);
         }
-        assert_eq!(noted(&keeper), [10, 20, 30]);
-        drop(Kept {
-            keeper: &keeper,
+        assert_eq!(noted(&watchdog), [10, 20, 30]);
+        drop(Registration {
+            watchdog: &watchdog,
             slot: 1,
         });
-        assert_eq!(noted(&keeper), [10, 30]);
-        assert_eq!([keeper.take(), keeper.take()], [1, 3]);
-        keeper.note(3, 40);
-        assert_eq!(noted(&keeper), [10, 30, 40]);
+        assert_eq!(noted(&watchdog), [10, 30]);
+        assert_eq!([watchdog.take(), watchdog.take()], [1, 3]);
+        watchdog.note(3, 40);
+        assert_eq!(noted(&watchdog), [10, 30, 40]);
     }
 
     #[test]
@@ -306,10 +309,10 @@ mod tests {
 
     #[test]
     fn a_run_that_ends_leaves_an_empty_table() {
-        let keeper = started("/bin/true");
-        keeper.note(keeper.take(), 10);
-        let table = keeper.table.try_clone().unwrap();
-        drop(keeper);
+        let watchdog = started("/bin/true");
+        watchdog.note(watchdog.take(), 10);
+        let table = watchdog.table.try_clone().unwrap();
+        drop(watchdog);
         assert_eq!(File::from(table).metadata().unwrap().len(), 0);
     }
 
@@ -324,13 +327,13 @@ mod tests {
 
     #[test]
     fn a_keeper_that_cannot_be_started_is_said_and_watches_nothing() {
-        let keeper = Keeper::new("/nonexistent/fbuild".into());
-        assert!(keeper.trouble().is_none(), "nobody has asked for it");
-        assert!(keeper.expect().is_none());
-        let error = keeper.trouble().unwrap();
+        let watchdog = Watchdog::new("/nonexistent/fbuild".into());
+        assert!(watchdog.trouble().is_none(), "nobody has asked for it");
+        assert!(watchdog.expect().is_none());
+        let error = watchdog.trouble().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        let keeper = Keeper::new("/bin/true".into());
-        assert!(keeper.expect().is_some());
-        assert!(keeper.trouble().is_none());
+        let watchdog = Watchdog::new("/bin/true".into());
+        assert!(watchdog.expect().is_some());
+        assert!(watchdog.trouble().is_none());
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::FileType;
 
 use super::entry::{
-    self, Entry, PLACE, Question, SIZE, encode, inode, is_at, path_of, place_of, shaken, split,
+    self, Entry, PLACE, Question, SIZE, encode, inode, is_at, made_racy, path_of, place_of, split,
     with_digest, with_place, without_place,
 };
 use super::folder::{Content, File, Folder};
@@ -108,7 +108,7 @@ impl FileIndex {
         others.remove_all(entries, paths)?;
         for (path, entry) in others.looks {
             let number = only_at(path, entries, paths)?;
-            let entry = with_place(shaken(&entry)?, &entries[number][PLACE]);
+            let entry = with_place(made_racy(&entry)?, &entries[number][PLACE]);
             changes.push((place_of(number), entry.to_vec()));
         }
         Some(changes)
@@ -191,7 +191,7 @@ fn holds(entry: &Entry, paths: &[u8], root: &Root) -> Option<Option<Moved>> {
         Question::Stamp if was_folder && is_folder => Moved::Listing(path),
         Question::Stamp if !was_folder && !is_folder => Moved::File(path),
         Question::NoFile => Moved::File(path),
-        Question::ShakyFile if !is_folder => Moved::File(path),
+        Question::RacyFile if !is_folder => Moved::File(path),
         _ => Moved::Anything(path),
     }))
 }
@@ -208,7 +208,7 @@ fn is_same(question: Question, then: &Stamp, now: Option<Stamp>) -> bool {
         Question::NoFolder => kind != Some(FileType::Directory),
         Question::NoFile => !matches!(kind, Some(FileType::RegularFile | FileType::Symlink)),
         Question::NothingBehind => kind != Some(FileType::RegularFile),
-        Question::ShakyFile | Question::ShakyFolder => false,
+        Question::RacyFile | Question::RacyFolder => false,
     }
 }
 
@@ -219,7 +219,7 @@ fn is_left_out(question: Question, stamp: &Stamp) -> bool {
         Question::Folder | Question::NoFolder => Bug::StillWithoutFolders,
         Question::Stamp if stamp.kind() == FileType::Directory => Bug::StillWithoutFolders,
         Question::Behind | Question::NothingBehind => Bug::StillWithoutBehind,
-        Question::ShakyFile | Question::ShakyFolder => Bug::StillThoughShaky,
+        Question::RacyFile | Question::RacyFolder => Bug::StillThoughShaky,
         Question::Stamp => return false,
     };
     sabotage::is(bug)
@@ -238,11 +238,11 @@ impl Looks {
     fn folder(&mut self, path: &RelPath, folder: &mut Folder, root: &Root) {
         match (&folder.listed, folder.exists) {
             _ if folder.checked == 0 => {}
-            _ if folder.shaky => self.push(Question::ShakyFolder, path, Stamp::unknown()),
+            _ if folder.racy => self.push(Question::RacyFolder, path, Stamp::unknown()),
             (Some(look), true) if look.stamp.is_settled(look.at) => {
                 self.push(Question::Stamp, path, look.stamp);
             }
-            (Some(_), true) => self.push(Question::ShakyFolder, path, Stamp::unknown()),
+            (Some(_), true) => self.push(Question::RacyFolder, path, Stamp::unknown()),
             (None, true) => self.push(Question::Folder, path, Stamp::unknown()),
             (_, false) => self.missing(Question::NoFolder, path, root),
         }
@@ -262,16 +262,16 @@ impl Looks {
         let is_still = now.is_ok_and(|now| is_same(question, &unknown, now));
         let question = match question {
             _ if is_still || sabotage::is(Bug::StillThoughMade) => question,
-            Question::NoFolder => Question::ShakyFolder,
-            _ => Question::ShakyFile,
+            Question::NoFolder => Question::RacyFolder,
+            _ => Question::RacyFile,
         };
         self.push(question, path, unknown);
     }
 
     fn file(&mut self, path: &RelPath, file: &File) {
-        let known = file.known.as_ref().filter(|_| !file.shaky);
+        let known = file.known.as_ref().filter(|_| !file.racy);
         let Some(known) = known.filter(|known| known.look.stamp.is_settled(known.look.at)) else {
-            return self.push(Question::ShakyFile, path, Stamp::unknown());
+            return self.push(Question::RacyFile, path, Stamp::unknown());
         };
         let link = match &known.content {
             Content::File(digest) => return self.push_file(path, known.look.stamp, digest),
@@ -282,7 +282,7 @@ impl Looks {
             Some((look, _)) if look.stamp.is_settled(look.at) => {
                 self.push(Question::Behind, path, look.stamp);
             }
-            Some(_) => self.push(Question::ShakyFile, path, Stamp::unknown()),
+            Some(_) => self.push(Question::RacyFile, path, Stamp::unknown()),
             None => self.push(Question::NothingBehind, path, Stamp::unknown()),
         }
     }

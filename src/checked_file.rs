@@ -21,13 +21,13 @@ pub type Magic = [u8; 16];
 const CRC: usize = size_of::<Magic>();
 const HEADER: usize = CRC + 4;
 
-/// The checked content of a sealed file.
+/// The checked content of a checked file.
 #[derive(Default)]
-pub struct Sealed {
+pub struct CheckedFile {
     bytes: Vec<u8>,
 }
 
-impl Deref for Sealed {
+impl Deref for CheckedFile {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -35,16 +35,16 @@ impl Deref for Sealed {
     }
 }
 
-/// Reads a sealed file; `None` if it is missing, of another format or version, or damaged.
-pub fn read(file: &Path, magic: &Magic) -> Option<Sealed> {
+/// Reads a checked file; `None` if it is missing, of another format or version, or damaged.
+pub fn read(file: &Path, magic: &Magic) -> Option<CheckedFile> {
     let bytes = std::fs::read(file).ok()?;
     let checked = bytes.strip_prefix(magic)?;
     let (crc, content) = checked.split_first_chunk::<4>()?;
     let is_whole = crc32fast::hash(content) == u32::from_le_bytes(*crc);
-    (is_whole || sabotage::is(Bug::SealsUnchecked)).then_some(Sealed { bytes })
+    (is_whole || sabotage::is(Bug::SealsUnchecked)).then_some(CheckedFile { bytes })
 }
 
-/// Returns the checksum that a sealed file says it has. Nothing is checked.
+/// Returns the checksum that a checked file says it has. Nothing is checked.
 pub fn checksum(file: &Path) -> Option<u32> {
     let mut header = [0; HEADER];
     std::fs::File::open(file)
@@ -56,32 +56,36 @@ pub fn checksum(file: &Path) -> Option<u32> {
 
 /// Writes each of `changes` over what stands at its place in the content, here and in the
 /// file, which is the one that was read. One that is left half done counts as damaged.
-pub fn patch(file: &Path, sealed: &mut Sealed, changes: &[(usize, Vec<u8>)]) -> io::Result<()> {
-    let file = open_to_patch(file, sealed)?;
+pub fn patch(
+    file: &Path,
+    checked: &mut CheckedFile,
+    changes: &[(usize, Vec<u8>)],
+) -> io::Result<()> {
+    let file = open_to_patch(file, checked)?;
     for (at, bytes) in changes {
         let range = HEADER + at..HEADER + at + bytes.len();
-        let place = sealed
+        let place = checked
             .bytes
             .get_mut(range)
             .ok_or(io::ErrorKind::InvalidInput)?;
         place.copy_from_slice(bytes);
         file.write_all_at(bytes, (HEADER + at) as u64)?;
     }
-    let crc = crc32fast::hash(sealed);
+    let crc = crc32fast::hash(checked);
     file.write_all_at(&crc.to_le_bytes(), CRC as u64)
 }
 
 /// Opens a file to change what is in it: never through a link, nor another than was read.
-fn open_to_patch(file: &Path, sealed: &Sealed) -> io::Result<File> {
+fn open_to_patch(file: &Path, checked: &CheckedFile) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(file, flags, Mode::empty())?);
-    match file.metadata()?.len() == sealed.bytes.len() as u64 {
+    match file.metadata()?.len() == checked.bytes.len() as u64 {
         true => Ok(file),
         false => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 
-/// Writes `parts`, one after another, as a sealed file.
+/// Writes `parts`, one after another, as a checked file.
 pub fn write(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
     write_aside(file, magic, parts).map_err(said_by_system)
 }
@@ -169,9 +173,9 @@ mod tests {
         let changes = [(0, b"S".to_vec()), (5, b"CONT".to_vec())];
         patch(&link, &mut read(&file, MAGIC).unwrap(), &changes).unwrap_err();
         assert_eq!(&*read(&file, MAGIC).unwrap(), b"some content");
-        let mut sealed = read(&file, MAGIC).unwrap();
-        patch(&file, &mut sealed, &changes).unwrap();
-        assert_eq!(&*sealed, b"Some CONTent");
+        let mut checked = read(&file, MAGIC).unwrap();
+        patch(&file, &mut checked, &changes).unwrap();
+        assert_eq!(&*checked, b"Some CONTent");
         assert_eq!(&*read(&file, MAGIC).unwrap(), b"Some CONTent");
     }
 
@@ -180,10 +184,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         write(&file, MAGIC, &[b"some content"]).unwrap();
-        let mut sealed = read(&file, MAGIC).unwrap();
-        patch(&file, &mut sealed, &[(11, b"ts".to_vec())]).unwrap_err();
+        let mut checked = read(&file, MAGIC).unwrap();
+        patch(&file, &mut checked, &[(11, b"ts".to_vec())]).unwrap_err();
         write(&file, MAGIC, &[b"another content"]).unwrap();
-        patch(&file, &mut sealed, &[(0, b"S".to_vec())]).unwrap_err();
+        patch(&file, &mut checked, &[(0, b"S".to_vec())]).unwrap_err();
         assert_eq!(&*read(&file, MAGIC).unwrap(), b"another content");
     }
 

@@ -7,7 +7,7 @@ use super::at::{Folders, os};
 use super::list::{Found, Kind, Walk, list_one};
 use super::remove::{Trash, remove};
 use super::stage::{Place, Purpose, move_to};
-use super::unchanged::Keeper;
+use super::unchanged::Watchdog;
 use super::{Error, Stage, io as io_error};
 use crate::action::OutputSpec;
 use crate::buildfile::model::Output;
@@ -18,7 +18,7 @@ use crate::sabotage::{self, Bug};
 /// when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it puts the old outputs back"]
-pub struct SetAside {
+pub struct Stash {
     stage: Stage,
     specs: Vec<OutputSpec>,
     moved: Vec<Moved>,
@@ -43,8 +43,8 @@ struct Moved {
 /// folders in which declared files and matches of patterns will lie.
 ///
 /// When something cannot be moved, what was moved before is put back.
-pub fn set_aside(stage: &Stage, specs: &[OutputSpec]) -> Result<SetAside, Error> {
-    let mut aside = SetAside {
+pub fn stash(stage: &Stage, specs: &[OutputSpec]) -> Result<Stash, Error> {
+    let mut aside = Stash {
         stage: stage.clone(),
         specs: specs.to_vec(),
         moved: Vec::new(),
@@ -64,7 +64,7 @@ pub fn set_aside(stage: &Stage, specs: &[OutputSpec]) -> Result<SetAside, Error>
     Ok(aside)
 }
 
-impl SetAside {
+impl Stash {
     /// Puts everything back as it was: what stands where the outputs belong is removed, and
     /// the old outputs are moved there. For when the command failed or was stopped.
     pub fn put_back(mut self) -> Result<(), Error> {
@@ -89,7 +89,7 @@ impl SetAside {
             return Ok(0);
         }
         let stage = self.stage.folder()?;
-        let mut keeper = Keeper {
+        let mut watchdog = Watchdog {
             old: Folders::new(&stage),
             new: Folders::new(self.stage.root()),
             kept: 0,
@@ -97,11 +97,11 @@ impl SetAside {
         for moved in self.moved.iter().filter(|moved| moved.is_committed) {
             let name = RelPath::new(&moved.name).unwrap_or_default();
             match moved.is_folder {
-                true => keeper.keep_below(&name, &moved.path)?,
-                false => keeper.keep(&name, &moved.path)?,
+                true => watchdog.keep_below(&name, &moved.path)?,
+                false => watchdog.keep(&name, &moved.path)?,
             }
         }
-        Ok(keeper.kept)
+        Ok(watchdog.kept)
     }
 
     /// Forgets the old outputs. For after success.
@@ -257,7 +257,7 @@ impl SetAside {
     }
 }
 
-impl Drop for SetAside {
+impl Drop for Stash {
     fn drop(&mut self) {
         if !self.is_settled {
             // Nobody is left to tell; what is not put back now is when the next run begins.

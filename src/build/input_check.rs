@@ -4,7 +4,7 @@
 use super::make::Miss;
 use super::step::Step;
 use super::{Warning, failure, reason};
-use crate::action::index::Mark;
+use crate::action::index::Fingerprint;
 use crate::action::{Entry, EntryKind, inputs};
 use crate::event::Failure;
 use crate::path::RelPath;
@@ -12,22 +12,22 @@ use crate::sabotage::{self, Bug};
 use crate::stamp;
 
 /// What the inputs of a target were before its commands ran.
-pub(super) struct Marks {
+pub(super) struct Fingerprints {
     /// In the order of [`read_by`].
-    marks: Vec<Mark>,
+    marks: Vec<Fingerprint>,
     /// When, in nanoseconds since 1970.
     since: i64,
 }
 
 impl Step<'_> {
-    /// Marks everything that the key says the commands read. What needed targets made may
+    /// Fingerprints everything that the key says the commands read. What needed targets made may
     /// not have been looked at since.
-    pub(super) fn mark(&self, miss: &Miss) -> Result<Marks, Failure> {
+    pub(super) fn mark(&self, miss: &Miss) -> Result<Fingerprints, Failure> {
         for entry in made_by_needs(miss) {
             let looked = self.parts.index.entry(&entry.path);
             looked.map_err(|error| failure::of_error(&error))?;
         }
-        Ok(Marks {
+        Ok(Fingerprints {
             since: stamp::now(),
             marks: self.marks_now(miss),
         })
@@ -35,7 +35,11 @@ impl Step<'_> {
 
     /// Returns a warning if an input is not what it was when the key was made, or was or may
     /// have been something else in between: then the result is not the key's.
-    pub(super) fn disturbed(&self, miss: &Miss, marks: &Marks) -> Result<Option<Warning>, Failure> {
+    pub(super) fn disturbed(
+        &self,
+        miss: &Miss,
+        marks: &Fingerprints,
+    ) -> Result<Option<Warning>, Failure> {
         if sabotage::is(Bug::NoPostCheck) {
             return Ok(None);
         }
@@ -53,7 +57,7 @@ impl Step<'_> {
         Ok(hidden.map(Warning::input_hidden))
     }
 
-    fn marks_now(&self, miss: &Miss) -> Vec<Mark> {
+    fn marks_now(&self, miss: &Miss) -> Vec<Fingerprint> {
         let marks = read_by(miss).map(|entry| self.parts.index.mark(&entry.path));
         marks.collect()
     }
@@ -95,7 +99,7 @@ impl Step<'_> {
     /// Returns an input that was so young when the commands began, by the slow clock of its
     /// file system, that it could be changed and changed back unseen. What needed targets
     /// just made is always so young, and nobody's to change.
-    fn hidden<'m>(&self, miss: &'m Miss, marks: &Marks) -> Option<&'m RelPath> {
+    fn hidden<'m>(&self, miss: &'m Miss, marks: &Fingerprints) -> Option<&'m RelPath> {
         let read = miss.draft.action.inputs.iter().zip(&marks.marks);
         let mut young = read.filter(|(_, mark)| mark.hides_changes(marks.since));
         let is_made = |path: &RelPath| made_by_needs(miss).any(|made| made.path == *path);
