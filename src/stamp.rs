@@ -6,6 +6,7 @@
 //! read keeps its stamp) and the fact that only the change time (`ctime`) cannot be set
 //! back by a program.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -24,6 +25,41 @@ const COARSE_TICK: i64 = 2_000_000_000;
 /// The longest tick of a system's clock.
 const TICK: i64 = 10_000_000;
 const SECOND: i64 = 1_000_000_000;
+
+/// The kind of a directory entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// A folder.
+    Folder,
+    /// A socket, a device or a pipe; never an input or an output.
+    Special,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "a file",
+            Self::Link => "a symbolic link",
+            Self::Folder => "a folder",
+            Self::Special => "a pipe, a socket or a device",
+        })
+    }
+}
+
+impl From<FileType> for FileKind {
+    fn from(kind: FileType) -> Self {
+        match kind {
+            FileType::RegularFile => Self::File,
+            FileType::Symlink => Self::Link,
+            FileType::Directory => Self::Folder,
+            _ => Self::Special,
+        }
+    }
+}
 
 /// Kind, mode, size, times and identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,9 +122,9 @@ impl Stamp {
         }
     }
 
-    /// Returns what kind of thing it is.
-    pub fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.mode)
+    /// Returns the kind of the file.
+    pub fn kind(&self) -> FileKind {
+        FileType::from_raw_mode(self.mode).into()
     }
 
     /// Tells whether its owner may execute it.
@@ -168,9 +204,9 @@ mod tests {
         std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
         let at = File::open(dir.path()).unwrap();
         let file = Stamp::at(&at, "file").unwrap().unwrap();
-        assert_eq!((file.kind(), file.size), (FileType::RegularFile, 3));
+        assert_eq!((file.kind(), file.size), (FileKind::File, 3));
         let link = Stamp::at(&at, "link").unwrap().unwrap();
-        assert_eq!(link.kind(), FileType::Symlink);
+        assert_eq!(link.kind(), FileKind::Link);
         assert_eq!(Stamp::followed(&at, "link").unwrap(), Some(file));
         assert_eq!(Stamp::at(&at, "nothing").unwrap(), None);
         assert_eq!(Stamp::at(&at, "file/below").unwrap(), None);

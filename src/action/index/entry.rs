@@ -5,10 +5,8 @@
 
 use std::ffi::CStr;
 
-use rustix::fs::FileType;
-
 use crate::digest::Digest;
-use crate::stamp::Stamp;
+use crate::stamp::{FileKind, Stamp};
 
 /// The length of an entry.
 pub(super) const SIZE: usize = 80;
@@ -89,7 +87,7 @@ pub(super) fn without_place(entry: &Entry) -> Entry {
 pub(super) fn made_racy(entry: &Entry) -> Option<Entry> {
     let (question, _, stamp) = decode(entry)?;
     let racy = match question {
-        Question::Stamp if stamp.kind() == FileType::Directory => Question::RacyFolder,
+        Question::Stamp if stamp.kind() == FileKind::Folder => Question::RacyFolder,
         Question::Folder | Question::NoFolder | Question::RacyFolder => Question::RacyFolder,
         _ => Question::RacyFile,
     };

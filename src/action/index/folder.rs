@@ -8,7 +8,7 @@ use super::Seen;
 use crate::action::EntryKind;
 use crate::digest::Digest;
 use crate::sabotage::{self, Bug};
-use crate::stamp::Stamp;
+use crate::stamp::{FileKind, Stamp};
 
 /// One folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ impl Look {
 pub(super) struct File {
     #[serde(with = "bytes")]
     pub(super) name: Box<[u8]>,
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
     pub(super) known: Option<Known>,
     /// The epoch in which `known` was last found to hold; 0 if not in this run.
     #[serde(skip)]
@@ -66,16 +66,6 @@ pub(super) struct File {
     /// Whether this run saw it change.
     #[serde(skip)]
     pub(super) racy: bool,
-}
-
-/// What kind of thing a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Kind {
-    File,
-    Link,
-    Folder,
-    /// A socket, a device, a pipe: nobody's input.
-    Special,
 }
 
 /// What a file held when it was looked at.
@@ -166,7 +156,7 @@ impl Folder {
     }
 
     /// Returns what is called `name`, added if it is new.
-    pub(super) fn file(&mut self, name: &[u8], kind: Kind) -> &mut File {
+    pub(super) fn file(&mut self, name: &[u8], kind: FileKind) -> &mut File {
         match self.place(name) {
             Ok(at) => &mut self.files[at],
             Err(_) => {
@@ -182,7 +172,7 @@ impl Folder {
 
     /// Takes in a fresh listing, keeping what is known of files that are still there.
     /// `names` need not be sorted.
-    pub(super) fn relist(&mut self, look: Look, mut names: Vec<(Box<[u8]>, Kind)>) {
+    pub(super) fn relist(&mut self, look: Look, mut names: Vec<(Box<[u8]>, FileKind)>) {
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.files();
         let mut racy = false;
@@ -221,8 +211,8 @@ impl Folder {
     pub(super) fn know(&mut self, name: &[u8], known: Known, epoch: u64) {
         let was_absent = self.absent.contains(name);
         let kind = match known.content {
-            Content::File(_) => Kind::File,
-            Content::Link(_) => Kind::Link,
+            Content::File(_) => FileKind::File,
+            Content::Link(_) => FileKind::Link,
         };
         let file = self.file(name, kind);
         let is_other = |before: &Known| before.mark() != known.mark();
@@ -260,7 +250,7 @@ impl Folder {
 }
 
 impl File {
-    fn new(name: &[u8], kind: Kind) -> Self {
+    fn new(name: &[u8], kind: FileKind) -> Self {
         Self {
             name: name.into(),
             kind,
@@ -317,10 +307,10 @@ mod tests {
         }
     }
 
-    fn names(names: &[&str]) -> Vec<(Box<[u8]>, Kind)> {
+    fn names(names: &[&str]) -> Vec<(Box<[u8]>, FileKind)> {
         let names = names.iter();
         names
-            .map(|name| (name.as_bytes().into(), Kind::File))
+            .map(|name| (name.as_bytes().into(), FileKind::File))
             .collect()
     }
 
@@ -384,11 +374,11 @@ mod tests {
     fn a_new_kind_is_another_file_and_shakes_the_folder_if_it_was_looked_at() {
         for (looked_at, expected) in [(&["a"][..], true), (&[], false)] {
             let mut folder = folder(&["a"], looked_at);
-            folder.relist(look(FINE, FINE), vec![((*b"a").into(), Kind::Folder)]);
+            folder.relist(look(FINE, FINE), vec![((*b"a").into(), FileKind::Folder)]);
             let file = folder.find(b"a").unwrap();
-            assert!(file.known.is_none() && file.kind == Kind::Folder);
+            assert!(file.known.is_none() && file.kind == FileKind::Folder);
             assert_eq!(folder.racy, expected);
-            folder.relist(look(FINE, FINE), vec![((*b"a").into(), Kind::Folder)]);
+            folder.relist(look(FINE, FINE), vec![((*b"a").into(), FileKind::Folder)]);
             assert_eq!(folder.racy, expected, "it stays so");
         }
     }

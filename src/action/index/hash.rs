@@ -6,14 +6,14 @@ use std::fs::File;
 use std::io;
 
 use rayon::prelude::*;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::folder::{Content, Known, Link, Look};
 use super::{Error, FileIndex, lock};
 use crate::action::{Entry, EntryKind};
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
-use crate::stamp::{self, Stamp};
+use crate::stamp::{self, FileKind, Stamp};
 
 /// How often a file is read again when it changed meanwhile.
 const ATTEMPTS: usize = 5;
@@ -73,8 +73,8 @@ impl FileIndex {
         };
         let look = Look { stamp: before, at };
         let content = match before.kind() {
-            FileType::RegularFile => Content::File(digest(&self.root, path, OFlags::NOFOLLOW)?),
-            FileType::Symlink => Content::Link(Box::new(self.read_link(path)?)),
+            FileKind::File => Content::File(digest(&self.root, path, OFlags::NOFOLLOW)?),
+            FileKind::Link => Content::Link(Box::new(self.read_link(path)?)),
             _ => return Ok(Attempt::Neither),
         };
         let after = Stamp::at(&self.root, path.as_path())?;
@@ -88,7 +88,7 @@ impl FileIndex {
         let target = rustix::fs::readlinkat(&self.root, path.as_path(), Vec::new())?;
         let at = stamp::now();
         let behind = match Stamp::followed(&self.root, path.as_path()) {
-            Ok(Some(stamp)) if stamp.kind() == FileType::RegularFile => Some((
+            Ok(Some(stamp)) if stamp.kind() == FileKind::File => Some((
                 Look { stamp, at },
                 digest(&self.root, path, OFlags::empty())?,
             )),

@@ -1,7 +1,7 @@
 //! Files that were touched and hold what they held: looks at them are taken again, so that
 //! neither this run nor the next has to find out for whom that means nothing.
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::OFlags;
 
 use super::entry::{
     Entry, PLACE, Question, decode, encode, is_of, path_of, place_of, split, with_digest,
@@ -9,7 +9,7 @@ use super::entry::{
 };
 use super::hash::digest;
 use crate::path::{RelPath, Root};
-use crate::stamp::{self, Stamp};
+use crate::stamp::{self, FileKind, Stamp};
 
 /// The most that is read for it, in bytes: a run of the usual kind reads on all processors.
 const MOST_READ: u64 = 32 << 20;
@@ -50,7 +50,7 @@ impl Touched {
         let at = stamp::now();
         let path = RelPath::new(path).ok()?;
         let now = Stamp::at(root, path.as_path()).ok()??;
-        let is_file = question == Question::Stamp && then.kind() == FileType::RegularFile;
+        let is_file = question == Question::Stamp && then.kind() == FileKind::File;
         let is_plausible = is_file && (now.mode, now.size) == (then.mode, then.size);
         is_plausible.then_some(Self {
             number,

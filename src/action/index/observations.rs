@@ -10,8 +10,6 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::FileType;
-
 use super::entry::{
     self, Entry, PLACE, Question, SIZE, encode, inode, is_at, made_racy, path_of, place_of, split,
     with_digest, with_place, without_place,
@@ -22,7 +20,7 @@ use crate::digest::Digest;
 use crate::glob::Pattern;
 use crate::path::{RelPath, Root};
 use crate::sabotage::{self, Bug};
-use crate::stamp::Stamp;
+use crate::stamp::{FileKind, Stamp};
 
 /// How many entries a thread takes at once.
 const CHUNK: usize = 256;
@@ -184,8 +182,8 @@ fn holds(entry: &Entry, paths: &[u8], root: &Root) -> Option<Option<Moved>> {
         return Some(None);
     }
     let path = RelPath::new(path.to_bytes()).ok()?;
-    let is_folder = now.is_some_and(|now| now.kind() == FileType::Directory);
-    let was_folder = stamp.kind() == FileType::Directory;
+    let is_folder = now.is_some_and(|now| now.kind() == FileKind::Folder);
+    let was_folder = stamp.kind() == FileKind::Folder;
     Some(Some(match question {
         Question::Behind | Question::NothingBehind => Moved::File(path),
         Question::Stamp if was_folder && is_folder => Moved::Listing(path),
@@ -204,10 +202,10 @@ fn is_same(question: Question, then: &Stamp, now: Option<Stamp>) -> bool {
             now.map(|now| now.mtime) == Some(then.mtime)
         }
         Question::Stamp | Question::Behind => now == Some(*then),
-        Question::Folder => kind == Some(FileType::Directory),
-        Question::NoFolder => kind != Some(FileType::Directory),
-        Question::NoFile => !matches!(kind, Some(FileType::RegularFile | FileType::Symlink)),
-        Question::NothingBehind => kind != Some(FileType::RegularFile),
+        Question::Folder => kind == Some(FileKind::Folder),
+        Question::NoFolder => kind != Some(FileKind::Folder),
+        Question::NoFile => !matches!(kind, Some(FileKind::File | FileKind::Link)),
+        Question::NothingBehind => kind != Some(FileKind::File),
         Question::RacyFile | Question::RacyFolder => false,
     }
 }
@@ -217,7 +215,7 @@ fn is_left_out(question: Question, stamp: &Stamp) -> bool {
     let bug = match question {
         Question::NoFile => Bug::StillWithoutAbsent,
         Question::Folder | Question::NoFolder => Bug::StillWithoutFolders,
-        Question::Stamp if stamp.kind() == FileType::Directory => Bug::StillWithoutFolders,
+        Question::Stamp if stamp.kind() == FileKind::Folder => Bug::StillWithoutFolders,
         Question::Behind | Question::NothingBehind => Bug::StillWithoutBehind,
         Question::RacyFile | Question::RacyFolder => Bug::StillThoughShaky,
         Question::Stamp => return false,

@@ -7,13 +7,13 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 
-use super::folder::{Content, Folder, Kind, Known, Look};
+use super::folder::{Content, Folder, Known, Look};
 use super::{Error, FileIndex, lock};
 use crate::action::{Entry, EntryKind};
 use crate::glob::Pattern;
 use crate::path::RelPath;
 use crate::sabotage::{self, Bug};
-use crate::stamp::{self, Stamp};
+use crate::stamp::{self, FileKind, Stamp};
 
 /// Which files are meant: all that `include` matches but `except` does not.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +129,7 @@ impl FileIndex {
             true => self.stamp(path)?,
             false => None,
         };
-        let stamp = stamp.filter(|stamp| stamp.kind() == FileType::Directory);
+        let stamp = stamp.filter(|stamp| stamp.kind() == FileKind::Folder);
         let was_checked = folder.checked != 0;
         folder.racy |= was_checked && folder.exists != stamp.is_some();
         folder.exists = stamp.is_some();
@@ -183,8 +183,8 @@ impl FileIndex {
             return Ok(Some(Looked::Known(known.to_entry_kind())));
         }
         let stamp = self.stamp(path)?;
-        let stamp = stamp.map(|stamp| (kind_of(stamp.kind()), stamp));
-        let Some((kind @ (Kind::File | Kind::Link), stamp)) = stamp else {
+        let stamp = stamp.map(|stamp| (stamp.kind(), stamp));
+        let Some((kind @ (FileKind::File | FileKind::Link), stamp)) = stamp else {
             folder.miss(path.name());
             return Ok(None);
         };
@@ -210,7 +210,7 @@ impl FileIndex {
             return true;
         };
         let behind = Stamp::followed(&self.root, path.as_path()).ok().flatten();
-        let file = behind.filter(|stamp| stamp.kind() == FileType::RegularFile);
+        let file = behind.filter(|stamp| stamp.kind() == FileKind::File);
         match (&link.behind, file) {
             (Some((look, _)), Some(stamp)) => look.holds(&stamp),
             (None, None) => true,
@@ -219,7 +219,7 @@ impl FileIndex {
     }
 }
 
-type Names = Vec<(Box<[u8]>, Kind)>;
+type Names = Vec<(Box<[u8]>, FileKind)>;
 
 fn read_folder(index: &FileIndex, path: &RelPath) -> io::Result<(Stamp, Names)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -238,20 +238,11 @@ fn read_folder(index: &FileIndex, path: &RelPath) -> io::Result<(Stamp, Names)> 
                 Some(stamp) => stamp.kind(),
                 None => continue,
             },
-            kind => kind,
+            kind => kind.into(),
         };
-        names.push((name.into(), kind_of(kind)));
+        names.push((name.into(), kind));
     }
     Ok((stamp, names))
-}
-
-fn kind_of(kind: FileType) -> Kind {
-    match kind {
-        FileType::RegularFile => Kind::File,
-        FileType::Symlink => Kind::Link,
-        FileType::Directory => Kind::Folder,
-        _ => Kind::Special,
-    }
 }
 
 /// A walk in progress.
@@ -307,8 +298,8 @@ impl Walk<'_> {
             let (child, kind) = (path.child(&file.name), file.kind);
             let matches = (all || pattern.matches(&child)) && !self.is_excepted(&child);
             match kind {
-                Kind::Special => {}
-                Kind::Folder => {
+                FileKind::Special => {}
+                FileKind::Folder => {
                     if matches && self.selection.folders && self.enters(&child) {
                         self.push(child.clone(), Looked::Known(EntryKind::Folder));
                     }
@@ -316,12 +307,12 @@ impl Walk<'_> {
                         pending.push(child);
                     }
                 }
-                Kind::File | Kind::Link if matches => {
+                FileKind::File | FileKind::Link if matches => {
                     if let Some(looked) = self.index.look_in(&mut folder, &child)? {
                         self.push(child, looked);
                     }
                 }
-                Kind::File | Kind::Link => {}
+                FileKind::File | FileKind::Link => {}
             }
         }
         Ok(())

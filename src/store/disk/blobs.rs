@@ -10,7 +10,7 @@ use std::io::{self, Cursor, Read, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::layout::{Layout, name, open_object};
@@ -18,7 +18,7 @@ use super::publish::{Existing, Published, Temp};
 use super::{Inner, age, quarantine, touch};
 use crate::digest::{BUFFER_SIZE, Digest, Hasher, Verified};
 use crate::sabotage::{self, Bug};
-use crate::stamp::Stamp;
+use crate::stamp::{FileKind, Stamp};
 use crate::store::Error;
 
 /// A blob used again after less than this (nanoseconds) keeps its time.
@@ -69,7 +69,7 @@ impl Inner {
             return false;
         };
         match Stamp::at(&layout.artifacts, name(&digest)) {
-            Ok(Some(stamp)) => stamp.kind() == FileType::RegularFile && stamp.size == digest.size(),
+            Ok(Some(stamp)) => stamp.kind() == FileKind::File && stamp.size == digest.size(),
             _ => false,
         }
     }
@@ -79,7 +79,7 @@ impl Inner {
         let opened = open_object(&layout.artifacts, &name(&digest), OFlags::RDONLY);
         match opened.and_then(|file| Ok((Stamp::of(&file)?, file))) {
             Ok((stamp, file)) => {
-                let is_right = stamp.kind() == FileType::RegularFile && stamp.size == digest.size();
+                let is_right = stamp.kind() == FileKind::File && stamp.size == digest.size();
                 if !is_right {
                     self.refuse_size(digest, (file, stamp.size));
                     return None;

@@ -9,7 +9,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 
 use super::layout::name;
 use crate::digest::Digest;
-use crate::stamp::Stamp;
+use crate::stamp::{FileKind, Stamp};
 
 /// Something in a folder of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn look(folder: &OwnedFd, path: &[u8]) -> io::Result<Looked> {
     };
     let digest = format!("{}/{}", &text[3..], stamp.size).parse::<Digest>();
     match digest {
-        Ok(digest) if stamp.kind() == FileType::RegularFile && name(&digest) == text => {
+        Ok(digest) if stamp.kind() == FileKind::File && name(&digest) == text => {
             let mtime = stamp.mtime;
             Ok(Looked::Object(Object { digest, mtime }))
         }

@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{Error, io};
 use crate::path::RelPath;
 use crate::sabotage::{self, Bug};
-use crate::stamp::Stamp;
+use crate::stamp::{FileKind, Stamp};
 
 /// So many folders are kept open by one operation.
 const KEPT_OPEN: usize = 16;
@@ -133,7 +133,7 @@ fn open_by_steps(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd, Errno>
 
 fn is_link(folder: &OwnedFd, name: &[u8]) -> bool {
     let stamp = Stamp::at(folder, os(name));
-    matches!(stamp, Ok(Some(stamp)) if stamp.kind() == FileType::Symlink)
+    matches!(stamp, Ok(Some(stamp)) if stamp.kind() == FileKind::Link)
 }
 
 /// Says which link is on the way to `path`.
@@ -142,7 +142,7 @@ fn through_link(root: BorrowedFd<'_>, path: &RelPath) -> Error {
     for name in path.components() {
         link = link.child(name);
         let stamp = Stamp::at(root, link.as_path());
-        if matches!(stamp, Ok(Some(stamp)) if stamp.kind() == FileType::Symlink) {
+        if matches!(stamp, Ok(Some(stamp)) if stamp.kind() == FileKind::Link) {
             break;
         }
     }

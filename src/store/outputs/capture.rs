@@ -5,17 +5,17 @@ use std::fs::File;
 use std::io::Read as _;
 use std::rc::Rc;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::at::{Folders, os};
-use super::list::{self, Found, Kind};
+use super::list::{self, Found};
 use super::{Error, Stage, io, text};
 use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path::RelPath;
 use crate::sabotage::{self, Bug};
-use crate::stamp::{self, Stamp};
+use crate::stamp::{self, FileKind, Stamp};
 use crate::store::{self, Store};
 
 /// What a command made.
@@ -72,15 +72,17 @@ fn check_made(spec: &OutputSpec, found: &[Found]) -> Result<(), Error> {
     let kind = |found: &Found, declared| {
         Err(Error::Kind {
             path: found.path.clone(),
-            found: found.kind.name(),
+            found: found.kind,
             declared,
         })
     };
     match (&spec.output, found.first()) {
         (_, None) if sabotage::is(Bug::MissingOutputsPass) => Ok(()),
         (_, None) => missing(),
-        (Output::File(_), Some(first)) if first.kind == Kind::Folder => kind(first, "a file"),
-        (Output::Folder(_), Some(first)) if first.kind != Kind::Folder => kind(first, "a folder"),
+        (Output::File(_), Some(first)) if first.kind == FileKind::Folder => kind(first, "a file"),
+        (Output::Folder(_), Some(first)) if first.kind != FileKind::Folder => {
+            kind(first, "a folder")
+        }
         _ => Ok(()),
     }
 }
@@ -94,12 +96,12 @@ struct Capture<'a> {
 impl Capture<'_> {
     fn entry_kind(&mut self, found: &Found) -> Result<EntryKind, Error> {
         match found.kind {
-            Kind::Folder => Ok(EntryKind::Folder),
-            Kind::Link => self.link(&found.path),
-            Kind::File => self.file(&found.path),
-            Kind::Special => Err(Error::Special {
+            FileKind::Folder => Ok(EntryKind::Folder),
+            FileKind::Link => self.link(&found.path),
+            FileKind::File => self.file(&found.path),
+            FileKind::Special => Err(Error::Special {
                 path: found.path.clone(),
-                found: found.kind.name(),
+                found: found.kind,
             }),
         }
     }
@@ -161,7 +163,7 @@ impl Capture<'_> {
 }
 
 fn check_file(path: &RelPath, stamp: &Stamp) -> Result<(), Error> {
-    if stamp.kind() != FileType::RegularFile {
+    if stamp.kind() != FileKind::File {
         return Err(Error::Changed { path: path.clone() });
     }
     if stamp.mode & 0o6000 != 0 && !sabotage::is(Bug::StoreSetUid) {
@@ -204,7 +206,7 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         fs::write(dir.join("file"), "content").unwrap();
         symlink("file", dir.join("link")).unwrap();
-        let (kind, mode) = (FileType::Fifo, 0o600.into());
+        let (kind, mode) = (rustix::fs::FileType::Fifo, 0o600.into());
         rustix::fs::mknodat(rustix::fs::CWD, dir.join("pipe"), kind, mode, 0).unwrap();
         let root = Root::open(&dir).unwrap();
         let (file, seen) = (dir.join("file"), Mutex::new(Vec::new()));

@@ -13,7 +13,7 @@ use crate::buildfile::model::Output;
 use crate::glob::Pattern;
 use crate::path::{MAX_PATH, RelPath};
 use crate::sabotage::{self, Bug};
-use crate::stamp::Stamp;
+use crate::stamp::{FileKind, Stamp};
 
 /// Something that stands where an output belongs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,41 +21,7 @@ pub(super) struct Found {
     /// Where.
     pub(super) path: RelPath,
     /// What.
-    pub(super) kind: Kind,
-}
-
-/// What something in the tree is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    /// A regular file.
-    File,
-    /// A symbolic link.
-    Link,
-    /// A folder.
-    Folder,
-    /// A pipe, a socket or a device.
-    Special,
-}
-
-impl Kind {
-    pub(super) fn of(kind: FileType) -> Self {
-        match kind {
-            FileType::RegularFile => Self::File,
-            FileType::Symlink => Self::Link,
-            FileType::Directory => Self::Folder,
-            _ => Self::Special,
-        }
-    }
-
-    /// Names it, with its article.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::File => "a file",
-            Self::Link => "a symbolic link",
-            Self::Folder => "a folder",
-            Self::Special => "a pipe, a socket or a device",
-        }
-    }
+    pub(super) kind: FileKind,
 }
 
 /// Lists what stands where a declared output belongs, in no order, each once. A declared
@@ -66,7 +32,7 @@ pub(super) fn list_one(stage: &Stage, spec: &OutputSpec) -> Result<Vec<Found>, E
         Output::File(path) => walk.take(path)?,
         Output::Folder(path) => {
             walk.take(path)?;
-            if matches!(walk.found.last(), Some(found) if found.kind == Kind::Folder) {
+            if matches!(walk.found.last(), Some(found) if found.kind == FileKind::Folder) {
                 walk.below(path)?;
             }
         }
@@ -150,7 +116,7 @@ impl<'a> Walk<'a> {
         let stamp = Stamp::at(&*folder, os(path.name())).map_err(io("look at", path))?;
         if let Some(stamp) = stamp {
             let path = path.clone();
-            let kind = Kind::of(stamp.kind());
+            let kind = stamp.kind();
             self.found.push(Found { path, kind });
         }
         Ok(())
@@ -158,7 +124,7 @@ impl<'a> Walk<'a> {
 
     /// Tells whether something is not ours: kept, or out of bounds.
     pub(super) fn is_kept(&self, found: &Found) -> bool {
-        let is_folder = found.kind == Kind::Folder;
+        let is_folder = found.kind == FileKind::Folder;
         is_folder && self.stage.leaves_alone(&found.path)
             || is_kept(self.spec, &found.path, is_folder)
     }
@@ -179,7 +145,7 @@ impl<'a> Walk<'a> {
                     met[next].keeps = true;
                     continue;
                 }
-                if child.kind == Kind::Folder {
+                if child.kind == FileKind::Folder {
                     met.push(Met {
                         path: child.path,
                         parent: next,
@@ -207,7 +173,7 @@ impl<'a> Walk<'a> {
             met[folder.parent].own += 1;
             self.found.push(Found {
                 path: folder.path,
-                kind: Kind::Folder,
+                kind: FileKind::Folder,
             });
         }
     }
@@ -224,8 +190,10 @@ impl<'a> Walk<'a> {
                     continue;
                 }
                 match child.kind {
-                    Kind::Folder if pattern.reaches_into(&child.path) => pending.push(child.path),
-                    Kind::Folder => {}
+                    FileKind::Folder if pattern.reaches_into(&child.path) => {
+                        pending.push(child.path)
+                    }
+                    FileKind::Folder => {}
                     _ if pattern.matches(&child.path) => self.found.push(child),
                     _ => {}
                 }
@@ -258,7 +226,7 @@ impl<'a> Walk<'a> {
                 if self.is_kept(&child) {
                     return Ok(true);
                 }
-                if child.kind == Kind::Folder {
+                if child.kind == FileKind::Folder {
                     pending.push(child.path);
                 }
             }
@@ -288,9 +256,8 @@ pub(super) fn read_folder(folder: &OwnedFd, path: &RelPath) -> Result<Vec<Found>
                     None => continue,
                 }
             }
-            kind => kind,
+            kind => kind.into(),
         };
-        let kind = Kind::of(kind);
         children.push(Found { path: child, kind });
     }
     Ok(children)

@@ -29,6 +29,7 @@ use std::io;
 
 use crate::buildfile::model::Output;
 use crate::path::RelPath;
+use crate::stamp::FileKind;
 use crate::store;
 
 pub use capture::{Captured, capture};
@@ -60,7 +61,7 @@ pub enum Error {
         /// Where.
         path: RelPath,
         /// What stands there, with its article.
-        found: &'static str,
+        found: FileKind,
         /// What was declared, with its article.
         declared: &'static str,
     },
@@ -74,7 +75,7 @@ pub enum Error {
         /// Where.
         path: RelPath,
         /// What stands there, with its article.
-        found: &'static str,
+        found: FileKind,
     },
     /// An output would run with somebody else's rights.
     #[error("the output `{path}` is set-user-ID or set-group-ID")]

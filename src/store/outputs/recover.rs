@@ -4,13 +4,14 @@
 use rustix::fs::Dir;
 
 use super::at::Folders;
-use super::list::{Kind, read_folder};
+use super::list::read_folder;
 use super::remove::remove_all;
 use super::stage::{Place, place_of_old};
 use super::stash::move_back;
 use super::{Error, Stage};
 use crate::path::RelPath;
 use crate::sabotage::{self, Bug};
+use crate::stamp::FileKind;
 
 /// Clears the stage of what a killed run left there, and returns how many old outputs
 /// were put back. To be called under the lock of the tree, before anything is staged.
@@ -64,7 +65,7 @@ impl Recovery<'_> {
                     self.stage.forget(&old);
                     count += usize::from(move_back(from, &mut self.tree, &place).is_ok());
                 }
-                (Some(Kind::Folder), Some(Kind::Folder)) => self.go_into(&old, &place),
+                (Some(FileKind::Folder), Some(FileKind::Folder)) => self.go_into(&old, &place),
                 _ => {}
             }
         }
@@ -82,18 +83,18 @@ impl Recovery<'_> {
     }
 
     /// Says what stands in the tree; what cannot be looked at counts as a file in the way.
-    fn kind_at(&mut self, path: &RelPath) -> Option<Kind> {
+    fn kind_at(&mut self, path: &RelPath) -> Option<FileKind> {
         match self.tree.open(&path.parent().unwrap_or_default()) {
             Ok(None) => None,
-            Err(_) => Some(Kind::File),
+            Err(_) => Some(FileKind::File),
             Ok(Some(parent)) => kind(Place::new(&*parent, path.name())),
         }
     }
 }
 
-fn kind(place: Place<'_>) -> Option<Kind> {
+fn kind(place: Place<'_>) -> Option<FileKind> {
     match place.stamp() {
-        Ok(stamp) => stamp.map(|stamp| Kind::of(stamp.kind())),
-        Err(_) => Some(Kind::File),
+        Ok(stamp) => stamp.map(|stamp| stamp.kind()),
+        Err(_) => Some(FileKind::File),
     }
 }

@@ -8,7 +8,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::at::{Folders, os};
-use super::list::{self, Found, Kind};
+use super::list::{self, Found};
 use super::remove::{Trash, remove};
 use super::stage::{Place, Purpose, make_writable, move_to};
 use super::{Error, Stage, io, text};
@@ -17,7 +17,7 @@ use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path::RelPath;
 use crate::sabotage::{self, Bug};
-use crate::stamp::{self, Stamp};
+use crate::stamp::{self, FileKind, Stamp};
 use crate::store::{self, Store, check_entries};
 
 /// What came of an attempt to restore.
@@ -244,7 +244,7 @@ impl<'a> Restore<'a> {
 
     /// Lets what is in a folder that a command made read-only be changed.
     fn open_up(&mut self, found: &Found) -> Result<(), Error> {
-        if found.kind == Kind::Folder
+        if found.kind == FileKind::Folder
             && let Some(parent) = self
                 .folders
                 .open(&found.path.parent().unwrap_or_default())?
@@ -257,7 +257,7 @@ impl<'a> Restore<'a> {
     /// Tells whether something must stay for what is kept in it.
     fn keeps(&self, spec: &OutputSpec, found: &Found) -> Result<bool, Error> {
         let mut walk = list::Walk::new(self.stage, spec);
-        Ok(found.kind == Kind::Folder && walk.holds_kept(&found.path)?)
+        Ok(found.kind == FileKind::Folder && walk.holds_kept(&found.path)?)
     }
 
     fn discard(&mut self, path: &RelPath) -> Result<(), Error> {
@@ -270,7 +270,7 @@ impl<'a> Restore<'a> {
     fn discard_folder(&mut self, entry: &Entry) -> Result<(), Error> {
         let found = Found {
             path: entry.path.clone(),
-            kind: Kind::Folder,
+            kind: FileKind::Folder,
         };
         let mut specs = self.specs.iter();
         let spec = specs.find(|spec| list::is_declared(spec, entry));
@@ -303,7 +303,7 @@ impl<'a> Restore<'a> {
             Err(Errno::EXIST) => {
                 let stamp = Place::new(&*parent, path.name()).stamp();
                 let stamp = stamp.map_err(io("look at", path))?;
-                if stamp.is_some_and(|stamp| Kind::of(stamp.kind()) == Kind::Folder) {
+                if stamp.is_some_and(|stamp| stamp.kind() == FileKind::Folder) {
                     return Ok(());
                 }
                 self.discard(path)?;
@@ -388,12 +388,12 @@ type Wanted<'a> = HashMap<&'a RelPath, &'a EntryKind>;
 
 fn is_wanted(wanted: &Wanted<'_>, found: &Found) -> bool {
     let kind = match wanted.get(&found.path) {
-        Some(EntryKind::File { .. }) => Kind::File,
-        Some(EntryKind::Link { .. }) => Kind::Link,
-        Some(EntryKind::Folder) => Kind::Folder,
+        Some(EntryKind::File { .. }) => FileKind::File,
+        Some(EntryKind::Link { .. }) => FileKind::Link,
+        Some(EntryKind::Folder) => FileKind::Folder,
         None => return false,
     };
     // What replaces a file or a link does so in one step, and must not be gone before.
-    let is_leaf = |kind| matches!(kind, Kind::File | Kind::Link);
+    let is_leaf = |kind| matches!(kind, FileKind::File | FileKind::Link);
     kind == found.kind || is_leaf(kind) && is_leaf(found.kind)
 }

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
+use rustix::fs::{AtFlags, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 
 use super::Error;
 use super::at::{open_child, os};
 use crate::path::{MAX_NAME, RelPath, Root};
-use crate::stamp::Stamp;
+use crate::stamp::{FileKind, Stamp};
 use crate::store::tmpfile::AnonymousFile;
 
 /// What a thing in the stage is; its name says so.
@@ -42,7 +42,7 @@ impl Purpose {
 /// there is not in the way; a link is, wherever it leads.
 pub fn check_writable(folder: &Path) -> io::Result<()> {
     let stamp = Stamp::at(rustix::fs::CWD, folder)?;
-    if stamp.is_some_and(|stamp| stamp.kind() == FileType::Symlink) {
+    if stamp.is_some_and(|stamp| stamp.kind() == FileKind::Link) {
         return Err(Errno::LOOP.into());
     }
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
@@ -280,7 +280,7 @@ pub(super) fn make_writable(place: Place<'_>) -> bool {
     let Ok(Some(stamp)) = place.stamp() else {
         return false;
     };
-    if stamp.kind() != FileType::Directory || stamp.mode & 0o700 == 0o700 {
+    if stamp.kind() != FileKind::Folder || stamp.mode & 0o700 == 0o700 {
         return false;
     }
     let mode = Mode::from_raw_mode(stamp.mode & 0o7777 | 0o700);
@@ -296,12 +296,12 @@ fn move_across(from: Place<'_>, to: Place<'_>, depth: usize) -> io::Result<()> {
         return Err(Errno::NOENT.into());
     };
     match stamp.kind() {
-        FileType::Directory if depth < MAX_DEPTH => move_folder_across(from, to, depth),
-        FileType::RegularFile => {
+        FileKind::Folder if depth < MAX_DEPTH => move_folder_across(from, to, depth),
+        FileKind::File => {
             copy_beside(from, to, &stamp)?;
             Ok(from.remove_file()?)
         }
-        FileType::Symlink => {
+        FileKind::Link => {
             let target = rustix::fs::readlinkat(from.folder, os(from.name), Vec::new())?;
             let beside = beside(to.name);
             rustix::fs::symlinkat(&*target, to.folder, os(&beside))?;
@@ -485,7 +485,7 @@ mod tests {
         rustix::fs::mknodat(
             &two.from,
             "x",
-            FileType::Fifo,
+            rustix::fs::FileType::Fifo,
             Mode::from_raw_mode(0o600),
             0,
         )

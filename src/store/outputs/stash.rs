@@ -1,10 +1,10 @@
 //! Old outputs out of the way of a command, and back again if it fails. It does not know
 //! commands, and reads no file.
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::Mode;
 
 use super::at::{Folders, os};
-use super::list::{Found, Kind, Walk, list_one};
+use super::list::{Found, Walk, list_one};
 use super::remove::{Trash, remove};
 use super::stage::{Place, Purpose, move_to};
 use super::unchanged::Watchdog;
@@ -13,6 +13,7 @@ use crate::action::OutputSpec;
 use crate::buildfile::model::Output;
 use crate::path::RelPath;
 use crate::sabotage::{self, Bug};
+use crate::stamp::FileKind;
 
 /// Outputs that were moved out of a command's way. Unless told otherwise they are put back
 /// when this is dropped.
@@ -136,7 +137,7 @@ impl Stash {
                 let parent = folders.make(&path.parent().unwrap_or_default())?;
                 let stamp = Place::new(&*parent, path.name()).stamp();
                 if let Some(stamp) = stamp.map_err(io_error("look at", path))? {
-                    let kind = Kind::of(stamp.kind());
+                    let kind = stamp.kind();
                     self.take_one(folders, path, kind, spec)?;
                 }
                 Ok(())
@@ -161,8 +162,8 @@ impl Stash {
         let parent = folders.make(&path.parent().unwrap_or_default())?;
         let stamp = Place::new(&*parent, path.name()).stamp();
         let stamp = stamp.map_err(io_error("look at", path))?;
-        match stamp.map(|stamp| Kind::of(stamp.kind())) {
-            Some(Kind::Folder) => {
+        match stamp.map(|stamp| stamp.kind()) {
+            Some(FileKind::Folder) => {
                 for found in movable(&self.stage, spec, path)? {
                     self.take_one(folders, &found.path, found.kind, spec)?;
                 }
@@ -182,7 +183,7 @@ impl Stash {
         &mut self,
         folders: &mut Folders<'_>,
         path: &RelPath,
-        kind: Kind,
+        kind: FileKind,
         spec: &OutputSpec,
     ) -> Result<(), Error> {
         let Some(from) = folders.open(&path.parent().unwrap_or_default())? else {
@@ -196,7 +197,7 @@ impl Stash {
         self.moved.push(Moved {
             path: path.clone(),
             name,
-            is_folder: kind == Kind::Folder,
+            is_folder: kind == FileKind::Folder,
             is_committed: spec.committed,
         });
         Ok(())
@@ -283,7 +284,7 @@ fn is_folder(folders: &mut Folders<'_>, path: &RelPath) -> Result<bool, Error> {
     };
     let stamp = Place::new(&*parent, path.name()).stamp();
     let stamp = stamp.map_err(io_error("look at", path))?;
-    Ok(stamp.is_some_and(|stamp| stamp.kind() == FileType::Directory))
+    Ok(stamp.is_some_and(|stamp| stamp.kind() == FileKind::Folder))
 }
 
 /// Lists what in an owned folder can be moved as a whole: everything but what is kept,
@@ -297,7 +298,7 @@ fn movable(stage: &Stage, spec: &OutputSpec, folder: &RelPath) -> Result<Vec<Fou
             if walk.is_kept(&child) {
                 continue;
             }
-            let may_keep = child.kind == Kind::Folder && walk.may_keep_below(&child.path);
+            let may_keep = child.kind == FileKind::Folder && walk.may_keep_below(&child.path);
             match may_keep && walk.holds_kept(&child.path)? {
                 true => pending.push(child.path),
                 false => movable.push(child),

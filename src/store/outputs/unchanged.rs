@@ -4,14 +4,14 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::at::{Folders, os};
-use super::list::{Kind, read_folder};
+use super::list::read_folder;
 use super::stage::{Place, move_to};
 use super::{Error, io as io_error};
 use crate::path::RelPath;
-use crate::stamp::Stamp;
+use crate::stamp::{FileKind, Stamp};
 
 /// Puts old files in the place of equal new ones.
 pub(super) struct Watchdog<'a> {
@@ -32,7 +32,7 @@ impl Watchdog<'_> {
             };
             for child in read_folder(&folder, &path)? {
                 match child.kind {
-                    Kind::Folder => pending.push(child.path),
+                    FileKind::Folder => pending.push(child.path),
                     _ => {
                         let below = child.path.below(old).unwrap_or_default();
                         self.keep(&child.path, &new.join(&below))?;
@@ -71,8 +71,8 @@ fn is_same(old: Place<'_>, new: Place<'_>) -> io::Result<bool> {
         return Ok(false);
     }
     match a.kind() {
-        FileType::RegularFile => has_same_bytes(open(old)?, open(new)?, &a),
-        FileType::Symlink => Ok(target(old)? == target(new)?),
+        FileKind::File => has_same_bytes(open(old)?, open(new)?, &a),
+        FileKind::Link => Ok(target(old)? == target(new)?),
         _ => Ok(false),
     }
 }
