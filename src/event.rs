@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::Diagnostic;
 
+/// Receives the events of a run, in the order they happen.
+pub trait Sink {
+    /// Receives the next event.
+    fn on_event(&mut self, event: &Event);
+
+    /// Called about ten times a second while nothing happens, to show that time passes.
+    fn tick(&mut self, _at_ms: u64) {}
+}
+
 /// The version of the event format, in every `run-started`.
 pub const FORMAT: u32 = 1;
 

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
+use super::emitter::Emitter;
 use super::make::Miss;
 use super::plan::Plan;
 use super::recorder::{self, Settled};
 use super::slot::{Answer, Job, Message, Question, Slot};
 use super::step::{Need, Step};
 use super::tally::Tally;
-use super::telling::Telling;
-use super::{Audience, Options, Parts, Warning, tools};
-use crate::event::{FORMAT, Outcome, Reason, Summary, What};
+use super::{Options, Parts, Warning, tools};
+use crate::event::{FORMAT, Outcome, Reason, Sink, Summary, What};
 use crate::graph::{Graph, TargetId};
 use crate::journal::Memory;
 
@@ -34,7 +34,7 @@ pub fn run(
     (names, wanted): (&[String], &[TargetId]),
     options: Options,
     memory: &mut Memory,
-    audience: &mut dyn Audience,
+    sink: &mut dyn Sink,
 ) -> Summary {
     let start = Instant::now();
     let step = Step {
@@ -58,7 +58,7 @@ pub fn run(
             step: &step,
             options,
             memory,
-            telling: Telling { audience, start },
+            emitter: Emitter { sink, start },
             made: vec![None; parts.graph.len()],
             misses: std::iter::repeat_with(|| None)
                 .take(parts.graph.len())
@@ -132,7 +132,7 @@ pub(super) struct Drive<'a> {
     pub(super) plan: Plan<'a>,
     pub(super) tally: Tally<'a>,
     pub(super) memory: &'a mut Memory,
-    pub(super) telling: Telling<'a>,
+    pub(super) emitter: Emitter<'a>,
     /// What each settled target made.
     pub(super) made: Vec<Option<Need>>,
     /// Targets that wait for a slot.
@@ -184,7 +184,7 @@ impl<'a> Drive<'a> {
             jobs: self.options.jobs,
             expected_ms: wanted.iter().any(known).then_some(bound),
         };
-        self.telling.tell(started);
+        self.emitter.emit(started);
     }
 
     /// Turns until every target is settled, or there is no pool and one is needed.
@@ -238,7 +238,7 @@ impl<'a> Drive<'a> {
         for message in first.into_iter().chain(rest.try_iter()) {
             self.hear(message);
         }
-        self.telling.tick();
+        self.emitter.tick();
     }
 
     /// Hands a target to a slot.
@@ -299,7 +299,7 @@ impl<'a> Drive<'a> {
     ) -> Summary {
         let Self {
             mut tally,
-            mut telling,
+            mut emitter,
             jobs,
             settled,
             step,
@@ -318,11 +318,11 @@ impl<'a> Drive<'a> {
             .chain(noticed.into_iter().map(Warning::from))
         {
             tally.warn();
-            telling.tell(warning.into_event(None));
+            emitter.emit(warning.into_event(None));
         }
         let interrupted = step.parts.cancel.is_raised();
-        let summary = tally.finish(telling.elapsed(), interrupted);
-        telling.tell(What::RunFinished(summary.clone()));
+        let summary = tally.finish(emitter.elapsed(), interrupted);
+        emitter.emit(What::RunFinished(summary.clone()));
         summary
     }
 

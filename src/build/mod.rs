@@ -8,6 +8,7 @@
 
 mod drift;
 mod drive;
+mod emitter;
 mod explain;
 mod failure;
 mod input_check;
@@ -22,14 +23,14 @@ mod spool;
 pub mod standstill;
 mod step;
 mod tally;
-mod telling;
+
 mod tools;
 
 use crate::action::environment::HostEnv;
 use crate::action::index::FileIndex;
 use crate::cancel::Cancel;
 use crate::digest::Digest;
-use crate::event::{Event, Failure, What};
+use crate::event::{Failure, What};
 use crate::exec::Executor;
 use crate::graph::Graph;
 use crate::journal::Memory;
@@ -83,15 +84,6 @@ pub struct Options {
     pub stream: bool,
     /// What else the run is to do or not to do.
     pub policy: Policy,
-}
-
-/// Who is told what happens in a run, in the order it happens.
-pub trait Audience {
-    /// Something happened.
-    fn hear(&mut self, event: &Event);
-
-    /// Called some ten times a second while nothing happens.
-    fn tick(&mut self, at_ms: u64);
 }
 
 /// Something that does not fail a build but must not be silent.

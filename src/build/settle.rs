@@ -156,6 +156,6 @@ impl Drive<'_> {
             key: success.map(|success| success.key.0.hex()),
             duration_ms,
         };
-        self.telling.tell(finished);
+        self.emitter.emit(finished);
     }
 }

@@ -4,7 +4,7 @@ mod args;
 mod commands;
 mod context;
 mod failure;
-mod hearing;
+mod fanout;
 mod init;
 mod rewrite;
 mod session;

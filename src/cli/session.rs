@@ -12,9 +12,9 @@ use super::failure::{Exit, Failure};
 use super::state::State;
 use crate::action::index::{FileIndex, Saved};
 use crate::build::standstill::Known;
-use crate::build::{self, Audience, Options, Parts};
+use crate::build::{self, Options, Parts};
 use crate::cancel::Cancel;
-use crate::event::Summary;
+use crate::event::{Sink, Summary};
 use crate::exec::Local;
 use crate::graph::{Named, TargetId};
 use crate::journal::Memory;
@@ -191,11 +191,10 @@ impl<'c> Session<'c> {
         &mut self,
         (names, wanted): (&[String], &[TargetId]),
         options: Options,
-        audience: &mut dyn Audience,
+        sink: &mut dyn Sink,
     ) -> Summary {
-        let summary = self.with_parts(|parts, memory| {
-            build::run(parts, (names, wanted), options, memory, audience)
-        });
+        let summary = self
+            .with_parts(|parts, memory| build::run(parts, (names, wanted), options, memory, sink));
         self.has_stored |= summary.built > 0 && self.is_cached;
         summary
     }

@@ -9,10 +9,10 @@ use super::context::Context;
 use super::session::Session;
 use super::state;
 use crate::build::standstill::{self, Asked, Done, Known};
-use crate::event::{Event, Summary, What};
+use crate::event::{Event, Sink as _, Summary, What};
 use crate::graph::TargetId;
+use crate::report::Verbosity;
 use crate::report::terminal::Plain;
-use crate::report::{Reporter as _, Verbosity};
 use crate::workspace::Layout;
 
 /// What there is before a run begins.
@@ -59,7 +59,7 @@ pub(super) fn tell(context: &Context, targets: usize, (start, verbosity): (Insta
         ..Summary::default()
     };
     let mut reporter = Plain::new(std::io::stdout(), context.out_style(verbosity));
-    reporter.report(&Event {
+    reporter.on_event(&Event {
         at_ms: summary.wall_ms,
         what: What::RunFinished(summary),
     });

@@ -3,9 +3,8 @@
 
 use std::io::Write;
 
-use super::Reporter;
 use super::terminal::Out;
-use crate::event::Event;
+use crate::event::{Event, Sink};
 
 /// Writes each event as one line of JSON.
 pub struct Json<W> {
@@ -21,8 +20,8 @@ impl<W: Write> Json<W> {
     }
 }
 
-impl<W: Write> Reporter for Json<W> {
-    fn report(&mut self, event: &Event) {
+impl<W: Write> Sink for Json<W> {
+    fn on_event(&mut self, event: &Event) {
         // Events are plain data: turning them into JSON cannot fail.
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');

@@ -9,17 +9,6 @@ pub mod terminal;
 mod testing;
 pub mod text;
 
-use crate::event::Event;
-
-/// Somebody to whom the events of a run are told, in the order they happened.
-pub trait Reporter {
-    /// Takes in one event.
-    fn report(&mut self, event: &Event);
-
-    /// Called some ten times a second while nothing happens, for what shows time passing.
-    fn tick(&mut self, _at_ms: u64) {}
-}
-
 /// How things are to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {

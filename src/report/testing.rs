@@ -4,8 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::rc::Rc;
 
-use super::Reporter;
-use crate::event::{Event, FORMAT, Failure, Outcome, Printed, Reason, Summary, What};
+use crate::event::{Event, FORMAT, Failure, Outcome, Printed, Reason, Sink, Summary, What};
 
 /// A writer whose bytes can be looked at while somebody else writes to it.
 #[derive(Clone, Default)]
@@ -42,9 +41,9 @@ impl Write for Broken {
     }
 }
 
-pub(super) fn tell(reporter: &mut dyn Reporter, events: &[Event]) {
+pub(super) fn tell(reporter: &mut dyn Sink, events: &[Event]) {
     for event in events {
-        reporter.report(event);
+        reporter.on_event(event);
     }
 }
 

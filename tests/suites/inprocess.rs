@@ -13,10 +13,10 @@ use fbuild::action::ResolvedCommand;
 use fbuild::action::environment::HostEnv;
 use fbuild::action::index::FileIndex;
 use fbuild::build::standstill::{self, Asked, Done, Known};
-use fbuild::build::{self, Audience, Options, Parts, Policy};
+use fbuild::build::{self, Options, Parts, Policy};
 use fbuild::cancel::Cancel;
 use fbuild::digest::Digest;
-use fbuild::event::{Event, Summary};
+use fbuild::event::{Event, Sink, Summary};
 use fbuild::exec::{End, Error, Execution, Executor, Task};
 use fbuild::journal;
 use fbuild::path::RelPath;
@@ -370,12 +370,10 @@ fn host_env(world: &World) -> HostEnv {
 
 struct Heard(Report);
 
-impl Audience for Heard {
-    fn hear(&mut self, event: &Event) {
+impl Sink for Heard {
+    fn on_event(&mut self, event: &Event) {
         self.0.hear(&event.what);
     }
-
-    fn tick(&mut self, _: u64) {}
 }
 
 /// Runs `mix` as a function.

@@ -6,7 +6,7 @@ use crate::build::{Options, Policy};
 use crate::cli::args::Check;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::hearing::{Hearing, Show};
+use crate::cli::fanout::{Fanout, Show};
 use crate::cli::session::{self, Access, Session};
 use crate::cli::signals;
 use crate::glob::overlap;
@@ -100,8 +100,8 @@ fn check_drift(context: &Context) -> Result<(), Failure> {
             ..Policy::default()
         },
     };
-    let mut hearing = Hearing::new(context, &session, Show::Plain, Verbosity::Normal);
-    let summary = session.build((&names, &wanted), options, &mut hearing);
+    let mut sink = Fanout::new(context, &session, Show::Plain, Verbosity::Normal);
+    let summary = session.build((&names, &wanted), options, &mut sink);
     session.close();
     session::ended(&summary)
 }

@@ -1,11 +1,11 @@
 //! `fbuild graph`: the targets, what they need and how they are. Starts nothing.
 
-use crate::build::{Audience, Options, Policy};
+use crate::build::{Options, Policy};
 use crate::cli::args::{Graph, GraphFormat};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::session::{Access, Session};
-use crate::event::{Event, What};
+use crate::event::{Event, Sink, What};
 use crate::graph::Named;
 use crate::report::Verbosity;
 use crate::report::graph::{Format, State, View, all_roots, render};
@@ -58,8 +58,8 @@ fn states(session: &mut Session<'_>) -> Vec<Option<State>> {
 #[derive(Default)]
 struct States(Vec<(String, State)>);
 
-impl Audience for States {
-    fn hear(&mut self, event: &Event) {
+impl Sink for States {
+    fn on_event(&mut self, event: &Event) {
         if let What::TargetFinished {
             target,
             outcome,
@@ -71,8 +71,6 @@ impl Audience for States {
             self.0.push((target.clone(), State { outcome, reason }));
         }
     }
-
-    fn tick(&mut self, _at_ms: u64) {}
 }
 
 impl From<GraphFormat> for Format {

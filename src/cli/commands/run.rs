@@ -7,7 +7,7 @@ use crate::build::{Options, Policy};
 use crate::cli::args::{Progress, Run};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::hearing::{Hearing, Show};
+use crate::cli::fanout::{Fanout, Show};
 use crate::cli::session::{self, Access, Session};
 use crate::cli::signals;
 use crate::cli::standstill::{self, Ready};
@@ -47,16 +47,16 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
             drift: false,
         },
     };
-    let mut hearing = Hearing::new(context, &session, show(context, args), verbosity(args));
+    let mut sink = Fanout::new(context, &session, show(context, args), verbosity(args));
     if !args.dry_run {
-        hearing.keep_log(&session.layout.runs());
+        sink.keep_log(&session.layout.runs());
     }
-    let summary = session.build((&args.targets, &wanted), options, &mut hearing);
+    let summary = session.build((&args.targets, &wanted), options, &mut sink);
     session.save();
     if standstill::is_usual(args) && summary.went_well() {
         standstill::keep(context, &mut session, &args.targets, &wanted);
     }
-    if let Some(error) = hearing.take_lost() {
+    if let Some(error) = sink.take_log_error() {
         session.cannot_keep(&error);
     }
     session.end();

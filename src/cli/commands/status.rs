@@ -4,7 +4,7 @@ use crate::build::{Options, Policy};
 use crate::cli::args::Status;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::hearing::{Hearing, Show};
+use crate::cli::fanout::{Fanout, Show};
 use crate::cli::session::{self, Access, Session};
 use crate::report::Verbosity;
 
@@ -21,7 +21,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Status) -> Result<(), Failur
         },
     };
     let show = if args.json { Show::Json } else { Show::Plain };
-    let mut hearing = Hearing::new(context, &session, show, Verbosity::Verbose);
-    let summary = session.build((&args.targets, &wanted), options, &mut hearing);
+    let mut sink = Fanout::new(context, &session, show, Verbosity::Verbose);
+    let summary = session.build((&args.targets, &wanted), options, &mut sink);
     session::ended(&summary)
 }

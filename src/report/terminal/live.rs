@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::Out;
 use super::lines::{Lines, Starts};
-use crate::event::{Event, What};
+use crate::event::{Event, Sink, What};
 use crate::report::text::{columns, count, duration, fit, harmless};
-use crate::report::{Color, Reporter, Style};
+use crate::report::{Color, Style};
 use crate::source::Sources;
 
 const HIDE_CURSOR: &str = "\x1b[?25l";
@@ -103,8 +103,8 @@ impl<W: Write> Live<W> {
     }
 }
 
-impl<W: Write> Reporter for Live<W> {
-    fn report(&mut self, event: &Event) {
+impl<W: Write> Sink for Live<W> {
+    fn on_event(&mut self, event: &Event) {
         self.now.take_in(event);
         let lines = self.lines.say(event);
         let starts = matches!(event.what, What::TargetStarted { .. });

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::Out;
 use super::lines::{Lines, Starts};
-use crate::event::Event;
-use crate::report::{Reporter, Style};
+use crate::event::{Event, Sink};
+use crate::report::Style;
 use crate::source::Sources;
 
 /// Writes what happens as plain lines.
@@ -33,8 +33,8 @@ impl<W: Write> Plain<W> {
     }
 }
 
-impl<W: Write> Reporter for Plain<W> {
-    fn report(&mut self, event: &Event) {
+impl<W: Write> Sink for Plain<W> {
+    fn on_event(&mut self, event: &Event) {
         let bytes = self.lines.say(event);
         self.out.write(&bytes);
     }

@@ -4,11 +4,11 @@
 use std::io::Read as _;
 use std::time::Instant;
 
+use super::Warning;
 use super::drive::Drive;
 use super::make::millis;
 use super::spool::Spool;
-use super::{Audience, Warning};
-use crate::event::{Event, Printed, Reason, What};
+use crate::event::{Event, Printed, Reason, Sink, What};
 use crate::graph::TargetId;
 use crate::journal::Success;
 
@@ -16,20 +16,20 @@ use crate::journal::Success;
 const PIECE: usize = 64 * 1024;
 
 /// Tells the audience what happens, and when.
-pub(super) struct Telling<'a> {
-    pub(super) audience: &'a mut dyn Audience,
+pub(super) struct Emitter<'a> {
+    pub(super) sink: &'a mut dyn Sink,
     pub(super) start: Instant,
 }
 
-impl Telling<'_> {
-    pub(super) fn tell(&mut self, what: What) {
+impl Emitter<'_> {
+    pub(super) fn emit(&mut self, what: What) {
         let at_ms = self.elapsed();
-        self.audience.hear(&Event { at_ms, what });
+        self.sink.on_event(&Event { at_ms, what });
     }
 
     pub(super) fn tick(&mut self) {
         let at_ms = self.elapsed();
-        self.audience.tick(at_ms);
+        self.sink.tick(at_ms);
     }
 
     pub(super) fn elapsed(&self) -> u64 {
@@ -41,7 +41,7 @@ impl Drive<'_> {
     pub(super) fn warn(&mut self, id: Option<TargetId>, warning: Warning) {
         self.tally.warn();
         let target = id.map(|id| self.name(id).to_owned());
-        self.telling.tell(warning.into_event(target));
+        self.emitter.emit(warning.into_event(target));
     }
 
     pub(super) fn tell_started(&mut self, id: TargetId, reason: Reason, attempt: u32) {
@@ -55,7 +55,7 @@ impl Drive<'_> {
             attempt,
             interactive: self.graph().target(id).interactive,
         };
-        self.telling.tell(started);
+        self.emitter.emit(started);
     }
 
     pub(super) fn tell_output(&mut self, id: TargetId, bytes: Vec<u8>) {
@@ -63,7 +63,7 @@ impl Drive<'_> {
             target: self.name(id).to_owned(),
             text: Printed(bytes),
         };
-        self.telling.tell(printed);
+        self.emitter.emit(printed);
     }
 
     /// Tells what a target printed, unless that was streamed.

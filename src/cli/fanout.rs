@@ -1,4 +1,4 @@
-//! Everybody who hears of a run: the reporter that was asked for, and the log.
+//! Forwards the events of a run to the reporter that the arguments choose, and to the log.
 
 use std::io;
 use std::path::Path;
@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::session::Session;
-use crate::build::Audience;
-use crate::event::Event;
+use crate::event::{Event, Sink};
 use crate::journal::RunLog;
+use crate::report::Verbosity;
 use crate::report::json::Json;
 use crate::report::terminal::{Live, Plain, size_of};
-use crate::report::{Reporter, Verbosity};
 
 /// How a run is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,15 +23,16 @@ pub(super) enum Show {
     Json,
 }
 
-/// Everybody who hears of a run.
-pub(super) struct Hearing {
-    reporter: Box<dyn Reporter>,
+/// Forwards events to a reporter and a log.
+pub(super) struct Fanout {
+    reporter: Box<dyn Sink>,
     log: Option<RunLog>,
-    /// Why the log is not whole.
-    lost: Option<io::Error>,
+    /// The error that ended the log early.
+    log_error: Option<io::Error>,
 }
 
-impl Hearing {
+impl Fanout {
+    /// Returns a fan-out with the reporter for `show`, and without a log.
     pub(super) fn new(
         context: &Context,
         session: &Session<'_>,
@@ -42,7 +42,7 @@ impl Hearing {
         let sources = Arc::new(session.workspace.sources.clone());
         let style = context.out_style(verbosity);
         let out = std::io::stdout();
-        let reporter: Box<dyn Reporter> = match show {
+        let reporter: Box<dyn Sink> = match show {
             Show::Json => Box::new(Json::new(out)),
             Show::Plain => Box::new(Plain::new(out, style).with_sources(sources)),
             Show::Live => {
@@ -53,28 +53,28 @@ impl Hearing {
         Self {
             reporter,
             log: None,
-            lost: None,
+            log_error: None,
         }
     }
 
-    /// Keeps a log of the run in `folder` as well.
+    /// Also writes a log of the run into `folder`.
     pub(super) fn keep_log(&mut self, folder: &Path) {
         self.log = Some(RunLog::new(folder));
     }
 
-    /// Returns why the log is not whole, if it is not.
-    pub(super) fn take_lost(&mut self) -> Option<io::Error> {
-        self.lost.take()
+    /// Takes the error that ended the log early, if there was one.
+    pub(super) fn take_log_error(&mut self) -> Option<io::Error> {
+        self.log_error.take()
     }
 }
 
-impl Audience for Hearing {
-    fn hear(&mut self, event: &Event) {
-        self.reporter.report(event);
+impl Sink for Fanout {
+    fn on_event(&mut self, event: &Event) {
+        self.reporter.on_event(event);
         if let Some(log) = &mut self.log
             && let Err(error) = log.record(event)
         {
-            (self.log, self.lost) = (None, Some(error));
+            (self.log, self.log_error) = (None, Some(error));
         }
     }
 
