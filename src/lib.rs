@@ -7,9 +7,6 @@
 //! above it, and `tests/architecture.rs` checks that it does. `docs/ARCHITECTURE.md`
 //! is the map, with the invariants and the files on disk.
 
-// For the tests of the tests.
-mod sabotage;
-
 // Words.
 pub mod cancel;
 pub mod checked_file;

@@ -27,7 +27,6 @@ use super::{Action, ActionKey, Entry, EntryKind, OutputSpec, ResolvedCommand};
 use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path;
-use crate::sabotage::{self, Bug};
 
 /// The first line: the version of the key format is in every key.
 const HEADER: &str = "fbuild-action\t1\n";
@@ -83,24 +82,14 @@ impl Manifest {
         let mut lines = Lines(String::with_capacity(512 + files * 128));
         lines.0.push_str(HEADER);
         lines.line(&["platform", std::env::consts::OS, std::env::consts::ARCH]);
-        if !sabotage::is(Bug::KeyWithoutDir) {
-            lines.line(&["dir", &action.dir.to_string()]);
-        }
+        lines.line(&["dir", &action.dir.to_string()]);
         for command in &action.commands {
             lines.command(command);
         }
-        for output in action
-            .outputs
-            .iter()
-            .filter(|_| !sabotage::is(Bug::KeyWithoutOutputs))
-        {
+        for output in &action.outputs {
             lines.output(output);
         }
-        for (name, tool) in action
-            .tools
-            .iter()
-            .filter(|_| !sabotage::is(Bug::KeyWithoutTools))
-        {
+        for (name, tool) in &action.tools {
             let output = tool.output.to_string();
             lines.line(&[
                 "tool",
@@ -109,26 +98,16 @@ impl Manifest {
                 &output,
             ]);
         }
-        for (name, value) in action
-            .env
-            .iter()
-            .filter(|_| !sabotage::is(Bug::KeyWithoutEnv))
-        {
+        for (name, value) in &action.env {
             lines.env(name, value.as_deref());
         }
-        for (name, value) in &action.secrets {
+        for name in action.secrets.keys() {
             lines.line(&["secret", &path::escape(name.as_bytes())]);
-            if sabotage::is(Bug::KeyWithSecrets) {
-                lines.env(name, Some(value));
-            }
         }
         for entry in &action.inputs {
             lines.entry("input", entry);
         }
-        for entry in merged(&action.needs)
-            .into_iter()
-            .filter(|_| !sabotage::is(Bug::KeyWithoutNeeds))
-        {
+        for entry in merged(&action.needs) {
             lines.entry("need", entry);
         }
         Self { text: lines.0 }
@@ -232,7 +211,7 @@ impl Lines {
     /// Adds a line of fields that are escaped already.
     fn line(&mut self, fields: &[&str]) {
         for (at, field) in fields.iter().enumerate() {
-            if at > 0 && !sabotage::is(Bug::KeyFieldsRunTogether) {
+            if at > 0 {
                 self.0.push('\t');
             }
             self.0.push_str(field);
@@ -290,23 +269,18 @@ impl Lines {
     fn entry(&mut self, word: &str, entry: &Entry) {
         self.0.push_str(word);
         self.0.push('\t');
-        if !sabotage::is(Bug::KeyWithoutPaths) {
-            self.0.push_str(&path::escape(entry.path.as_bytes()));
-        }
+        self.0.push_str(&path::escape(entry.path.as_bytes()));
         self.0.push('\t');
         match &entry.kind {
             EntryKind::File { digest, executable } => {
-                let executable = *executable && !sabotage::is(Bug::KeyWithoutMode);
                 self.0
-                    .push_str(if executable { "exec\t" } else { "file\t" });
+                    .push_str(if *executable { "exec\t" } else { "file\t" });
                 digest.push_to(&mut self.0);
             }
             EntryKind::Link { target, content } => {
                 self.0.push_str("link\t");
                 self.0.push_str(&path::escape(target));
-                if let Some(digest) =
-                    content.filter(|_| !sabotage::is(Bug::KeyWithoutLinkedContent))
-                {
+                if let Some(digest) = content {
                     self.0.push('\t');
                     digest.push_to(&mut self.0);
                 }

@@ -8,7 +8,6 @@ use crate::action::index::Fingerprint;
 use crate::action::{Entry, EntryKind, inputs};
 use crate::event::Failure;
 use crate::path::RelPath;
-use crate::sabotage::{self, Bug};
 use crate::stamp;
 
 /// What the inputs of a target were before its commands ran.
@@ -40,17 +39,12 @@ impl Step<'_> {
         miss: &Miss,
         marks: &Fingerprints,
     ) -> Result<Option<Warning>, Failure> {
-        if sabotage::is(Bug::NoPostCheck) {
-            return Ok(None);
-        }
         if let Some(path) = self.changed(miss)? {
             return Ok(Some(Warning::input_changed(&path)));
         }
         let now = self.marks_now(miss);
         let mut read = read_by(miss).zip(marks.marks.iter().zip(&now));
-        if let Some((entry, _)) =
-            read.find(|(_, (before, now))| before != now && !sabotage::is(Bug::PostCheckByContent))
-        {
+        if let Some((entry, _)) = read.find(|(_, (before, now))| before != now) {
             return Ok(Some(Warning::input_written(&entry.path)));
         }
         let hidden = self.hidden(miss, marks);

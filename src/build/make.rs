@@ -17,7 +17,6 @@ use crate::exec::{self, End, Execution, Task};
 use crate::graph::TargetId;
 use crate::journal::Success;
 use crate::path::RelPath;
-use crate::sabotage::{self, Bug};
 use crate::stamp::Stamp;
 use crate::store::outputs;
 use crate::store::{self, Store};
@@ -110,12 +109,7 @@ impl Step<'_> {
             true => Some(self.found(outputs).map_err(of_error)?),
             false => None,
         };
-        let old = if sabotage::is(Bug::NothingSetAside) {
-            &[]
-        } else {
-            outputs.as_slice()
-        };
-        let aside = outputs::stash(self.parts.stage, old).map_err(of_error)?;
+        let aside = outputs::stash(self.parts.stage, outputs).map_err(of_error)?;
         let marks = self.mark(miss)?;
         let executed = self.execute(miss, spool, listener);
         self.parts.index.begin_epoch();
@@ -135,7 +129,6 @@ impl Step<'_> {
         };
         let tidied = match (&made, &before) {
             (Ok(Made::Built { .. }), None) => aside.finish().map(drop),
-            _ if sabotage::is(Bug::FailuresLoseOutputs) => aside.finish().map(drop),
             _ => aside.put_back(),
         };
         if let Err(error) = tidied {
@@ -171,10 +164,8 @@ impl Step<'_> {
             listener.warned(Warning::left_behind(execution.left_behind));
         }
         match execution.end {
-            End::Cancelled if !sabotage::is(Bug::StoreCancelled) => Ok(None),
+            End::Cancelled => Ok(None),
             end if end.is_success() => Ok(Some(execution)),
-            _ if sabotage::is(Bug::StoreFailed) => Ok(Some(execution)),
-            End::Cancelled => Ok(Some(execution)),
             end => {
                 let mut failure = failure::of_end(end, &task, execution.command);
                 failure.tail = spool.tail(TAIL_LINES);
@@ -188,7 +179,7 @@ impl Step<'_> {
         Task {
             name: &target.name.value,
             action: &miss.draft.action,
-            timeout: target.timeout.filter(|_| !sabotage::is(Bug::NoTimeout)),
+            timeout: target.timeout,
             interactive: target.interactive,
         }
     }
@@ -239,9 +230,7 @@ impl Step<'_> {
         Ok(Made::Built {
             success: Arc::new(Success { key, result }),
             is_sound,
-            is_stored: (keep.is_whole || sabotage::is(Bug::RecordIncomplete))
-                && is_sound
-                && target.cache,
+            is_stored: keep.is_whole && is_sound && target.cache,
         })
     }
 }

@@ -10,7 +10,6 @@ use super::step::{Need, Prepared};
 use crate::event::{Failure, Outcome, Reason, What};
 use crate::graph::TargetId;
 use crate::journal::Success;
-use crate::sabotage::{self, Bug};
 
 impl Drive<'_> {
     pub(super) fn hear_prepared(&mut self, id: TargetId, prepared: Prepared) {
@@ -22,16 +21,12 @@ impl Drive<'_> {
                     let is_same = last.is_some_and(|last| {
                         Arc::ptr_eq(last, &success) || last.result.outputs == success.result.outputs
                     });
-                    let is_blind = sabotage::is(Bug::StillBesideWhatRan);
-                    self.is_same[id.index()] = is_same && (is_blind || self.is_same_before(id));
+                    self.is_same[id.index()] = is_same && self.is_same_before(id);
                     self.remember(id, &success, false);
                 }
                 self.succeed(id, Need::Made(id, success), Outcome::UpToDate, None);
             }
             Prepared::Restored(success, reason) if is_dry => {
-                if sabotage::is(Bug::DryRunsRemember) {
-                    self.remember(id, &success, false);
-                }
                 let need = Need::Restorable(id, success);
                 self.succeed(id, need, Outcome::WouldRestore, Some(reason));
             }
@@ -73,7 +68,7 @@ impl Drive<'_> {
                 is_sound,
                 is_stored,
             } => {
-                match is_sound || sabotage::is(Bug::RememberUnsound) {
+                match is_sound {
                     true => self.remember(id, &success, is_stored),
                     false => self.memory.forget(self.step.parts.graph.name(id)),
                 }

@@ -18,7 +18,6 @@ use crate::graph::TargetId;
 use crate::journal::standstill::{Conditions, Standstill};
 use crate::journal::{Memory, standstill};
 use crate::path::Root;
-use crate::sabotage::{self, Bug};
 use crate::stamp::Stamp;
 use crate::store::Disk;
 use crate::workspace::{Layout, Workspace};
@@ -135,8 +134,7 @@ pub fn keep(mut done: Done<'_>) -> io::Result<()> {
         index: done.index,
         earlier,
         targets: done.wanted.len(),
-        is_final: done.targets().all(|target| target.cache)
-            || sabotage::is(Bug::StillThoughUncached),
+        is_final: done.targets().all(|target| target.cache),
     };
     standstill::keep(&layout.standstill(), &layout.successes(), run, conditions)
 }
@@ -188,13 +186,12 @@ fn is_same(then: &Conditions, root: &Root, host_env: &HostEnv) -> bool {
         find(host_env, root, name).is_some_and(|found| found == (program.clone(), *stamp))
     };
     let is_same_text = |(path, digest): &(PathBuf, Digest)| digest_of(path) == Some(*digest);
-    let may_be = sabotage::is;
     root.path() == then.root
-        && (may_be(Bug::StillWithoutEnv) || then.variables.iter().all(is_same_variable))
+        && then.variables.iter().all(is_same_variable)
         && then.secrets.iter().all(is_same_secret)
         && then.store.as_deref().is_none_or(Disk::is_sound)
-        && (may_be(Bug::StillWithoutTools) || then.tools.iter().all(is_same_tool))
-        && (may_be(Bug::StillWithoutTexts) || then.texts.iter().all(is_same_text))
+        && then.tools.iter().all(is_same_tool)
+        && then.texts.iter().all(is_same_text)
 }
 
 fn is_set(host_env: &HostEnv, name: &str) -> bool {

@@ -17,7 +17,6 @@ use crate::buildfile::model::Target;
 use crate::event::{Failure, Reason};
 use crate::graph::TargetId;
 use crate::journal::Success;
-use crate::sabotage::{self, Bug};
 use crate::store::outputs::{self, Restoration};
 
 /// What a run does besides bringing its targets up to date.
@@ -141,7 +140,7 @@ impl Step<'_> {
     pub(super) fn action(&self, target: &Target, needs: &[Need]) -> Result<Action, Failure> {
         let environment = Environment::of(target, self.parts.host_env);
         let commands = target.commands.iter();
-        let mut action = Action {
+        Ok(Action {
             commands: commands.map(|c| environment.expand(&c.value)).collect(),
             dir: target.dir.clone(),
             tools: self.tools(target)?,
@@ -151,11 +150,7 @@ impl Step<'_> {
             env: environment.env,
             inherited: BTreeMap::new(),
             secrets: environment.secrets,
-        };
-        if sabotage::is(Bug::NoCutOff) {
-            action.tools.extend(needs.iter().filter_map(key_as_tool));
-        }
-        Ok(action)
+        })
     }
 
     fn tools(&self, target: &Target) -> Result<BTreeMap<String, ToolVersion>, Failure> {
@@ -304,18 +299,6 @@ impl Step<'_> {
 
 /// The longest manifest that is read back, in bytes.
 const MOST_MANIFEST: u64 = 1 << 30;
-
-/// Makes a fact of the key of what is needed, for [`Bug::NoCutOff`].
-fn key_as_tool(need: &Need) -> Option<(String, ToolVersion)> {
-    let (Need::Made(id, success) | Need::Restorable(id, success)) = need else {
-        return None;
-    };
-    let version = ToolVersion {
-        version: String::new(),
-        output: success.key.0,
-    };
-    Some((id.index().to_string(), version))
-}
 
 fn of_inputs(error: inputs::Error) -> Failure {
     match error {

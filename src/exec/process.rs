@@ -23,7 +23,6 @@ use super::error::{Error, shown};
 use super::signals::with_none_blocked;
 use super::watchdog::Watchdog;
 use super::{lookup, tree};
-use crate::sabotage::{self, Bug};
 
 /// How often a program that is being written is tried again, each time after twice as long:
 /// a little over half a second in all.
@@ -69,9 +68,7 @@ pub(super) fn start(
     let file = lookup::find(name, path.map(|path| path.as_os_str()), program.dir)?;
     let mut command = command(&file);
     command.arg0(name).args(program.argv.iter().skip(1));
-    if !sabotage::is(Bug::OpenEnvironment) {
-        command.env_clear();
-    }
+    command.env_clear();
     command.envs(program.env);
     command.env(tree::MARKER, marker);
     command.current_dir(program.dir).process_group(0);

@@ -25,7 +25,6 @@ use super::terminal::TerminalGuard;
 use super::tree::{Orphan, ProcessTree, STUCK};
 use super::watchdog::Watchdog;
 use crate::cancel::{Cancel, Urgency};
-use crate::sabotage::{self, Bug};
 
 /// How long commands have between being asked to end (TERM) and being killed (KILL): nothing
 /// is left two seconds after the wish to stop.
@@ -69,10 +68,7 @@ pub fn run(
     }
     let mut life = Supervised::new(program, tree, pipe, cancel);
     life.until_exit(output)?;
-    while sabotage::is(Bug::UnboundedDrain) && life.pipe.is_some() {
-        life.read(output)?;
-    }
-    let left_behind = match sabotage::is(Bug::LeaveStrays) || life.until_alone(output)? {
+    let left_behind = match life.until_alone(output)? {
         true => 0,
         false => life.clear()?,
     };
@@ -299,11 +295,7 @@ impl<'a> Supervised<'a> {
 
     fn ask(&mut self, end: End) {
         self.phase = Phase::Asked(end, Instant::now() + self.program.grace);
-        let signal = match sabotage::is(Bug::NoGrace) {
-            true => Signal::KILL,
-            false => Signal::TERM,
-        };
-        self.tree.signal(signal);
+        self.tree.signal(Signal::TERM);
     }
 
     fn kill(&mut self, end: End) {

@@ -32,7 +32,6 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use super::error::Error;
 use super::procfs::{self, Variable};
 use super::signals::heed_children;
-use crate::sabotage::{self, Bug};
 
 /// The variable that marks the processes of a command: `RUN.NUMBER`.
 pub const MARKER: &str = "FBUILD_ACTION";
@@ -319,9 +318,7 @@ fn become_subreaper() {
         heed_children();
         // Any process number means yes. Linux has had it since 3.4; without it, processes
         // that leave their group are not found.
-        if !sabotage::is(Bug::NoSubreaper) {
-            let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-        }
+        let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     });
 }
 

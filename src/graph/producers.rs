@@ -3,7 +3,6 @@
 
 use crate::buildfile::model::Output;
 use crate::path::RelPath;
-use crate::sabotage::{self, Bug};
 use crate::source::Diagnostic;
 
 use super::outputs::{Budget, Index, Produced};
@@ -19,7 +18,6 @@ pub(super) fn report(
 ) -> Vec<Diagnostic> {
     let mut found = in_one_place(outputs);
     found.extend(by_pattern(outputs, budget));
-    found.retain(|_| !sabotage::is(Bug::SharedOutputsPass));
     let mut reports: Vec<Diagnostic> = found.iter().map(|shared| shared.describe(names)).collect();
     reports.sort_by_key(|report| report.labels.first().map(|label| label.span));
     reports

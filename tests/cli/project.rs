@@ -345,8 +345,11 @@ impl<'p> Run<'p> {
             .env("HOME", "/nonexistent")
             .env("LANG", "C.UTF-8");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        // The bug that is planted, if one is: see `tests/teeth`.
-        command.envs(std::env::vars_os().filter(|(name, _)| name == "FBUILD_SABOTAGE"));
+        // The number of the planted mutant, if there is one: see `tests/mutants`.
+        command.envs(
+            std::env::vars_os()
+                .filter(|(name, _)| name.to_string_lossy().starts_with("FBUILD_MUTANT")),
+        );
         command.stdin(Stdio::null());
         command
     }

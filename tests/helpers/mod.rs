@@ -33,9 +33,6 @@ pub(crate) fn fbt() -> &'static PathBuf {
                 "--manifest-path",
                 manifest,
             ]);
-            if cfg!(feature = "sabotage") {
-                cargo.args(["--features", "sabotage"]);
-            }
             assert!(cargo.status().unwrap().success(), "cannot build fbt");
         }
         assert!(fbt.exists(), "{} is missing", fbt.display());

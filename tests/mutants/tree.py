@@ -32,14 +32,9 @@ PATCHES = [
         'command.args(args).env_clear().current_dir("/");\n    command.envs('
         'std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("FBUILD_MUTANT")));',
     ),
-    (
-        "tests/cli/project.rs",
-        'name == "FBUILD_SABOTAGE"',
-        'name.to_string_lossy().starts_with("FBUILD_MUTANT")',
-    ),
     ("tests/cli/project.rs", 'Path::new("/dev/shm")', 'std::env::temp_dir().as_path()'),
 ]
-NOT_COPIED = ("tests/bench/", "tests/peers/", "tests/mutants/", "tests/teeth/")
+NOT_COPIED = ("tests/bench/", "tests/peers/", "tests/mutants/")
 # What is built: fast to run, with all checks, and without what only a person reads.
 BUILD = {
     "CARGO_PROFILE_DEV_OPT_LEVEL": "1",

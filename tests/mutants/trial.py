@@ -78,7 +78,7 @@ def failure(run, tests, environment, limit, scratch):
     """Returns the first test that fails and how, or nothing."""
     os.makedirs(scratch, exist_ok=True)
     os.chmod(scratch, 0o1777)
-    removed = ("FBUILD_SABOTAGE", "FBUILD_MUTANT", "FBUILD_MUTANTS_SEEN", "CARGO_TARGET_DIR")
+    removed = ("FBUILD_MUTANT", "FBUILD_MUTANTS_SEEN", "CARGO_TARGET_DIR")
     around = {name: value for name, value in os.environ.items() if name not in removed}
     process = subprocess.Popen(
         [run["file"], "--exact", "--test-threads=1", *tests],

@@ -48,8 +48,11 @@ impl Process {
             .env("PATH", "/usr/bin:/bin")
             .envs(&world.env);
         fbuild.env("MIX_CONTROL", self.control.path());
-        // The bug that is planted, if one is: see `tests/teeth`.
-        fbuild.envs(std::env::vars_os().filter(|(name, _)| name == "FBUILD_SABOTAGE"));
+        // The number of the planted mutant, if there is one: see `tests/mutants`.
+        fbuild.envs(
+            std::env::vars_os()
+                .filter(|(name, _)| name.to_string_lossy().starts_with("FBUILD_MUTANT")),
+        );
         fbuild
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

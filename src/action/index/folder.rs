@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::Seen;
 use crate::action::EntryKind;
 use crate::digest::Digest;
-use crate::sabotage::{self, Bug};
 use crate::stamp::{FileKind, Stamp};
 
 /// One folder.
@@ -46,10 +45,7 @@ pub(super) struct Look {
 impl Look {
     /// Tells whether what was seen then still holds, given the stamp of now.
     pub(super) fn holds(&self, now: &Stamp) -> bool {
-        if sabotage::is(Bug::TrustTimesOnly) {
-            return self.stamp.mtime == now.mtime;
-        }
-        self.stamp == *now && (now.is_settled(self.at) || sabotage::is(Bug::TrustYoungStamps))
+        self.stamp == *now && now.is_settled(self.at)
     }
 }
 

@@ -19,7 +19,6 @@ use super::{FileIndex, lock};
 use crate::digest::Digest;
 use crate::glob::Pattern;
 use crate::path::{RelPath, Root};
-use crate::sabotage::{self, Bug};
 use crate::stamp::{FileKind, Stamp};
 
 /// How many entries a thread takes at once.
@@ -92,7 +91,7 @@ impl FileIndex {
         for entry in looks.entries.as_chunks::<SIZE>().0 {
             let path = path_of(entry, &looks.paths)?;
             // Two answers for one path, one of which may not hold, need two places.
-            let is_first = looked_at.insert(path) || sabotage::is(Bug::StillThoughMade);
+            let is_first = looked_at.insert(path);
             is_first.then_some(())?;
             match moved.remove(path) {
                 Some(number) => {
@@ -178,7 +177,7 @@ fn holds(entry: &Entry, paths: &[u8], root: &Root) -> Option<Option<Moved>> {
         true => Stamp::followed(root, path).ok().flatten(),
         false => Stamp::at(root, path).ok()?,
     };
-    if is_left_out(question, &stamp) || is_same(question, &stamp, now) {
+    if is_same(question, &stamp, now) {
         return Some(None);
     }
     let path = RelPath::new(path.to_bytes()).ok()?;
@@ -198,9 +197,6 @@ fn holds(entry: &Entry, paths: &[u8], root: &Root) -> Option<Option<Moved>> {
 fn is_same(question: Question, then: &Stamp, now: Option<Stamp>) -> bool {
     let kind = now.map(|now| now.kind());
     match question {
-        Question::Stamp | Question::Behind if sabotage::is(Bug::StillByTimes) => {
-            now.map(|now| now.mtime) == Some(then.mtime)
-        }
         Question::Stamp | Question::Behind => now == Some(*then),
         Question::Folder => kind == Some(FileKind::Folder),
         Question::NoFolder => kind != Some(FileKind::Folder),
@@ -208,19 +204,6 @@ fn is_same(question: Question, then: &Stamp, now: Option<Stamp>) -> bool {
         Question::NothingBehind => kind != Some(FileKind::File),
         Question::RacyFile | Question::RacyFolder => false,
     }
-}
-
-/// Tells whether a planted bug leaves a question out.
-fn is_left_out(question: Question, stamp: &Stamp) -> bool {
-    let bug = match question {
-        Question::NoFile => Bug::StillWithoutAbsent,
-        Question::Folder | Question::NoFolder => Bug::StillWithoutFolders,
-        Question::Stamp if stamp.kind() == FileKind::Folder => Bug::StillWithoutFolders,
-        Question::Behind | Question::NothingBehind => Bug::StillWithoutBehind,
-        Question::RacyFile | Question::RacyFolder => Bug::StillThoughShaky,
-        Question::Stamp => return false,
-    };
-    sabotage::is(bug)
 }
 
 /// Entries in the making.
@@ -259,7 +242,7 @@ impl Looks {
         let now = Stamp::at(root, path.as_path());
         let is_still = now.is_ok_and(|now| is_same(question, &unknown, now));
         let question = match question {
-            _ if is_still || sabotage::is(Bug::StillThoughMade) => question,
+            _ if is_still => question,
             Question::NoFolder => Question::RacyFolder,
             _ => Question::RacyFile,
         };

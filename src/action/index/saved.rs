@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::folder::Folder;
 use crate::checked_file::{self, CheckedFile, Magic};
 use crate::path::RelPath;
-use crate::sabotage::{self, Bug};
 
 const MAGIC: &Magic = b"fbuild-index  1\n";
 /// How long (in days) a folder is remembered that no run asked for.
@@ -57,7 +56,7 @@ impl Saved {
         let (len, rest) = file.split_first_chunk::<4>()?;
         let len = u32::from_le_bytes(*len) as usize;
         let table: Table = postcard::from_bytes(rest.get(..len)?).ok()?;
-        (table.boot == boot_id() || sabotage::is(Bug::TrustOtherBoots)).then_some(())?;
+        (table.boot == boot_id()).then_some(())?;
         Some(Self {
             slabs: 4 + len,
             table,

@@ -17,7 +17,6 @@ use super::layout::{Layout, name, open_object};
 use super::publish::{Existing, Published, Temp};
 use super::{Inner, age, quarantine, touch};
 use crate::digest::{BUFFER_SIZE, Digest, Hasher, Verified};
-use crate::sabotage::{self, Bug};
 use crate::stamp::{FileKind, Stamp};
 use crate::store::Error;
 
@@ -116,7 +115,7 @@ impl Inner {
         let verified = file
             .read_exact(bytes)
             .and_then(|()| match Digest::of(bytes) {
-                actual if actual == digest || sabotage::is(Bug::NoVerifyOnRead) => Ok(()),
+                actual if actual == digest => Ok(()),
                 _ => Err(io::ErrorKind::InvalidData.into()),
             });
         verified
@@ -166,8 +165,7 @@ impl Inner {
                 true => Digest::of_reader(to, buffer),
                 false => copy_hashing(&mut from, to, buffer)?,
             };
-            let is_lax = sabotage::is(Bug::NoVerifyOnCopy);
-            let checked = copied.and_then(|actual| match actual == digest || is_lax {
+            let checked = copied.and_then(|actual| match actual == digest {
                 true => Ok(()),
                 false => Err(io::ErrorKind::InvalidData.into()),
             });
@@ -216,7 +214,7 @@ impl Inner {
         let Ok(file) = open_object(&layout.artifacts, &name(&digest), OFlags::RDONLY) else {
             return false;
         };
-        let is_same = sabotage::is(Bug::PutWhatExists) || is_same(&file, bytes);
+        let is_same = is_same(&file, bytes);
         match is_same {
             true => self.keep_blob(&file),
             false => self.refuse_blob(digest, &io::ErrorKind::InvalidData.into()),
@@ -267,7 +265,7 @@ impl Inner {
         };
         if let Published::Exists(temp) = publish(temp)? {
             match self.open_blob(digest) {
-                Some(file) if sabotage::is(Bug::PutWhatExists) || self.is_blob(&file, digest) => {
+                Some(file) if self.is_blob(&file, digest) => {
                     self.keep_blob(&file);
                     return Ok(());
                 }

@@ -23,7 +23,6 @@ use super::walk::{self, Met, Object, walk};
 use super::{Disk, Usage, io_error, read_record, touch, usage};
 use crate::action::ActionKey;
 use crate::digest::Digest;
-use crate::sabotage::{self, Bug};
 use crate::stamp::{self, Stamp};
 use crate::store::{Error, Refusal, record};
 
@@ -256,8 +255,7 @@ impl<'a> Collection<'a> {
         }
         let now = self.now;
         let is_unneeded = |blob: &Blob| {
-            let is_young =
-                now.saturating_sub(blob.object.mtime) < YOUNG && !sabotage::is(Bug::CollectYoung);
+            let is_young = now.saturating_sub(blob.object.mtime) < YOUNG;
             blob.needed_by == 0 && (blob.was_needed || !is_young)
         };
         let blobs = self.blobs.values();

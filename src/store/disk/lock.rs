@@ -8,7 +8,6 @@ use rustix::io::Errno;
 
 use super::layout::Layout;
 use super::{Disk, io_error};
-use crate::sabotage::{self, Bug};
 use crate::store::Error;
 
 /// What to do while builds use the store.
@@ -40,11 +39,7 @@ impl Disk {
         };
         let guard = Exclusive(lock);
         loop {
-            let locked = match sabotage::is(Bug::CollectWithoutLock) {
-                true => Ok(()),
-                false => rustix::fs::flock(lock, operation),
-            };
-            match locked {
+            match rustix::fs::flock(lock, operation) {
                 Ok(()) => return Ok(Some((layout, guard))),
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),

@@ -47,7 +47,6 @@ use self::warnings::Warnings;
 use super::{Error, Refusal, Store, Warning, record};
 use crate::action::{ActionKey, ActionResult};
 use crate::digest::Digest;
-use crate::sabotage::{self, Bug};
 use crate::stamp::{self, Stamp};
 
 pub use gc::{Collected, Limits};
@@ -234,17 +233,13 @@ impl Inner {
         let Some(layout) = self.writable() else {
             return;
         };
-        let is_early = sabotage::is(Bug::RecordBeforeSync);
-        if batch.is_empty() || !is_early && !self.make_durable(layout, batch) {
+        if batch.is_empty() || !self.make_durable(layout, batch) {
             return;
         }
         for (key, result) in batch {
             if let Err(cause) = self.write_record(layout, *key, result) {
                 self.cannot_write(&cause);
             }
-        }
-        if is_early {
-            self.make_durable(layout, batch);
         }
         usage::add(layout, self.added.swap(0, Ordering::Relaxed));
     }
@@ -269,8 +264,7 @@ impl Inner {
     /// written.
     fn make_durable(&self, layout: &Layout, batch: &[(ActionKey, ActionResult)]) -> bool {
         let written = self.written.load(Ordering::SeqCst);
-        let is_careless = self.durability == Durability::None || sabotage::is(Bug::NoSync);
-        if is_careless || written <= self.durable.load(Ordering::SeqCst) {
+        if self.durability == Durability::None || written <= self.durable.load(Ordering::SeqCst) {
             return true;
         }
         let blobs: BTreeSet<Digest> = batch.iter().flat_map(|(_, r)| r.blobs()).collect();

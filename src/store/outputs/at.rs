@@ -11,7 +11,6 @@ use rustix::io::Errno;
 
 use super::{Error, io};
 use crate::path::RelPath;
-use crate::sabotage::{self, Bug};
 use crate::stamp::{FileKind, Stamp};
 
 /// So many folders are kept open by one operation.
@@ -102,10 +101,7 @@ pub(super) fn open_child(folder: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errn
 
 /// Opens a folder below `root`: `ELOOP` where a link is on the way or at its end.
 fn open_folder(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd, Errno> {
-    let resolve = match sabotage::is(Bug::FollowLinks) {
-        true => ResolveFlags::empty(),
-        false => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-    };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     // With `O_NOFOLLOW` a link at the end would be told from other files no longer.
     let flags = FOLDER.difference(OFlags::NOFOLLOW);
     loop {

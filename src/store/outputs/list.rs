@@ -12,7 +12,6 @@ use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
 use crate::glob::Pattern;
 use crate::path::{MAX_PATH, RelPath};
-use crate::sabotage::{self, Bug};
 use crate::stamp::{FileKind, Stamp};
 
 /// Something that stands where an output belongs.
@@ -166,7 +165,7 @@ impl<'a> Walk<'a> {
     fn take_folders(&mut self, mut met: Vec<Met>) {
         while met.len() > 1 {
             let Some(folder) = met.pop() else { return };
-            if folder.own == 0 && (folder.keeps || sabotage::is(Bug::LoseEmptyFolders)) {
+            if folder.own == 0 && folder.keeps {
                 met[folder.parent].keeps = true;
                 continue;
             }

@@ -16,7 +16,6 @@ use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path::RelPath;
-use crate::sabotage::{self, Bug};
 use crate::stamp::{self, FileKind, Stamp};
 use crate::store::{self, Store, check_entries};
 
@@ -72,9 +71,7 @@ pub fn restore(
         },
     };
     for entry in wanted {
-        if let Some((path, digest)) = restore.stage_entry(entry, is_intact, store)?
-            && !sabotage::is(Bug::RestoreInPart)
-        {
+        if let Some((path, digest)) = restore.stage_entry(entry, is_intact, store)? {
             return Ok(Restoration::Miss { path, digest });
         }
     }
@@ -88,10 +85,7 @@ pub fn restore(
 pub fn check_result(specs: &[OutputSpec], wanted: &[Entry]) -> Result<(), Error> {
     check_entries(wanted)?;
     let is_declared = |entry: &Entry| specs.iter().any(|spec| list::is_declared(spec, entry));
-    let mut wrong = wanted
-        .iter()
-        .filter(|_| !sabotage::is(Bug::RestoreUndeclared));
-    if let Some(entry) = wrong.find(|entry| !is_declared(entry)) {
+    if let Some(entry) = wanted.iter().find(|entry| !is_declared(entry)) {
         let path = entry.path.clone();
         return Err(Error::Undeclared { path });
     }
@@ -186,11 +180,7 @@ impl<'a> Restore<'a> {
         executable: bool,
         store: &dyn Store,
     ) -> Result<bool, Error> {
-        let mode = if executable && !sabotage::is(Bug::RestoreWithoutMode) {
-            0o755
-        } else {
-            0o644
-        };
+        let mode = if executable { 0o755 } else { 0o644 };
         let tmpfile = match self.staged.len() < HELD_OPEN {
             true => self.stage.create_unnamed(mode)?,
             false => None,
@@ -212,9 +202,6 @@ impl<'a> Restore<'a> {
     /// is of another kind.
     fn clear(&mut self, wanted: &[Entry]) -> Result<(), Error> {
         let specs = self.specs;
-        if sabotage::is(Bug::KeepExtraOutputs) {
-            return Ok(());
-        }
         if specs
             .iter()
             .all(|spec| matches!(spec.output, Output::File(_)))

@@ -12,7 +12,6 @@ use super::{Error, Stage, io as io_error};
 use crate::action::OutputSpec;
 use crate::buildfile::model::Output;
 use crate::path::RelPath;
-use crate::sabotage::{self, Bug};
 use crate::stamp::FileKind;
 
 /// Outputs that were moved out of a command's way. Unless told otherwise they are put back
@@ -85,8 +84,7 @@ impl Stash {
     }
 
     fn keep_unchanged(&self) -> Result<usize, Error> {
-        let is_lax = sabotage::is(Bug::RewriteCommitted);
-        if is_lax || !self.moved.iter().any(|moved| moved.is_committed) {
+        if !self.moved.iter().any(|moved| moved.is_committed) {
             return Ok(0);
         }
         let stage = self.stage.folder()?;
