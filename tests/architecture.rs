@@ -56,7 +56,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "postcard",
         &[
             "action/index/",
-            "buildfile/known.rs",
+            "buildfile/syntax/node_cache.rs",
             "journal/",
             "store/record.rs",
             "workspace/",

@@ -4,17 +4,18 @@
 
 use std::collections::HashMap;
 
-use super::body::{self, Body};
+use super::checks::target::{self as check, Protected};
 use super::codes;
-use super::definitions::{Definitions, Placed};
 use super::grammar::Kind;
+use super::meaning::body::{self, Body};
+use super::meaning::definitions::{Definitions, Placed};
+use super::meaning::scope::Scope;
+use super::meaning::target;
+use super::meaning::templates::Templates;
+use super::meaning::values;
 use super::model::{Buildfile, Cache, Group, Inputs, Project, Spanned, Tool};
-use super::scope::Scope;
 use super::sink::Sink;
-use super::syntax::Node;
-use super::target::{self, Protected};
-use super::templates::Templates;
-use super::values;
+use super::syntax::node::Node;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Sources, Span};
 
@@ -171,13 +172,9 @@ impl Expander<'_, '_> {
         layers.push(&own);
         let mut body = Body::layered(&layers);
         self.fill_sets(&mut body, name.span);
-        let mut checks = target::Checks {
-            scope: &mut self.scope,
-            protected: self.protected,
-        };
-        buildfile
-            .targets
-            .push(checks.finish(name, body, &placed.base));
+        check::check(&name, &body, self.protected, &mut self.scope);
+        let target = target::assemble(name, body, &placed.base, &mut self.scope);
+        buildfile.targets.push(target);
     }
 
     /// Puts the patterns of named sets where `inputs files=` names them.
@@ -211,7 +208,7 @@ fn check_names(body: &Body, definitions: &Definitions<'_>, scope: &mut Scope<'_>
             definitions.unknown(Kind::Files, set, scope.sink);
         }
     }
-    target::check_variables(body, scope);
+    check::check_variables(body, scope);
 }
 
 /// Returns the command that prints the version of a tool that declares none.

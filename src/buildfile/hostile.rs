@@ -5,8 +5,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::guard::guard;
 use super::sink::Sink;
+use super::syntax::guard::guard;
 use super::{Loaded, codes, load_text};
 use crate::source::{FileId, RenderOptions, render_all};
 

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::checks::target::Protected;
 use super::codes;
-use super::definitions::Placed;
 use super::grammar::Kind;
-use super::known::KnownNodes;
-use super::parse::parse;
+use super::meaning::definitions::Placed;
+use super::meaning::values::bad_path;
 use super::read::{Error, read};
 use super::sink::{Sink, shown};
-use super::syntax::{Node, Value};
-use super::target::Protected;
-use super::values::bad_path;
+use super::syntax::node::{Node, Value};
+use super::syntax::node_cache::NodeCache;
+use super::syntax::parse::parse;
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
 use crate::source::{Diagnostic, FileId, Sources, Span};
@@ -66,7 +66,7 @@ struct Open {
 
 impl Files {
     /// Reads the Buildfile at `path`, which people know as `shown`, and all it includes.
-    pub(super) fn load(path: &Path, shown: &Path, known: &mut KnownNodes) -> Result<Self, Error> {
+    pub(super) fn load(path: &Path, shown: &Path, cache: &mut NodeCache) -> Result<Self, Error> {
         let text = read(path).map_err(|error| error.at(shown))?;
         let unreadable = |cause| Error::Unreadable {
             path: shown.to_owned(),
@@ -78,7 +78,7 @@ impl Files {
         let mut files = Self::default();
         files.read.push((real.clone(), Digest::of(text.as_bytes())));
         files.seen.insert(real.clone(), None);
-        let nodes = files.parse(shown, text, known);
+        let nodes = files.parse(shown, text, cache);
         let root = files.root_of(&nodes);
         files.root = folder.absolute(&root);
         let real_root = files.root.canonicalize().ok().filter(|path| path.is_dir());
@@ -93,25 +93,25 @@ impl Files {
             real_root,
             shown: shown.to_owned(),
         });
-        files.take(nodes, real, known);
+        files.take(nodes, real, cache);
         Ok(files)
     }
 
     /// Reads a text that is not on the disk; what it includes is not looked for.
     pub(super) fn from_text(text: &str, shown: &Path) -> Self {
         let mut files = Self::default();
-        let known = &mut KnownNodes::default();
-        let nodes = files.parse(shown, text.to_owned(), known);
+        let cache = &mut NodeCache::default();
+        let nodes = files.parse(shown, text.to_owned(), cache);
         files.root_of(&nodes);
-        files.take(nodes, shown.to_owned(), known);
+        files.take(nodes, shown.to_owned(), cache);
         files
     }
 
-    fn parse(&mut self, shown: &Path, text: String, known: &mut KnownNodes) -> Vec<Node> {
+    fn parse(&mut self, shown: &Path, text: String, cache: &mut NodeCache) -> Vec<Node> {
         let text: Arc<str> = text.into();
         let file = self.sources.add(shown, text.clone());
         self.count += 1;
-        let parsed = parse(&text, file, &mut self.sink, known);
+        let parsed = parse(&text, file, &mut self.sink, cache);
         self.has_lost_names |= parsed.has_lost_names;
         parsed.nodes
     }
@@ -138,7 +138,7 @@ impl Files {
     }
 
     /// Takes the nodes of the main Buildfile, and those of others where they are included.
-    fn take(&mut self, nodes: Vec<Node>, real: PathBuf, known: &mut KnownNodes) {
+    fn take(&mut self, nodes: Vec<Node>, real: PathBuf, cache: &mut NodeCache) {
         let mut open = vec![Open {
             nodes: nodes.into_iter(),
             folder: RelPath::root(),
@@ -152,7 +152,7 @@ impl Files {
             };
             let is_main = file.base.is_root() && file.folder.is_root() && open.len() == 1;
             match node.spec.kind {
-                Kind::Include => open.extend(self.include(&node, &open, known)),
+                Kind::Include => open.extend(self.include(&node, &open, cache)),
                 Kind::Project | Kind::Cache | Kind::Jobs if !is_main => self.only_in_main(&node),
                 _ => {
                     let base = open
@@ -174,10 +174,10 @@ impl Files {
     }
 
     /// Opens the file that an `include` names.
-    fn include(&mut self, node: &Node, open: &[Open], known: &mut KnownNodes) -> Option<Open> {
+    fn include(&mut self, node: &Node, open: &[Open], cache: &mut NodeCache) -> Option<Open> {
         let value = node.args.first()?;
         let from = open.last()?;
-        match self.find(value, from, open, known) {
+        match self.find(value, from, open, cache) {
             Ok(file) => Some(file),
             Err(diagnostic) => {
                 self.sink.push(*diagnostic);
@@ -193,7 +193,7 @@ impl Files {
         value: &Value,
         from: &Open,
         open: &[Open],
-        known: &mut KnownNodes,
+        cache: &mut NodeCache,
     ) -> Result<Open, Box<Diagnostic>> {
         let name = shown(value.text());
         let Some(disk) = &self.disk else {
@@ -217,7 +217,7 @@ impl Files {
             .into_iter()
             .for_each(|path| self.protected.add(path));
         Ok(Open {
-            nodes: self.parse(&shown, text, known).into_iter(),
+            nodes: self.parse(&shown, text, cache).into_iter(),
             folder: path.parent().unwrap_or_default(),
             base: Arc::new(base.unwrap_or_default()),
             real,

@@ -12,39 +12,19 @@ pub mod grammar;
 pub mod model;
 mod names;
 pub mod quantity;
+mod sink;
 mod version;
 
-// The text: what stands in front of the parser.
-mod entries;
-mod guard;
-mod indent;
-mod lex;
-mod mistake;
-mod sink;
-mod structure;
-
-// The nodes: parsed, and held against the table.
-mod check;
-mod known;
-mod parse;
+// From files to nodes, and from nodes to meaning.
+mod checks;
+mod expand;
+mod load;
+mod meaning;
 mod read;
 mod syntax;
 
-// The meaning: names, variables, templates, targets.
-mod body;
-mod definitions;
-mod expand;
-mod lint;
-mod load;
-mod scope;
-mod target;
-mod templates;
-mod text;
-mod values;
-
-// Writing: one layout, new targets, what is made from the table.
-mod edit;
-mod format;
+// What is made from the grammar, and changes to a text.
+mod editing;
 mod schema;
 
 #[cfg(test)]
@@ -62,11 +42,12 @@ use load::Files;
 use model::Buildfile;
 
 pub use codes::CODES;
-pub use edit::{AddError, NewCommand, NewTarget, add_target, in_quotes, quoted};
-pub use format::format;
-pub use known::KnownNodes;
+pub use editing::add::{AddError, NewCommand, NewTarget, add_target};
+pub use editing::format::format;
+pub use editing::quote::{in_quotes, quoted};
 pub use read::Error;
 pub use schema::generated_files;
+pub use syntax::node_cache::NodeCache;
 
 /// What came of reading a Buildfile.
 #[derive(Debug)]
@@ -91,13 +72,13 @@ pub struct Loaded {
 ///
 /// An error means that there is no text at all; everything else is in the diagnostics.
 pub fn load(path: &Path, shown: &Path) -> Result<Loaded, Error> {
-    load_known(path, shown, &mut KnownNodes::default())
+    load_cached(path, shown, &mut NodeCache::default())
 }
 
 /// Reads the Buildfile at `path` as [`load`] does, but parses no node that is in `known`,
 /// which then has those that were read.
-pub fn load_known(path: &Path, shown: &Path, known: &mut KnownNodes) -> Result<Loaded, Error> {
-    Ok(finish(Files::load(path, shown, known)?))
+pub fn load_cached(path: &Path, shown: &Path, cache: &mut NodeCache) -> Result<Loaded, Error> {
+    Ok(finish(Files::load(path, shown, cache)?))
 }
 
 /// Reads a text that need not be on the disk; `include` is a mistake in it.

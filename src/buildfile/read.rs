@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::guard::MOST_BYTES;
+use super::syntax::guard::MOST_BYTES;
 
 /// Why a Buildfile could not be read at all.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

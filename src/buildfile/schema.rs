@@ -1,7 +1,7 @@
 //! What is made from the grammar for others to read: a schema in the KDL Schema
 //! Language for editors, and the reference for people. It writes no file.
 
-use super::edit::in_quotes;
+use super::editing::quote::in_quotes;
 use super::grammar::{ArgSpec, BODY, NodeSpec, PropSpec, TOP, Type};
 
 /// Returns every file that is made from the grammar, by its path in this repository.

@@ -10,7 +10,7 @@ mod layout;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::buildfile::{self, KnownNodes};
+use crate::buildfile::{self, NodeCache};
 use crate::digest::Digest;
 use crate::graph::{self, Graph};
 use crate::path::Root;
@@ -35,7 +35,7 @@ pub struct Workspace {
     pub diagnostics: Vec<Diagnostic>,
     files: Vec<(PathBuf, Digest)>,
     /// The nodes that were read, if they were.
-    known: KnownNodes,
+    cache: NodeCache,
     is_compiled: bool,
 }
 
@@ -76,7 +76,7 @@ impl Workspace {
         if self.is_compiled || self.has_errors() {
             return Ok(());
         }
-        self.known.save(&layout.nodes())?;
+        self.cache.save(&layout.nodes())?;
         let texts = (self.files.as_slice(), &self.sources);
         compiled::write(&layout.graph(), texts, (&self.diagnostics, &self.graph))
     }
@@ -112,12 +112,12 @@ pub fn find(from: &Path) -> Result<PathBuf, Error> {
 pub fn open(path: &Path, shown: &Path) -> Result<Workspace, Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let layout = Layout::new(folder);
-    let mut known = KnownNodes::default();
+    let mut cache = NodeCache::default();
     let (parts, is_compiled) = match compiled::read(&layout.graph(), path) {
         Some(parts) => (parts, true),
         None => {
-            known = KnownNodes::read(&layout.nodes());
-            (compile(path, shown, &mut known)?, false)
+            cache = NodeCache::read(&layout.nodes());
+            (compile(path, shown, &mut cache)?, false)
         }
     };
     let root = match open_root(folder, &parts.graph) {
@@ -132,13 +132,13 @@ pub fn open(path: &Path, shown: &Path) -> Result<Workspace, Error> {
         sources: parts.sources,
         diagnostics: parts.diagnostics,
         files: parts.files,
-        known,
+        cache,
         is_compiled,
     })
 }
 
-fn compile(path: &Path, shown: &Path, known: &mut KnownNodes) -> Result<compiled::Parts, Error> {
-    let loaded = buildfile::load_known(path, shown, known)?;
+fn compile(path: &Path, shown: &Path, cache: &mut NodeCache) -> Result<compiled::Parts, Error> {
+    let loaded = buildfile::load_cached(path, shown, cache)?;
     let (graph, mut mistakes) = Graph::new(loaded.buildfile);
     if !loaded.is_complete {
         // The name may be one that was lost with a mistake that is reported already.

@@ -9,18 +9,18 @@ pub(super) const DEEPEST_COMMENT: usize = 64;
 
 /// A piece of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token {
+pub(crate) struct Token {
     /// What it is.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// Its first byte.
-    pub(super) start: usize,
+    pub(crate) start: usize,
     /// The byte after its last.
-    pub(super) end: usize,
+    pub(crate) end: usize,
 }
 
 /// What a [`Token`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Blanks within a line.
     Space,
     /// One line break.
@@ -57,7 +57,7 @@ pub(super) enum Kind {
 
 /// What is wrong with a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(crate) enum Problem {
     /// A string without its closing quote; the token ends with the line.
     OpenString,
     /// A multi-line string without its closing quotes; the token ends with the text.
@@ -77,14 +77,14 @@ pub(super) enum Problem {
 
 /// Cuts a text into [`Token`]s.
 #[derive(Clone)]
-pub(super) struct Lexer<'t> {
+pub(crate) struct Lexer<'t> {
     text: &'t str,
     at: usize,
 }
 
 impl<'t> Lexer<'t> {
     /// Starts at the beginning of `text`.
-    pub(super) fn new(text: &'t str) -> Self {
+    pub(crate) fn new(text: &'t str) -> Self {
         Self { text, at: 0 }
     }
 
@@ -295,7 +295,7 @@ fn prefix_len(text: &str, is_in: impl Fn(char) -> bool) -> usize {
 }
 
 /// Tells whether a character breaks lines.
-pub(super) fn is_newline(c: char) -> bool {
+pub(crate) fn is_newline(c: char) -> bool {
     matches!(
         c,
         '\n' | '\r' | '\u{85}' | '\u{B}' | '\u{C}' | '\u{2028}' | '\u{2029}'
@@ -303,7 +303,7 @@ pub(super) fn is_newline(c: char) -> bool {
 }
 
 /// Tells whether a character can stand in a text only as an escape.
-pub(super) fn is_forbidden(c: char) -> bool {
+pub(crate) fn is_forbidden(c: char) -> bool {
     match c {
         '\u{7F}' | '\u{200E}' | '\u{200F}' | '\u{FEFF}' => true,
         '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => true,
@@ -312,7 +312,7 @@ pub(super) fn is_forbidden(c: char) -> bool {
 }
 
 /// Tells whether a character is a blank within a line.
-pub(super) fn is_space(c: char) -> bool {
+pub(crate) fn is_space(c: char) -> bool {
     matches!(
         c,
         ' ' | '\t' | '\u{A0}' | '\u{1680}' | '\u{2000}'
@@ -334,14 +334,14 @@ pub(super) fn is_keyword(word: &str) -> bool {
 pub(super) const KEYWORDS: [&str; 6] = ["#true", "#false", "#null", "#inf", "#-inf", "#nan"];
 
 /// Tells whether a word begins as a number does.
-pub(super) fn is_number_like(word: &str) -> bool {
+pub(crate) fn is_number_like(word: &str) -> bool {
     let unsigned = word.strip_prefix(['+', '-']).unwrap_or(word);
     let body = unsigned.strip_prefix('.').unwrap_or(unsigned);
     body.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// Tells whether a word that begins as a number does is one.
-pub(super) fn is_number(word: &str) -> bool {
+pub(crate) fn is_number(word: &str) -> bool {
     let unsigned = word.strip_prefix(['+', '-']).unwrap_or(word);
     let radix = |prefix: &str, is_digit: fn(&u8) -> bool| {
         let lower = unsigned.get(..2).map(str::to_ascii_lowercase);

@@ -4,22 +4,22 @@ use std::collections::HashMap;
 
 use super::body::{self, Body};
 use super::definitions::{Definitions, Placed};
-use super::grammar::Kind;
-use super::model::Spanned;
 use super::scope::{Scope, cycle};
-use super::sink::Sink;
-use super::syntax::Node;
+use crate::buildfile::grammar::Kind;
+use crate::buildfile::model::Spanned;
+use crate::buildfile::sink::Sink;
+use crate::buildfile::syntax::node::Node;
 use crate::source::Span;
 
 /// The templates, each read once, and which of them each starts from.
-pub(super) struct Templates {
+pub(crate) struct Templates {
     index: HashMap<String, usize>,
-    pub(super) bodies: Vec<Body>,
+    pub(crate) bodies: Vec<Body>,
     from: Vec<Option<usize>>,
 }
 
 impl Templates {
-    pub(super) fn new(definitions: &Definitions<'_>, scope: &mut Scope<'_>) -> Self {
+    pub(crate) fn new(definitions: &Definitions<'_>, scope: &mut Scope<'_>) -> Self {
         let all: Vec<&Placed> = definitions.of_kind(Kind::Template).collect();
         let names: Vec<Spanned<String>> = all.iter().filter_map(|p| p.node.first()).collect();
         let index = names
@@ -43,7 +43,7 @@ impl Templates {
     }
 
     /// Returns the template that a node starts from.
-    pub(super) fn named_by(
+    pub(crate) fn named_by(
         &self,
         node: &Node,
         definitions: &Definitions<'_>,
@@ -81,7 +81,7 @@ impl Templates {
     }
 
     /// Returns the bodies that `first` stands for, the one that the others build on first.
-    pub(super) fn layers(
+    pub(crate) fn layers(
         &self,
         first: Option<usize>,
         scope: &mut Scope<'_>,

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use super::codes;
 use super::lex::{self, Kind, Problem, Token};
-use super::sink::shown;
+use crate::buildfile::codes;
+use crate::buildfile::sink::shown;
 use crate::source::{Diagnostic, FileId, Span, nearest};
 
 /// The longest number, in characters; more than any property takes.
@@ -22,7 +22,7 @@ pub(super) struct Mistake {
 
 impl Mistake {
     /// Puts a mistake of syntax together.
-    pub(super) fn new(
+    pub(crate) fn new(
         message: impl Into<String>,
         (start, end, label): (usize, usize, &'static str),
         help: impl Into<String>,
@@ -53,13 +53,13 @@ impl Mistake {
     }
 
     /// Says that a token cannot stand where it does.
-    pub(super) fn unexpected(text: &str, token: Token, help: &str) -> Self {
+    pub(crate) fn unexpected(text: &str, token: Token, help: &str) -> Self {
         let message = format!("unexpected `{}`", shown(&text[token.start..token.end]));
         Self::new(message, (token.start, token.end, "not possible here"), help)
     }
 
     /// Returns it as a diagnostic about `file`.
-    pub(super) fn diagnostic(self, file: FileId) -> Diagnostic {
+    pub(crate) fn diagnostic(self, file: FileId) -> Diagnostic {
         let place = span(file, self.place.start, self.place.end);
         let diagnostic = Diagnostic::error(self.code, self.message);
         diagnostic.label(place, self.label).help(self.help)
@@ -67,7 +67,7 @@ impl Mistake {
 }
 
 /// Returns the place between two offsets.
-pub(super) fn span(file: FileId, start: usize, end: usize) -> Span {
+pub(crate) fn span(file: FileId, start: usize, end: usize) -> Span {
     let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Span {
         file,

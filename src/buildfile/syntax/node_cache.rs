@@ -12,9 +12,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::grammar::{self, NodeSpec, allowed};
-use super::model::Spanned;
-use super::syntax::{Data, Node, Prop, Value};
+use super::node::{Data, Node, Prop, Value};
+use crate::buildfile::grammar::{self, NodeSpec, allowed};
+use crate::buildfile::model::Spanned;
 use crate::checked_file::{self, CheckedFile, Magic};
 use crate::digest::Digest;
 use crate::source::{FileId, Span};
@@ -23,7 +23,7 @@ const MAGIC: &Magic = b"fbuild-nodes  1\n";
 
 /// Nodes that were read before, and those that are read now.
 #[derive(Default)]
-pub struct KnownNodes {
+pub struct NodeCache {
     file: Option<CheckedFile>,
     /// Where each node stands in the file.
     saved: HashMap<Digest, Range<usize>>,
@@ -41,7 +41,7 @@ struct Head {
     nodes: Vec<(Digest, u32)>,
 }
 
-impl KnownNodes {
+impl NodeCache {
     /// Reads what an earlier load kept; whatever is wrong with it, nothing is known then.
     pub fn read(file: &Path) -> Self {
         let known = checked_file::read(file, MAGIC).and_then(Self::parse);
@@ -86,7 +86,7 @@ impl KnownNodes {
     }
 
     /// Returns the node whose text this is, to stand at `start` in `file`, if it is known.
-    pub(super) fn find(&mut self, text: &str, file: FileId, start: usize) -> Option<Node> {
+    pub(crate) fn find(&mut self, text: &str, file: FileId, start: usize) -> Option<Node> {
         if self.saved.is_empty() {
             return None;
         }
@@ -100,7 +100,7 @@ impl KnownNodes {
 
     /// Remembers the node that was read from `text`, which stands at `start`, if that text
     /// is read the same wherever it stands.
-    pub(super) fn add(&mut self, text: &str, start: usize, node: &Node) {
+    pub(crate) fn add(&mut self, text: &str, start: usize, node: &Node) {
         if !self.is_on || node.is_damaged || !node.spec.is_repeatable {
             return;
         }
@@ -249,9 +249,9 @@ impl Placement {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::hostile::{mutated, soup};
-    use super::super::{Loaded, load, load_known};
     use super::*;
+    use crate::buildfile::hostile::{mutated, soup};
+    use crate::buildfile::{Loaded, load, load_cached};
 
     /// A folder with a Buildfile, and the nodes that are known of it.
     struct Place(tempfile::TempDir);
@@ -266,14 +266,14 @@ mod tests {
         }
 
         /// Loads a text with what the last load kept, and keeps what it read.
-        fn load(&self, text: &str) -> (Loaded, KnownNodes) {
+        fn load(&self, text: &str) -> (Loaded, NodeCache) {
             let nodes = self.0.path().join("nodes");
             std::fs::write(self.buildfile(), text).unwrap();
-            let mut known = KnownNodes::read(&nodes);
+            let mut cache = NodeCache::read(&nodes);
             let shown = Path::new("Buildfile.kdl");
-            let loaded = load_known(&self.buildfile(), shown, &mut known).unwrap();
-            known.save(&nodes).unwrap();
-            (loaded, known)
+            let loaded = load_cached(&self.buildfile(), shown, &mut cache).unwrap();
+            cache.save(&nodes).unwrap();
+            (loaded, cache)
         }
 
         /// Checks that it makes no difference what was loaded before.
@@ -301,19 +301,19 @@ mod tests {
     #[test]
     fn only_what_is_new_is_read_and_stands_where_it_should() {
         let place = Place::new();
-        let (first, known) = place.load(&long(0));
+        let (first, cache) = place.load(&long(0));
         assert_eq!(
-            (first.buildfile.targets.len(), known.used.len()),
+            (first.buildfile.targets.len(), cache.used.len()),
             (300, 300)
         );
-        assert_eq!(known.saved.len(), 0);
+        assert_eq!(cache.saved.len(), 0);
         let text = format!("\n\n{}{}", long(1), "target known0 { run other }\n");
-        let (second, mut known) = place.load(&text);
-        assert_eq!((known.saved.len(), known.used.len()), (300, 301));
+        let (second, mut cache) = place.load(&text);
+        assert_eq!((cache.saved.len(), cache.used.len()), (300, 301));
         let target = second.buildfile.targets.last().unwrap();
         let start = target.name.span.start as usize;
         assert!(text[start..].starts_with("known0 {"));
-        let node = |text| known.find(text, FileId(0), 7);
+        let node = |text| cache.find(text, FileId(0), 7);
         let old = "target known5 { run x; about \"one of very many targets\" }";
         assert_eq!(
             [old, "target known0 { run x }"]

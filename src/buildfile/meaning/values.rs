@@ -3,19 +3,19 @@
 
 use std::time::Duration;
 
-use super::codes;
-use super::model::{Requirement, Spanned};
-use super::quantity;
 use super::scope::Scope;
-use super::sink::shown;
-use super::syntax::{Data, Value};
-use super::version;
+use crate::buildfile::codes;
+use crate::buildfile::model::{Requirement, Spanned};
+use crate::buildfile::quantity;
+use crate::buildfile::sink::shown;
+use crate::buildfile::syntax::node::{Data, Value};
+use crate::buildfile::version;
 use crate::glob::{self, Pattern};
 use crate::path::{self, RelPath};
 use crate::source::{Diagnostic, Span};
 
 /// Returns a flag.
-pub(super) fn flag(value: &Value) -> Option<bool> {
+pub(crate) fn flag(value: &Value) -> Option<bool> {
     match value.data {
         Data::Flag(flag) => Some(flag),
         Data::Text(_) | Data::Count(_) => None,
@@ -23,7 +23,7 @@ pub(super) fn flag(value: &Value) -> Option<bool> {
 }
 
 /// Returns a whole number.
-pub(super) fn count(value: &Value) -> Option<u32> {
+pub(crate) fn count(value: &Value) -> Option<u32> {
     match value.data {
         Data::Count(count) => Some(count),
         Data::Text(_) | Data::Flag(_) => None,
@@ -31,7 +31,7 @@ pub(super) fn count(value: &Value) -> Option<u32> {
 }
 
 /// Reads a pattern that is relative to `base`.
-pub(super) fn pattern(
+pub(crate) fn pattern(
     value: &Value,
     base: &RelPath,
     scope: &mut Scope<'_>,
@@ -75,7 +75,7 @@ pub(super) fn pattern_of(
 }
 
 /// Says why a text is not a path below the root.
-pub(super) fn bad_path(text: &str, error: path::Error, span: Span) -> Diagnostic {
+pub(crate) fn bad_path(text: &str, error: path::Error, span: Span) -> Diagnostic {
     let shown = shown(text);
     let (message, help) = match error {
         path::Error::Absolute => (
@@ -97,7 +97,7 @@ pub(super) fn bad_path(text: &str, error: path::Error, span: Span) -> Diagnostic
 }
 
 /// Reads a duration.
-pub(super) fn duration(value: &Value, scope: &mut Scope<'_>) -> Option<Duration> {
+pub(crate) fn duration(value: &Value, scope: &mut Scope<'_>) -> Option<Duration> {
     let text = scope.plain(value)?;
     let read = quantity::duration(&text);
     quantity_or(
@@ -109,7 +109,7 @@ pub(super) fn duration(value: &Value, scope: &mut Scope<'_>) -> Option<Duration>
 }
 
 /// Reads a size.
-pub(super) fn size(value: &Value, scope: &mut Scope<'_>) -> Option<u64> {
+pub(crate) fn size(value: &Value, scope: &mut Scope<'_>) -> Option<u64> {
     let text = scope.plain(value)?;
     let read = quantity::size(&text);
     quantity_or(
@@ -140,7 +140,7 @@ fn quantity_or<T>(
 }
 
 /// Reads a version requirement.
-pub(super) fn requirement(value: &Value, scope: &mut Scope<'_>) -> Option<Spanned<Requirement>> {
+pub(crate) fn requirement(value: &Value, scope: &mut Scope<'_>) -> Option<Spanned<Requirement>> {
     let text = scope.plain(value)?;
     match text.parse() {
         Ok(requirement) => Some(Spanned::new(requirement, value.span)),

@@ -1,14 +1,14 @@
 //! `fbuild add`: a target put into a Buildfile's text. Every byte that was there stays;
 //! what is new is laid out as people write it. It writes no file.
 
-use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
-use super::guard::guard;
-use super::lex::{self, Kind, Lexer};
-use super::load_text;
-use super::sink::Sink;
+use super::quote::{in_quotes, quoted, script_text};
+use crate::buildfile::load_text;
+use crate::buildfile::sink::Sink;
+use crate::buildfile::syntax::guard::guard;
+use crate::buildfile::syntax::lex::{Kind, Lexer};
 use crate::source::{Diagnostic, FileId};
 
 /// A target to be added. Texts are as people write them in a Buildfile, so `{NAME}`
@@ -236,82 +236,14 @@ fn push_line(out: &mut String, name: &str, values: impl Iterator<Item = String>)
     }
 }
 
-/// Returns a text as a KDL value, without quotes where it needs none.
-pub fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.+:@".contains(c);
-    let is_word = !text.is_empty()
-        && text.chars().all(is_plain)
-        && !lex::is_number_like(text)
-        && !matches!(text, "true" | "false" | "null" | "inf" | "-inf" | "nan");
-    match is_word {
-        true => text.to_owned(),
-        false => in_quotes(text),
-    }
-}
-
-/// Returns a text as a KDL string on one line.
-pub fn in_quotes(text: &str) -> String {
-    let is_special = |c: char| lex::is_forbidden(c) || c.is_control() || lex::is_newline(c);
-    let has_escapes = text.contains(['"', '\\']);
-    if has_escapes && !text.contains(is_special) && !text.starts_with('"') {
-        let mut hashes = "#".to_owned();
-        while text.contains(&format!("\"{hashes}")) {
-            hashes.push('#');
-        }
-        return format!("{hashes}\"{text}\"{hashes}");
-    }
-    let mut out = "\"".to_owned();
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if is_special(c) => {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "\\u{{{:x}}}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// Returns a script as a KDL string, of several lines if it has several.
-fn script_text(script: &str) -> String {
-    let script = script.trim_end_matches('\n');
-    let is_odd = |line: &str| !line.is_empty() && line.trim().is_empty();
-    let is_special = |c: char| {
-        !matches!(c, '\n' | '\t') && (lex::is_forbidden(c) || c.is_control() || lex::is_newline(c))
-    };
-    if !script.contains('\n') || script.contains(is_special) || script.lines().any(is_odd) {
-        return in_quotes(script);
-    }
-    let mut hashes = String::new();
-    if script.contains(['\\', '"']) {
-        hashes.push('#');
-        while script.contains(&format!("\"\"\"{hashes}")) {
-            hashes.push('#');
-        }
-    }
-    let mut out = format!("{hashes}\"\"\"\n");
-    for line in script.lines() {
-        let indent = if line.is_empty() { "" } else { "        " };
-        out.push_str(&format!("{indent}{line}\n"));
-    }
-    out + "        \"\"\"" + &hashes
-}
-
 #[cfg(test)]
 mod tests {
     use miette::Diagnostic as _;
     use proptest::prelude::*;
 
-    use super::super::model::{Command, Piece, Text};
-    use super::super::{CODES, format};
     use super::*;
+    use crate::buildfile::model::{Command, Piece, Text};
+    use crate::buildfile::{CODES, format};
 
     fn target(name: &str) -> NewTarget {
         NewTarget {

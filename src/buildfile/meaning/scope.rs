@@ -3,11 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::codes;
-use super::model::{Piece, Spanned, Text};
-use super::sink::{Sink, shown};
-use super::syntax::{Node, Value};
-use super::text::{Part, parts};
+use super::braces::{Part, parts};
+use crate::buildfile::codes;
+use crate::buildfile::model::{Piece, Spanned, Text};
+use crate::buildfile::sink::{Sink, shown};
+use crate::buildfile::syntax::node::{Node, Value};
 use crate::source::{Diagnostic, Sources, Span};
 
 /// The longest value of one `var`, in bytes.
@@ -20,13 +20,13 @@ const MOST_ITEMS: usize = 4_000_000;
 const MOST_LINTS: usize = 20_000;
 
 /// What strings can refer to, and where mistakes in them go.
-pub(super) struct Scope<'a> {
+pub(crate) struct Scope<'a> {
     /// The values; `None` where there is one with a mistake in it.
     vars: HashMap<String, Option<String>>,
     /// The variables that the target at hand declares, for hints.
     pub(super) local: HashSet<String>,
     sources: &'a Sources,
-    pub(super) sink: &'a mut Sink,
+    pub(crate) sink: &'a mut Sink,
     text_left: usize,
     items_left: usize,
     is_exceeded: bool,
@@ -37,7 +37,7 @@ pub(super) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     /// Resolves the variables that `nodes`, all of them `var`, declare.
-    pub(super) fn new(nodes: &[&Node], sources: &'a Sources, sink: &'a mut Sink) -> Self {
+    pub(crate) fn new(nodes: &[&Node], sources: &'a Sources, sink: &'a mut Sink) -> Self {
         let mut scope = Self {
             vars: HashMap::new(),
             local: HashSet::new(),
@@ -60,7 +60,7 @@ impl<'a> Scope<'a> {
 
     /// Returns the text of `value` with variables in place; `None` when there is a
     /// mistake in it. `{env.NAME}` is one.
-    pub(super) fn plain(&mut self, value: &Value) -> Option<String> {
+    pub(crate) fn plain(&mut self, value: &Value) -> Option<String> {
         if !value.text().contains('{') {
             return Some(value.text().to_owned());
         }
@@ -81,7 +81,7 @@ impl<'a> Scope<'a> {
 
     /// Returns the text of `value` with variables in place, and adds to `uses` which
     /// environment variables it refers to.
-    pub(super) fn text(&mut self, value: &Value, uses: &mut Vec<Spanned<String>>) -> Text {
+    pub(crate) fn text(&mut self, value: &Value, uses: &mut Vec<Spanned<String>>) -> Text {
         let mut pieces = Vec::new();
         let mut literal = String::new();
         for part in parts(value.text()) {
@@ -122,7 +122,7 @@ impl<'a> Scope<'a> {
 
     /// Reports something unless the same was said of the same place: a template's mistake
     /// is one mistake, however many targets start from it.
-    pub(super) fn once(&mut self, diagnostic: Diagnostic) {
+    pub(crate) fn once(&mut self, diagnostic: Diagnostic) {
         let Some(place) = diagnostic.labels.first().map(|label| label.span) else {
             return;
         };
@@ -132,14 +132,14 @@ impl<'a> Scope<'a> {
     }
 
     /// Tells whether one more name is to be looked at for slips.
-    pub(super) fn is_linting(&mut self) -> bool {
+    pub(crate) fn is_linting(&mut self) -> bool {
         self.lints_left = self.lints_left.saturating_sub(1);
         self.lints_left > 0
     }
 
     /// Takes `count` items that a template or set adds somewhere off what is allowed;
     /// `false` when it is used up.
-    pub(super) fn charge(&mut self, count: usize, span: Span) -> bool {
+    pub(crate) fn charge(&mut self, count: usize, span: Span) -> bool {
         match self.items_left.checked_sub(count) {
             Some(left) => self.items_left = left,
             None => self.exceeded(span),
@@ -194,7 +194,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Returns where `needle` stands in `span`, if it stands there as it is.
-    pub(super) fn narrow(&self, span: Span, needle: &str) -> Span {
+    pub(crate) fn narrow(&self, span: Span, needle: &str) -> Span {
         let start = span.start as usize;
         let text = self.sources.get(span.file).map(|file| &file.text);
         let written = text.and_then(|text| text.get(start..start + span.len as usize));
@@ -322,7 +322,7 @@ impl<'n> Resolver<'n> {
 const MOST_HOPS: usize = 20;
 
 /// Says that the named things, each of which refers to the next, form a circle.
-pub(super) fn cycle(what: &str, hops: &[(&str, Span)]) -> Diagnostic {
+pub(crate) fn cycle(what: &str, hops: &[(&str, Span)]) -> Diagnostic {
     let first = hops.first().map_or("", |(name, _)| name);
     let message = match hops.len() {
         1 => format!("{what} refer to each other in a circle: `{first}` refers to itself"),

@@ -33,7 +33,7 @@ impl Indents {
 
     /// Takes note of a node in the block that begins at `open`, on a line with the
     /// indentation `indent`: one that stands no further right than that is odd.
-    pub(super) fn node(&mut self, node: Token, open: usize, indent: usize) {
+    pub(crate) fn node(&mut self, node: Token, open: usize, indent: usize) {
         let is_first = self.indent == Some(node.start.saturating_sub(self.line_start));
         if is_first && open < self.line_start && self.of_line() <= indent {
             self.suspect.get_or_insert((open, node.start));
@@ -41,7 +41,7 @@ impl Indents {
     }
 
     /// Takes note that the block that begins at `open` is closed.
-    pub(super) fn close(&mut self, open: usize) {
+    pub(crate) fn close(&mut self, open: usize) {
         self.suspect = self.suspect.filter(|(suspect, _)| *suspect != open);
     }
 

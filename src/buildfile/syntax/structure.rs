@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use super::codes;
 use super::indent::Indents;
 use super::lex::{Kind, Lexer, Token};
 use super::mistake::{self, Mistake, span};
-use super::sink::Sink;
+use crate::buildfile::codes;
+use crate::buildfile::sink::Sink;
 use crate::source::{Diagnostic, FileId};
 
 /// The deepest nesting of blocks.
@@ -19,9 +19,9 @@ pub(super) const MOST_IN_NODE: usize = 65_536;
 /// What was found in a text.
 pub(super) struct Structure {
     /// What the parser must not see, in no order.
-    pub(super) blanks: Vec<Range<usize>>,
+    pub(crate) blanks: Vec<Range<usize>>,
     /// Where each node outside all blocks stands, without what follows it on its line.
-    pub(super) nodes: Vec<Range<usize>>,
+    pub(crate) nodes: Vec<Range<usize>>,
     /// Where nodes begin from which something wrong is taken away, in order.
     pub(super) damaged: Vec<usize>,
     /// Whether whole nodes are taken away.
@@ -54,17 +54,17 @@ pub(super) fn scan(text: &str, file: FileId, sink: &mut Sink) -> Option<Structur
 
 /// The state of the pass.
 pub(super) struct Scan<'t, 's> {
-    pub(super) text: &'t str,
+    pub(crate) text: &'t str,
     file: FileId,
-    pub(super) sink: &'s mut Sink,
+    pub(crate) sink: &'s mut Sink,
     /// The document, then every block that is open.
     frames: Vec<Frame>,
     /// What the parser must not see.
-    pub(super) blanks: Vec<Range<usize>>,
+    pub(crate) blanks: Vec<Range<usize>>,
     nodes: Vec<Range<usize>>,
     damaged: Vec<usize>,
     /// A backslash whose line has not ended yet.
-    pub(super) backslash: Option<usize>,
+    pub(crate) backslash: Option<usize>,
     indents: Indents,
     /// Whether whole nodes had to be taken away.
     has_lost_nodes: bool,
@@ -91,7 +91,7 @@ pub(super) struct Frame {
 
 /// Where in a block the pass is.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// Between nodes.
     #[default]
     Start,
@@ -103,20 +103,20 @@ pub(super) enum State {
 
 /// The node that is being read.
 #[derive(Default)]
-pub(super) struct Node {
+pub(crate) struct Node {
     start: usize,
-    pub(super) end: usize,
+    pub(crate) end: usize,
     /// From where on it is blanked when it ends.
     blank_from: Option<usize>,
     /// Whether blanks stand before what comes next.
-    pub(super) is_spaced: bool,
+    pub(crate) is_spaced: bool,
     /// A slash-dash before the next entry or block.
     pub(super) dash: Option<usize>,
     /// The last string or number; it is a property's name when `=` follows.
-    pub(super) last: Option<Token>,
+    pub(crate) last: Option<Token>,
     /// The `=` whose value comes next.
     pub(super) equals: Option<usize>,
-    pub(super) entries: usize,
+    pub(crate) entries: usize,
     /// Whether what is read was found wrong; what is glued to it is no second mistake.
     pub(super) is_spoilt: bool,
     /// Whether something was found behind its block.
@@ -130,11 +130,11 @@ impl<'t> Scan<'t, '_> {
         &mut self.frames[last]
     }
 
-    pub(super) fn node(&mut self) -> &mut Node {
+    pub(crate) fn node(&mut self) -> &mut Node {
         &mut self.frame().node
     }
 
-    pub(super) fn word(&self, token: Token) -> &'t str {
+    pub(crate) fn word(&self, token: Token) -> &'t str {
         &self.text[token.start..token.end]
     }
 
@@ -261,7 +261,7 @@ impl<'t> Scan<'t, '_> {
     }
 
     /// Begins a block; with `blank_from` it is blanked when it ends.
-    pub(super) fn open(&mut self, token: Token, blank_from: Option<usize>) {
+    pub(crate) fn open(&mut self, token: Token, blank_from: Option<usize>) {
         self.frame().state = State::After;
         self.node().end = token.end;
         if self.frames.len() > DEEPEST {
@@ -278,7 +278,7 @@ impl<'t> Scan<'t, '_> {
         });
     }
 
-    pub(super) fn close(&mut self, token: Token) {
+    pub(crate) fn close(&mut self, token: Token) {
         self.end_node();
         if self.frames.len() == 1 {
             self.unexpected(token, "there is no block to close");
@@ -324,7 +324,7 @@ impl<'t> Scan<'t, '_> {
     }
 
     /// Reports a token that cannot stand where it does, and takes it away.
-    pub(super) fn unexpected(&mut self, token: Token, help: &str) {
+    pub(crate) fn unexpected(&mut self, token: Token, help: &str) {
         self.report(Mistake::unexpected(self.text, token, help));
         self.blanks.push(token.start..token.end);
     }

@@ -8,12 +8,12 @@ use std::thread;
 use kdl::{KdlDocument, KdlError};
 
 use super::check::Checker;
-use super::codes;
 use super::guard::{Guarded, guard};
-use super::known::KnownNodes;
 use super::lex::{Kind, Lexer};
-use super::sink::Sink;
-use super::syntax::Node;
+use super::node::Node;
+use super::node_cache::NodeCache;
+use crate::buildfile::codes;
+use crate::buildfile::sink::Sink;
 use crate::source::{Diagnostic, FileId, Span};
 
 /// The stack of the thread that parses: enough for the deepest nesting that the guard
@@ -30,15 +30,15 @@ const LONG: usize = 2 << 10;
 
 /// What could be understood of a text.
 #[derive(Debug, Default)]
-pub(super) struct Parsed {
+pub(crate) struct Parsed {
     /// The nodes outside all blocks.
-    pub(super) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// Whether whole nodes could not be understood, and with them the names they declare.
-    pub(super) has_lost_names: bool,
+    pub(crate) has_lost_names: bool,
 }
 
 /// Reads a text; what is wrong with it is in `sink`.
-pub(super) fn parse(text: &str, file: FileId, sink: &mut Sink, known: &mut KnownNodes) -> Parsed {
+pub(crate) fn parse(text: &str, file: FileId, sink: &mut Sink, cache: &mut NodeCache) -> Parsed {
     let lost = Parsed {
         nodes: Vec::new(),
         has_lost_names: true,
@@ -46,12 +46,12 @@ pub(super) fn parse(text: &str, file: FileId, sink: &mut Sink, known: &mut Known
     let Some(guarded) = guard(text, file, sink) else {
         return lost;
     };
-    let mut nothing = KnownNodes::default();
-    let known = match text.len() < LONG {
+    let mut nothing = NodeCache::default();
+    let cache = match text.len() < LONG {
         true => &mut nothing,
-        false => known,
+        false => cache,
     };
-    let mut read = || read((text, file), &guarded, sink, known);
+    let mut read = || read((text, file), &guarded, sink, cache);
     let on_big_stack = thread::scope(|scope| {
         let builder = thread::Builder::new().stack_size(STACK);
         builder.spawn_scoped(scope, &mut read).map(|t| t.join())
@@ -80,14 +80,14 @@ fn read(
     (text, file): (&str, FileId),
     guarded: &Guarded,
     sink: &mut Sink,
-    known: &mut KnownNodes,
+    cache: &mut NodeCache,
 ) -> Parsed {
-    let found = find(file, guarded, known);
+    let found = find(file, guarded, cache);
     let unknown = unknown(&guarded.nodes, &found);
     let mut reader = Reader {
         text,
         guarded,
-        known,
+        cache,
         parsed: Parsed {
             nodes: Vec::with_capacity(guarded.nodes.len()),
             has_lost_names: guarded.has_lost_nodes,
@@ -111,7 +111,7 @@ fn read(
 }
 
 /// Returns, for each node that the guard left, what is known of it.
-fn find(file: FileId, guarded: &Guarded, known: &mut KnownNodes) -> Vec<Option<Node>> {
+fn find(file: FileId, guarded: &Guarded, cache: &mut NodeCache) -> Vec<Option<Node>> {
     let is_damaged = |node: &Range<usize>| {
         let after = guarded.damaged.partition_point(|at| *at < node.start);
         guarded.damaged.get(after).is_some_and(|at| *at < node.end)
@@ -120,7 +120,7 @@ fn find(file: FileId, guarded: &Guarded, known: &mut KnownNodes) -> Vec<Option<N
     nodes
         .map(|node| match is_damaged(node) {
             true => None,
-            false => known.find(&guarded.clean[node.clone()], file, node.start),
+            false => cache.find(&guarded.clean[node.clone()], file, node.start),
         })
         .collect()
 }
@@ -200,7 +200,7 @@ fn documents(clean: &str, piece: &[Range<usize>]) -> Vec<Document> {
 struct Reader<'t, 's> {
     text: &'t str,
     guarded: &'t Guarded,
-    known: &'s mut KnownNodes,
+    cache: &'s mut NodeCache,
     parsed: Parsed,
     checker: Checker<'t, 's>,
     /// Where reading ended because there was enough to say.
@@ -225,7 +225,7 @@ impl Reader<'_, '_> {
         let nodes = self.checker.piece(document, range.start);
         for node in &nodes {
             let text = &self.guarded.clean[range.clone()];
-            self.known.add(text, range.start, node);
+            self.cache.add(text, range.start, node);
         }
         self.parsed.nodes.extend(nodes);
     }

@@ -8,32 +8,32 @@
 
 use std::ops::Range;
 
-use super::codes;
 use super::lex;
 use super::mistake::span;
-use super::sink::Sink;
 use super::structure::scan;
+use crate::buildfile::codes;
+use crate::buildfile::sink::Sink;
 use crate::source::{Diagnostic, FileId};
 
 /// The longest text that is read, in bytes.
-pub(super) const MOST_BYTES: u64 = 8 << 20;
+pub(crate) const MOST_BYTES: u64 = 8 << 20;
 
 /// A text as the guard leaves it.
 #[derive(Debug)]
-pub(super) struct Guarded {
+pub(crate) struct Guarded {
     /// The text for the parser.
-    pub(super) clean: String,
+    pub(crate) clean: String,
     /// Where each node outside all blocks stands, without what follows it on its line.
-    pub(super) nodes: Vec<Range<usize>>,
+    pub(crate) nodes: Vec<Range<usize>>,
     /// Where nodes begin from which something wrong was taken away, in order.
-    pub(super) damaged: Vec<usize>,
+    pub(crate) damaged: Vec<usize>,
     /// Whether whole nodes had to be taken away.
-    pub(super) has_lost_nodes: bool,
+    pub(crate) has_lost_nodes: bool,
 }
 
 /// Looks through a text and says everything that is wrong with its structure. Returns
 /// `None` when what is left could not be understood, or not safely.
-pub(super) fn guard(text: &str, file: FileId, sink: &mut Sink) -> Option<Guarded> {
+pub(crate) fn guard(text: &str, file: FileId, sink: &mut Sink) -> Option<Guarded> {
     if has_forbidden_characters(text, file, sink) {
         return None;
     }

@@ -4,29 +4,29 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::codes;
-use super::grammar::Kind;
-use super::model::Spanned;
-use super::sink::{Sink, shown};
-use super::syntax::Node;
+use crate::buildfile::codes;
+use crate::buildfile::grammar::Kind;
+use crate::buildfile::model::Spanned;
+use crate::buildfile::sink::{Sink, shown};
+use crate::buildfile::syntax::node::Node;
 use crate::path::RelPath;
 use crate::source::Diagnostic;
 
 /// A node outside all blocks, and the folder that its paths are relative to.
 #[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) node: Node,
-    pub(super) base: Arc<RelPath>,
+pub(crate) struct Placed {
+    pub(crate) node: Node,
+    pub(crate) base: Arc<RelPath>,
 }
 
 /// What has a name, by kind and name.
-pub(super) struct Definitions<'n> {
+pub(crate) struct Definitions<'n> {
     by_name: HashMap<(Kind, &'n str), &'n Placed>,
     all: &'n [Placed],
 }
 
 impl<'n> Definitions<'n> {
-    pub(super) fn of(nodes: &'n [Placed], sink: &mut Sink) -> Self {
+    pub(crate) fn of(nodes: &'n [Placed], sink: &mut Sink) -> Self {
         let mut by_name: HashMap<_, &Placed> = HashMap::with_capacity(nodes.len());
         for placed in nodes {
             let (Some(kind), Some(name)) = (space(placed), placed.node.args.first()) else {
@@ -44,12 +44,12 @@ impl<'n> Definitions<'n> {
     }
 
     /// Returns the nodes of one kind, without later ones of the same name.
-    pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'n Placed> {
+    pub(crate) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'n Placed> {
         let all = self.all.iter().filter(move |p| p.node.spec.kind == kind);
         all.filter(|placed| self.is_first(placed))
     }
 
-    pub(super) fn is_first(&self, placed: &Placed) -> bool {
+    pub(crate) fn is_first(&self, placed: &Placed) -> bool {
         let (Some(kind), Some(name)) = (space(placed), placed.node.args.first()) else {
             return false;
         };
@@ -57,12 +57,12 @@ impl<'n> Definitions<'n> {
         first.is_some_and(|first| std::ptr::eq(*first, placed))
     }
 
-    pub(super) fn get(&self, kind: Kind, name: &str) -> Option<&'n Placed> {
+    pub(crate) fn get(&self, kind: Kind, name: &str) -> Option<&'n Placed> {
         self.by_name.get(&(kind, name)).copied()
     }
 
     /// Reports a name that nothing of this kind has.
-    pub(super) fn unknown(&self, kind: Kind, name: &Spanned<String>, sink: &mut Sink) {
+    pub(crate) fn unknown(&self, kind: Kind, name: &Spanned<String>, sink: &mut Sink) {
         let word = name.value.as_str();
         let (what, declaration) = match kind {
             Kind::Template => ("template", format!("template {word} {{ … }}")),

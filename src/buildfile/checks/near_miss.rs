@@ -158,7 +158,7 @@ static BY_LETTERS: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
 
 /// Returns the well-known variable that `name` is one slip away from: other underscores
 /// or capitals, a letter missing, too many, or swapped with its neighbour.
-pub(super) fn near_miss(name: &str) -> Option<&'static str> {
+pub(crate) fn find(name: &str) -> Option<&'static str> {
     if name.len() < SHORTEST || name.len() > 64 || WELL_KNOWN.contains(&name) {
         return None;
     }
@@ -210,7 +210,7 @@ mod tests {
             ("NODEENV", "NODE_ENV"),
             ("CCFLAGS", "CFLAGS"),
         ] {
-            assert_eq!(near_miss(slip), Some(meant), "{slip}");
+            assert_eq!(find(slip), Some(meant), "{slip}");
         }
     }
 
@@ -229,14 +229,14 @@ mod tests {
             "VERSION",
             "FLAMENCO_VERSION",
         ] {
-            assert_eq!(near_miss(name), None, "{name}");
+            assert_eq!(find(name), None, "{name}");
         }
     }
 
     #[test]
     fn well_known_names_are_not_near_each_other() {
         for name in WELL_KNOWN {
-            assert_eq!(near_miss(name), None);
+            assert_eq!(find(name), None);
         }
         let by_letters: Vec<_> = WELL_KNOWN.iter().map(|n| letters(n)).collect();
         assert_eq!(by_letters.len(), BY_LETTERS.len());

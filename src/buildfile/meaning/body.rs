@@ -4,49 +4,49 @@
 
 use std::time::Duration;
 
-use super::codes;
-use super::grammar::Kind;
-use super::model::{Command, EnvValue, EnvVar, Inputs, Output, Outputs, Spanned, Text};
+use super::braces::{Part, parts};
 use super::scope::Scope;
-use super::sink::shown;
-use super::syntax::{Node, Value};
-use super::text::{Part, parts};
 use super::values;
+use crate::buildfile::codes;
+use crate::buildfile::grammar::Kind;
+use crate::buildfile::model::{Command, EnvValue, EnvVar, Inputs, Output, Outputs, Spanned, Text};
+use crate::buildfile::sink::shown;
+use crate::buildfile::syntax::node::{Node, Value};
 use crate::glob::Pattern;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Span};
 
 /// What the block of a target or template says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Body {
+pub(crate) struct Body {
     /// Whether something is missing because it was wrong.
-    pub(super) is_damaged: bool,
-    pub(super) about: Option<String>,
-    pub(super) needs: Vec<Spanned<String>>,
-    pub(super) after: Vec<Spanned<String>>,
-    pub(super) inputs: Vec<Inputs>,
+    pub(crate) is_damaged: bool,
+    pub(crate) about: Option<String>,
+    pub(crate) needs: Vec<Spanned<String>>,
+    pub(crate) after: Vec<Spanned<String>>,
+    pub(crate) inputs: Vec<Inputs>,
     /// The sets that `inputs files=` names, with the index in `inputs` that each fills.
-    pub(super) sets: Vec<(Spanned<String>, usize)>,
-    pub(super) outputs: Vec<Outputs>,
-    pub(super) env: Vec<EnvVar>,
+    pub(crate) sets: Vec<(Spanned<String>, usize)>,
+    pub(crate) outputs: Vec<Outputs>,
+    pub(crate) env: Vec<EnvVar>,
     /// What the values of `env` refer to: the variable, and what it refers to.
-    pub(super) env_uses: Vec<(String, Spanned<String>)>,
-    pub(super) pass: Vec<Spanned<String>>,
-    pub(super) secret: Vec<Spanned<String>>,
-    pub(super) tools: Vec<Spanned<String>>,
-    pub(super) commands: Vec<Spanned<Command>>,
+    pub(crate) env_uses: Vec<(String, Spanned<String>)>,
+    pub(crate) pass: Vec<Spanned<String>>,
+    pub(crate) secret: Vec<Spanned<String>>,
+    pub(crate) tools: Vec<Spanned<String>>,
+    pub(crate) commands: Vec<Spanned<Command>>,
     /// What commands refer to.
-    pub(super) uses: Vec<Spanned<String>>,
-    pub(super) dir: Option<RelPath>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) retries: Option<u32>,
-    pub(super) cache: Option<bool>,
-    pub(super) interactive: Option<bool>,
-    pub(super) locks: Vec<Spanned<String>>,
+    pub(crate) uses: Vec<Spanned<String>>,
+    pub(crate) dir: Option<RelPath>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retries: Option<u32>,
+    pub(crate) cache: Option<bool>,
+    pub(crate) interactive: Option<bool>,
+    pub(crate) locks: Vec<Spanned<String>>,
 }
 
 /// Reads the block of `node`, whose paths are relative to `base`.
-pub(super) fn read(node: &Node, base: &RelPath, scope: &mut Scope<'_>) -> Body {
+pub(crate) fn read(node: &Node, base: &RelPath, scope: &mut Scope<'_>) -> Body {
     let env = node
         .children
         .iter()
@@ -74,7 +74,7 @@ fn variables(env: &Node) -> impl Iterator<Item = String> {
 }
 
 /// Returns the arguments of a node as names.
-pub(super) fn names(node: &Node) -> impl Iterator<Item = Spanned<String>> {
+pub(crate) fn names(node: &Node) -> impl Iterator<Item = Spanned<String>> {
     let name = |value: &Value| Spanned::new(value.text().to_owned(), value.span);
     node.args.iter().map(name)
 }

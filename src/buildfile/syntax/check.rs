@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 
-use super::codes;
-use super::grammar::{self, Kind, NodeSpec, Type, allowed};
-use super::model::Spanned;
-use super::names;
-use super::sink::{Sink, listed, shown};
-use super::syntax::{Data, Node, Prop, Value};
+use super::node::{Data, Node, Prop, Value};
+use crate::buildfile::codes;
+use crate::buildfile::grammar::{self, Kind, NodeSpec, Type, allowed};
+use crate::buildfile::model::Spanned;
+use crate::buildfile::names;
+use crate::buildfile::sink::{Sink, listed, shown};
 use crate::source::{Diagnostic, FileId, Span, nearest};
 
 /// Turns parsed nodes into [`Node`]s.
@@ -18,17 +18,17 @@ pub(super) struct Checker<'t, 's> {
     text: &'t str,
     file: FileId,
     damaged: &'t [usize],
-    pub(super) sink: &'s mut Sink,
+    pub(crate) sink: &'s mut Sink,
     /// Where the piece that is being read begins in the text.
     offset: usize,
     /// The nodes outside all blocks that can be given only once.
     once: Vec<(Kind, Span)>,
     /// Whether a node outside all blocks was left out, and with it a name.
-    pub(super) has_lost_names: bool,
+    pub(crate) has_lost_names: bool,
 }
 
 impl<'t, 's> Checker<'t, 's> {
-    pub(super) fn new(
+    pub(crate) fn new(
         text: &'t str,
         file: FileId,
         damaged: &'t [usize],
@@ -46,7 +46,7 @@ impl<'t, 's> Checker<'t, 's> {
     }
 
     /// Returns the place between two offsets in the text.
-    pub(super) fn span(&self, start: usize, end: usize) -> Span {
+    pub(crate) fn span(&self, start: usize, end: usize) -> Span {
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Span {
             file: self.file,
@@ -61,7 +61,7 @@ impl<'t, 's> Checker<'t, 's> {
     }
 
     /// Checks what was parsed from one more part of the text, which begins at `offset`.
-    pub(super) fn piece(&mut self, document: &KdlDocument, offset: usize) -> Vec<Node> {
+    pub(crate) fn piece(&mut self, document: &KdlDocument, offset: usize) -> Vec<Node> {
         self.offset = offset;
         let mut once = std::mem::take(&mut self.once);
         let nodes = self.nodes(document, None, &mut once);

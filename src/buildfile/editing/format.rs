@@ -10,9 +10,9 @@
 
 use std::path::Path;
 
-use super::codes;
-use super::lex::{Kind, Lexer, Token, is_newline, is_space};
-use super::load_text;
+use crate::buildfile::codes;
+use crate::buildfile::load_text;
+use crate::buildfile::syntax::lex::{Kind, Lexer, Token, is_newline, is_space};
 use crate::source::Diagnostic;
 
 /// The blanks for each block that is open.
@@ -293,10 +293,10 @@ fn write(lines: &[Line]) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::guard::guard;
-    use super::super::hostile;
-    use super::super::sink::Sink;
     use super::*;
+    use crate::buildfile::hostile;
+    use crate::buildfile::sink::Sink;
+    use crate::buildfile::syntax::guard::guard;
     use crate::source::FileId;
 
     #[track_caller]

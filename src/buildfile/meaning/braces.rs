@@ -5,7 +5,7 @@
 //! braces around a name lose one pair and are then text: `{{name}}` is `{name}`. So
 //! `{a,b}`, `{}`, `{print $1}` and `{{.Dir}}` mean themselves.
 
-use super::names::{is_var_name, is_variable};
+use crate::buildfile::names::{is_var_name, is_variable};
 
 /// A piece of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Part<'t> {
 }
 
 /// Returns the pieces of `text`, in linear time.
-pub(super) fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
+pub(crate) fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let (part, after) = first(rest)?;
