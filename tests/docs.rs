@@ -1,8 +1,8 @@
-//! The pages for people are true where that can be checked: every link leads
-//! somewhere, what is made from the sources is fresh, and the sentence that says what fbuild is is the same everywhere.
+//! Checks the documentation: links resolve, generated sections are current, and the opening
+//! sentence is the same everywhere.
 //!
-//! `UPDATE=1 cargo test --test docs` makes the parts of `docs/errors.md` anew that are made
-//! from the sources.
+//! `UPDATE=1 cargo test --test docs` rewrites the generated sections of `docs/errors.md` and
+//! `docs/reliability.md`.
 
 #![expect(clippy::expect_used, reason = "these are tests")]
 
@@ -11,27 +11,55 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 #[test]
-fn the_generated_part_of_the_errors_is_fresh() {
-    let file = root().join("docs/errors.md");
+fn error_page_matches_codes() {
+    check_generated("docs/errors.md", |page| {
+        let made = with_section(page, "buildfile", &explanations(fbuild::buildfile::CODES));
+        with_section(&made, "graph", &explanations(fbuild::graph::CODES))
+    });
+}
+
+#[test]
+fn reliability_page_matches_suite_results() {
+    let results = read(&root().join("docs/suite-results.txt"));
+    let table = results_table(&results);
+    check_generated("docs/reliability.md", |page| {
+        with_section(page, "results", &table)
+    });
+}
+
+/// Fails unless a page equals its generated form; rewrites it if `UPDATE` is set.
+fn check_generated(name: &str, generate: impl Fn(&str) -> String) {
+    let file = root().join(name);
     let page = read(&file);
-    let made = with_section(&page, "buildfile", fbuild::buildfile::CODES);
-    let made = with_section(&made, "graph", fbuild::graph::CODES);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a switch for whoever runs the tests"
-    )]
+    let made = generate(&page);
+    #[expect(clippy::disallowed_methods, reason = "a switch for developers")]
     let is_update = std::env::var_os("UPDATE").is_some();
     if is_update {
         fs::write(&file, &made).expect("the page can be written");
     }
     assert!(
         is_update || made == page,
-        "docs/errors.md is stale; `UPDATE=1 cargo test --test docs` makes it anew"
+        "{name} is stale; `UPDATE=1 cargo test --test docs` rewrites it"
     );
 }
 
+/// Returns the lines that the suites print as a table.
+fn results_table(results: &str) -> String {
+    let mut table = "\n| suite | result | seed | seconds |\n|---|---|---|---|\n".to_owned();
+    for line in results.lines() {
+        let (suite, rest) = line.split_once(": ").expect("a line begins with its suite");
+        let (rest, seconds) = match rest.strip_suffix(" s").and_then(|it| it.rsplit_once(", ")) {
+            Some((rest, seconds)) => (rest, seconds),
+            None => (rest, ""),
+        };
+        let (figures, seed) = rest.rsplit_once(", seed ").unwrap_or((rest, ""));
+        let _ = writeln!(table, "| {suite} | {figures} | {seed} | {seconds} |");
+    }
+    table
+}
+
 #[test]
-fn every_test_that_the_page_on_reliability_names_is_there() {
+fn reliability_page_names_existing_tests() {
     let page = read(&root().join("docs/reliability.md"));
     let sources: String = rust_files().iter().map(|file| read(file)).collect();
     let is_name = |text: &&str| {
@@ -54,9 +82,10 @@ fn rust_files() -> Vec<PathBuf> {
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(folder).expect("the folder can be read") {
             let path = entry.expect("the folder can be read").path();
-            match path.is_dir() {
-                true => pending.push(path),
-                false => files.push(path),
+            if path.is_dir() {
+                pending.push(path);
+            } else {
+                files.push(path);
             }
         }
     }
@@ -65,12 +94,12 @@ fn rust_files() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn links_resolve() {
     let mut dead = String::new();
     for page in pages() {
         let text = read(&page);
         for link in links(&without_fences(&text)) {
-            if !leads_somewhere(&page, &text, &link) {
+            if !resolves(&page, &text, &link) {
                 let _ = writeln!(dead, "{}: {link}", page.display());
             }
         }
@@ -79,7 +108,7 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn every_page_can_be_reached_from_the_readme() {
+fn readme_links_every_page() {
     let readme = read(&root().join("README.md"));
     let linked = links(&without_fences(&readme));
     for page in pages() {
@@ -96,7 +125,7 @@ fn every_page_can_be_reached_from_the_readme() {
 }
 
 #[test]
-fn the_sentence_is_the_same_everywhere() {
+fn opening_sentence_is_the_same_everywhere() {
     let first = |file: &str| {
         let text = read(&root().join(file)).replace("//!", "");
         let start = text
@@ -118,7 +147,7 @@ fn the_sentence_is_the_same_everywhere() {
 }
 
 #[test]
-fn the_package_says_what_it_is_and_under_which_licences() {
+fn package_has_description_and_licences() {
     assert_eq!(env!("CARGO_PKG_LICENSE"), "MIT OR Apache-2.0");
     assert!(!env!("CARGO_PKG_DESCRIPTION").is_empty());
     assert!(root().join(env!("CARGO_PKG_README")).exists());
@@ -137,29 +166,35 @@ fn read(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// Returns `page` with the explanations of `codes` between the marks of `name`.
-fn with_section(page: &str, name: &str, codes: &[(&str, &str)]) -> String {
+/// Returns the explanations of codes, each with a heading.
+fn explanations(codes: &[(&str, &str)]) -> String {
+    let mut section = String::new();
+    for (code, text) in codes {
+        let _ = write!(section, "\n### `{code}`\n\n{}\n", sentence(text));
+    }
+    section
+}
+
+/// Returns `page` with `section` between the marks of `name`.
+fn with_section(page: &str, name: &str, section: &str) -> String {
     let (begin, end) = (
         format!("<!-- {name}: begin -->\n"),
         format!("<!-- {name}: end -->"),
     );
     let start = page.find(&begin).expect("the page has the mark") + begin.len();
     let stop = start + page[start..].find(&end).expect("the page has the mark");
-    let mut section = String::new();
-    for (code, text) in codes {
-        let _ = write!(section, "\n### `{code}`\n\n{}\n", sentence(text));
-    }
     format!("{}{section}\n{}", &page[..start], &page[stop..])
 }
 
-/// Begins with a capital and ends with a period.
+/// Returns a text with a capital first and a period at its end.
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().into_iter().flat_map(char::to_uppercase);
     let text: String = first.chain(chars).collect();
-    match text.ends_with('.') {
-        true => text,
-        false => text + ".",
+    if text.ends_with('.') {
+        text
+    } else {
+        text + "."
     }
 }
 
@@ -174,36 +209,38 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// Returns a page without what stands between fences.
+/// Returns a page without its fenced blocks.
 fn without_fences(page: &str) -> String {
     let parts = page.split("\n```").step_by(2);
     parts.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns what the links of a page lead to.
+/// Returns the targets of a page's links.
 fn links(text: &str) -> Vec<String> {
     let ends = text.match_indices("](").map(|(at, _)| &text[at + 2..]);
     ends.filter_map(|rest| Some(rest[..rest.find(')')?].to_owned()))
         .collect()
 }
 
-fn leads_somewhere(page: &Path, text: &str, link: &str) -> bool {
+fn resolves(page: &Path, text: &str, link: &str) -> bool {
     if link.starts_with("https://") {
         return true;
     }
     let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
     let target = page.parent().unwrap_or(root()).join(file);
-    let text = match file.is_empty() {
-        true => text.to_owned(),
-        false if !target.exists() => return false,
-        false if anchor.is_empty() => return true,
-        false => read(&target),
+    if !target.exists() || anchor.is_empty() {
+        return target.exists();
+    }
+    let text = if file.is_empty() {
+        text.to_owned()
+    } else {
+        read(&target)
     };
     let headings = text.lines().filter(|line| line.starts_with('#'));
-    anchor.is_empty() || headings.map(slug).any(|slug| slug == anchor)
+    headings.map(slug).any(|slug| slug == anchor)
 }
 
-/// Returns the anchor that a heading gets.
+/// Returns the anchor of a heading.
 fn slug(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text
