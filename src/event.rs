@@ -1,6 +1,8 @@
 //! All that can happen in a run, as serialisable data: what reporters show, the journal
 //! keeps and `--json` prints. It knows nothing of who listens.
 
+use std::error::Error;
+
 use serde::{Deserialize, Serialize};
 
 use crate::source::Diagnostic;
@@ -89,17 +91,57 @@ pub enum What {
         /// How long its commands took; 0 when none ran.
         duration_ms: u64,
     },
-    /// Something that does not fail the build but must not be silent.
-    Warning {
-        /// A stable code such as `fbuild::store::corrupt`.
-        code: String,
-        /// What is wrong.
-        message: String,
-        /// The target it is about, if it is about one.
-        target: Option<String>,
-    },
+    /// A problem that does not fail the build.
+    Warning(Warning),
     /// The run ended.
     RunFinished(Summary),
+}
+
+/// A problem that does not fail the build but must be reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// A stable code such as `fbuild::store::corrupt`.
+    pub code: String,
+    /// The problem, in a sentence.
+    pub message: String,
+    /// The target concerned, if it is a single one.
+    pub target: Option<String>,
+}
+
+impl Warning {
+    /// Creates a warning about no particular target.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            target: None,
+        }
+    }
+
+    /// Turns an error into a warning.
+    pub fn of<E: Error + miette::Diagnostic>(error: &E) -> Self {
+        Self::new(&error_code(error), error_chain(error))
+    }
+
+    /// Names the target concerned.
+    #[must_use]
+    pub fn about(mut self, target: &str) -> Self {
+        self.target = Some(target.to_owned());
+        self
+    }
+}
+
+/// Returns the messages of an error and of its causes, joined by colons.
+pub fn error_chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error: &&dyn Error| error.source());
+    let messages: Vec<String> = causes.map(ToString::to_string).collect();
+    messages.join(": ")
+}
+
+/// Returns the stable code of an error, or an empty string.
+fn error_code<E: miette::Diagnostic>(error: &E) -> String {
+    let code = error.code();
+    code.map_or_else(String::new, |code| code.to_string())
 }
 
 /// Bytes that a command printed; as JSON, text in which what is not UTF-8 is replaced.
@@ -179,6 +221,18 @@ pub struct Failure {
     /// The places in the Buildfile that it is about, if it is about any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Failure {
+    /// Describes an error with its code, its causes and its help.
+    pub fn of<E: Error + miette::Diagnostic>(error: &E) -> Self {
+        Self {
+            code: error_code(error),
+            message: error_chain(error),
+            help: error.help().map(|help| help.to_string()),
+            ..Self::default()
+        }
+    }
 }
 
 /// Why a target runs, or why its outputs are put back. The sentence is in `Display`.

@@ -46,6 +46,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "buildfile/",
             "workspace/",
             "action/",
+            "event.rs",
             "store/",
             "exec/",
             "build/",

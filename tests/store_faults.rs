@@ -87,8 +87,8 @@ fn record(store: &Disk, manifest: Digest) -> ActionKey {
     key
 }
 
-fn codes(store: &Disk) -> Vec<&'static str> {
-    store.take_warnings().iter().map(|w| w.code).collect()
+fn codes(store: &Disk) -> Vec<String> {
+    store.take_warnings().into_iter().map(|w| w.code).collect()
 }
 
 /// Fills a store beyond what its file system takes and checks that what was kept is right.

@@ -14,8 +14,8 @@ use super::recorder::{self, Settled};
 use super::slot::{Answer, Job, Message, Question, Slot};
 use super::step::{Need, Step};
 use super::tally::Tally;
-use super::{Options, Parts, Warning, tools};
-use crate::event::{FORMAT, Outcome, Reason, Sink, Summary, What};
+use super::{Options, Parts, tools, warnings};
+use crate::event::{FORMAT, Outcome, Reason, Sink, Summary, Warning, What};
 use crate::graph::{Graph, TargetId};
 use crate::journal::Memory;
 
@@ -262,7 +262,7 @@ impl<'a> Drive<'a> {
             }
             Message::Retried(id, attempt, failure, spool, _heard) => {
                 self.tell_spool(id, &spool);
-                self.warn(Some(id), Warning::retried(attempt, &failure));
+                self.warn(Some(id), warnings::retried(attempt, &failure));
                 if let Some((reason, _)) = self.started[id.index()].clone() {
                     self.tell_started(id, reason, attempt + 1);
                 }
@@ -313,12 +313,9 @@ impl<'a> Drive<'a> {
             warnings.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
         let noticed = (step.parts.notices)();
-        for warning in recorded
-            .into_iter()
-            .chain(noticed.into_iter().map(Warning::from))
-        {
+        for warning in recorded.into_iter().chain(noticed) {
             tally.warn();
-            emitter.emit(warning.into_event(None));
+            emitter.emit(What::Warning(warning));
         }
         let interrupted = step.parts.cancel.is_raised();
         let summary = tally.finish(emitter.elapsed(), interrupted);

@@ -4,11 +4,10 @@
 use std::io::Read as _;
 use std::time::Instant;
 
-use super::Warning;
 use super::drive::Drive;
 use super::make::millis;
 use super::spool::Spool;
-use crate::event::{Event, Printed, Reason, Sink, What};
+use crate::event::{Event, Printed, Reason, Sink, Warning, What};
 use crate::graph::TargetId;
 use crate::journal::Success;
 
@@ -40,8 +39,11 @@ impl Emitter<'_> {
 impl Drive<'_> {
     pub(super) fn warn(&mut self, id: Option<TargetId>, warning: Warning) {
         self.tally.warn();
-        let target = id.map(|id| self.name(id).to_owned());
-        self.emitter.emit(warning.into_event(target));
+        let warning = match id {
+            Some(id) => warning.about(self.name(id)),
+            None => warning,
+        };
+        self.emitter.emit(What::Warning(warning));
     }
 
     pub(super) fn tell_started(&mut self, id: TargetId, reason: Reason, attempt: u32) {

@@ -52,7 +52,7 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
     let touched = match &last {
         Some(last) => {
             let found = inputs::find_outputs(parts.index, &draft.action.outputs);
-            let found = found.map_err(|error| super::failure::of_error(&error))?;
+            let found = found.map_err(|error| Failure::of(&error))?;
             step.touched(&last.result.outputs, &found)
         }
         None => None,

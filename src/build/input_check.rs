@@ -3,10 +3,10 @@
 
 use super::make::Miss;
 use super::step::Step;
-use super::{Warning, failure, reason};
+use super::{reason, warnings};
 use crate::action::index::Fingerprint;
 use crate::action::{Entry, EntryKind, inputs};
-use crate::event::Failure;
+use crate::event::{Failure, Warning};
 use crate::path::RelPath;
 use crate::stamp;
 
@@ -24,7 +24,7 @@ impl Step<'_> {
     pub(super) fn mark(&self, miss: &Miss) -> Result<Fingerprints, Failure> {
         for entry in made_by_needs(miss) {
             let looked = self.parts.index.entry(&entry.path);
-            looked.map_err(|error| failure::of_error(&error))?;
+            looked.map_err(|error| Failure::of(&error))?;
         }
         Ok(Fingerprints {
             since: stamp::now(),
@@ -40,15 +40,15 @@ impl Step<'_> {
         marks: &Fingerprints,
     ) -> Result<Option<Warning>, Failure> {
         if let Some(path) = self.changed(miss)? {
-            return Ok(Some(Warning::input_changed(&path)));
+            return Ok(Some(warnings::input_changed(&path)));
         }
         let now = self.marks_now(miss);
         let mut read = read_by(miss).zip(marks.marks.iter().zip(&now));
         if let Some((entry, _)) = read.find(|(_, (before, now))| before != now) {
-            return Ok(Some(Warning::input_written(&entry.path)));
+            return Ok(Some(warnings::input_written(&entry.path)));
         }
         let hidden = self.hidden(miss, marks);
-        Ok(hidden.map(Warning::input_hidden))
+        Ok(hidden.map(warnings::input_hidden))
     }
 
     fn marks_now(&self, miss: &Miss) -> Vec<Fingerprint> {
@@ -64,7 +64,7 @@ impl Step<'_> {
             Ok(now) if now == *before => self.changed_need(miss),
             Ok(now) => Ok(reason::first_difference(before, &now)),
             Err(inputs::Error::Empty(_)) => Ok(self.gone(before)),
-            Err(inputs::Error::Index(error)) => Err(failure::of_error(&error)),
+            Err(inputs::Error::Index(error)) => Err(Failure::of(&error)),
         }
     }
 
@@ -78,7 +78,7 @@ impl Step<'_> {
     fn changed_need(&self, miss: &Miss) -> Result<Option<String>, Failure> {
         for entry in made_by_needs(miss) {
             let kind = self.parts.index.entry(&entry.path);
-            let kind = kind.map_err(|error| failure::of_error(&error))?;
+            let kind = kind.map_err(|error| Failure::of(&error))?;
             let now = kind.map(|kind| Entry {
                 path: entry.path.clone(),
                 kind,

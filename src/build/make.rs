@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::spool::Spool;
 use super::step::Step;
-use super::{Warning, failure};
+use super::{failure, warnings};
 use crate::action::index::{FileIndex, Seen};
 use crate::action::manifest::Manifest;
 use crate::action::{Action, ActionKey, ActionResult};
 use crate::digest::Digest;
-use crate::event::{Failure, Reason};
+use crate::event::{Failure, Reason, Warning};
 use crate::exec::{self, End, Execution, Task};
 use crate::graph::TargetId;
 use crate::journal::Success;
@@ -157,11 +157,11 @@ impl Step<'_> {
         let executor = self.parts.executor;
         let execution = executor.execute(&task, &mut output, self.parts.cancel);
         if let Err(error) = spooled {
-            listener.warned(Warning::output_lost(&error));
+            listener.warned(warnings::output_lost(&error));
         }
         let execution = execution.map_err(|error| self.with_repeat(of_error(error), miss, 0))?;
         if execution.left_behind > 0 {
-            listener.warned(Warning::left_behind(execution.left_behind));
+            listener.warned(warnings::left_behind(execution.left_behind));
         }
         match execution.end {
             End::Cancelled => Ok(None),
@@ -273,5 +273,5 @@ pub(super) fn millis(duration: Duration) -> u64 {
 }
 
 fn of_error<E: std::error::Error + miette::Diagnostic>(error: E) -> Failure {
-    failure::of_error(&error)
+    Failure::of(&error)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::Warning;
+use crate::event::Warning;
 use crate::journal::{self, Success};
 use crate::store::Store;
 

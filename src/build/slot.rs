@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::failure;
 use super::make::{Listener, Made, Miss};
 use super::spool::Spool;
 use super::step::{Need, Prepared, Step};
-use super::{Warning, failure};
-use crate::event::Failure;
+use crate::event::{Failure, Warning};
 use crate::graph::TargetId;
 use crate::journal::Success;
 

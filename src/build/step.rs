@@ -9,12 +9,12 @@ use std::sync::Arc;
 use super::make::{Draft, Miss, learn};
 use super::reason;
 use super::tools::{Probing, Versions};
-use super::{Parts, Warning, failure};
+use super::{Parts, failure, warnings};
 use crate::action::environment::{Environment, inherited};
 use crate::action::manifest::Manifest;
 use crate::action::{Action, ActionResult, Entry, ToolVersion, inputs};
 use crate::buildfile::model::Target;
-use crate::event::{Failure, Reason};
+use crate::event::{Failure, Reason, Warning};
 use crate::graph::TargetId;
 use crate::journal::Success;
 use crate::store::outputs::{self, Restoration};
@@ -103,7 +103,7 @@ impl Step<'_> {
             return Ok(self.miss(id, draft, reason));
         }
         let found = self.found(&draft.action.outputs);
-        let found = found.map_err(|error| failure::of_error(&error))?;
+        let found = found.map_err(|error| Failure::of(&error))?;
         let last_same = last.filter(|last| last.key == draft.key);
         let touched = last_same.map(|last| self.touched(&last.result.outputs, &found));
         if let (Some(last), Some(None)) = (last_same, &touched) {
@@ -266,14 +266,14 @@ impl Step<'_> {
                 Ok(true)
             }
             Ok(Restoration::Miss { path, digest }) => {
-                warnings.push(Warning::evicted(&path, digest));
+                warnings.push(warnings::evicted(&path, digest));
                 Ok(false)
             }
             Err(error) if error.is_miss() => {
                 warnings.push(Warning::of(&error));
                 Ok(false)
             }
-            Err(error) => Err(failure::of_error(&error)),
+            Err(error) => Err(Failure::of(&error)),
         }
     }
 
@@ -302,7 +302,7 @@ const MOST_MANIFEST: u64 = 1 << 30;
 
 fn of_inputs(error: inputs::Error) -> Failure {
     match error {
-        inputs::Error::Index(error) => failure::of_error(&error),
+        inputs::Error::Index(error) => Failure::of(&error),
         inputs::Error::Empty(diagnostics) => failure::of_diagnostics(diagnostics),
     }
 }

@@ -10,7 +10,7 @@ use crate::action::ToolVersion;
 use crate::action::environment::{HostEnv, STANDARD};
 use crate::buildfile::model::{Tool, Version};
 use crate::digest::Digest;
-use crate::event::Failure;
+use crate::event::{Failure, error_chain};
 use crate::exec;
 use crate::graph::TargetId;
 use crate::journal::{Memory, Probed};
@@ -158,7 +158,7 @@ fn unusable(tool: &Tool, error: &exec::Error) -> Failure {
     let message = format!(
         "tool `{}` cannot be used: {}",
         tool.name.value,
-        failure::chain(error)
+        error_chain(error)
     );
     let mut diagnostic =
         Diagnostic::error("fbuild::tool::missing", message).label(tool.name.span, "declared here");

@@ -6,8 +6,9 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::args::{Global, When};
-use super::failure::Failure;
+use super::failure::{Failure, Problem};
 use crate::action::environment::HostEnv;
+use crate::event::Warning;
 use crate::report::{Style, Verbosity};
 use crate::source::{RenderOptions, Severity, render_all};
 use crate::workspace::{self, Workspace};
@@ -96,9 +97,14 @@ impl Context {
         below.map_or_else(|_| path.to_owned(), Path::to_owned)
     }
 
-    /// Says something that is no result.
+    /// Prints text to standard error.
     pub(super) fn eprint(&self, text: &str) {
         eprint(text);
+    }
+
+    /// Prints a warning to standard error.
+    pub(super) fn warn(&self, warning: &Warning) {
+        self.eprint(&Problem::from(warning).text(self.err_style(Verbosity::Normal)));
     }
 
     /// Prints a result. A reader that went away has seen enough.
@@ -184,9 +190,9 @@ impl Context {
     }
 }
 
-/// Says something that is no result.
+/// Prints text to standard error.
 pub(super) fn eprint(text: &str) {
-    // Nobody is left to be told when this fails.
+    // Ignore the error: stderr is gone, and with it the place to report to.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 

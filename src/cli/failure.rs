@@ -1,121 +1,175 @@
-//! Why a command ends with another exit code than 0, and what is said about it: the edge
-//! at which all errors meet.
+//! Failed commands: their exit code, and the problems to print on standard error. Every
+//! error of the library becomes one of these here.
 
 use std::io;
 use std::process::ExitCode;
 
-use miette::Diagnostic;
-
+use crate::event::{self, Warning};
+use crate::report::text::harmless;
+use crate::report::{Style, problem_head};
+use crate::source::{Diagnostic, Severity};
 use crate::{buildfile, workspace};
 
-/// How the program ends.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// A target failed, or a check did.
     Target = 1,
-    /// Arguments or Buildfile are wrong.
+    /// The arguments or the Buildfile are wrong.
     Usage = 2,
     /// Files, tools or the system are in the way.
     World = 3,
-    /// The person interrupted.
+    /// The user interrupted.
     Interrupted = 130,
 }
 
-/// An end that is no success.
+/// A failed command: its exit code and the problems that are not printed yet.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) exit: Exit,
-    /// What to say; nothing if it was said already.
-    pub(super) report: Option<Report>,
+    pub(super) problems: Vec<Problem>,
 }
 
-/// What is said about a failure.
+/// A problem as it is printed: its severity, code, message and cure.
 #[derive(Debug)]
-pub(super) struct Report {
-    pub(super) code: Option<String>,
-    pub(super) message: String,
-    pub(super) help: Option<String>,
+pub(super) struct Problem {
+    severity: Severity,
+    /// A stable code, or an empty string.
+    code: String,
+    message: String,
+    help: Option<String>,
+}
+
+impl Problem {
+    fn error(message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            code: String::new(),
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    /// Returns the problem as a line, and its help as another.
+    pub(super) fn text(&self, style: Style) -> String {
+        let head = problem_head(self.severity, &self.code, style);
+        let mut text = format!("{head}: {}\n", self.message);
+        if let Some(help) = &self.help {
+            text += &format!("  help: {help}\n");
+        }
+        text
+    }
+}
+
+impl From<&Warning> for Problem {
+    fn from(warning: &Warning) -> Self {
+        let message = match &warning.target {
+            Some(target) => format!("{}: {}", harmless(target), warning.message),
+            None => warning.message.clone(),
+        };
+        Self {
+            severity: Severity::Warning,
+            code: warning.code.clone(),
+            ..Self::error(message)
+        }
+    }
+}
+
+impl From<&Diagnostic> for Problem {
+    fn from(diagnostic: &Diagnostic) -> Self {
+        Self {
+            severity: diagnostic.severity,
+            code: diagnostic.code.clone(),
+            message: diagnostic.message.clone(),
+            help: diagnostic.help.clone(),
+        }
+    }
 }
 
 impl Failure {
-    /// The arguments or the Buildfile are wrong.
+    /// Reports wrong arguments or a wrong Buildfile.
     pub(super) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, message.into())
+        Self::new(Exit::Usage, Problem::error(message))
     }
 
-    /// The same, with the next thing to type.
+    /// Reports wrong arguments or a wrong Buildfile, and the next thing to type.
     pub(super) fn usage_with_help(message: impl Into<String>, help: impl Into<String>) -> Self {
-        let mut failure = Self::usage(message);
-        if let Some(report) = &mut failure.report {
-            report.help = Some(help.into());
-        }
-        failure
+        let problem = Problem {
+            help: Some(help.into()),
+            ..Problem::error(message)
+        };
+        Self::new(Exit::Usage, problem)
     }
 
-    /// Something outside is in the way.
+    /// Reports an error of the system.
     pub(super) fn world(doing: &str, error: &io::Error) -> Self {
         let error = error.to_string();
-        // The path of a temporary file says nothing to anybody.
+        // The error of a temporary file ends with its path, which the user never sees.
         let why = error.split(" at path ").next().unwrap_or(&error);
-        Self::new(Exit::World, format!("{doing}: {why}"))
+        Self::in_the_way(format!("{doing}: {why}"))
     }
 
-    /// Something outside is in the way, as the message says.
+    /// Reports an obstacle outside of fbuild.
     pub(super) fn in_the_way(message: impl Into<String>) -> Self {
-        Self::new(Exit::World, message.into())
+        Self::new(Exit::World, Problem::error(message))
     }
 
-    /// Everything was said already, and the Buildfile is wrong.
+    /// Ends with the exit code for a wrong Buildfile; its mistakes are printed already.
     pub(super) fn shown() -> Self {
         Self::silent(Exit::Usage)
     }
 
-    /// Everything was said already.
+    /// Ends with an exit code; the problems are printed already.
     pub(super) fn silent(exit: Exit) -> Self {
-        Self { exit, report: None }
-    }
-
-    /// An error with a code.
-    pub(super) fn of<E: std::error::Error + Diagnostic>(exit: Exit, error: &E) -> Self {
-        let mut failure = Self::new(exit, chain(error));
-        if let Some(report) = &mut failure.report {
-            report.code = error.code().map(|code| code.to_string());
-            report.help = error.help().map(|help| help.to_string());
-        }
-        failure
-    }
-
-    fn new(exit: Exit, message: String) -> Self {
-        let report = Report {
-            code: None,
-            message,
-            help: None,
-        };
         Self {
             exit,
-            report: Some(report),
+            problems: Vec::new(),
         }
     }
 
-    /// Returns the text to say, if there is any.
-    pub(super) fn text(&self) -> Option<String> {
-        let report = self.report.as_ref()?;
-        let mut text = format!("error: {}\n", report.message);
-        if let Some(help) = &report.help {
-            text += &format!("  help: {help}\n");
-        }
-        if let Some(code) = &report.code {
-            text += &format!("  code: {code}\n");
-        }
-        Some(text)
+    /// Reports an error with its code, its causes and its help.
+    pub(super) fn of<E: std::error::Error + miette::Diagnostic>(exit: Exit, error: &E) -> Self {
+        let event::Failure {
+            code,
+            message,
+            help,
+            ..
+        } = event::Failure::of(error);
+        let problem = Problem {
+            code,
+            help,
+            ..Problem::error(message)
+        };
+        Self::new(exit, problem)
     }
-}
 
-/// Returns an error and its causes as one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
+    /// Reports names that stand for no target or group.
+    pub(super) fn unknown_names(unknown: &[Diagnostic]) -> Self {
+        let mut problems: Vec<Problem> = unknown.iter().map(Problem::from).collect();
+        // One cure for several problems is printed once, below the last of them.
+        for i in 1..problems.len() {
+            if problems[i - 1].help == problems[i].help {
+                problems[i - 1].help = None;
+            }
+        }
+        Self {
+            exit: Exit::Usage,
+            problems,
+        }
+    }
+
+    /// Returns the text to print.
+    pub(super) fn text(&self, style: Style) -> String {
+        let texts = self.problems.iter().map(|problem| problem.text(style));
+        texts.collect()
+    }
+
+    fn new(exit: Exit, problem: Problem) -> Self {
+        Self {
+            exit,
+            problems: vec![problem],
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -21,6 +21,8 @@ use args::{Cli, Command};
 use context::Context;
 use failure::Failure;
 
+use crate::report::{Style, Verbosity};
+
 pub use args::Cli as Arguments;
 pub use failure::Exit;
 
@@ -29,16 +31,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Nobody is left to be told when this fails.
+            // Ignore the error: the stream is gone.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let done = Context::new(cli.global).and_then(|context| dispatch(&context, cli.command));
+    let (done, style) = match Context::new(cli.global) {
+        Ok(context) => {
+            let style = context.err_style(Verbosity::Normal);
+            (dispatch(&context, cli.command), style)
+        }
+        Err(failure) => (Err(failure), Style::PLAIN),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            context::eprint(&failure.text().unwrap_or_default());
+            context::eprint(&failure.text(style));
             failure.exit.into()
         }
     }

@@ -14,15 +14,14 @@ use crate::action::index::{FileIndex, Saved};
 use crate::build::standstill::Known;
 use crate::build::{self, Options, Parts};
 use crate::cancel::Cancel;
-use crate::event::{Sink, Summary};
+use crate::event::{Sink, Summary, Warning};
 use crate::exec::Local;
 use crate::graph::{Named, TargetId};
 use crate::journal::Memory;
 use crate::path::RelPath;
-use crate::source::Diagnostic;
 use crate::store::disk::{Durability, Limits, Patience, is_foreign};
 use crate::store::outputs::{self, Stage};
-use crate::store::{self, Disk, Off, Store};
+use crate::store::{Disk, Off, Store};
 use crate::workspace::{Layout, Workspace};
 
 /// Whether a session may change anything.
@@ -143,7 +142,7 @@ impl<'c> Session<'c> {
         let graph = &self.workspace.graph;
         graph
             .select(names)
-            .map_err(|unknown| unknown_names(&unknown))
+            .map_err(|unknown| Failure::unknown_names(&unknown))
     }
 
     /// Returns the targets and groups that names are.
@@ -151,7 +150,7 @@ impl<'c> Session<'c> {
         let graph = &self.workspace.graph;
         graph
             .resolve(names)
-            .map_err(|unknown| unknown_names(&unknown))
+            .map_err(|unknown| Failure::unknown_names(&unknown))
     }
 
     /// Returns how much the Buildfile lets the cache hold.
@@ -164,7 +163,7 @@ impl<'c> Session<'c> {
     }
 
     /// Returns what there is to say about the folders, once.
-    pub(super) fn take_notices(&mut self) -> Vec<store::Warning> {
+    pub(super) fn take_notices(&mut self) -> Vec<Warning> {
         let mut notices = std::mem::take(&mut self.state.notices);
         notices.extend(
             self.disk
@@ -275,9 +274,10 @@ impl<'c> Session<'c> {
     /// much it is.
     pub(super) fn cannot_keep(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.has_warned, true) {
-            let (state, code) = (self.layout.state().display(), "fbuild::journal::state");
-            self.context.eprint(&format!(
-                "warning: cannot keep what was found out in `{state}`: {error}\n  code: {code}\n"
+            let state = self.layout.state().display();
+            self.context.warn(&Warning::new(
+                "fbuild::journal::state",
+                format!("cannot keep what was found out in `{state}`: {error}"),
             ));
         }
     }
@@ -294,9 +294,7 @@ impl<'c> Session<'c> {
         }
         let live: HashSet<_> = self.memory.keys().collect();
         if let Err(error) = disk.collect(&limits, &live, Patience::None) {
-            let text = Failure::of(Exit::World, &error).text().unwrap_or_default();
-            let text = text.replacen("error", "warning", 1);
-            self.context.eprint(&text);
+            self.context.warn(&Warning::of(&error));
         }
     }
 }
@@ -337,15 +335,15 @@ impl Remembered {
     }
 }
 
-fn foreign(folder: &Path) -> store::Warning {
+fn foreign(folder: &Path) -> Warning {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let folder = folder.display();
-    store::Warning {
-        code: "fbuild::store::off",
-        message: format!(
+    Warning::new(
+        "fbuild::store::off",
+        format!(
             "`{folder}` is to be the cache folder and holds other things, which are left alone; nothing is cached"
         ),
-    }
+    )
 }
 
 /// Returns the folder that blobs and results are in.
@@ -361,13 +359,6 @@ pub(super) fn store_folder(workspace: &Workspace) -> PathBuf {
 fn below(workspace: &Workspace, path: &Path) -> Option<RelPath> {
     let path = path.canonicalize().ok()?;
     workspace.root.relative(&path)
-}
-
-fn unknown_names(unknown: &[Diagnostic]) -> Failure {
-    let messages: Vec<&str> = unknown.iter().map(|d| d.message.as_str()).collect();
-    let help = unknown.iter().find_map(|d| d.help.clone());
-    let help = help.unwrap_or_else(|| "`fbuild list` shows all targets and groups".to_owned());
-    Failure::usage_with_help(messages.join("\nerror: "), help)
 }
 
 /// Returns the exit code of a build.

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::failure::Failure;
-use crate::store::{self, outputs};
+use crate::event::Warning;
+use crate::store::outputs;
 use crate::workspace::{Layout, Workspace};
 
 /// The state folder, ready for use.
 pub(super) struct State {
     pub(super) layout: Layout,
     /// What there is to say about it.
-    pub(super) notices: Vec<store::Warning>,
+    pub(super) notices: Vec<Warning>,
     /// Held until the end.
     _lock: Option<File>,
     /// A folder used instead, for this run only.
@@ -76,10 +77,7 @@ impl State {
         );
         Ok(Self {
             layout,
-            notices: vec![store::Warning {
-                code: "fbuild::store::off",
-                message,
-            }],
+            notices: vec![Warning::new("fbuild::store::off", message)],
             _lock: None,
             makeshift: Some(folder),
         })

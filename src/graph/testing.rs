@@ -10,7 +10,7 @@ use crate::buildfile::model::{
 };
 use crate::glob::Pattern;
 use crate::path::RelPath;
-use crate::source::{Diagnostic, FileId, Severity, Span};
+use crate::source::{Diagnostic, FileId, Span};
 
 /// A Buildfile and the text it was read from.
 pub(crate) struct BuildText {
@@ -66,13 +66,9 @@ impl BuildText {
     }
 
     fn show(&self, diagnostic: &Diagnostic) -> String {
-        let severity = match diagnostic.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
         let mut lines = vec![format!(
-            "{severity} {}: {}",
-            diagnostic.code, diagnostic.message
+            "{} {}: {}",
+            diagnostic.severity, diagnostic.code, diagnostic.message
         )];
         for label in &diagnostic.labels {
             let start = label.span.start as usize;

@@ -193,7 +193,7 @@ mod tests {
     fn every_kind_is_sampled(what: &What, outcome: &Outcome, reason: &Reason) {
         match what {
             What::RunStarted { .. } | What::TargetStarted { .. } | What::TargetOutput { .. } => {}
-            What::TargetFinished { .. } | What::Warning { .. } | What::RunFinished(_) => {}
+            What::TargetFinished { .. } | What::Warning(_) | What::RunFinished(_) => {}
         }
         match outcome {
             Outcome::Built | Outcome::Restored | Outcome::UpToDate | Outcome::WouldRun => {}

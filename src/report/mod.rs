@@ -9,6 +9,8 @@ pub mod terminal;
 mod testing;
 pub mod text;
 
+use crate::source::Severity;
+
 /// How things are to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
@@ -50,6 +52,20 @@ impl Style {
             false => text.to_owned(),
         }
     }
+}
+
+/// Returns the first words of a problem's line: its severity and, in brackets, its code.
+pub fn problem_head(severity: Severity, code: &str, style: Style) -> String {
+    let color = match severity {
+        Severity::Error => Color::Red,
+        Severity::Warning => Color::Yellow,
+    };
+    let head = if code.is_empty() {
+        severity.to_string()
+    } else {
+        format!("{severity}[{}]", text::harmless(code))
+    };
+    style.paint(color, &head)
 }
 
 /// A colour, or a weight, by its number in the escape sequence.

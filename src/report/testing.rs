@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::rc::Rc;
 
-use crate::event::{Event, FORMAT, Failure, Outcome, Printed, Reason, Sink, Summary, What};
+use crate::event::{
+    Event, FORMAT, Failure, Outcome, Printed, Reason, Sink, Summary, Warning, What,
+};
 
 /// A writer whose bytes can be looked at while somebody else writes to it.
 #[derive(Clone, Default)]
@@ -124,12 +126,8 @@ pub(super) fn skip(because: &str) -> Outcome {
 }
 
 pub(super) fn warn(at_ms: u64, message: &str) -> Event {
-    let what = What::Warning {
-        code: "fbuild::store::corrupt".to_owned(),
-        message: message.to_owned(),
-        target: Some("manager".to_owned()),
-    };
-    at(at_ms, what)
+    let warning = Warning::new("fbuild::store::corrupt", message).about("manager");
+    at(at_ms, What::Warning(warning))
 }
 
 pub(super) fn over(summary: Summary) -> Event {

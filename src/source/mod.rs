@@ -6,6 +6,7 @@ mod excerpt;
 pub(crate) mod golden;
 mod render;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,6 +80,15 @@ pub enum Severity {
     Error,
     /// Likely a mistake.
     Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
 }
 
 /// Something to say about the sources: a message, the places it is about, and help.

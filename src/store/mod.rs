@@ -104,15 +104,6 @@ pub enum Error {
     Copy(#[source] std::io::Error),
 }
 
-/// Something that does not fail a build but must not be silent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// A stable code such as `fbuild::store::corrupt`.
-    pub code: &'static str,
-    /// What is wrong, in a sentence.
-    pub message: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

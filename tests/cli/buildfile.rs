@@ -49,9 +49,8 @@ fn none_anywhere_says_how_to_get_one() {
             2,
             "",
             "
-            error: no `Buildfile.kdl` in `[root]` or any folder above it
+            error[fbuild::workspace::not_found]: no `Buildfile.kdl` in `[root]` or any folder above it
               help: `fbuild init` writes a first one; `-C DIR` looks elsewhere, `-f FILE` names one
-              code: fbuild::workspace::not_found
             ",
         );
     }
@@ -82,9 +81,8 @@ fn one_that_may_not_be_read_is_the_worlds_fault() {
         3,
         "",
         "
-        error: cannot read `Buildfile.kdl`: permission denied
+        error[fbuild::buildfile::file_unreadable]: cannot read `Buildfile.kdl`: permission denied
           help: look at its permissions and its owner: `ls -l Buildfile.kdl`
-          code: fbuild::buildfile::file_unreadable
         ",
     );
 }
@@ -96,9 +94,8 @@ fn one_that_is_no_file_is_named_for_what_it_is() {
         2,
         "",
         "
-        error: `Buildfile.kdl` is a folder, not a file
+        error[fbuild::buildfile::file_folder]: `Buildfile.kdl` is a folder, not a file
           help: name the file, as in `-f path/to/Buildfile.kdl`
-          code: fbuild::buildfile::file_folder
         ",
     );
     fs::remove_dir_all(project.path("Buildfile.kdl")).unwrap();
@@ -107,9 +104,8 @@ fn one_that_is_no_file_is_named_for_what_it_is() {
         2,
         "",
         "
-        error: `Buildfile.kdl` is a device or a pipe, not a file
+        error[fbuild::buildfile::file_folder]: `Buildfile.kdl` is a device or a pipe, not a file
           help: name the file, as in `-f path/to/Buildfile.kdl`
-          code: fbuild::buildfile::file_folder
         ",
     );
     fs::remove_file(project.path("Buildfile.kdl")).unwrap();
@@ -118,9 +114,8 @@ fn one_that_is_no_file_is_named_for_what_it_is() {
         2,
         "",
         "
-        error: there is no Buildfile at `Buildfile.kdl`
+        error[fbuild::buildfile::file_missing]: there is no Buildfile at `Buildfile.kdl`
           help: `fbuild init` writes a first one; `-f FILE` names another file, `-C DIR` another folder
-          code: fbuild::buildfile::file_missing
         ",
     );
 }
@@ -129,9 +124,8 @@ fn one_that_is_no_file_is_named_for_what_it_is() {
 fn text_that_is_not_utf_8_is_refused_with_its_place() {
     assert_eq!(
         refused(b"target a {\n  sh \"caf\xe9\"\n}\n"),
-        "error: `Buildfile.kdl` is not UTF-8 text: line 2, byte 20\n  \
-         help: save it as UTF-8 in your editor; `file` guesses what it is, `iconv -t UTF-8` converts it\n  \
-         code: fbuild::buildfile::file_encoding\n"
+        "error[fbuild::buildfile::file_encoding]: `Buildfile.kdl` is not UTF-8 text: line 2, byte 20\n  \
+         help: save it as UTF-8 in your editor; `file` guesses what it is, `iconv -t UTF-8` converts it\n"
     );
     refused(b"\xff\xfet\0a\0r\0");
 }
@@ -158,9 +152,8 @@ fn fifty_megabytes_are_too_large_whatever_they_say() {
     ));
     assert_eq!(
         said,
-        "error: `Buildfile.kdl` is too large to be a Buildfile: 50000027 bytes\n  \
-         help: the most is 8388608 bytes; split it with `include`, or look whether this is the file you meant\n  \
-         code: fbuild::buildfile::file_too_large\n"
+        "error[fbuild::buildfile::file_too_large]: `Buildfile.kdl` is too large to be a Buildfile: 50000027 bytes\n  \
+         help: the most is 8388608 bytes; split it with `include`, or look whether this is the file you meant\n"
     );
 }
 

@@ -185,7 +185,7 @@ fn add_writes_nothing_that_would_be_wrong() {
     let wrong = [
         (
             "add one -- true",
-            "error: there is a target or group `one` already, in line 1\n",
+            "error[fbuild::buildfile::add_exists]: there is a target or group `one` already, in line 1\n",
         ),
         ("add two", "`two` does nothing"),
         ("add two --needs onw -- true", "help: did you mean `one`?"),

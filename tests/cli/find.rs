@@ -49,9 +49,8 @@ fn another_folder_or_file_can_be_named() {
         2,
         "",
         "
-        error: there is no Buildfile at `nope.kdl`
+        error[fbuild::buildfile::file_missing]: there is no Buildfile at `nope.kdl`
           help: `fbuild init` writes a first one; `-f FILE` names another file, `-C DIR` another folder
-          code: fbuild::buildfile::file_missing
         ",
     );
 }

@@ -254,7 +254,7 @@ fn clean_removes_what_is_asked_for_and_all_of_it_with_all() {
         2,
         "",
         "
-        error: unknown target `nothing`
+        error[fbuild::graph::unknown]: unknown target `nothing`
           help: `fbuild list` shows all of them
         ",
     );

@@ -290,7 +290,7 @@ fn a_name_that_nothing_has_is_said_with_the_nearest() {
         2,
         "",
         "
-        error: unknown target `cpoy`
+        error[fbuild::graph::unknown]: unknown target `cpoy`
           help: did you mean `copy`?
         ",
     );
@@ -298,8 +298,8 @@ fn a_name_that_nothing_has_is_said_with_the_nearest() {
         2,
         "",
         "
-        error: unknown target `nothing`
-        error: unknown target `everything`
+        error[fbuild::graph::unknown]: unknown target `nothing`
+        error[fbuild::graph::unknown]: unknown target `everything`
           help: `fbuild list` shows all of them
         ",
     );
@@ -312,7 +312,7 @@ fn without_names_and_without_a_default_it_says_what_to_write() {
         2,
         "",
         "
-        error: no target is named, and the project has no default
+        error[fbuild::graph::unknown]: no target is named, and the project has no default
           help: name one, as in `fbuild run all`, or write `default all` into `project`
         ",
     );

@@ -171,7 +171,7 @@ fn status_says_what_would_run_and_why() {
         2,
         "",
         "
-        error: unknown target `nope`
+        error[fbuild::graph::unknown]: unknown target `nope`
           help: `fbuild list` shows all of them
         ",
     );
@@ -238,7 +238,7 @@ fn explain_takes_one_target_and_no_group() {
         2,
         "",
         "
-        error: unknown target `shuot`
+        error[fbuild::graph::unknown]: unknown target `shuot`
           help: did you mean `shout`?
         ",
     );

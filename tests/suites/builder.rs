@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fbuild::digest::Digest;
-use fbuild::event::{Outcome, What};
+use fbuild::event::{Outcome, Warning, What};
 
 use crate::oracle::World;
 use crate::step::{Harm, Look, Written};
@@ -109,7 +109,10 @@ impl Report {
                 let (how, key) = (How::of(outcome), key.clone());
                 self.ends.insert(target.clone(), Ended { how, key, why });
             }
-            What::Warning { code, message, .. } => self.warnings.push(format!("{code}: {message}")),
+            What::Warning(warning) => {
+                let Warning { code, message, .. } = warning;
+                self.warnings.push(format!("{code}: {message}"));
+            }
             _ => {}
         }
     }

@@ -230,6 +230,6 @@ fn in_the_way(error: store::Error) -> Failure {
 /// Says what there is to say about the folders.
 fn say_notices(context: &Context, session: &mut Session<'_>) {
     for warning in session.take_notices() {
-        context.eprint(&format!("warning[{}]: {}\n", warning.code, warning.message));
+        context.warn(&warning);
     }
 }

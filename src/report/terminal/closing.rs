@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::event::{Failure, Outcome, Summary};
 use crate::report::text::{count, duration, harmless, list, number};
-use crate::report::{Color, Style, Verbosity};
-use crate::source::{RenderOptions, Sources, render_all};
+use crate::report::{Color, Style, Verbosity, problem_head};
+use crate::source::{RenderOptions, Severity, Sources, render_all};
 
 use super::sieve::Sieve;
 
@@ -104,14 +104,10 @@ impl Failed {
 
     fn message(&self, sources: Option<&Sources>, style: Style) -> String {
         let failure = &self.failure;
-        let code = match failure.code.as_str() {
-            "" => String::new(),
-            code => format!("[{}]", harmless(code)),
-        };
-        let word = style.paint(Color::Red, &format!("error{code}"));
+        let head = problem_head(Severity::Error, &failure.code, style);
         let name = style.paint(Color::Bold, &harmless(&self.target));
         let message = harmless(&failure.message);
-        let text = format!("{word}: {name} failed: {message}");
+        let text = format!("{head}: {name} failed: {message}");
         match sources {
             Some(sources) if !failure.diagnostics.is_empty() => {
                 let options = RenderOptions {

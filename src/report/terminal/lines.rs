@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::closing::Closing;
 use super::sieve::Sieve;
-use crate::event::{Event, Outcome, Reason, What};
+use crate::event::{Event, Outcome, Reason, Warning, What};
 use crate::report::text::{count, duration, harmless};
-use crate::report::{Color, Style, Verbosity};
-use crate::source::Sources;
+use crate::report::{Color, Style, Verbosity, problem_head};
+use crate::source::{Severity, Sources};
 
 /// Events in words.
 pub(super) struct Lines {
@@ -78,11 +78,7 @@ impl Lines {
             What::TargetStarted { .. } => self.started(&event.what),
             What::TargetOutput { target, text } => self.output(target, &text.0),
             What::TargetFinished { .. } => self.finished(event),
-            What::Warning {
-                code,
-                message,
-                target,
-            } => self.warning(code, message, target.as_deref()),
+            What::Warning(warning) => self.warning(warning),
             What::RunFinished(summary) => {
                 self.end_block();
                 let shown = self.on_screen.as_deref();
@@ -191,15 +187,13 @@ impl Lines {
         block.is_whole = bytes.ends_with(b"\n");
     }
 
-    fn warning(&mut self, code: &str, message: &str, target: Option<&str>) {
-        let about = target.map(|target| format!("{}: ", self.name(target)));
-        let word = self
-            .style
-            .paint(Color::Yellow, &format!("warning[{}]", harmless(code)));
-        let about = about.unwrap_or_default();
+    fn warning(&mut self, warning: &Warning) {
+        let target = warning.target.as_ref();
+        let about = target.map_or_else(String::new, |name| format!("{}: ", self.name(name)));
+        let head = problem_head(Severity::Warning, &warning.code, self.style);
         self.end_block();
         self.on_screen = None;
-        let line = format!("{word}: {about}{}\n", harmless(message));
+        let line = format!("{head}: {about}{}\n", harmless(&warning.message));
         self.out.extend(line.bytes());
     }
 

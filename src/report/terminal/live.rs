@@ -193,7 +193,7 @@ impl Now {
                 self.spared += usize::from(before == self.running.len());
             }
             What::RunFinished(_) => self.is_over = true,
-            What::TargetOutput { .. } | What::Warning { .. } => {}
+            What::TargetOutput { .. } | What::Warning(_) => {}
         }
     }
 

@@ -44,9 +44,10 @@ use self::durable::Waited;
 use self::layout::{Access, Layout};
 use self::publish::{Existing, Publisher};
 use self::warnings::Warnings;
-use super::{Error, Refusal, Store, Warning, record};
+use super::{Error, Refusal, Store, record};
 use crate::action::{ActionKey, ActionResult};
 use crate::digest::Digest;
+use crate::event::Warning;
 use crate::stamp::{self, Stamp};
 
 pub use gc::{Collected, Limits};

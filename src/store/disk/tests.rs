@@ -62,8 +62,8 @@ impl Sample {
     }
 }
 
-fn codes(store: &Disk) -> Vec<&'static str> {
-    store.take_warnings().iter().map(|w| w.code).collect()
+fn codes(store: &Disk) -> Vec<String> {
+    store.take_warnings().into_iter().map(|w| w.code).collect()
 }
 
 fn make_pipe(place: &PathBuf) {

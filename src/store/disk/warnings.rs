@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::store::Warning;
+use crate::event::Warning;
 
 /// So many damaged objects are named one by one; the rest are counted.
 const NAMED: u64 = 20;
@@ -25,7 +25,7 @@ impl Warnings {
         let mut state = self.lock();
         if state.said.insert(code) {
             let message = message();
-            state.waiting.push(Warning { code, message });
+            state.waiting.push(Warning::new(code, message));
         }
     }
 
@@ -39,7 +39,7 @@ impl Warnings {
             _ => return,
         };
         let code = "fbuild::store::corrupt";
-        state.waiting.push(Warning { code, message });
+        state.waiting.push(Warning::new(code, message));
     }
 
     pub(super) fn take(&self) -> Vec<Warning> {

@@ -1,0 +1,56 @@
+//! The warnings that a build gives about its targets. When each is given is decided
+//! elsewhere.
+
+use crate::digest::Digest;
+use crate::event::{Failure, Warning};
+use crate::path::RelPath;
+
+pub(super) fn input_changed(path: &str) -> Warning {
+    let message = format!("`{path}` changed while the commands ran; the result is not stored");
+    Warning::new("fbuild::build::input_changed", message)
+}
+
+pub(super) fn input_written(path: &RelPath) -> Warning {
+    let message = format!(
+        "`{path}` was written to while the commands ran, and holds again what it held; \
+         the commands may have seen something else, and the result is not stored"
+    );
+    Warning::new("fbuild::build::input_changed", message)
+}
+
+pub(super) fn input_hidden(path: &RelPath) -> Warning {
+    let message = format!(
+        "`{path}` was written just before the commands ran, on a file system that counts \
+         whole seconds; a change meanwhile would not show, and the result is not stored"
+    );
+    Warning::new("fbuild::build::input_changed", message)
+}
+
+pub(super) fn evicted(path: &RelPath, digest: Digest) -> Warning {
+    let digest = digest.short();
+    let message =
+        format!("`{path}` (content {digest}) is not in the cache any more; it is made again");
+    Warning::new("fbuild::build::evicted", message)
+}
+
+pub(super) fn output_lost(error: &std::io::Error) -> Warning {
+    let message = format!("cannot keep all of what was printed: {error}");
+    Warning::new("fbuild::build::output_lost", message)
+}
+
+pub(super) fn retried(attempt: u32, failure: &Failure) -> Warning {
+    let message = format!(
+        "attempt {attempt} failed and another follows: {}",
+        failure.message
+    );
+    Warning::new("fbuild::build::retried", message)
+}
+
+pub(super) fn left_behind(processes: usize) -> Warning {
+    let message = if processes == 1 {
+        "1 process was left running, and was stopped".to_owned()
+    } else {
+        format!("{processes} processes were left running, and were stopped")
+    };
+    Warning::new("fbuild::exec::left_behind", message)
+}
