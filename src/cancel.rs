@@ -1,8 +1,8 @@
-//! One flag that says "stop", raised by a signal or a failed target and noticed by
-//! whoever runs commands. It does not know who raises it or what stopping means.
+//! A cancellation flag, raised by a signal or a failed target, and checked by the code that
+//! runs commands.
 //!
-//! Who waits in `poll` waits for the flag too: [`Cancel::bell`] is a descriptor that
-//! becomes readable, and stays so, when the flag is raised.
+//! Callers that wait in `poll` can include the flag: [`Cancel::notifier`] is a descriptor
+//! that becomes readable, and stays readable, when the flag is raised.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -10,56 +10,56 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::event::EventfdFlags;
 
-/// A flag shared by everybody who can stop a run and everybody who must notice.
+/// A flag shared between the code that can cancel a run and the code that must stop.
 #[derive(Clone, Debug)]
 pub struct Cancel(Arc<Flag>);
 
 #[derive(Debug)]
 struct Flag {
     level: AtomicU8,
-    /// One bell for each level above none; absent when the system had no descriptor left.
-    bells: [Option<OwnedFd>; 2],
+    /// One descriptor for each level above none. `None` if the system had none left.
+    notifiers: [Option<OwnedFd>; 2],
 }
 
-/// How urgently a run is to stop.
+/// The urgency of a cancellation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Nobody asked.
+    /// The run goes on.
     None,
-    /// Ask commands to end (TERM), then insist after a grace period.
+    /// Send TERM to commands, and KILL after a grace period.
     Stop,
-    /// Kill at once: the person asked a second time.
+    /// Send KILL at once: the flag was raised a second time.
     Kill,
 }
 
 impl Cancel {
-    /// Returns a flag that nobody has raised.
+    /// Returns a flag that is not raised.
     pub fn new() -> Self {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let bell = || rustix::event::eventfd(0, flags).ok();
+        let notifier = || rustix::event::eventfd(0, flags).ok();
         Self(Arc::new(Flag {
             level: AtomicU8::new(0),
-            bells: [bell(), bell()],
+            notifiers: [notifier(), notifier()],
         }))
     }
 
-    /// Raises the flag by one level; a second call asks for [`Urgency::Kill`].
+    /// Raises the flag by one level. The second call requests [`Urgency::Kill`].
     pub fn raise(&self) {
         let next = |level: u8| (level < 2).then_some(level + 1);
         let raised = self
             .0
             .level
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
-        // An error only says that the highest level was reached before.
+        // An error means that the flag was at the highest level already.
         if let Ok(before) = raised
-            && let Some(bell) = &self.0.bells[usize::from(before)]
+            && let Some(notifier) = &self.0.notifiers[usize::from(before)]
         {
-            // It can only fail when the bell rings already.
-            let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+            // Ignore the error: the write fails only if the descriptor is readable already.
+            let _ = rustix::io::write(notifier, &1u64.to_ne_bytes());
         }
     }
 
-    /// Returns how urgently to stop.
+    /// Returns the current level.
     pub fn urgency(&self) -> Urgency {
         match self.0.level.load(Ordering::SeqCst) {
             0 => Urgency::None,
@@ -68,17 +68,17 @@ impl Cancel {
         }
     }
 
-    /// Tells whether anybody asked to stop.
+    /// Returns true if the run is cancelled.
     pub fn is_raised(&self) -> bool {
         self.urgency() != Urgency::None
     }
 
-    /// Returns a descriptor that is readable once the flag is above `heard`. Nobody may
-    /// read from it. `None` when nothing is above, or when the system had no descriptor
-    /// to give: who waits must then look at [`Cancel::urgency`] now and then.
-    pub fn bell(&self, heard: Urgency) -> Option<BorrowedFd<'_>> {
-        let bell = self.0.bells.get(heard as usize)?;
-        bell.as_ref().map(|bell| bell.as_fd())
+    /// Returns a descriptor that is readable while the flag is above `level`. Callers must
+    /// not read from it. Returns `None` for the highest level, and if the system had no
+    /// descriptor left: callers must then poll [`Cancel::urgency`].
+    pub fn notifier(&self, level: Urgency) -> Option<BorrowedFd<'_>> {
+        let notifier = self.0.notifiers.get(level as usize)?;
+        notifier.as_ref().map(|fd| fd.as_fd())
     }
 }
 
@@ -94,15 +94,15 @@ mod tests {
 
     use super::*;
 
-    fn rings(cancel: &Cancel, heard: Urgency) -> bool {
-        let bell = cancel.bell(heard).unwrap();
+    fn is_readable(cancel: &Cancel, level: Urgency) -> bool {
+        let notifier = cancel.notifier(level).unwrap();
         let now = Timespec::default();
-        let mut fds = [PollFd::from_borrowed_fd(bell, PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(notifier, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&now)).unwrap() == 1
     }
 
     #[test]
-    fn a_second_raise_asks_to_kill_and_a_third_changes_nothing() {
+    fn second_raise_requests_kill() {
         let cancel = Cancel::new();
         assert_eq!(cancel.urgency(), Urgency::None);
         let other = cancel.clone();
@@ -114,14 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn each_level_rings_its_own_bell_and_keeps_ringing() {
+    fn each_level_has_its_own_notifier() {
         let cancel = Cancel::new();
-        assert!(!rings(&cancel, Urgency::None));
+        assert!(!is_readable(&cancel, Urgency::None));
         cancel.raise();
-        assert!(rings(&cancel, Urgency::None) && rings(&cancel, Urgency::None));
-        assert!(!rings(&cancel, Urgency::Stop));
+        assert!(is_readable(&cancel, Urgency::None));
+        assert!(!is_readable(&cancel, Urgency::Stop));
         cancel.raise();
-        assert!(rings(&cancel, Urgency::Stop));
-        assert!(cancel.bell(Urgency::Kill).is_none());
+        assert!(is_readable(&cancel, Urgency::Stop));
+        assert!(cancel.notifier(Urgency::Kill).is_none());
+    }
+
+    #[test]
+    fn notifier_stays_readable() {
+        let cancel = Cancel::new();
+        cancel.raise();
+        for _ in 0..2 {
+            assert!(is_readable(&cancel, Urgency::None));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Arguments in, exit code out.
+//! Runs the command line, or the watchdog.
 
 use std::process::ExitCode;
 

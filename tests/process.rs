@@ -1,8 +1,8 @@
-//! Process control (suite T8): whatever a command does, it is told how it ended, nothing it
-//! printed is lost, and nothing of it is left.
+//! Tests process control (suite T8): whatever a command does, its end is reported correctly,
+//! its output is complete, and none of its processes is left.
 //!
-//! Each test marks its processes with a word of its own, which stands in their arguments and
-//! their environment, and looks for it in `/proc` afterwards.
+//! Each test marks its processes with a unique word in their arguments and environment, and
+//! searches `/proc` for it afterwards.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -17,15 +17,15 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use fbuild::cancel::Cancel;
-use fbuild::exec::{End, Ended, Error, Program, Streams, run};
+use fbuild::exec::{Completion, End, Error, Program, Streams, run};
 use helpers::Place;
 
-/// Longer than anything here takes when it works.
+/// Longer than any test takes if it passes.
 const LONG: Duration = Duration::from_secs(30);
-/// Short, for what does not end when it is asked to.
+/// The grace period of commands that ignore TERM.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// The time that a command has.
+/// The time limits of a command.
 #[derive(Clone, Copy)]
 struct Limits {
     timeout: Option<Duration>,
@@ -37,27 +37,27 @@ const NO_LIMITS: Limits = Limits {
     grace: LONG,
 };
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug)]
-struct Done {
-    ended: Result<Ended, Error>,
-    said: Vec<u8>,
-    took: Duration,
+struct FinishedCommand {
+    result: Result<Completion, Error>,
+    output: Vec<u8>,
+    duration: Duration,
 }
 
-/// Running things in a place, within this process.
+/// Runs commands in a place, within this process.
 impl Place {
-    /// Runs `argv`, passing on what it prints as it does.
+    /// Runs `argv`, and passes on its output while it runs.
     fn watch(
         &self,
         argv: &[OsString],
         limits: Limits,
         output: &mut dyn FnMut(&[u8]),
         cancel: &Cancel,
-    ) -> Done {
+    ) -> FinishedCommand {
         let env = [("PATH", "/usr/bin:/bin"), ("FBT_MARK", &self.mark)];
         let env = env.map(|(name, value)| (name.into(), value.into()));
-        let (started, mut said) = (Instant::now(), Vec::new());
+        let (started, mut printed) = (Instant::now(), Vec::new());
         let program = Program {
             argv,
             env: &BTreeMap::from(env),
@@ -68,57 +68,69 @@ impl Place {
             watchdog: None,
         };
         let mut keep = |bytes: &[u8]| {
-            said.extend_from_slice(bytes);
+            printed.extend_from_slice(bytes);
             output(bytes);
         };
-        let ended = run(&program, &mut keep, cancel);
-        let took = started.elapsed();
-        Done { ended, said, took }
+        FinishedCommand {
+            result: run(&program, &mut keep, cancel),
+            output: printed,
+            duration: started.elapsed(),
+        }
     }
 
     /// Runs a program to its end.
-    fn run_program(&self, argv: &[&str]) -> Done {
+    fn run_program(&self, argv: &[&str]) -> FinishedCommand {
         let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
         self.watch(&argv, NO_LIMITS, &mut |_| {}, &Cancel::new())
     }
 
     /// Runs `fbt` with these words to its end.
-    fn run(&self, words: &str) -> Done {
+    fn run(&self, words: &str) -> FinishedCommand {
         self.watch(&self.fbt(words), NO_LIMITS, &mut |_| {}, &Cancel::new())
     }
 
-    /// Runs `fbt` with these words; once it has said `ready`, does `then`.
-    fn run_and(&self, words: &str, grace: Duration, then: impl FnOnce(&Cancel) + Send) -> Done {
+    /// Runs `fbt` with these words, and calls `then` once it has printed `ready`.
+    fn run_and(
+        &self,
+        words: &str,
+        grace: Duration,
+        then: impl FnOnce(&Cancel) + Send,
+    ) -> FinishedCommand {
         let (cancel, argv) = (Cancel::new(), self.fbt(words));
-        let (tell, told) = mpsc::channel();
+        let (send, ready) = mpsc::channel();
         let mut output = |bytes: &[u8]| {
             if bytes.ends_with(b"ready\n") {
-                tell.send(()).unwrap();
+                send.send(()).unwrap();
             }
         };
         let (stop, limits) = (cancel.clone(), Limits { grace, ..NO_LIMITS });
         std::thread::scope(|scope| {
             scope.spawn(move || {
-                let told = told.recv_timeout(LONG);
-                told.expect("the command was never ready");
+                ready
+                    .recv_timeout(LONG)
+                    .expect("the command never printed `ready`");
                 then(&stop);
             });
             self.watch(&argv, limits, &mut output, &cancel)
         })
     }
 
-    fn assert_nothing_left(&self, what: &str) {
-        assert_eq!(self.alive(), Vec::<i32>::new(), "left by: {what}");
+    fn assert_nothing_left(&self, words: &str) {
+        assert_eq!(self.alive(), Vec::<i32>::new(), "left by: {words}");
     }
 }
 
-impl Done {
+impl FinishedCommand {
     fn end(&self) -> End {
-        self.ended.as_ref().unwrap().end
+        self.result.as_ref().unwrap().end
+    }
+
+    fn left_behind(&self) -> usize {
+        self.result.as_ref().unwrap().left_behind
     }
 
     fn text(&self) -> &str {
-        std::str::from_utf8(&self.said).unwrap()
+        std::str::from_utf8(&self.output).unwrap()
     }
 
     fn code(&self) -> Option<i32> {
@@ -129,24 +141,29 @@ impl Done {
     }
 }
 
-// How commands end.
+// Exit status and start errors.
 
 #[test]
-fn exit_codes_and_signals_are_told() {
+fn exit_codes_are_reported() {
     let place = Place::new();
     for code in [0, 1, 127, 255] {
         assert_eq!(place.run(&format!("exit {code}")).code(), Some(code));
     }
+}
+
+#[test]
+fn fatal_signals_are_reported() {
+    let place = Place::new();
     for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT, libc::SIGUSR1] {
         let End::Exited(status) = place.run(&format!("kill {signal}")).end() else {
-            panic!("it ended by itself");
+            panic!("{signal} is not reported as the command's own end");
         };
         assert_eq!((status.signal(), status.success()), (Some(signal), false));
     }
 }
 
 #[test]
-fn what_cannot_be_started_says_why() {
+fn start_errors_explain_the_cause() {
     let place = Place::new();
     let make = |name: &str, bytes: &str, mode| {
         fs::write(place.path(name), bytes).unwrap();
@@ -197,15 +214,15 @@ fn what_cannot_be_started_says_why() {
         (&["true", "a\0b"], "cannot start `/usr/bin/true`".into(), ""),
     ];
     for (argv, message, help) in cases {
-        let error = place.run_program(argv).ended.unwrap_err();
+        let error = place.run_program(argv).result.unwrap_err();
         assert_eq!(error.to_string(), message);
-        let helped = miette::Diagnostic::help(&error).map_or(String::new(), |h| h.to_string());
-        assert!(helped.contains(help), "{helped}");
+        let actual = miette::Diagnostic::help(&error).map_or(String::new(), |h| h.to_string());
+        assert!(actual.contains(help), "{actual}");
     }
 }
 
 #[test]
-fn a_missing_working_directory_is_no_missing_program() {
+fn missing_working_directory_is_named() {
     let place = Place::new();
     let argv = ["true"].map(OsString::from);
     let program = Program {
@@ -224,20 +241,25 @@ fn a_missing_working_directory_is_no_missing_program() {
 }
 
 #[test]
-fn a_file_that_stays_open_for_writing_is_given_up_and_one_just_written_is_not() {
+fn program_open_for_writing_is_an_error() {
     let place = Place::new();
     let program = place.path("program");
     fs::copy("/bin/true", &program).unwrap();
     let writer = fs::OpenOptions::new().write(true).open(&program).unwrap();
     let error = place
         .run_program(&[program.to_str().unwrap()])
-        .ended
+        .result
         .unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("cannot start `{}`", program.display())
     );
     drop(writer);
+}
+
+#[test]
+fn just_written_program_starts() {
+    let place = Place::new();
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let place = &place;
@@ -246,29 +268,35 @@ fn a_file_that_stays_open_for_writing_is_given_up_and_one_just_written_is_not() 
                     let file = place.path(&format!("{thread}-{number}"));
                     fs::write(&file, fs::read("/bin/true").unwrap()).unwrap();
                     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-                    let done = place.run_program(&[file.to_str().unwrap()]);
-                    assert_eq!(done.code(), Some(0));
+                    let run = place.run_program(&[file.to_str().unwrap()]);
+                    assert_eq!(run.code(), Some(0));
                 }
             });
         }
     });
 }
 
-// What they read and print.
+// Input, output and inherited state.
 
 #[test]
-fn every_byte_arrives_in_order() {
-    let place = Place::new();
+fn every_byte_value_is_passed_on() {
     let all: Vec<u8> = (0..=255).collect();
-    assert_eq!(place.run("binary").said, all);
-    let lines: String = (0..5000).map(|number| format!("{number}\n")).collect();
-    assert_eq!(place.run("both 5000").text(), lines);
-    assert_eq!(place.run("spam 3000000").said.len(), 3_000_000);
-    assert_eq!(place.run("echo no newline").text(), "no newline\n");
+    assert_eq!(Place::new().run("binary").output, all);
 }
 
 #[test]
-fn a_command_inherits_no_descriptor() {
+fn both_streams_keep_their_order() {
+    let lines: String = (0..5000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(Place::new().run("both 5000").text(), lines);
+}
+
+#[test]
+fn long_output_is_complete() {
+    assert_eq!(Place::new().run("spam 3000000").output.len(), 3_000_000);
+}
+
+#[test]
+fn command_inherits_no_descriptor() {
     let place = Place::new();
     let inherited = place.run("fds").text().to_owned();
     std::thread::scope(|scope| {
@@ -289,14 +317,14 @@ fn a_command_inherits_no_descriptor() {
 }
 
 #[test]
-fn a_command_starts_with_no_signal_blocked_and_pipe_not_ignored() {
+fn command_starts_with_default_signals() {
     let place = Place::new();
-    let done = std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
         block_every_signal();
         place.run_program(&["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"])
     });
-    let done = done.join().unwrap();
-    let (blocked, ignored) = done.text().split_once('\n').unwrap();
+    let run = thread.join().unwrap();
+    let (blocked, ignored) = run.text().split_once('\n').unwrap();
     assert_eq!(blocked, "SigBlk:\t0000000000000000");
     let ignored = ignored.trim_start_matches("SigIgn:").trim();
     let ignored = u64::from_str_radix(ignored, 16).unwrap();
@@ -305,7 +333,7 @@ fn a_command_starts_with_no_signal_blocked_and_pipe_not_ignored() {
 
 fn block_every_signal() {
     let mut set = std::mem::MaybeUninit::uninit();
-    // SAFETY: `sigfillset` initialises the set that it is given.
+    // SAFETY: `sigfillset` initialises the set.
     unsafe {
         libc::sigfillset(set.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
@@ -313,131 +341,132 @@ fn block_every_signal() {
 }
 
 #[test]
-fn to_wait_for_a_command_takes_no_time_of_a_processor() {
+fn waiting_for_a_command_uses_no_cpu_time() {
     let used = || {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::try_from(now).unwrap()
     };
     let (place, before) = (Place::new(), used());
-    let done = place.run("sleep 1000");
+    let run = place.run("sleep 1000");
     let used = used() - before;
-    assert!(done.took >= Duration::from_secs(1));
+    assert!(run.duration >= Duration::from_secs(1));
     assert!(used < Duration::from_millis(150), "{used:?}");
 }
 
 #[test]
-fn a_command_that_somebody_stops_for_a_while_goes_on() {
+fn stopped_command_continues_after_cont() {
     let place = Place::new();
-    // Longer than fbuild takes to look whether it is stopped.
+    // Longer than fbuild's interval of checks for a stopped command.
     let script = "(sleep 1.2; kill -CONT $$) & kill -STOP $$; wait; echo on";
-    let done = place.run_program(&["sh", "-c", script]);
-    assert_eq!((done.code(), done.text()), (Some(0), "on\n"));
-    assert_eq!(done.ended.unwrap().left_behind, 0);
+    let run = place.run_program(&["sh", "-c", script]);
+    assert_eq!((run.code(), run.text()), (Some(0), "on\n"));
+    assert_eq!(run.left_behind(), 0);
 }
 
-// What they leave behind.
+// Orphans.
 
 #[test]
-fn whatever_outlives_its_command_is_killed_before_the_command_counts_as_done() {
+fn orphan_is_killed_before_its_command_counts_as_done() {
     let place = Place::new();
-    let ways = ["", "session", "fork", "fork session"];
-    for way in ways {
+    for how in ["", "session", "fork", "fork session"] {
         for mute in ["", "mute"] {
-            for what in [
+            for child in [
                 "wait MARK",
                 "ignore-term MARK",
                 "write FILE MARK",
                 "stop MARK",
             ] {
-                let words = format!("launch {way} {mute} -- {what}");
-                let done = place.run(&words);
+                let words = format!("launch {how} {mute} -- {child}");
+                let run = place.run(&words);
                 place.assert_nothing_left(&words);
-                assert_eq!(done.code(), Some(0), "{words}");
-                assert_eq!(done.ended.unwrap().left_behind, 1, "{words}");
-                assert!(
-                    done.took < Duration::from_secs(2),
-                    "{words}: {:?}",
-                    done.took
-                );
+                assert_eq!(run.code(), Some(0), "{words}");
+                assert_eq!(run.left_behind(), 1, "{words}");
+                let duration = run.duration;
+                assert!(duration < Duration::from_secs(2), "{words}: {duration:?}");
             }
         }
     }
 }
 
 #[test]
-fn nobody_writes_to_a_file_after_the_command_is_done() {
+fn orphan_does_not_write_after_the_command_is_done() {
     let place = Place::new();
-    let done = place.run("write-after-exit FILE MARK");
+    let run = place.run("write-after-exit FILE MARK");
     let written = fs::read(place.path("file")).unwrap();
-    assert_eq!(done.code(), Some(0));
+    assert_eq!(run.code(), Some(0));
     assert!(written.starts_with(b"begin\n"));
     place.assert_nothing_left("write-after-exit");
     assert_eq!(fs::read(place.path("file")).unwrap(), written);
 }
 
 #[test]
-fn a_tree_of_sessions_is_killed_to_the_last_leaf() {
+fn deep_tree_of_sessions_is_killed() {
     let place = Place::new();
     let branch = "launch session stay -- launch session stay -- launch fork session stay --";
-    let done = place.run(&format!("launch session -- {branch} wait MARK"));
-    assert_eq!(done.code(), Some(0));
+    let run = place.run(&format!("launch session -- {branch} wait MARK"));
+    assert_eq!(run.code(), Some(0));
     place.assert_nothing_left("a deep tree");
-    assert_eq!(done.ended.unwrap().left_behind, 4);
+    assert_eq!(run.left_behind(), 4);
 }
 
 #[test]
-fn a_process_in_the_background_may_print_its_last_lines_but_not_hold_up_the_build() {
+fn orphan_may_print_its_last_lines() {
+    let run = Place::new().run("launch -- later 20 last words");
+    assert_eq!(run.text(), "last words\n");
+    assert_eq!(run.left_behind(), 0);
+}
+
+#[test]
+fn orphan_that_keeps_the_pipe_open_is_killed() {
     let place = Place::new();
-    let late = place.run("launch -- later 20 last words");
-    assert_eq!(late.text(), "last words\n");
-    assert_eq!(late.ended.unwrap().left_behind, 0);
-    let held = place.run("hold-pipe MARK");
-    assert!(held.took < Duration::from_secs(2), "{:?}", held.took);
-    assert_eq!(held.ended.unwrap().left_behind, 1);
+    let run = place.run("hold-pipe MARK");
+    let duration = run.duration;
+    assert!(duration < Duration::from_secs(2), "{duration:?}");
+    assert_eq!(run.left_behind(), 1);
     place.assert_nothing_left("hold-pipe");
 }
 
 #[test]
-fn what_a_process_in_the_background_would_print_much_later_is_not_waited_for() {
+fn late_output_of_an_orphan_is_not_waited_for() {
     let place = Place::new();
-    let held = place.run("launch -- later 8000 MARK");
-    assert_eq!(held.text(), "");
-    assert_eq!(held.ended.unwrap().left_behind, 1);
+    let run = place.run("launch -- later 8000 MARK");
+    assert_eq!(run.text(), "");
+    assert_eq!(run.left_behind(), 1);
     place.assert_nothing_left("later");
 }
 
 #[test]
-fn the_end_of_one_command_spares_the_processes_of_another() {
+fn end_of_one_command_spares_processes_of_another() {
     let (one, other) = (Place::new(), Place::new());
-    let done = one.run_and(
+    let run = one.run_and(
         "launch fork session mute stay -- wait MARK",
         LONG,
         |cancel| {
             assert_eq!(one.alive().len(), 2);
-            // The last has no marker, but the group of its command.
-            for way in ["session", "fork session mute", "", "mute bare"] {
-                let done = other.run(&format!("launch {way} -- wait MARK"));
-                assert_eq!(done.ended.unwrap().left_behind, 1);
-                other.assert_nothing_left(way);
+            // The last has no marker, but is in the group of its command.
+            for how in ["session", "fork session mute", "", "mute bare"] {
+                let run = other.run(&format!("launch {how} -- wait MARK"));
+                assert_eq!(run.left_behind(), 1);
+                other.assert_nothing_left(how);
             }
             assert_eq!(one.alive().len(), 2);
             cancel.raise();
         },
     );
-    assert_eq!(done.end(), End::Cancelled);
+    assert_eq!(run.end(), End::Cancelled);
     one.assert_nothing_left("the first command");
 }
 
 #[test]
-fn many_commands_with_orphans_at_once_leave_nothing() {
+fn concurrent_commands_leave_no_orphans() {
     let places: Vec<Place> = (0..4).map(|_| Place::new()).collect();
     std::thread::scope(|scope| {
         for place in &places {
             scope.spawn(|| {
                 for _ in 0..10 {
-                    let done = place.run("launch fork session mute -- wait MARK");
+                    let run = place.run("launch fork session mute -- wait MARK");
                     place.assert_nothing_left("one of many");
-                    assert_eq!(done.ended.unwrap().left_behind, 1);
+                    assert_eq!(run.left_behind(), 1);
                 }
             });
         }
@@ -445,7 +474,7 @@ fn many_commands_with_orphans_at_once_leave_nothing() {
 }
 
 #[test]
-fn a_panic_while_output_is_handled_leaves_nothing() {
+fn panic_in_the_output_callback_leaves_nothing() {
     let place = Place::new();
     let argv = place.fbt("launch session mute stay -- wait MARK");
     let panic = std::panic::AssertUnwindSafe(|| {
@@ -455,9 +484,9 @@ fn a_panic_while_output_is_handled_leaves_nothing() {
     place.assert_nothing_left("a panic");
 }
 
-// How they are stopped.
+// Cancellation and timeouts.
 
-/// What may be running when it is stopped, and whether it ends when it is asked to.
+/// Commands to stop, and whether they end on TERM.
 const RUNNING: [(&str, bool); 6] = [
     ("wait MARK", true),
     ("stop MARK", true),
@@ -467,42 +496,54 @@ const RUNNING: [(&str, bool); 6] = [
     ("launch fork session stay -- stop MARK", true),
 ];
 
-/// Returns the grace for a command: so long that it ends before, or so short that the test
-/// does not take long.
-fn grace(polite: bool) -> Duration {
-    if polite { LONG } else { SHORT }
+/// Returns a grace period that ends after the command, or soon if the command ignores TERM.
+fn grace(ends_on_term: bool) -> Duration {
+    if ends_on_term { LONG } else { SHORT }
 }
 
-fn assert_stopped(place: &Place, words: &str, done: &Done, end: End, polite: bool) {
-    place.assert_nothing_left(words);
-    assert_eq!(done.end(), end, "{words}");
-    let took = done.took;
-    assert_eq!(took < grace(polite), polite, "{words}: {took:?}");
-}
+impl FinishedCommand {
+    /// Asserts that nothing is left, and that the command ended with `end` before the grace
+    /// period was over.
+    fn assert_ended_in_grace(&self, place: &Place, words: &str, end: End) {
+        place.assert_nothing_left(words);
+        assert_eq!(self.end(), end, "{words}");
+        let duration = self.duration;
+        assert!(duration < LONG, "{words}: {duration:?}");
+    }
 
-#[test]
-fn a_cancelled_command_is_asked_to_end_and_killed_if_it_does_not() {
-    let place = Place::new();
-    for (words, polite) in RUNNING {
-        let done = place.run_and(words, grace(polite), Cancel::raise);
-        assert_stopped(&place, words, &done, End::Cancelled, polite);
+    /// Asserts that nothing is left, and that the command ended with `end`, in its grace
+    /// period or, if it ignores TERM, after it.
+    fn assert_stopped(&self, place: &Place, words: &str, end: End, ends_on_term: bool) {
+        place.assert_nothing_left(words);
+        assert_eq!(self.end(), end, "{words}");
+        let (duration, grace) = (self.duration, grace(ends_on_term));
+        assert_eq!(duration < grace, ends_on_term, "{words}: {duration:?}");
     }
 }
 
 #[test]
-fn a_second_request_kills_at_once() {
+fn cancelled_command_gets_term_and_later_kill() {
+    let place = Place::new();
+    for (words, ends_on_term) in RUNNING {
+        let run = place.run_and(words, grace(ends_on_term), Cancel::raise);
+        run.assert_stopped(&place, words, End::Cancelled, ends_on_term);
+    }
+}
+
+#[test]
+fn second_cancel_kills_at_once() {
     let place = Place::new();
     for (words, _) in RUNNING {
-        let done = place.run_and(words, LONG, |cancel| {
+        let run = place.run_and(words, LONG, |cancel| {
             cancel.raise();
             cancel.raise();
         });
-        assert_stopped(&place, words, &done, End::Cancelled, true);
+        run.assert_ended_in_grace(&place, words, End::Cancelled);
     }
 }
 
 #[test]
-fn a_second_request_ends_the_grace_of_the_first() {
+fn second_cancel_cuts_the_grace_period_short() {
     let (place, cancel) = (Place::new(), Cancel::new());
     let mut output = |bytes: &[u8]| {
         if bytes.ends_with(b"ready\n") || bytes.ends_with(b"term\n") {
@@ -510,40 +551,40 @@ fn a_second_request_ends_the_grace_of_the_first() {
         }
     };
     let argv = place.fbt("ignore-term MARK");
-    let done = place.watch(&argv, NO_LIMITS, &mut output, &cancel);
-    assert_eq!(done.text(), "ready\nterm\n");
-    assert_stopped(&place, "ignore-term", &done, End::Cancelled, true);
+    let run = place.watch(&argv, NO_LIMITS, &mut output, &cancel);
+    assert_eq!(run.text(), "ready\nterm\n");
+    run.assert_ended_in_grace(&place, "ignore-term", End::Cancelled);
 }
 
 #[test]
-fn a_command_whose_time_is_up_is_stopped_in_the_same_way() {
+fn timed_out_command_gets_term_and_later_kill() {
     let place = Place::new();
-    for (words, polite) in RUNNING {
+    for (words, ends_on_term) in RUNNING {
         let limits = Limits {
             timeout: Some(SHORT),
-            grace: grace(polite),
+            grace: grace(ends_on_term),
         };
-        let done = place.watch(&place.fbt(words), limits, &mut |_| {}, &Cancel::new());
-        assert_stopped(&place, words, &done, End::TimedOut, polite);
+        let run = place.watch(&place.fbt(words), limits, &mut |_| {}, &Cancel::new());
+        run.assert_stopped(&place, words, End::TimedOut, ends_on_term);
     }
 }
 
 #[test]
-fn a_cancelled_run_starts_nothing() {
+fn cancelled_run_starts_nothing() {
     let (place, cancel) = (Place::new(), Cancel::new());
     cancel.raise();
-    let done = place.watch(&place.fbt("write FILE"), NO_LIMITS, &mut |_| {}, &cancel);
-    assert_eq!(done.end(), End::Cancelled);
+    let run = place.watch(&place.fbt("write FILE"), NO_LIMITS, &mut |_| {}, &cancel);
+    assert_eq!(run.end(), End::Cancelled);
     assert!(!place.path("file").exists());
 }
 
 #[test]
-fn everybody_is_asked_once_and_may_clean_up_though_the_leader_is_gone() {
+fn each_process_gets_term_once_and_may_clean_up() {
     let place = Place::new();
-    for way in ["stay", "session stay", "fork stay", "fork session stay"] {
-        let words = format!("launch {way} -- on-term FILE MARK");
-        let done = place.run_and(&words, LONG, Cancel::raise);
-        assert_stopped(&place, &words, &done, End::Cancelled, true);
+    for how in ["stay", "session stay", "fork stay", "fork session stay"] {
+        let words = format!("launch {how} -- on-term FILE MARK");
+        let run = place.run_and(&words, LONG, Cancel::raise);
+        run.assert_ended_in_grace(&place, &words, End::Cancelled);
         let file = place.path("file");
         assert_eq!(fs::read_to_string(&file).unwrap(), "term\n", "{words}");
         fs::remove_file(file).unwrap();
@@ -551,9 +592,9 @@ fn everybody_is_asked_once_and_may_clean_up_though_the_leader_is_gone() {
 }
 
 #[test]
-fn a_command_that_prints_without_end_is_stopped() {
+fn command_with_endless_output_is_stopped() {
     let (place, cancel) = (Place::new(), Cancel::new());
     let argv = place.fbt("spam 1000000000000 MARK");
-    let done = place.watch(&argv, NO_LIMITS, &mut |_| cancel.raise(), &cancel);
-    assert_stopped(&place, "spam", &done, End::Cancelled, true);
+    let run = place.watch(&argv, NO_LIMITS, &mut |_| cancel.raise(), &cancel);
+    run.assert_ended_in_grace(&place, "spam", End::Cancelled);
 }

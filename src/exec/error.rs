@@ -1,5 +1,5 @@
-//! Why a command could not be run at all. A command that ran and failed is no error but
-//! an [`End`](super::End).
+//! Defines the errors of commands that could not run. A command that ran and failed has an
+//! [`End`](super::End) instead.
 
 use std::io;
 use std::path::Path;
@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use crate::path::escape;
 
-/// Why a command could not be run at all. Such a trouble is never an action's result.
+/// The reason that a command could not run. It is never stored as an action's result.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// There is no such program.
+    /// The program does not exist.
     #[error("command `{program}` not found")]
     #[diagnostic(code(fbuild::exec::not_found), help("{help}"))]
     NotFound {
-        /// The name as written.
+        /// The name in the Buildfile.
         program: String,
-        /// Where it was looked for.
+        /// The searched places.
         help: String,
     },
-    /// The file is there and may not be executed.
+    /// The file exists but is not executable.
     #[error("`{path}` is not executable")]
     #[diagnostic(
         code(fbuild::exec::not_executable),
@@ -30,7 +30,7 @@ pub enum Error {
         /// The file.
         path: String,
     },
-    /// The name is a folder's.
+    /// The path is a folder.
     #[error("`{path}` is a folder, not a program")]
     #[diagnostic(code(fbuild::exec::folder))]
     Folder {
@@ -46,22 +46,22 @@ pub enum Error {
     Dir {
         /// The folder.
         dir: String,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system refused to start it.
+    /// The system refused to start the program.
     #[error("cannot start `{program}`")]
     #[diagnostic(code(fbuild::exec::start))]
     Start {
         /// The program.
         program: String,
-        /// Why.
+        /// The system's error.
         source: io::Error,
-        /// What may be done about it.
+        /// A possible cure.
         #[help]
         help: Option<String>,
     },
-    /// It waits for an answer from a terminal that it was not given.
+    /// The program reads from a terminal that it does not have.
     #[error("`{program}` waits for an answer from the terminal")]
     #[diagnostic(
         code(fbuild::exec::terminal),
@@ -73,7 +73,7 @@ pub enum Error {
         /// The program.
         program: String,
     },
-    /// A probe did not end in time.
+    /// A probe exceeded its time limit.
     #[error("`{program}` did not end within {time:?}")]
     #[diagnostic(
         code(fbuild::exec::probe_timeout),
@@ -82,21 +82,21 @@ pub enum Error {
     ProbeTimeout {
         /// The program.
         program: String,
-        /// How long it was given.
+        /// The time limit.
         time: Duration,
     },
-    /// A probe did not succeed.
+    /// A probe failed.
     #[error("`{program}` failed ({status})")]
-    #[diagnostic(code(fbuild::exec::probe_failed), help("it said: {said}"))]
+    #[diagnostic(code(fbuild::exec::probe_failed), help("it printed: {said}"))]
     ProbeFailed {
         /// The program.
         program: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// What it printed.
+        /// Its output.
         said: String,
     },
-    /// Processes survive being killed.
+    /// A process did not die after SIGKILL.
     #[error("a process started by `{program}` does not end although it was killed")]
     #[diagnostic(
         code(fbuild::exec::stuck),
@@ -106,7 +106,7 @@ pub enum Error {
         /// The program.
         program: String,
     },
-    /// The run was stopped before or while the command ran.
+    /// The run was cancelled before or while the command ran.
     #[error("stopped")]
     #[diagnostic(code(fbuild::exec::stopped))]
     Stopped,
@@ -114,15 +114,15 @@ pub enum Error {
     #[error("cannot {operation}")]
     #[diagnostic(code(fbuild::exec::system))]
     System {
-        /// What was tried.
+        /// The operation, as a verb phrase.
         operation: &'static str,
-        /// Why it failed.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// Returns a function that turns a failed system call into an error.
+    /// Returns a function that wraps the error of a system call, for `map_err`.
     pub(super) fn system<E: Into<io::Error>>(operation: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::System {
             operation,
@@ -131,7 +131,7 @@ impl Error {
     }
 }
 
-/// Returns a path as text for messages.
+/// Formats a path for messages.
 pub(super) fn shown(path: impl AsRef<Path>) -> String {
     escape(path.as_ref().as_os_str().as_encoded_bytes()).into_owned()
 }

@@ -1,6 +1,5 @@
-//! [`Fake`] pretends to run commands, for tests of what drives an [`Executor`]: it writes
-//! the files and prints the lines that a test says, and remembers what it was asked. It
-//! starts no process.
+//! A fake executor for tests. [`Fake`] writes the files and prints the lines that a test
+//! scripted, and records the requests. It starts no process.
 //!
 //! ```
 //! use fbuild::exec::{Fake, Gate, Script};
@@ -11,7 +10,7 @@
 //!     .on("test", Script::new().fails(2)) // the first time
 //!     .on("test", Script::new()) // the second time, and all later ones
 //!     .on("server", Script::new().waits_for(&gate));
-//! assert!(fake.asked().is_empty());
+//! assert!(fake.requests().is_empty());
 //! # gate.open();
 //! ```
 
@@ -21,7 +20,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -30,40 +29,40 @@ use super::{End, Error, Execution, Executor, Task};
 use crate::action::ResolvedCommand;
 use crate::cancel::{Cancel, Urgency};
 
-/// Pretends to run commands. What it was not told about succeeds and does nothing.
+/// Plays a script for each target. A target without a script succeeds and does nothing.
 #[derive(Debug)]
 pub struct Fake {
     root: PathBuf,
     scripts: HashMap<String, Vec<Script>>,
-    asked: Mutex<Vec<Asked>>,
+    requests: Mutex<Vec<Request>>,
 }
 
-/// What [`Fake`] was asked to run.
+/// A task that [`Fake`] was asked to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Request {
     /// The target's name.
     pub name: String,
     /// Its commands.
     pub commands: Vec<ResolvedCommand>,
 }
 
-/// What [`Fake`] does for a target.
+/// The scripted behaviour of a target.
 #[derive(Clone, Debug)]
 pub struct Script {
     gate: Option<Gate>,
     files: Vec<(String, Vec<u8>)>,
-    deed: Option<Deed>,
+    callback: Option<Callback>,
     output: Vec<u8>,
     end: End,
 }
 
-/// Something to be done while a target "runs", given the root.
+/// A function that is called with the root while a target "runs".
 #[derive(Clone)]
-struct Deed(Arc<Act>);
+struct Callback(Arc<CallbackFn>);
 
-type Act = dyn Fn(&Path) -> io::Result<()> + Send + Sync;
+type CallbackFn = dyn Fn(&Path) -> io::Result<()> + Send + Sync;
 
-/// Holds a fake command until a test opens it; both sides can wait for the other.
+/// Blocks a fake command until a test opens it. The test can wait for the command, too.
 #[derive(Clone, Debug)]
 pub struct Gate {
     reached: Cancel,
@@ -76,12 +75,12 @@ impl Fake {
         Self {
             root: root.into(),
             scripts: HashMap::new(),
-            asked: Mutex::new(Vec::new()),
+            requests: Mutex::new(Vec::new()),
         }
     }
 
-    /// Says what happens when `target` runs. Said again for the same target, it is for the
-    /// next time; the last is for all later times.
+    /// Adds a script for `target`. The first call sets the first run, the second call the
+    /// second run; the last script is repeated.
     pub fn on(mut self, target: &str, script: Script) -> Self {
         self.scripts
             .entry(target.to_owned())
@@ -90,31 +89,31 @@ impl Fake {
         self
     }
 
-    /// Returns what it was asked to run, in order of asking.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// Returns all requests, in order.
+    pub fn requests(&self) -> Vec<Request> {
+        self.lock().clone()
     }
 
-    /// Returns the names of the targets that it was asked to run, and forgets them.
+    /// Returns the target names of all requests, and forgets the requests.
     pub fn take_names(&self) -> Vec<String> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.drain(..).map(|asked| asked.name).collect()
+        self.lock().drain(..).map(|request| request.name).collect()
     }
 
-    /// Notes a task, and returns what is to be done for it.
+    /// Records a request, and returns the script for it.
     fn next(&self, task: &Task<'_>) -> Script {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = asked.iter().filter(|asked| asked.name == task.name).count();
-        asked.push(Asked {
+        let mut requests = self.lock();
+        let earlier = requests.iter().filter(|r| r.name == task.name).count();
+        requests.push(Request {
             name: task.name.to_owned(),
             commands: task.action.commands.clone(),
         });
         let scripts = self.scripts.get(task.name).map_or(&[][..], Vec::as_slice);
-        let script = scripts.get(before).or(scripts.last());
+        let script = scripts.get(earlier).or(scripts.last());
         script.cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Request>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,10 +125,11 @@ impl Executor for Fake {
         cancel: &Cancel,
     ) -> Result<Execution, Error> {
         let script = self.next(task);
-        let is_through = script.gate.as_ref().is_none_or(|gate| gate.pass(cancel));
-        let end = match is_through && !cancel.is_raised() {
-            true => script.play(&self.root, output)?,
-            false => End::Cancelled,
+        let is_open = script.gate.as_ref().is_none_or(|gate| gate.pass(cancel));
+        let end = if is_open && !cancel.is_raised() {
+            script.play(&self.root, output)?
+        } else {
+            End::Cancelled
         };
         Ok(Execution {
             end,
@@ -146,31 +146,34 @@ impl Script {
         Self {
             gate: None,
             files: Vec::new(),
-            deed: None,
+            callback: None,
             output: Vec::new(),
             end: End::Exited(ExitStatus::default()),
         }
     }
 
-    /// Waits until `gate` is opened, before anything else; ends as cancelled if the run is.
+    /// Waits for `gate` first. If the run is cancelled meanwhile, ends as cancelled.
     pub fn waits_for(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.clone());
         self
     }
 
-    /// Writes a file, and the folders that it lies in.
+    /// Writes a file, and creates its folders.
     pub fn writes(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
         self.files.push((path.to_owned(), content.into()));
         self
     }
 
-    /// Does something else, given the root; after the files are written.
-    pub fn does(mut self, deed: impl Fn(&Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        self.deed = Some(Deed(Arc::new(deed)));
+    /// Calls `callback` with the root after the files are written.
+    pub fn calls(
+        mut self,
+        callback: impl Fn(&Path) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.callback = Some(Callback(Arc::new(callback)));
         self
     }
 
-    /// Prints something.
+    /// Prints `output`.
     pub fn prints(mut self, output: impl Into<Vec<u8>>) -> Self {
         self.output = output.into();
         self
@@ -181,7 +184,7 @@ impl Script {
         self.ends(End::Exited(ExitStatus::from_raw(i32::from(code) << 8)))
     }
 
-    /// Ends in this way.
+    /// Ends with `end`.
     pub fn ends(mut self, end: End) -> Self {
         self.end = end;
         self
@@ -191,8 +194,8 @@ impl Script {
         for (path, content) in &self.files {
             write(&root.join(path), content).map_err(Error::system("write a fake output"))?;
         }
-        if let Some(Deed(deed)) = &self.deed {
-            deed(root).map_err(Error::system("do what a fake command does"))?;
+        if let Some(Callback(callback)) = &self.callback {
+            callback(root).map_err(Error::system("call a fake command's function"))?;
         }
         if !self.output.is_empty() {
             output(&self.output);
@@ -207,9 +210,9 @@ impl Default for Script {
     }
 }
 
-impl fmt::Debug for Deed {
+impl fmt::Debug for Callback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Deed")
+        f.write_str("Callback")
     }
 }
 
@@ -221,7 +224,7 @@ fn write(file: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 impl Gate {
-    /// Returns a gate that is shut.
+    /// Returns a closed gate.
     pub fn new() -> Self {
         Self {
             reached: Cancel::new(),
@@ -229,19 +232,18 @@ impl Gate {
         }
     }
 
-    /// Lets everybody through, now and later.
+    /// Opens the gate for all commands, now and later.
     pub fn open(&self) {
         self.open.raise();
     }
 
-    /// Waits until somebody stands at the gate; for a minute at most, and tells whether
-    /// anybody came.
+    /// Waits until a command reaches the gate, for at most a minute. Returns true if one did.
     pub fn wait_until_reached(&self) -> bool {
         wait(&[&self.reached], Some(Duration::from_secs(60)));
         self.reached.is_raised()
     }
 
-    /// Waits until the gate is open or `cancel` is raised, and tells whether it is open.
+    /// Waits until the gate is open or `cancel` is raised. Returns true if it is open.
     fn pass(&self, cancel: &Cancel) -> bool {
         self.reached.raise();
         wait(&[&self.open, cancel], None);
@@ -255,11 +257,13 @@ impl Default for Gate {
     }
 }
 
-/// Waits until one of these flags is raised. One without a bell is not waited for.
+/// Waits until one of these flags is raised. A flag without a descriptor is ignored.
 fn wait(flags: &[&Cancel], limit: Option<Duration>) {
-    let bells = flags.iter().filter_map(|flag| flag.bell(Urgency::None));
-    let bell = |bell| PollFd::from_borrowed_fd(bell, PollFlags::IN);
-    let mut fds: Vec<PollFd<'_>> = bells.map(bell).collect();
+    let mut fds: Vec<PollFd<'_>> = flags
+        .iter()
+        .filter_map(|flag| flag.notifier(Urgency::None))
+        .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+        .collect();
     let limit = limit.and_then(|limit| limit.try_into().ok());
     while rustix::event::poll(&mut fds, limit.as_ref()) == Err(rustix::io::Errno::INTR) {}
 }
@@ -290,34 +294,40 @@ mod tests {
             timeout: None,
             interactive: false,
         };
-        let mut said = String::new();
-        let mut output = |bytes: &[u8]| said.push_str(&String::from_utf8_lossy(bytes));
+        let mut printed = String::new();
+        let mut output = |bytes: &[u8]| printed.push_str(&String::from_utf8_lossy(bytes));
         let end = fake.execute(&task, &mut output, cancel).unwrap().end;
-        (end, said)
+        (end, printed)
     }
 
     #[test]
-    fn scripts_follow_each_other_and_the_last_one_stays() {
+    fn scripts_play_in_order_and_the_last_repeats() {
         let dir = tempfile::tempdir().unwrap();
         let fake = Fake::new(dir.path())
             .on("a", Script::new().fails(2).prints("no\n"))
             .on("a", Script::new().writes("out/a", "bytes"));
         let cancel = Cancel::new();
-        let (end, said) = run(&fake, "a", &cancel);
+        let (end, printed) = run(&fake, "a", &cancel);
         assert!(!end.is_success());
-        assert_eq!(said, "no\n");
+        assert_eq!(printed, "no\n");
         for _ in 0..2 {
             assert!(run(&fake, "a", &cancel).0.is_success());
         }
         assert_eq!(std::fs::read(dir.path().join("out/a")).unwrap(), b"bytes");
-        assert!(run(&fake, "unknown", &cancel).0.is_success());
-        let commands = vec![ResolvedCommand::Sh("make unknown".to_owned())];
-        assert_eq!(fake.asked()[3].commands, commands);
-        assert_eq!(fake.take_names(), ["a", "a", "a", "unknown"]);
     }
 
     #[test]
-    fn a_gate_holds_a_command_until_it_is_opened_or_the_run_is_stopped() {
+    fn requests_are_recorded() {
+        let (fake, cancel) = (Fake::new("/nowhere"), Cancel::new());
+        assert!(run(&fake, "unknown", &cancel).0.is_success());
+        let commands = vec![ResolvedCommand::Sh("make unknown".to_owned())];
+        assert_eq!(fake.requests()[0].commands, commands);
+        assert_eq!(fake.take_names(), ["unknown"]);
+        assert!(fake.requests().is_empty());
+    }
+
+    #[test]
+    fn gate_blocks_a_command_until_it_opens() {
         let (gate, cancel) = (Gate::new(), Cancel::new());
         let fake = Fake::new("/nowhere").on("a", Script::new().waits_for(&gate));
         let end = std::thread::scope(|scope| {
@@ -328,6 +338,12 @@ mod tests {
             running.join().unwrap()
         });
         assert!(end.is_success());
+    }
+
+    #[test]
+    fn cancel_ends_a_command_at_its_gate() {
+        let (gate, cancel) = (Gate::new(), Cancel::new());
+        let fake = Fake::new("/nowhere").on("a", Script::new().waits_for(&gate));
         cancel.raise();
         assert_eq!(run(&fake, "a", &cancel).0, End::Cancelled);
     }

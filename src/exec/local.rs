@@ -1,5 +1,5 @@
-//! [`Local`] runs an action's commands on this machine, below the workspace's root. It does
-//! not know how processes are started, watched and ended (`run` does).
+//! Runs an action's commands on this machine. [`Local`] sets up their environment and
+//! private folders; `run` starts, supervises and ends the processes.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 use super::mask::Masker;
 use super::private::PrivateDirs;
 use super::process::{Program, Streams};
-use super::run::{Ended, GRACE, run};
+use super::run::{Completion, GRACE, run};
 use super::watchdog::Watchdog;
 use super::{End, Error, Execution, Executor, Task, shell};
 use crate::cancel::Cancel;
 use crate::path::Root;
 
-/// Runs commands here.
+/// Runs commands on this machine, below the workspace's root.
 ///
-/// A command sees the variables that its action says (inherited ones, then declared ones,
-/// then secrets, the later winning), and these: `PWD`, its working directory;
-/// `FBUILD_TARGET`, the target's name; [`MARKER`](super::MARKER), which marks its
-/// processes; and, unless the action sets it, `TMPDIR`, an empty folder of its own that is
-/// removed when the action ends.
+/// The environment of a command consists of its action's variables (inherited, declared,
+/// secret; the later wins) and of these: `PWD`, its working directory; `FBUILD_TARGET`, the
+/// target's name; [`MARKER`](super::MARKER), which identifies its processes; and, unless
+/// the action sets it, `TMPDIR`, a private empty folder that is removed when the action
+/// ends.
 #[derive(Debug)]
 pub struct Local {
     root: Root,
@@ -32,7 +32,7 @@ pub struct Local {
 }
 
 impl Local {
-    /// Prepares to run commands below `root`, with their private folders below `tmp`.
+    /// Returns an executor for commands below `root`, with private folders below `tmp`.
     pub fn new(root: Root, tmp: PathBuf) -> Self {
         Self {
             root,
@@ -41,18 +41,17 @@ impl Local {
         }
     }
 
-    /// Has `program` end the commands if fbuild is killed; it must call
-    /// [`watchdog_main`](super::watchdog_main) when given
+    /// Lets `program` kill the commands if fbuild is killed. It must call
+    /// [`watchdog_main`](super::watchdog_main) if its first argument is
     /// [`WATCHDOG_ARGUMENT`](super::WATCHDOG_ARGUMENT). For fbuild, it is `/proc/self/exe`.
     pub fn with_watchdog(mut self, program: PathBuf) -> Self {
         self.watchdog = Some(Watchdog::new(program));
         self
     }
 
-    /// Returns why nobody would end the commands if fbuild were killed, although somebody
-    /// should; known once a command has run.
-    pub fn trouble(&self) -> Option<&io::Error> {
-        self.watchdog.as_ref()?.trouble()
+    /// Returns the error that prevented the watchdog from starting, once a command has run.
+    pub fn watchdog_error(&self) -> Option<&io::Error> {
+        self.watchdog.as_ref()?.error()
     }
 
     fn watchdog(&self) -> Option<&Watchdog> {
@@ -72,10 +71,17 @@ impl Executor for Local {
         cancel: &Cancel,
     ) -> Result<Execution, Error> {
         let started = Instant::now();
-        let private = self.private.create();
-        let private = private.map_err(Error::system("create a folder for temporary files"))?;
+        let private = self
+            .private
+            .create()
+            .map_err(Error::system("create a folder for temporary files"))?;
         let dir = self.root.absolute(&task.action.dir);
         let env = environment(task, &dir, private.path());
+        let streams = if task.interactive {
+            Streams::Terminal
+        } else {
+            Streams::Captured
+        };
         let mut masker = Masker::new(task.action.secrets.values());
         let mut execution = Execution {
             end: End::Exited(ExitStatus::default()),
@@ -88,14 +94,15 @@ impl Executor for Local {
                 argv: &shell::argv(command),
                 env: &env,
                 dir: &dir,
-                streams: streams(task),
+                streams,
                 deadline: task.timeout.map(|time| started + time),
                 grace: GRACE,
                 watchdog: self.watchdog(),
             };
-            let ended = run(&program, &mut |bytes| masker.push(bytes, output), cancel);
+            let completion = run(&program, &mut |bytes| masker.push(bytes, output), cancel);
+            // Even after an error: the held bytes may be the last line of a failed command.
             masker.finish(output);
-            if !execution.add(number, ended?) {
+            if !execution.add(number, completion?) {
                 break;
             }
         }
@@ -105,23 +112,16 @@ impl Executor for Local {
 }
 
 impl Execution {
-    /// Adds how a command ended, and tells whether the next may run.
-    fn add(&mut self, command: usize, ended: Ended) -> bool {
+    /// Adds the result of a command, and returns true if the next command may run.
+    fn add(&mut self, command: usize, completion: Completion) -> bool {
         self.command = command;
-        self.end = ended.end;
-        self.left_behind += ended.left_behind;
-        ended.end.is_success()
+        self.end = completion.end;
+        self.left_behind += completion.left_behind;
+        completion.end.is_success()
     }
 }
 
-fn streams(task: &Task<'_>) -> Streams {
-    match task.interactive {
-        true => Streams::Terminal,
-        false => Streams::Captured,
-    }
-}
-
-/// Returns the whole environment of a task's commands, but for the marker.
+/// Returns the whole environment of a task's commands, except the marker.
 fn environment(task: &Task<'_>, dir: &Path, tmp: &Path) -> BTreeMap<OsString, OsString> {
     let mut env = BTreeMap::from([("TMPDIR".into(), tmp.into())]);
     for (name, value) in shell::variables(task.action) {
@@ -130,6 +130,7 @@ fn environment(task: &Task<'_>, dir: &Path, tmp: &Path) -> BTreeMap<OsString, Os
             None => env.remove(OsStr::new(name)),
         };
     }
+    // After the action's variables: these two always describe the running command.
     env.insert("PWD".into(), dir.into());
     env.insert("FBUILD_TARGET".into(), task.name.into());
     env
@@ -159,11 +160,11 @@ mod tests {
         }
     }
 
-    /// Runs it in a root of its own, and returns how it ended and what it printed.
     fn execute(action: &Action) -> (Execution, String) {
         execute_within(action, None)
     }
 
+    /// Runs an action in a new root, and returns its result and its output.
     fn execute_within(action: &Action, timeout: Option<Duration>) -> (Execution, String) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("sub")).unwrap();
@@ -174,43 +175,47 @@ mod tests {
             timeout,
             interactive: false,
         };
-        let mut said = Vec::new();
-        let mut output = |bytes: &[u8]| said.extend_from_slice(bytes);
+        let mut printed = Vec::new();
+        let mut output = |bytes: &[u8]| printed.extend_from_slice(bytes);
         let execution = local.execute(&task, &mut output, &Cancel::new()).unwrap();
         drop(local);
         let left = std::fs::read_dir(dir.path().join("tmp")).unwrap();
         assert_eq!(left.count(), 0, "a private folder was left");
-        let here = dir.path().canonicalize().unwrap();
-        let said = String::from_utf8(said).unwrap();
-        (execution, said.replace(here.to_str().unwrap(), "ROOT"))
+        let root = dir.path().canonicalize().unwrap();
+        let printed = String::from_utf8(printed).unwrap();
+        (execution, printed.replace(root.to_str().unwrap(), "ROOT"))
     }
 
     #[test]
-    fn commands_run_in_order_until_the_first_that_fails() {
-        let (execution, said) = execute(&action(&["echo a", "false; echo b", "echo c"]));
-        assert_eq!(said, "a\n");
+    fn commands_run_until_the_first_failure() {
+        let (execution, printed) = execute(&action(&["echo a", "false; echo b", "echo c"]));
+        assert_eq!(printed, "a\n");
         assert_eq!(execution.command, 1);
         assert!(!execution.end.is_success());
     }
 
     #[test]
-    fn a_command_that_ends_in_time_is_not_stopped_and_one_that_does_not_is() {
+    fn command_within_its_timeout_is_not_stopped() {
         let action = action(&["sleep 0.05; echo done"]);
-        let within = |time| execute_within(&action, Some(time));
-        let (execution, said) = within(Duration::from_secs(600));
+        let (execution, printed) = execute_within(&action, Some(Duration::from_secs(600)));
         assert!(execution.end.is_success(), "{:?}", execution.end);
-        assert_eq!(said, "done\n");
-        let (execution, _) = within(Duration::ZERO);
+        assert_eq!(printed, "done\n");
+    }
+
+    #[test]
+    fn command_over_its_timeout_is_stopped() {
+        let action = action(&["sleep 0.05; echo done"]);
+        let (execution, _) = execute_within(&action, Some(Duration::ZERO));
         assert_eq!(execution.end, End::TimedOut);
     }
 
     #[test]
-    fn it_is_said_when_nobody_would_end_the_commands_and_they_run() {
+    fn commands_run_without_watchdog_and_it_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let local = Local::new(Root::open(dir.path()).unwrap(), dir.path().join("tmp"));
-        assert!(local.trouble().is_none(), "nobody should");
+        assert!(local.watchdog_error().is_none(), "none was configured");
         let local = local.with_watchdog("/nonexistent/fbuild".into());
-        assert!(local.trouble().is_none(), "nobody was asked");
+        assert!(local.watchdog_error().is_none(), "no command has run");
         let task = Task {
             name: "it",
             action: &action(&["true"]),
@@ -219,12 +224,12 @@ mod tests {
         };
         let execution = local.execute(&task, &mut |_| {}, &Cancel::new()).unwrap();
         assert!(execution.end.is_success());
-        let trouble = local.trouble().map(io::Error::kind);
-        assert_eq!(trouble, Some(io::ErrorKind::NotFound));
+        let error = local.watchdog_error().map(io::Error::kind);
+        assert_eq!(error, Some(io::ErrorKind::NotFound));
     }
 
     #[test]
-    fn a_command_sees_its_environment_and_no_other() {
+    fn command_sees_only_its_own_environment() {
         let mut action = action(&["env | sort | grep -v ^_="]);
         action.dir = RelPath::new("sub").unwrap();
         let inherited = [("HOME", "/h"), ("LANG", "C"), ("GONE", "x")];
@@ -233,8 +238,8 @@ mod tests {
         action.env.insert("LANG".to_owned(), Some("C.UTF-8".into()));
         action.env.insert("GONE".to_owned(), None);
         action.secrets.insert("TOKEN".to_owned(), "hunter2".into());
-        let (_, said) = execute(&action);
-        let lines: Vec<&str> = said
+        let (_, printed) = execute(&action);
+        let lines: Vec<&str> = printed
             .lines()
             .map(|l| l.split("/run-").next().unwrap())
             .collect();
@@ -253,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_masked_although_it_is_printed_in_pieces() {
+    fn secret_printed_in_pieces_is_masked() {
         let mut action = action(&["printf hun; printf ter2; printf ' hun'"]);
         action.secrets.insert("TOKEN".to_owned(), "hunter2".into());
         assert_eq!(execute(&action).1, "*** hun");
     }
 
     #[test]
-    fn the_private_folder_is_empty_and_does_not_outlive_the_action() {
+    fn private_folder_starts_empty_and_is_removed() {
         let script = "ls -A $TMPDIR; mkdir $TMPDIR/a; touch $TMPDIR/a/b; chmod 500 $TMPDIR/a";
         let again = "ls $TMPDIR; stat -c %a $TMPDIR";
         assert_eq!(execute(&action(&[script, again])).1, "a\n700\n");

@@ -1,5 +1,5 @@
-//! Finds a program as the command's own environment says: on its `PATH`, or relative to
-//! its working directory when the name has a slash. It starts nothing.
+//! Finds a program with the command's own environment: on its `PATH`, or relative to its
+//! working directory if the name contains a slash. It starts no process.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,14 +9,14 @@ use rustix::fs::{Access, AtFlags, CWD};
 
 use super::error::{Error, shown};
 
-/// Where programs are looked for when the command has no `PATH` (what `execvp` does).
+/// The search path of a command without `PATH`, as in `execvp`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Returns the file that `program` names for a command with this `PATH`, run in `dir`.
 ///
-/// As in a shell: a name with a slash is relative to `dir`; otherwise the first folder of
-/// the `PATH` that has an executable file of that name wins, an empty entry means `dir`,
-/// and files that may not be executed are passed over.
+/// The rules are those of a shell: a name with a slash is relative to `dir`; otherwise the
+/// first folder on `PATH` with an executable file of that name wins. An empty entry means
+/// `dir`, and files that are not executable are skipped.
 pub fn find(program: &OsStr, path: Option<&OsStr>, dir: &Path) -> Result<PathBuf, Error> {
     if program.as_bytes().contains(&b'/') {
         return check(program, &dir.join(program));
@@ -81,32 +81,32 @@ mod tests {
         dir
     }
 
-    fn look(dir: &Path, program: &str, path: &str) -> Result<PathBuf, String> {
+    fn find_in(dir: &Path, program: &str, path: &str) -> Result<PathBuf, String> {
         find(OsStr::new(program), Some(OsStr::new(path)), dir).map_err(|e| e.to_string())
     }
 
     #[test]
-    fn the_first_executable_file_on_the_path_wins() {
+    fn first_executable_on_path_wins() {
         let dir = folder();
         let found = dir.path().join("b/tool");
-        assert_eq!(look(dir.path(), "tool", "none:a:b"), Ok(found.clone()));
-        assert_eq!(look(&dir.path().join("b"), "tool", "a:"), Ok(found));
+        assert_eq!(find_in(dir.path(), "tool", "none:a:b"), Ok(found.clone()));
+        assert_eq!(find_in(&dir.path().join("b"), "tool", "a:"), Ok(found));
     }
 
     #[test]
-    fn a_name_with_a_slash_is_relative_to_the_working_directory() {
+    fn name_with_slash_is_relative_to_dir() {
         let dir = folder();
         let found = dir.path().join("b/tool");
-        assert_eq!(look(dir.path(), "b/tool", "nowhere"), Ok(found));
-        let missing = look(dir.path(), "./tool", "b").unwrap_err();
+        assert_eq!(find_in(dir.path(), "b/tool", "nowhere"), Ok(found));
+        let missing = find_in(dir.path(), "./tool", "b").unwrap_err();
         assert_eq!(missing, "command `./tool` not found");
     }
 
     #[test]
-    fn what_cannot_be_started_is_told_apart() {
+    fn each_lookup_error_has_its_own_message() {
         let dir = folder();
         let at = |name: &str| dir.path().join("a").join(name).display().to_string();
-        let refused = |program| look(dir.path(), program, "a").unwrap_err();
+        let refused = |program| find_in(dir.path(), program, "a").unwrap_err();
         assert_eq!(refused("gone"), "command `gone` not found");
         assert_eq!(refused(""), "command `` not found");
         let plain = format!("`{}` is not executable", at("plain"));

@@ -1,20 +1,20 @@
-//! Hides secrets in a stream of bytes, however it is cut into pieces. It knows what the
-//! secrets are, not where they come from or where the bytes go.
+//! Masks secrets in a stream of bytes, even if one is split between two pieces.
 //!
-//! What is hidden is a secret's value; each line of a value of several lines; and, for
-//! values long enough that nothing else looks like them, its base64 (both alphabets, at
-//! any offset in what was encoded), hexadecimal and percent-encoded forms. Values shorter
-//! than four bytes are not hidden: `1` or `dev` would be all over the output.
+//! It masks a secret's value, each line of a value with several lines, and, for values long
+//! enough to be unmistakable, their base64 (both alphabets, at any offset), hexadecimal and
+//! percent-encoded forms. Values shorter than four bytes are not masked: masking `1` or
+//! `dev` would make the output unreadable.
 
 use std::borrow::Borrow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
-/// The shortest value that is hidden.
+/// The length of the shortest value that is masked.
 const MIN_SECRET: usize = 4;
-/// The shortest value whose encoded forms are hidden, and the shortest line of a value.
+/// The length of the shortest value whose encoded forms are masked, and of the shortest
+/// line of a value.
 const MIN_ENCODED: usize = 8;
-/// What stands for a secret.
+/// The replacement for a secret.
 const MASK: &[u8] = b"***";
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -23,25 +23,32 @@ const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// Replaces secrets in a stream by `***`.
 #[derive(Clone, Debug)]
 pub struct Masker {
-    /// What is hidden, the longest first.
+    /// All masked texts, the longest first.
     needles: Vec<Vec<u8>>,
-    /// The bytes that one of them begins with.
+    /// The first bytes of the needles.
     starts: [bool; 256],
-    /// What may be the beginning of one, and waits for more.
+    /// The end of the input so far, if a needle may begin there.
     held: Vec<u8>,
 }
 
-/// What stands at a place in the text.
-enum Found {
-    Nothing,
-    /// A secret of this length.
-    Secret(usize),
-    /// What may become one with more text.
-    Perhaps,
+/// The result of matching the needles against a position in the text.
+enum Match {
+    None,
+    /// A needle of this length.
+    Needle(usize),
+    /// The beginning of a needle, at the end of the text.
+    Partial,
+}
+
+/// Whether more text may follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    Open,
+    Closed,
 }
 
 impl Masker {
-    /// Returns a masker for these values.
+    /// Returns a masker for these secrets.
     pub fn new<S: Borrow<OsString>>(secrets: impl IntoIterator<Item = S>) -> Self {
         let mut needles = Vec::new();
         for secret in secrets {
@@ -60,77 +67,79 @@ impl Masker {
         }
     }
 
-    /// Passes the next `bytes` on to `output`, but for what may be the beginning of a
-    /// secret at their end, which waits for more.
+    /// Passes `bytes` on to `output`, masked. Holds back a possible beginning of a secret at
+    /// their end until the next call.
     pub fn push(&mut self, bytes: &[u8], output: &mut dyn FnMut(&[u8])) {
         if self.needles.is_empty() {
             return output(bytes);
         }
         let mut text = std::mem::take(&mut self.held);
         text.extend_from_slice(bytes);
-        let done = self.pass_on(&text, true, output);
+        let done = self.write_masked(&text, Tail::Open, output);
         text.drain(..done);
         self.held = text;
     }
 
-    /// Passes on what was waiting: the stream is at its end.
+    /// Passes on the held bytes at the end of the stream.
     pub fn finish(&mut self, output: &mut dyn FnMut(&[u8])) {
         let text = std::mem::take(&mut self.held);
-        self.pass_on(&text, false, output);
+        self.write_masked(&text, Tail::Closed, output);
     }
 
-    /// Returns a whole text with its secrets hidden.
+    /// Returns a whole text with its secrets masked.
     pub fn mask(&self, text: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(text.len());
-        self.pass_on(text, false, &mut |bytes| out.extend_from_slice(bytes));
+        self.write_masked(text, Tail::Closed, &mut |bytes| {
+            out.extend_from_slice(bytes)
+        });
         out
     }
 
-    /// Passes on `text`, as far as it is certain if `more` may follow, and returns how far
-    /// that is.
-    fn pass_on(&self, text: &[u8], more: bool, output: &mut dyn FnMut(&[u8])) -> usize {
+    /// Passes on `text`, masked, up to a possible beginning of a secret at an open end.
+    /// Returns the number of bytes passed on.
+    fn write_masked(&self, text: &[u8], tail: Tail, output: &mut dyn FnMut(&[u8])) -> usize {
         let (mut plain, mut at) = (0, 0);
         while at < text.len() {
-            match self.look(&text[at..], more) {
-                Found::Perhaps => break,
-                Found::Nothing => at += 1,
-                Found::Secret(length) => {
-                    pass(&text[plain..at], output);
+            match self.find_at(&text[at..], tail) {
+                Match::Partial => break,
+                Match::None => at += 1,
+                Match::Needle(length) => {
+                    write_nonempty(&text[plain..at], output);
                     output(MASK);
                     at += length;
                     plain = at;
                 }
             }
         }
-        pass(&text[plain..at], output);
+        write_nonempty(&text[plain..at], output);
         at
     }
 
-    /// Looks what `text` begins with. The longest secret wins, even one that is not all
-    /// there yet if `more` may follow.
-    fn look(&self, text: &[u8], more: bool) -> Found {
+    /// Matches the needles against the beginning of `text`. The longest wins, even if it is
+    /// incomplete at an open end.
+    fn find_at(&self, text: &[u8], tail: Tail) -> Match {
         if !self.starts[usize::from(text[0])] {
-            return Found::Nothing;
+            return Match::None;
         }
         for needle in &self.needles {
             if text.starts_with(needle) {
-                return Found::Secret(needle.len());
+                return Match::Needle(needle.len());
             }
-            if more && needle.starts_with(text) {
-                return Found::Perhaps;
+            if tail == Tail::Open && needle.starts_with(text) {
+                return Match::Partial;
             }
         }
-        Found::Nothing
+        Match::None
     }
 }
 
-fn pass(bytes: &[u8], output: &mut dyn FnMut(&[u8])) {
+fn write_nonempty(bytes: &[u8], output: &mut dyn FnMut(&[u8])) {
     if !bytes.is_empty() {
         output(bytes);
     }
 }
 
-/// Adds everything that a secret may look like.
+/// Adds all forms of a secret.
 fn add_forms(secret: &OsStr, needles: &mut Vec<Vec<u8>>) {
     let value = secret.as_bytes();
     let trimmed = value.trim_ascii_end();
@@ -154,8 +163,8 @@ fn add_forms(secret: &OsStr, needles: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// Returns those digits of a base64 text that `value` alone decides, when it stands
-/// `offset` bytes after a multiple of three in what is encoded.
+/// Returns the base64 digits that depend on `value` alone, if it begins `offset` bytes after
+/// a multiple of three in the encoded text.
 fn base64(value: &[u8], offset: usize, alphabet: &[u8; 64]) -> Vec<u8> {
     let bit = |at: usize| value[at / 8 - offset] >> (7 - at % 8) & 1;
     let first = (offset * 8).div_ceil(6);
@@ -170,7 +179,7 @@ fn hex(value: &[u8], digits: &[u8; 16]) -> Vec<u8> {
     value.iter().flat_map(pair).collect()
 }
 
-/// Returns it as in an address (RFC 3986).
+/// Percent-encodes a value (RFC 3986).
 fn percent(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
     for byte in value {
@@ -196,7 +205,7 @@ mod tests {
         String::from_utf8(masker(secrets).mask(text.as_bytes())).unwrap()
     }
 
-    /// Feeds `text` in pieces of `size` bytes.
+    /// Masks `text` in pieces of `size` bytes.
     fn streamed(secrets: &[&str], text: &str, size: usize) -> String {
         let (mut masker, mut out) = (masker(secrets), Vec::new());
         let mut output = |bytes: &[u8]| out.extend_from_slice(bytes);
@@ -208,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_hidden_however_the_stream_is_cut() {
+    fn secret_split_between_pieces_is_masked() {
         let text = "a hunter2 hunterhunter2 hunt";
         for size in 1..text.len() {
             assert_eq!(streamed(&["hunter2"], text, size), "a *** hunter*** hunt");
@@ -216,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_secret_wins_and_a_shorter_one_is_found_when_it_does_not_come() {
+    fn longest_matching_secret_is_masked() {
         let secrets = ["pass", "password"];
         for size in 1..12 {
             assert_eq!(
@@ -227,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn encoded_forms_are_hidden() {
+    fn encoded_forms_are_masked() {
         let secret = "s3cr&t/v+lue?";
         let forms = [
             "czNjciZ0L3YrbHVlPw==", // alone
@@ -248,14 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_secret_are_hidden_and_short_values_are_not() {
-        let secrets = ["first line\nsecond line\nend\n", "dev"];
-        let text = "second line, first line, end, dev";
-        assert_eq!(masked(&secrets, text), "***, ***, end, dev");
+    fn long_lines_of_a_secret_are_masked() {
+        let secrets = ["first line\nsecond line\nend\n"];
+        let text = "second line, first line, end";
+        assert_eq!(masked(&secrets, text), "***, ***, end");
     }
 
     #[test]
-    fn without_secrets_pieces_pass_as_they_are() {
+    fn short_secret_is_not_masked() {
+        assert_eq!(masked(&["dev"], "dev"), "dev");
+    }
+
+    #[test]
+    fn without_secrets_pieces_are_unchanged() {
         let mut pieces = Vec::new();
         let mut masker = masker(&[]);
         masker.push(b"\0\xff", &mut |bytes| pieces.push(bytes.to_vec()));

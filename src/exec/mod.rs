@@ -1,12 +1,13 @@
-//! How results are made: an [`Executor`] runs an action's commands and says how they
-//! ended. It knows neither the store nor the graph, and captures no outputs.
+//! Runs the commands of actions. An [`Executor`] runs an action's commands in order and
+//! returns how they ended. It depends on neither the store nor the graph, and captures no
+//! outputs.
 //!
-//! [`Local`] runs them on this machine, [`Fake`] pretends to. Below them, `run` is one
-//! command from its start to the end of its last descendant, `process` starts programs
-//! (the only file that does), `lookup` finds them, `tree` knows which processes belong to
-//! which command, `watchdog` ends them when fbuild itself is killed, and `terminal` lends
-//! the terminal. `mask` hides secrets, `shell` writes a command down for people, and
-//! `probe` asks a tool for its version.
+//! [`Local`] runs commands on this machine, [`Fake`] is for tests. Below them, `run`
+//! supervises one command until its last descendant has ended, `process` starts programs
+//! (no other file does), `lookup` finds them on `PATH`, `tree` tracks which processes
+//! belong to which command, `watchdog` kills the commands if fbuild itself is killed, and
+//! `terminal` passes the terminal to interactive commands. `mask` hides secrets, `shell`
+//! formats commands for display, and `probe` reads the version of a tool.
 
 mod error;
 mod fake;
@@ -31,27 +32,27 @@ use crate::action::Action;
 use crate::cancel::Cancel;
 
 pub use error::Error;
-pub use fake::{Asked, Fake, Gate, Script};
+pub use fake::{Fake, Gate, Request, Script};
 pub use local::Local;
 pub use lookup::find;
 pub use mask::Masker;
 pub use probe::{PROBE_LIMIT, PROBE_TIME, probe};
 pub use process::{Program, Streams};
-pub use run::{Ended, GRACE, run};
+pub use run::{Completion, GRACE, run};
 pub use shell::{command_line, quote};
 pub use tree::MARKER;
 pub use watchdog::{WATCHDOG_ARGUMENT, Watchdog, watchdog_main};
 
 /// Runs the commands of an action, in order, stopping at the first that fails.
 pub trait Executor: Send + Sync {
-    /// Does beforehand what the first task would have to wait for. Nobody has to call it.
+    /// Performs setup that the first task would otherwise wait for. Calling it is optional.
     fn get_ready(&self) {}
 
-    /// Runs `task` to its end. `output` receives what the commands print, both streams in
-    /// the order written, bytes untouched but for masked secrets; it is called on the
-    /// calling thread.
+    /// Runs `task` to its end. `output` receives the commands' output, both streams in the
+    /// order written, unchanged except for masked secrets; it is called on the calling
+    /// thread.
     ///
-    /// Postcondition: no process that was started for the task is left.
+    /// Postcondition: no process that was started for the task is still running.
     fn execute(
         &self,
         task: &Task<'_>,
@@ -60,45 +61,45 @@ pub trait Executor: Send + Sync {
     ) -> Result<Execution, Error>;
 }
 
-/// What is to be executed.
+/// The commands of one target, with the limits that they run under.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
-    /// The target's name, for `FBUILD_TARGET` and messages.
+    /// The target's name, used for `FBUILD_TARGET` and in messages.
     pub name: &'a str,
-    /// The commands, the environment and the directory.
+    /// The commands, their environment and their working directory.
     pub action: &'a Action,
-    /// The longest time for this attempt.
+    /// The time limit of this attempt.
     pub timeout: Option<Duration>,
-    /// Whether the terminal is handed to the commands instead of captured.
+    /// Whether the commands get the terminal, instead of having their output captured.
     pub interactive: bool,
 }
 
-/// How the commands ended.
+/// The result of running a task's commands.
 #[derive(Clone, Debug)]
 pub struct Execution {
     /// How the last command that ran ended.
     pub end: End,
-    /// Which of the action's commands that was, from 0.
+    /// The index of that command in the action.
     pub command: usize,
-    /// How long all of them took.
+    /// The duration of all commands together.
     pub duration: Duration,
-    /// How many processes the commands left running, which were then killed.
+    /// The number of processes that outlived their command and were killed.
     pub left_behind: usize,
 }
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By itself, with this status (success, a code, or a signal from elsewhere).
+    /// The command exited with this status, or was killed by a signal that fbuild did not send.
     Exited(ExitStatus),
-    /// It was stopped because its time was up.
+    /// The command exceeded its time limit and was terminated.
     TimedOut,
-    /// It was stopped because the run was.
+    /// The run was cancelled and the command was terminated.
     Cancelled,
 }
 
 impl End {
-    /// Tells whether the command ended by itself and succeeded.
+    /// Returns true if the command exited successfully.
     pub fn is_success(self) -> bool {
         matches!(self, Self::Exited(status) if status.success())
     }

@@ -1,9 +1,9 @@
-//! Private folders for temporary files: one for each action, made when it starts, gone when
-//! it ends, and readable by nobody else. It does not know what an action is.
+//! Creates private folders for temporary files: one for each action, created when it starts,
+//! removed when it ends, and accessible only to the user.
 //!
-//! All of a run's folders lie in one that the run holds a lock on. What killed runs left
-//! behind is thus told from what is in use, by any process on this machine, and removed
-//! before the first folder is made.
+//! All folders of a run are inside one folder that the run holds a lock on. The lock
+//! distinguishes folders in use from the leftovers of killed runs, which are removed before
+//! the first folder is created.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -14,10 +14,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{CWD, Mode};
 use tempfile::TempDir;
 
-/// Makes private folders below one folder.
+/// Creates private folders below one folder.
 #[derive(Debug)]
 pub(super) struct PrivateDirs {
-    above: PathBuf,
+    parent: PathBuf,
     run: Mutex<Option<Run>>,
 }
 
@@ -26,13 +26,12 @@ pub(super) struct PrivateDirs {
 struct Run {
     dir: TempDir,
     _lock: File,
-    /// How many folders were made in it.
-    made: u64,
-    /// Those that are empty again: on a busy disk, making one takes milliseconds.
+    created: u64,
+    /// Folders that are empty again. Reusing them saves milliseconds on a busy disk.
     free: Vec<PathBuf>,
 }
 
-/// A private folder. What is in it is removed when this is dropped.
+/// A private folder, emptied or removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct PrivateDir<'a> {
     dirs: &'a PrivateDirs,
@@ -40,20 +39,20 @@ pub(super) struct PrivateDir<'a> {
 }
 
 impl PrivateDirs {
-    /// Prepares to make folders below `above`, which need not exist; nothing is made yet.
-    pub(super) fn new(above: PathBuf) -> Self {
+    /// Returns a creator of folders below `parent`, which need not exist yet.
+    pub(super) fn new(parent: PathBuf) -> Self {
         Self {
-            above,
+            parent,
             run: Mutex::new(None),
         }
     }
 
-    /// Makes an empty folder that only its owner may look into.
+    /// Creates an empty folder with mode 0700.
     pub(super) fn create(&self) -> io::Result<PrivateDir<'_>> {
         let mut run = self.lock();
         let run = match &mut *run {
             Some(run) => run,
-            none => none.insert(Run::begin(&self.above)?),
+            none => none.insert(Run::begin(&self.parent)?),
         };
         let path = match run.free.pop() {
             Some(path) => path,
@@ -68,19 +67,19 @@ impl PrivateDirs {
 }
 
 impl PrivateDir<'_> {
-    /// Returns where it is.
+    /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }
 
 impl Run {
-    fn begin(above: &Path) -> io::Result<Self> {
-        fs::create_dir_all(above)?;
-        sweep(above)?;
+    fn begin(parent: &Path) -> io::Result<Self> {
+        fs::create_dir_all(parent)?;
+        remove_leftovers(parent)?;
         loop {
-            let dir = tempfile::Builder::new().prefix("run-").tempdir_in(above)?;
-            // Another run's sweep may come between making it and locking it.
+            let dir = tempfile::Builder::new().prefix("run-").tempdir_in(parent)?;
+            // Another run may remove the folder between its creation and its locking.
             if let Ok(lock) = File::open(dir.path())
                 && lock.try_lock_shared().is_ok()
                 && dir.path().exists()
@@ -88,7 +87,7 @@ impl Run {
                 return Ok(Self {
                     dir,
                     _lock: lock,
-                    made: 0,
+                    created: 0,
                     free: Vec::new(),
                 });
             }
@@ -96,20 +95,21 @@ impl Run {
     }
 
     fn create(&mut self) -> io::Result<PathBuf> {
-        self.made += 1;
-        let path = self.dir.path().join(self.made.to_string());
+        self.created += 1;
+        let path = self.dir.path().join(self.created.to_string());
         rustix::fs::mkdirat(CWD, &path, Mode::RWXU)?;
         Ok(path)
     }
 }
 
-/// Removes what runs that have ended left behind. What cannot be removed stays.
-fn sweep(above: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(above)? {
+/// Removes the folders of runs that were killed.
+fn remove_leftovers(parent: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(parent)? {
         let path = entry?.path();
         if let Ok(folder) = File::open(&path)
             && folder.try_lock().is_ok()
         {
+            // Ignore the error: leftovers only waste space, and the next run tries again.
             let _ = remove(&path);
         }
     }
@@ -123,32 +123,32 @@ impl Drop for PrivateDir<'_> {
                 run.free.push(std::mem::take(&mut self.path));
             }
         } else {
-            // What cannot be removed now is tried again by the next run.
+            // Ignore the error: the next run tries again.
             let _ = remove(&self.path);
         }
     }
 }
 
-/// Tells whether a folder is empty and nobody else's.
+/// Returns true if a folder is empty and still private.
 fn is_as_new(folder: &Path) -> bool {
     let mode = fs::symlink_metadata(folder).map(|metadata| metadata.mode());
     let is_empty = || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     mode.is_ok_and(|mode| mode & 0o7777 == 0o700) && is_empty()
 }
 
-/// Removes a folder and everything in it, though parts of it may be read-only.
+/// Removes a folder with its entries, even if parts of it are read-only.
 fn remove(folder: &Path) -> io::Result<()> {
     if fs::remove_dir(folder).is_ok() {
         return Ok(());
     }
     fs::remove_dir_all(folder).or_else(|_| {
-        open_up(folder)?;
+        make_writable(folder)?;
         fs::remove_dir_all(folder)
     })
 }
 
-/// Allows the owner everything in `folder` and in the folders below it.
-fn open_up(folder: &Path) -> io::Result<()> {
+/// Sets mode 0700 on `folder` and on the folders below it.
+fn make_writable(folder: &Path) -> io::Result<()> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
@@ -167,9 +167,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_private_and_gone_afterwards_even_if_read_only() {
-        let above = tempfile::tempdir().unwrap();
-        let dirs = PrivateDirs::new(above.path().join("tmp"));
+    fn folder_is_private_and_removed_even_if_read_only() {
+        let parent = tempfile::tempdir().unwrap();
+        let dirs = PrivateDirs::new(parent.path().join("tmp"));
         let dir = dirs.create().unwrap();
         let path = dir.path().to_owned();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
@@ -180,29 +180,36 @@ mod tests {
         drop(dir);
         assert!(!path.exists());
         drop(dirs);
-        assert_eq!(fs::read_dir(above.path().join("tmp")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(parent.path().join("tmp")).unwrap().count(), 0);
     }
 
     #[test]
-    fn an_empty_folder_serves_again_and_one_with_other_permissions_does_not() {
-        let above = tempfile::tempdir().unwrap();
-        let dirs = PrivateDirs::new(above.path().to_owned());
+    fn empty_folder_is_reused() {
+        let parent = tempfile::tempdir().unwrap();
+        let dirs = PrivateDirs::new(parent.path().to_owned());
         let path = dirs.create().unwrap().path().to_owned();
         assert_eq!(dirs.create().unwrap().path(), path);
+    }
+
+    #[test]
+    fn folder_with_changed_permissions_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let dirs = PrivateDirs::new(parent.path().to_owned());
         let dir = dirs.create().unwrap();
+        let path = dir.path().to_owned();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         drop(dir);
         assert!(!path.exists());
     }
 
     #[test]
-    fn leftovers_of_dead_runs_go_and_folders_of_living_ones_stay() {
-        let above = tempfile::tempdir().unwrap();
-        let living = PrivateDirs::new(above.path().to_owned());
+    fn only_folders_of_dead_runs_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = PrivateDirs::new(parent.path().to_owned());
         let used = living.create().unwrap();
-        let dead = above.path().join("run-dead");
+        let dead = parent.path().join("run-dead");
         fs::create_dir_all(dead.join("1/deep")).unwrap();
-        let other = PrivateDirs::new(above.path().to_owned());
+        let other = PrivateDirs::new(parent.path().to_owned());
         let _folder = other.create().unwrap();
         assert!(used.path().exists() && !dead.exists());
     }

@@ -1,5 +1,5 @@
-//! Asks a tool for its version: a short command whose output is all that matters. It does
-//! not know what a version looks like.
+//! Runs a probe: a short command whose output contains a tool's version. Has no parser for
+//! versions; see `buildfile::version`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,15 +13,15 @@ use super::run::{GRACE, run};
 use crate::cancel::Cancel;
 use crate::path::escape;
 
-/// How long a probe may take.
+/// The default time limit of a probe.
 pub const PROBE_TIME: Duration = Duration::from_secs(10);
-/// How much of its output counts.
+/// The number of bytes of its output that are kept.
 pub const PROBE_LIMIT: usize = 64 << 10;
 
-/// Runs `argv` and returns the first [`PROBE_LIMIT`] bytes of what it prints, both streams
-/// in order.
+/// Runs `argv` and returns the first [`PROBE_LIMIT`] bytes of its output, both streams in
+/// order.
 ///
-/// It is an error if it fails, does not end within `time` (mostly [`PROBE_TIME`]) or is
+/// Returns an error if the probe fails, exceeds `time` (usually [`PROBE_TIME`]) or is
 /// cancelled.
 pub fn probe(
     argv: &[OsString],
@@ -39,19 +39,20 @@ pub fn probe(
         grace: GRACE,
         watchdog: None,
     };
-    let mut said = Vec::new();
+    let mut printed = Vec::new();
     let mut keep = |bytes: &[u8]| {
-        let room = PROBE_LIMIT - said.len();
-        said.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        // Reading goes on after the limit: a full pipe would block the probe.
+        let room = PROBE_LIMIT - printed.len();
+        printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
     };
     let end = run(&command, &mut keep, cancel)?.end;
     let program = argv.first().map_or(String::new(), shown);
     match end {
-        End::Exited(status) if status.success() => Ok(said),
+        End::Exited(status) if status.success() => Ok(printed),
         End::Exited(status) => Err(Error::ProbeFailed {
             program,
             status,
-            said: escape(said.trim_ascii()).into_owned(),
+            said: escape(printed.trim_ascii()).into_owned(),
         }),
         End::TimedOut => Err(Error::ProbeTimeout { program, time }),
         End::Cancelled => Err(Error::Stopped),
@@ -62,29 +63,34 @@ pub fn probe(
 mod tests {
     use super::*;
 
-    fn ask(script: &str) -> Result<Vec<u8>, String> {
+    fn probe_sh(script: &str) -> Result<Vec<u8>, String> {
         let argv = ["sh", "-c", script].map(OsString::from);
         let env = BTreeMap::new();
         let time = Duration::from_millis(300);
-        let said = probe(&argv, &env, Path::new("/"), time, &Cancel::new());
-        said.map_err(|error| error.to_string())
+        probe(&argv, &env, Path::new("/"), time, &Cancel::new()).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn both_streams_are_kept_in_order_up_to_a_limit() {
-        let said = ask("echo one; echo two >&2; echo three").unwrap();
-        assert_eq!(said, b"one\ntwo\nthree\n");
-        let much = ask("head -c 100000 /dev/zero").unwrap();
-        assert_eq!(much.len(), PROBE_LIMIT);
+    fn probe_keeps_both_streams_in_order() {
+        let output = probe_sh("echo one; echo two >&2; echo three").unwrap();
+        assert_eq!(output, b"one\ntwo\nthree\n");
     }
 
     #[test]
-    fn a_probe_that_fails_or_hangs_is_an_error() {
-        let failed = ask("echo unknown option; exit 3").unwrap_err();
-        assert_eq!(failed, "`sh` failed (exit status: 3)");
-        assert_eq!(
-            ask("sleep 60").unwrap_err(),
-            "`sh` did not end within 300ms"
-        );
+    fn probe_keeps_output_up_to_its_limit() {
+        let output = probe_sh("head -c 100000 /dev/zero").unwrap();
+        assert_eq!(output.len(), PROBE_LIMIT);
+    }
+
+    #[test]
+    fn failing_probe_is_an_error() {
+        let error = probe_sh("echo unknown option; exit 3").unwrap_err();
+        assert_eq!(error, "`sh` failed (exit status: 3)");
+    }
+
+    #[test]
+    fn hanging_probe_is_an_error() {
+        let error = probe_sh("sleep 60").unwrap_err();
+        assert_eq!(error, "`sh` did not end within 300ms");
     }
 }

@@ -1,12 +1,12 @@
-//! Starts programs: the only file that does. It neither watches them nor ends them.
+//! Starts programs; no other file does. It neither supervises nor ends them.
 //!
-//! The standard library starts a program with `posix_spawn` as long as nothing is asked of
-//! it that needs a fork (`pre_exec`, `uid`, `gid`); from a process of 1 GB a fork is 135
-//! times dearer. So all of it is asked for in words that `posix_spawn` knows.
+//! The standard library starts a program with `posix_spawn` unless an option needs a fork
+//! (`pre_exec`, `uid`, `gid`). From a process of 1 GB a fork is 135 times slower, so this
+//! file uses only options that `posix_spawn` supports.
 //!
-//! A program begins with no signal blocked and, as the standard library sees to, SIGPIPE not
-//! ignored. Signals that fbuild catches are back to default; those that whoever started
-//! fbuild had *ignored*, such as SIGHUP under `nohup`, stay ignored, as with a shell.
+//! A program starts with no signal blocked and with SIGPIPE at its default (the standard
+//! library resets it). Signals that fbuild handles are at their defaults; signals that
+//! fbuild's parent had *ignored*, such as SIGHUP under `nohup`, stay ignored, as in a shell.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -24,37 +24,36 @@ use super::signals::with_none_blocked;
 use super::watchdog::Watchdog;
 use super::{lookup, tree};
 
-/// How often a program that is being written is tried again, each time after twice as long:
-/// a little over half a second in all.
+/// The number of attempts to start a program that is open for writing. The pause between
+/// them doubles each time, to a little over half a second in total.
 const TRIES: u32 = 10;
 
-/// A program to be started, and the limits that it runs under.
+/// A program to start, and the limits that it runs under.
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {
     /// Its name and arguments.
     pub argv: &'a [OsString],
-    /// Its whole environment, but for the marker.
+    /// Its whole environment, except the marker.
     pub env: &'a BTreeMap<OsString, OsString>,
-    /// Its working directory, absolute.
+    /// Its working directory, as an absolute path.
     pub dir: &'a Path,
-    /// What it reads from and prints to.
+    /// Its standard streams.
     pub streams: Streams,
-    /// When it is stopped.
+    /// The time at which it is terminated.
     pub deadline: Option<Instant>,
-    /// How long it has between being asked to end and being killed; mostly
-    /// [`GRACE`](super::GRACE).
+    /// The time between TERM and KILL; usually [`GRACE`](super::GRACE).
     pub grace: Duration,
-    /// Who ends it when fbuild is killed.
+    /// The process that kills it if fbuild is killed.
     pub watchdog: Option<&'a Watchdog>,
 }
 
-/// What a program reads from and prints to.
+/// The standard streams of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Streams {
-    /// It reads nothing, and what it prints is captured: both streams through one pipe, so
-    /// that their order is kept.
+    /// Its input is empty, and its output is captured: both streams through one pipe, so
+    /// that their order is preserved.
     Captured,
-    /// It has the terminal, or whatever fbuild has.
+    /// It inherits the streams of fbuild, usually the terminal.
     Terminal,
 }
 
@@ -76,12 +75,12 @@ pub(super) fn start(
         Streams::Captured => Some(capture(&mut command).map_err(Error::system("create a pipe"))?),
         Streams::Terminal => None,
     };
-    let child = spawn(&mut command).map_err(|source| refused(program.dir, &file, source))?;
+    let child = spawn(&mut command).map_err(|source| start_error(program.dir, &file, source))?;
     Ok((child, pipe))
 }
 
-/// Starts a helper of fbuild's own with these two descriptors as its input and output, in
-/// a process group of its own and with an empty environment.
+/// Starts a helper process of fbuild with these descriptors as its input and output, in
+/// its own process group and with an empty environment.
 pub(super) fn start_helper(
     file: &Path,
     args: &[&str],
@@ -109,8 +108,8 @@ fn capture(command: &mut Command) -> io::Result<PipeReader> {
     Ok(reader)
 }
 
-/// Starts it, trying again while its file is open for writing: a file that was just written
-/// may be held a moment longer by a process that another thread is starting.
+/// Starts a command, and tries again while its file is open for writing: a process that
+/// another thread is starting may still have inherited the writer's descriptor.
 fn spawn(command: &mut Command) -> io::Result<Child> {
     let mut pause = Duration::from_millis(1);
     for _ in 1..TRIES {
@@ -125,8 +124,9 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
     with_none_blocked(|| command.spawn())
 }
 
-/// Returns why the system would not start `file`, which is there and executable.
-fn refused(dir: &Path, file: &Path, source: io::Error) -> Error {
+/// Returns the error for `file`, which exists and is executable, but did not start.
+fn start_error(dir: &Path, file: &Path, source: io::Error) -> Error {
+    // The system reports a missing working directory as if the program were missing.
     if let Err(source) = rustix::fs::accessat(CWD, dir, Access::EXEC_OK, AtFlags::EACCESS) {
         let (dir, source) = (shown(dir), source.into());
         return Error::Dir { dir, source };
@@ -158,16 +158,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_person_can_do_about_a_refusal_is_said() {
+    fn start_error_suggests_a_cure() {
         let help = |errno| {
             let source = io::Error::from_raw_os_error(errno);
-            match refused(Path::new("/"), Path::new("/bin/tool"), source) {
+            match start_error(Path::new("/"), Path::new("/bin/tool"), source) {
                 Error::Start { help, .. } => help.unwrap_or_default(),
                 other => panic!("{other}"),
             }
         };
-        for short in [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE] {
-            assert!(help(short).contains("use fewer `--jobs`"), "{short}");
+        for errno in [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE] {
+            assert!(help(errno).contains("use fewer `--jobs`"), "{errno}");
         }
         assert!(help(libc::E2BIG).contains("pass names in a file"));
         assert_eq!(help(libc::EIO), "");

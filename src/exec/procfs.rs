@@ -1,4 +1,5 @@
-//! What `/proc` says about processes. It judges none of them and signals none.
+//! Reads facts about processes from `/proc`. It signals no process; `tree` interprets the
+//! facts.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,8 +8,8 @@ use std::sync::OnceLock;
 
 use rustix::process::Pid;
 
-/// The list of this process's children, held open: it is asked for at the end of every
-/// command, and must not be out of reach when descriptors have run out.
+/// The kernel's list of this process's children. It stays open because it is read at the
+/// end of every command, even if no descriptor is left.
 static CHILDREN: OnceLock<File> = OnceLock::new();
 
 /// Opens the list of children, once.
@@ -18,13 +19,13 @@ pub(super) fn open_children() -> io::Result<()> {
     }
     let id = std::process::id();
     if let Some(list) = open_list(&format!("/proc/self/task/{id}/children"))? {
-        // Another thread may have been faster.
+        // An error means that another thread opened it first.
         let _ = CHILDREN.set(list);
     }
     Ok(())
 }
 
-/// `None` where there is no such list: a kernel without CONFIG_PROC_CHILDREN.
+/// Opens the list at `path`. Returns `None` on a kernel without CONFIG_PROC_CHILDREN.
 fn open_list(path: &str) -> io::Result<Option<File>> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -32,11 +33,11 @@ fn open_list(path: &str) -> io::Result<Option<File>> {
     }
 }
 
-/// Returns the children that this process has adopted as a sub-reaper, and those that its
-/// main thread started; dead ones that nobody reaped included.
+/// Returns the children that this process adopted as a subreaper and those that its main
+/// thread started, including zombies.
 ///
-/// Orphans are handed to the main thread. The list is only complete while nobody reaps:
-/// the caller holds the lock under which that is done.
+/// The kernel gives orphans to the main thread. The list is complete only while no child
+/// is reaped: the caller must hold the lock under which children are reaped.
 pub(super) fn children() -> io::Result<Vec<Pid>> {
     match CHILDREN.get() {
         Some(list) => Ok(numbers(&read(list)?)),
@@ -44,20 +45,18 @@ pub(super) fn children() -> io::Result<Vec<Pid>> {
     }
 }
 
-/// Finds the children where there is no list of them.
+/// Finds the children by reading the parent of every process, for kernels without the list.
 fn children_among_all() -> io::Result<Vec<Pid>> {
     let id = std::process::id();
-    let all = all()?;
-    Ok(all.filter(|pid| parent(*pid) == Some(id)).collect())
+    Ok(all()?.filter(|pid| parent(*pid) == Some(id)).collect())
 }
 
-/// Reads the list from its beginning, in one go if it is short, which it mostly is.
+/// Reads the list from its beginning, usually with one system call.
 fn read(list: &File) -> io::Result<Vec<u8>> {
     let mut text = vec![0; 1 << 10];
     let mut length = 0;
     loop {
-        // This file is made as it is read; when it gives less than it could, it is at its
-        // end.
+        // The kernel generates this file while it is read. A short read means its end.
         length += list.read_at(&mut text[length..], length as u64)?;
         if length < text.len() {
             text.truncate(length);
@@ -68,56 +67,57 @@ fn read(list: &File) -> io::Result<Vec<u8>> {
 }
 
 fn numbers(text: &[u8]) -> Vec<Pid> {
-    let words = text.split(|byte| *byte == b' ');
-    words
+    text.split(|byte| *byte == b' ')
         .filter_map(|word| pid(std::str::from_utf8(word).ok()?))
         .collect()
 }
 
-/// Returns every process there is.
+/// Returns all processes of the system.
 pub(super) fn all() -> io::Result<impl Iterator<Item = Pid>> {
     let entries = fs::read_dir("/proc")?.flatten();
     Ok(entries.filter_map(|entry| pid(entry.file_name().to_str()?)))
 }
 
-/// What the environment of a process says about a variable.
+/// The value of a variable in another process's environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
-    /// It has this value.
+    /// The variable has this value.
     Set(String),
-    /// There is none, or the process is not ours to look at.
+    /// The variable is not set, or the environment may not be read.
     Unset,
-    /// The process is becoming another program, and has no environment at the moment.
+    /// The process is in `execve` and has no environment at the moment.
     Starting,
-    /// The process is dead or about to be.
+    /// The process is dead or exiting.
     Dying,
 }
 
-/// Returns a variable in the environment with which the program of `pid` was started.
+/// Reads a variable from the environment with which the program of `pid` was started.
 pub(super) fn variable(pid: Pid, name: &str) -> Variable {
     let environ = match fs::read(format!("/proc/{}/environ", pid.as_raw_pid())) {
         Ok(environ) if !environ.is_empty() => environ,
         Err(error) if !is_gone(&error) => return Variable::Unset,
-        _ => return why_empty(stat(pid)),
+        _ => return classify_empty(stat(pid)),
     };
-    let mut variables = environ.split(|byte| *byte == 0);
-    let value = variables.find_map(|variable| {
-        let rest = variable.strip_prefix(name.as_bytes())?;
-        rest.strip_prefix(b"=")
-    });
-    value.map_or(Variable::Unset, |value| {
-        Variable::Set(String::from_utf8_lossy(value).into_owned())
-    })
+    environ
+        .split(|byte| *byte == 0)
+        .find_map(|variable| {
+            let rest = variable.strip_prefix(name.as_bytes())?;
+            rest.strip_prefix(b"=")
+        })
+        .map_or(Variable::Unset, |value| {
+            Variable::Set(String::from_utf8_lossy(value).into_owned())
+        })
 }
 
-/// Tells a process without variables from one that has, for the moment, no memory to keep
-/// them in, by what the system says of it.
-fn why_empty(stat: io::Result<Vec<String>>) -> Variable {
+/// Distinguishes a process without variables from one that is starting or dying, all of
+/// which show an empty environment.
+fn classify_empty(stat: io::Result<Vec<String>>) -> Variable {
     let fields = match stat {
         Ok(fields) => fields,
         Err(error) if is_gone(&error) => return Variable::Dying,
         Err(_) => return Variable::Unset,
     };
+    // Field 51 is `env_end`, the address of the end of the environment.
     match fields.get(51 - FIRST_FIELD) {
         _ if has_flag(&fields, EXITING) => Variable::Dying,
         Some(end) if end == "0" && !has_flag(&fields, KERNEL_THREAD) => Variable::Starting,
@@ -125,12 +125,12 @@ fn why_empty(stat: io::Result<Vec<String>>) -> Variable {
     }
 }
 
-/// The flag of a process that has begun to exit (PF_EXITING).
+/// The flag of a process that is exiting (PF_EXITING).
 const EXITING: u64 = 0x4;
-/// The flag of a part of the kernel (PF_KTHREAD), which never has variables.
+/// The flag of a kernel thread (PF_KTHREAD), which never has variables.
 const KERNEL_THREAD: u64 = 0x20_0000;
 
-/// Tells whether a process is dead or about to be.
+/// Returns true if a process is dead or exiting.
 pub(super) fn is_dying(pid: Pid) -> bool {
     match stat(pid) {
         Ok(fields) => has_flag(&fields, EXITING),
@@ -138,26 +138,27 @@ pub(super) fn is_dying(pid: Pid) -> bool {
     }
 }
 
-/// Tells whether a file in `/proc` could not be read because its process is gone.
+/// Returns true if a file in `/proc` could not be read because its process has ended.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 fn has_flag(fields: &[String], flag: u64) -> bool {
-    let flags = fields.get(9 - FIRST_FIELD);
-    let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
-    flags.is_some_and(|flags| flags & flag != 0)
+    fields
+        .get(9 - FIRST_FIELD)
+        .and_then(|flags| flags.parse::<u64>().ok())
+        .is_some_and(|flags| flags & flag != 0)
 }
 
 fn parent(pid: Pid) -> Option<u32> {
     stat(pid).ok()?.get(4 - FIRST_FIELD)?.parse().ok()
 }
 
-/// The number of the first field that [`stat`] returns, as `proc_pid_stat(5)` counts.
+/// The number of the first field that [`stat`] returns, as in `proc_pid_stat(5)`.
 const FIRST_FIELD: usize = 3;
 
-/// Returns the fields of `/proc/PID/stat` that follow the process's name, which stands in
-/// brackets and may hold anything.
+/// Returns the fields of `/proc/PID/stat` after the process's name. The name is in
+/// parentheses and may contain any character, parentheses included.
 fn stat(pid: Pid) -> io::Result<Vec<String>> {
     let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid()))?;
     let end = stat.iter().rposition(|byte| *byte == b')');
@@ -176,48 +177,63 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_starting_for_long() {
+    fn no_process_stays_in_execve() {
         let is_starting = |pid: &Pid| variable(*pid, "PATH") == Variable::Starting;
         let starting: Vec<Pid> = all().unwrap().filter(is_starting).collect();
-        // Others may have to wait long for a processor.
+        // On a busy machine a process may wait long for a processor.
         let limit = Instant::now() + Duration::from_secs(20);
         while starting.iter().any(is_starting) {
-            assert!(Instant::now() < limit, "{starting:?} never become anything");
+            assert!(Instant::now() < limit, "{starting:?} are still in execve");
             std::thread::yield_now();
         }
     }
 
     #[test]
-    fn a_process_is_found_with_its_parent_and_its_environment() {
+    fn own_process_is_listed() {
         let me = rustix::process::getpid();
         assert!(all().unwrap().any(|pid| pid == me));
-        let above = rustix::process::getppid().unwrap();
-        assert_eq!(parent(me), u32::try_from(above.as_raw_pid()).ok());
-        assert!(matches!(variable(me, "PATH"), Variable::Set(_)));
-        assert_eq!(variable(me, "PAT"), Variable::Unset);
-        assert_eq!(why_empty(stat(me)), Variable::Unset);
     }
 
     #[test]
-    fn why_a_process_shows_no_variables_is_told_by_what_the_system_says_of_it() {
-        let said = |flags: u64, end: &str| {
+    fn parent_is_read_from_stat() {
+        let parent_pid = rustix::process::getppid().unwrap();
+        let expected = u32::try_from(parent_pid.as_raw_pid()).ok();
+        assert_eq!(parent(rustix::process::getpid()), expected);
+    }
+
+    #[test]
+    fn variable_is_found_by_its_whole_name() {
+        let me = rustix::process::getpid();
+        assert!(matches!(variable(me, "PATH"), Variable::Set(_)));
+        assert_eq!(variable(me, "PAT"), Variable::Unset);
+    }
+
+    #[test]
+    fn empty_environment_is_classified_by_stat() {
+        let classify = |flags: u64, end: &str| {
             let mut fields = vec!["1".to_owned(); 50];
             fields[9 - FIRST_FIELD] = flags.to_string();
             fields[51 - FIRST_FIELD] = end.to_owned();
-            why_empty(Ok(fields))
+            classify_empty(Ok(fields))
         };
-        assert_eq!(said(0, "140730000000000"), Variable::Unset);
-        assert_eq!(said(0, "0"), Variable::Starting);
-        assert_eq!(said(KERNEL_THREAD, "0"), Variable::Unset);
-        assert_eq!(said(EXITING, "0"), Variable::Dying);
-        assert_eq!(why_empty(Ok(Vec::new())), Variable::Unset);
-        let refused = |errno| why_empty(Err(io::Error::from_raw_os_error(errno)));
-        assert_eq!(refused(libc::ESRCH), Variable::Dying);
-        assert_eq!(refused(libc::EACCES), Variable::Unset);
+        assert_eq!(classify(0, "140730000000000"), Variable::Unset);
+        assert_eq!(classify(0, "0"), Variable::Starting);
+        assert_eq!(classify(KERNEL_THREAD, "0"), Variable::Unset);
+        assert_eq!(classify(EXITING, "0"), Variable::Dying);
+        let me = rustix::process::getpid();
+        assert_eq!(classify_empty(stat(me)), Variable::Unset);
     }
 
     #[test]
-    fn a_list_of_any_length_is_read_whole_and_its_numbers_are_processes() {
+    fn empty_environment_without_stat_is_unset_or_dying() {
+        assert_eq!(classify_empty(Ok(Vec::new())), Variable::Unset);
+        let failed = |errno| classify_empty(Err(io::Error::from_raw_os_error(errno)));
+        assert_eq!(failed(libc::ESRCH), Variable::Dying);
+        assert_eq!(failed(libc::EACCES), Variable::Unset);
+    }
+
+    #[test]
+    fn list_of_any_length_is_read_whole() {
         let mut list = tempfile::tempfile().unwrap();
         let mut text = String::new();
         for number in 1..2000 {
@@ -235,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_without_variables_is_told_from_one_that_is_dead_and_one_that_is_gone() {
+    fn empty_dead_and_reaped_processes_are_distinguished() {
         #[expect(clippy::disallowed_methods, reason = "this is a test")]
         let mut command = std::process::Command::new("/bin/cat");
         command.env_clear().stdin(std::process::Stdio::piped());
@@ -254,14 +270,14 @@ mod tests {
         while !is_dying(pid) {
             std::thread::yield_now();
         }
-        assert_eq!(variable(pid, "PATH"), Variable::Dying, "nobody reaped it");
+        assert_eq!(variable(pid, "PATH"), Variable::Dying, "it is a zombie");
         child.wait().unwrap();
         assert!(is_dying(pid));
         assert_eq!(variable(pid, "PATH"), Variable::Dying);
     }
 
     #[test]
-    fn a_list_that_is_not_there_is_none_and_one_that_cannot_be_opened_is_an_error() {
+    fn missing_list_is_none_and_other_errors_are_kept() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_str().unwrap();
         assert!(open_list(path).unwrap().is_some());
@@ -270,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_process_that_is_gone_counts_as_gone() {
+    fn only_missing_process_errors_count_as_gone() {
         for (errno, expected) in [
             (libc::ESRCH, true),
             (libc::ENOENT, true),

@@ -1,14 +1,13 @@
-//! One command, from its start to the end of its last descendant: passes on what it
-//! prints, stops it when its time is up or the run is, and leaves nothing behind. It does
-//! not know what the command is for.
+//! Supervises one command until its last descendant has ended: passes on its output,
+//! terminates it after a timeout or a cancellation, and kills the processes that it leaves
+//! behind.
 //!
-//! The end of a command is the end of its *leader*, not the end of its output: a process in
-//! the background may hold the pipe for hours. What outlives the leader is given a moment
-//! to print its last lines, and is then killed before this returns, so that nobody writes
-//! to an output while it is being captured.
+//! A command ends when its *leader* exits, not when its output ends: a background process
+//! may keep the pipe open for hours. Processes that outlive the leader get a moment to print
+//! their last lines and are then killed, before the outputs are captured.
 //!
-//! One call waits for everything at once (output, end, time, cancellation) in `poll`; it
-//! belongs on a thread that may wait, never on a worker of the pool.
+//! [`run`] waits in `poll` for output, exit, timeout and cancellation at once. Call it on a
+//! thread that may block, never on a worker of the pool.
 
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -22,63 +21,68 @@ use super::End;
 use super::error::{Error, shown};
 use super::process::{self, Program, Streams};
 use super::terminal::TerminalGuard;
-use super::tree::{Orphan, ProcessTree, STUCK};
+use super::tree::{KILL_TIMEOUT, Orphan, ProcessTree};
 use super::watchdog::Watchdog;
 use crate::cancel::{Cancel, Urgency};
 
-/// How long commands have between being asked to end (TERM) and being killed (KILL): nothing
-/// is left two seconds after the wish to stop.
+/// The time between TERM and KILL: two seconds after a cancellation, no process is left.
 pub const GRACE: Duration = Duration::from_millis(1500);
-/// How long processes that outlive their command have before they are killed.
+/// The time that processes have to end after their leader exited.
 const LINGER: Duration = Duration::from_millis(100);
-/// How often it is looked whether a command is stopped, which nothing announces.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often the flag is looked at if it has no bell.
-const LOOK_FOR_CANCEL: Duration = Duration::from_millis(50);
+/// The interval of checks for a stopped leader, for which no descriptor becomes readable.
+const STOP_POLL: Duration = Duration::from_millis(500);
+/// The interval of checks for a cancellation if the flag has no descriptor.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
 const BUFFER: usize = 64 << 10;
 const ENDING: &str = "end the processes of a command";
 
-/// How a command ended, and how much of it had to be ended.
+/// The result of running one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct Completion {
     /// How its leader ended.
     pub end: End,
-    /// How many of its processes outlived it and were killed.
+    /// The number of its processes that outlived it and were killed.
     pub left_behind: usize,
 }
 
-/// Runs `program` to its end. `output` is given what it prints, on this thread.
+/// Runs `program` to its end. `output` receives its output, on this thread.
 ///
-/// Postcondition: none of its processes is left, except such as run as another user or as
-/// could hide (no marker, a session of their own) while other commands were running; the
-/// latter are ended with the last of these.
+/// Postcondition: none of its processes is left. Exceptions are processes of another user,
+/// and processes in a session of their own without the marker while other commands are
+/// running; the latter are killed when the last of these commands ends.
 pub fn run(
     program: &Program<'_>,
     output: &mut dyn FnMut(&[u8]),
     cancel: &Cancel,
-) -> Result<Ended, Error> {
+) -> Result<Completion, Error> {
     if cancel.is_raised() {
-        let (end, left_behind) = (End::Cancelled, 0);
-        return Ok(Ended { end, left_behind });
+        return Ok(Completion {
+            end: End::Cancelled,
+            left_behind: 0,
+        });
     }
-    let kept = program.watchdog.and_then(Watchdog::expect);
+    // Before the start: the watchdog must never miss a running command.
+    let registration = program.watchdog.and_then(Watchdog::register);
     let (tree, pipe) = ProcessTree::spawn(|marker| process::start(program, marker))?;
-    if let Some(kept) = &kept {
-        kept.watch(tree.leader());
+    if let Some(registration) = &registration {
+        registration.set_group(tree.leader());
     }
-    let mut life = Supervised::new(program, tree, pipe, cancel);
-    life.until_exit(output)?;
-    let left_behind = match life.until_alone(output)? {
-        true => 0,
-        false => life.clear()?,
+    let mut command = Supervised::new(program, tree, pipe, cancel);
+    command.wait_for_exit(output)?;
+    let left_behind = if command.wait_for_orphans(output)? {
+        0
+    } else {
+        command.kill_orphans()?
     };
-    life.drain(output)?;
-    drop(kept);
-    let mut ended = life.end()?;
-    ended.left_behind += left_behind;
-    Ok(ended)
+    // After the orphans have ended: their last lines may still be in the pipe.
+    command.drain(output)?;
+    drop(registration);
+    let mut completion = command.finish()?;
+    completion.left_behind += left_behind;
+    Ok(completion)
 }
 
+/// A running command with its processes, its pipe and its limits.
 struct Supervised<'a> {
     program: &'a Program<'a>,
     tree: ProcessTree,
@@ -86,19 +90,25 @@ struct Supervised<'a> {
     buffer: Vec<u8>,
     terminal: Option<TerminalGuard>,
     cancel: &'a Cancel,
-    heard: Urgency,
+    /// The urgency that was acted upon.
+    urgency: Urgency,
     phase: Phase,
 }
 
-/// What is being done about a command.
+/// The phase of a command's life.
 #[derive(Clone, Copy)]
 enum Phase {
-    /// Nothing; it runs.
     Running,
-    /// It was asked to end, and is killed at that time.
-    Asked(End, Instant),
-    /// It was killed, and counts as stuck at that time.
-    Killed(End, Instant),
+    /// TERM was sent; KILL follows at `kill_at`.
+    Terminating {
+        end: End,
+        kill_at: Instant,
+    },
+    /// KILL was sent; a leader that is alive at `give_up_at` is an error.
+    Killed {
+        end: End,
+        give_up_at: Instant,
+    },
 }
 
 impl<'a> Supervised<'a> {
@@ -109,7 +119,7 @@ impl<'a> Supervised<'a> {
         cancel: &'a Cancel,
     ) -> Self {
         let terminal =
-            (program.streams == Streams::Terminal).then(|| TerminalGuard::to(tree.leader()));
+            (program.streams == Streams::Terminal).then(|| TerminalGuard::new(tree.leader()));
         Self {
             program,
             tree,
@@ -117,57 +127,59 @@ impl<'a> Supervised<'a> {
             pipe,
             terminal: terminal.flatten(),
             cancel,
-            heard: Urgency::None,
+            urgency: Urgency::None,
             phase: Phase::Running,
         }
     }
 
-    /// Waits for the end of the leader.
-    fn until_exit(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+    /// Waits until the leader exits.
+    fn wait_for_exit(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
         loop {
-            let look = Instant::now() + LOOK;
-            let until = self.limit().map_or(look, |limit| limit.min(look));
+            let next_poll = Instant::now() + STOP_POLL;
+            let until = self.limit().map_or(next_poll, |limit| limit.min(next_poll));
             if self.wait(&[], until, output)? {
                 return Ok(());
             }
-            self.look_at_cancel();
-            self.look_at_time()?;
-            if Instant::now() >= look {
-                self.look_at_stop()?;
+            self.check_cancel();
+            self.check_limit()?;
+            if Instant::now() >= next_poll {
+                self.check_stopped()?;
             }
         }
     }
 
-    /// Waits until nothing outlives the leader, and tells whether that came about before its
-    /// time was up: a moment, or the rest of the grace period.
-    fn until_alone(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<bool, Error> {
+    /// Waits until no process outlives the leader, for a moment or the rest of the grace
+    /// period. Returns true if none is left.
+    fn wait_for_orphans(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<bool, Error> {
         let limit = match self.phase {
             Phase::Running => Instant::now() + LINGER,
-            Phase::Asked(_, limit) => limit,
-            Phase::Killed(..) => return Ok(false),
+            Phase::Terminating { kill_at, .. } => kill_at,
+            Phase::Killed { .. } => return Ok(false),
         };
         loop {
-            let orphans = self.tree.orphans().map_err(|error| self.left(error))?;
+            let orphans = self
+                .tree
+                .orphans()
+                .map_err(|error| self.ending_error(error))?;
             if orphans.is_empty() {
                 return Ok(true);
             }
-            if matches!(self.phase, Phase::Killed(..)) || Instant::now() >= limit {
+            if matches!(self.phase, Phase::Killed { .. }) || Instant::now() >= limit {
                 return Ok(false);
             }
             self.wait(&orphans, limit, output)?;
-            self.look_at_cancel();
+            self.check_cancel();
         }
     }
 
-    /// Kills what is left, and returns how much that was.
-    fn clear(&mut self) -> Result<usize, Error> {
-        let give_up = Instant::now() + STUCK;
-        let cleared = self.tree.clear(give_up);
-        cleared.map_err(|error| self.left(error))
+    /// Kills the remaining processes, and returns their number.
+    fn kill_orphans(&mut self) -> Result<usize, Error> {
+        let killed = self.tree.kill_orphans(Instant::now() + KILL_TIMEOUT);
+        killed.map_err(|error| self.ending_error(error))
     }
 
-    /// Reads what is left in the pipe, to its end. If a process that could not be ended
-    /// holds it, as much as was in it is all.
+    /// Reads the rest of the pipe. If a process that could not be killed keeps the pipe open,
+    /// this stops after as many bytes as the pipe can hold.
     fn drain(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
         let Some(pipe) = &self.pipe else {
             return Ok(());
@@ -183,42 +195,42 @@ impl<'a> Supervised<'a> {
         Ok(())
     }
 
-    fn end(self) -> Result<Ended, Error> {
+    fn finish(self) -> Result<Completion, Error> {
+        // Before the leader is reaped: until then its group exists.
         drop(self.terminal);
         let (status, left_behind) = self.tree.end().map_err(Error::system(ENDING))?;
         let end = match self.phase {
             Phase::Running => End::Exited(status),
-            Phase::Asked(end, _) | Phase::Killed(end, _) => end,
+            Phase::Terminating { end, .. } | Phase::Killed { end, .. } => end,
         };
-        Ok(Ended { end, left_behind })
+        Ok(Completion { end, left_behind })
     }
 
-    /// Waits until somebody prints, one of `orphans` (or the leader, if there are none)
-    /// dies, the flag is raised or the time has come; passes on what was printed. Tells
-    /// whether somebody died.
+    /// Waits until there is output, one of `orphans` dies (or the leader, if there are none),
+    /// the flag is raised, or `until`. Passes on the output. Returns true if one died.
     fn wait(
         &mut self,
         orphans: &[Orphan],
         until: Instant,
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, Error> {
-        let bell = self.cancel.bell(self.heard);
-        let mut left = until.saturating_duration_since(Instant::now());
-        if bell.is_none() && self.heard != Urgency::Kill {
-            left = left.min(LOOK_FOR_CANCEL);
+        let notifier = self.cancel.notifier(self.urgency);
+        let mut timeout = until.saturating_duration_since(Instant::now());
+        if notifier.is_none() && self.urgency != Urgency::Kill {
+            timeout = timeout.min(CANCEL_POLL);
         }
-        let mut on: Vec<BorrowedFd<'_>> = orphans.iter().map(|orphan| orphan.as_fd()).collect();
-        if on.is_empty() {
-            on.push(self.tree.as_fd());
+        let mut fds: Vec<BorrowedFd<'_>> = orphans.iter().map(|orphan| orphan.as_fd()).collect();
+        if fds.is_empty() {
+            fds.push(self.tree.as_fd());
         }
-        let lives = on.len();
-        on.extend(bell);
-        on.extend(self.pipe.as_ref().map(|pipe| pipe.as_fd()));
-        let ready = poll(&on, left)?;
-        if self.pipe.is_some() && ready[on.len() - 1] {
+        let processes = fds.len();
+        fds.extend(notifier);
+        fds.extend(self.pipe.as_ref().map(|pipe| pipe.as_fd()));
+        let ready = poll(&fds, timeout)?;
+        if self.pipe.is_some() && ready[fds.len() - 1] {
             self.read(output)?;
         }
-        Ok(ready[..lives].contains(&true))
+        Ok(ready[..processes].contains(&true))
     }
 
     fn read_if_ready(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<usize, Error> {
@@ -228,12 +240,14 @@ impl<'a> Supervised<'a> {
         }
     }
 
-    /// Reads once from the pipe, which is ready, and closes it at its end.
+    /// Reads once from the pipe, and closes it at its end.
+    ///
+    /// Precondition: the pipe is readable, or the read may block.
     fn read(&mut self, output: &mut dyn FnMut(&[u8])) -> Result<usize, Error> {
         let Some(pipe) = &mut self.pipe else {
             return Ok(0);
         };
-        match read(pipe, &mut self.buffer).map_err(Error::system("read what a command prints"))? {
+        match read(pipe, &mut self.buffer).map_err(Error::system("read the output of a command"))? {
             None => Ok(0),
             Some(0) => {
                 self.pipe = None;
@@ -246,39 +260,40 @@ impl<'a> Supervised<'a> {
         }
     }
 
-    /// Returns when something is to be done about the command.
+    /// Returns the time at which the next phase begins.
     fn limit(&self) -> Option<Instant> {
         match self.phase {
             Phase::Running => self.program.deadline,
-            Phase::Asked(_, limit) | Phase::Killed(_, limit) => Some(limit),
+            Phase::Terminating { kill_at, .. } => Some(kill_at),
+            Phase::Killed { give_up_at, .. } => Some(give_up_at),
         }
     }
 
-    fn look_at_cancel(&mut self) {
-        self.heard = self.cancel.urgency();
-        match (self.heard, self.phase) {
-            (Urgency::Stop, Phase::Running) => self.ask(End::Cancelled),
+    fn check_cancel(&mut self) {
+        self.urgency = self.cancel.urgency();
+        match (self.urgency, self.phase) {
+            (Urgency::Stop, Phase::Running) => self.terminate(End::Cancelled),
             (Urgency::Kill, Phase::Running) => self.kill(End::Cancelled),
-            (Urgency::Kill, Phase::Asked(end, _)) => self.kill(end),
+            (Urgency::Kill, Phase::Terminating { end, .. }) => self.kill(end),
             _ => {}
         }
     }
 
-    fn look_at_time(&mut self) -> Result<(), Error> {
+    fn check_limit(&mut self) -> Result<(), Error> {
         if self.limit().is_none_or(|limit| Instant::now() < limit) {
             return Ok(());
         }
         match self.phase {
-            Phase::Running => self.ask(End::TimedOut),
-            Phase::Asked(end, _) => self.kill(end),
-            Phase::Killed(..) => return Err(self.stuck()),
+            Phase::Running => self.terminate(End::TimedOut),
+            Phase::Terminating { end, .. } => self.kill(end),
+            Phase::Killed { .. } => return Err(self.stuck()),
         }
         Ok(())
     }
 
-    /// Looks whether the command is stopped. One that has the terminal was stopped by the
-    /// person at it; one that has not, and wants to use it, would wait for ever.
-    fn look_at_stop(&mut self) -> Result<(), Error> {
+    /// Checks whether the leader is stopped. With the terminal, the user pressed Ctrl-Z.
+    /// Without it, a command that tries to use the terminal would stay stopped forever.
+    fn check_stopped(&mut self) -> Result<(), Error> {
         let Some(signal) = self.tree.stopped_by() else {
             return Ok(());
         };
@@ -293,27 +308,31 @@ impl<'a> Supervised<'a> {
         Ok(())
     }
 
-    fn ask(&mut self, end: End) {
-        self.phase = Phase::Asked(end, Instant::now() + self.program.grace);
+    fn terminate(&mut self, end: End) {
+        let kill_at = Instant::now() + self.program.grace;
+        self.phase = Phase::Terminating { end, kill_at };
         self.tree.signal(Signal::TERM);
     }
 
     fn kill(&mut self, end: End) {
-        self.phase = Phase::Killed(end, Instant::now() + STUCK);
+        let give_up_at = Instant::now() + KILL_TIMEOUT;
+        self.phase = Phase::Killed { end, give_up_at };
         self.tree.kill_group();
     }
 
-    /// Returns why processes may be left.
-    fn left(&self, error: io::Error) -> Error {
-        match error.kind() {
-            io::ErrorKind::TimedOut => self.stuck(),
-            _ => Error::system(ENDING)(error),
+    /// Converts an error of ending the processes.
+    fn ending_error(&self, error: io::Error) -> Error {
+        if error.kind() == io::ErrorKind::TimedOut {
+            self.stuck()
+        } else {
+            Error::system(ENDING)(error)
         }
     }
 
     fn stuck(&self) -> Error {
-        let program = self.name();
-        Error::Stuck { program }
+        Error::Stuck {
+            program: self.name(),
+        }
     }
 
     fn name(&self) -> String {
@@ -321,7 +340,7 @@ impl<'a> Supervised<'a> {
     }
 }
 
-/// Reads once; `None` if a signal came first.
+/// Reads once. Returns `None` if a signal interrupted the call.
 fn read(from: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match from.read(buffer) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
@@ -329,9 +348,9 @@ fn read(from: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<Option<usize>
     }
 }
 
-/// Waits until a descriptor is readable or at its end, and tells which are.
-fn poll(on: &[BorrowedFd<'_>], timeout: Duration) -> Result<Vec<bool>, Error> {
-    let mut fds: Vec<PollFd<'_>> = on
+/// Waits until a descriptor is readable or at its end. Returns, for each, whether it is.
+fn poll(fds: &[BorrowedFd<'_>], timeout: Duration) -> Result<Vec<bool>, Error> {
+    let mut fds: Vec<PollFd<'_>> = fds
         .iter()
         .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
         .collect();
@@ -348,9 +367,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_while_output_is_read_is_neither_its_end_nor_an_error() {
-        struct Refusing(io::ErrorKind);
-        impl io::Read for Refusing {
+    fn interrupted_read_is_neither_end_nor_error() {
+        struct FailingReader(io::ErrorKind);
+        impl io::Read for FailingReader {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 Err(self.0.into())
             }
@@ -359,7 +378,7 @@ mod tests {
         assert_eq!(read(&mut &b"ab"[..]).unwrap(), Some(2));
         assert_eq!(read(&mut &b""[..]).unwrap(), Some(0));
         let interrupted = io::ErrorKind::Interrupted;
-        assert_eq!(read(&mut Refusing(interrupted)).unwrap(), None);
-        assert!(read(&mut Refusing(io::ErrorKind::Other)).is_err());
+        assert_eq!(read(&mut FailingReader(interrupted)).unwrap(), None);
+        assert!(read(&mut FailingReader(io::ErrorKind::Other)).is_err());
     }
 }

@@ -1,6 +1,7 @@
-//! Writes commands down as a shell would read them: to run them, to show them, and to
-//! repeat them by hand. It starts no shell.
+//! Formats commands in shell syntax: to run them, to show them, and to repeat them by
+//! hand. It starts no shell.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -9,12 +10,11 @@ use super::mask::Masker;
 use crate::action::{Action, ResolvedCommand};
 use crate::path::{self, Root};
 
-/// Returns the one line that runs a task's command by hand, from any folder: into its
-/// directory, with its environment and no other.
+/// Formats one line that repeats a task's command by hand, from any folder: it enters the
+/// command's directory and sets exactly its environment.
 ///
-/// Secrets are written as their names, `"$TOKEN"`, for the shell to fill in; where another
-/// value holds one, it is hidden. The private folder for temporary files is not there any
-/// more and is left out.
+/// A secret is written as a reference to a variable, `"$TOKEN"`; within other values it is
+/// masked. `TMPDIR` is left out: the private folder no longer exists.
 pub fn command_line(root: &Root, task: &Task<'_>, command: &ResolvedCommand) -> String {
     let action = task.action;
     let masker = Masker::new(action.secrets.values());
@@ -38,7 +38,7 @@ pub fn command_line(root: &Root, task: &Task<'_>, command: &ResolvedCommand) -> 
     words.join(" ")
 }
 
-/// Returns the program and the arguments that run a command.
+/// Returns the program and the arguments of a command.
 pub(super) fn argv(command: &ResolvedCommand) -> Vec<OsString> {
     match command {
         ResolvedCommand::Run(argv) => argv.clone(),
@@ -49,36 +49,24 @@ pub(super) fn argv(command: &ResolvedCommand) -> Vec<OsString> {
     }
 }
 
-/// Returns the variables that an action says, each once, sorted: secrets before declared
-/// ones before inherited ones; `None` where a declared one is to be unset.
+/// Returns the variables of an action, each once, sorted by name: a secret wins over a
+/// declared variable, which wins over an inherited one. `None` unsets the variable.
 pub(super) fn variables(action: &Action) -> impl Iterator<Item = (&str, Option<&OsString>)> {
-    let some = |(name, value)| -> (&str, Option<&OsString>) { (name, Some(value)) };
-    let mut all = std::collections::BTreeMap::new();
-    all.extend(
-        action
-            .inherited
-            .iter()
-            .map(|(name, value)| (name.as_str(), value))
-            .map(some),
-    );
-    all.extend(
-        action
-            .env
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_ref())),
-    );
-    all.extend(
-        action
-            .secrets
-            .iter()
-            .map(|(name, value)| (name.as_str(), value))
-            .map(some),
-    );
+    let mut all: BTreeMap<&str, Option<&OsString>> = BTreeMap::new();
+    for (name, value) in &action.inherited {
+        all.insert(name, Some(value));
+    }
+    for (name, value) in &action.env {
+        all.insert(name, value.as_ref());
+    }
+    for (name, value) in &action.secrets {
+        all.insert(name, Some(value));
+    }
     all.into_iter()
 }
 
-/// Returns a word as a shell reads it: as it is if it may be, in quotes otherwise; what
-/// cannot be shown (control characters, bytes that are no text) as `$'\xNN'`.
+/// Quotes a word for a shell: plain words stay as they are, others are put in quotes.
+/// Control characters and bytes that are not UTF-8 become `$'\xNN'`.
 pub fn quote(word: &[u8]) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
     match std::str::from_utf8(word) {
@@ -92,13 +80,11 @@ pub fn quote(word: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::path::RelPath;
 
     #[test]
-    fn words_are_quoted_only_where_a_shell_needs_it() {
+    fn quote_adds_quotes_only_where_needed() {
         let cases: [(&[u8], &str); 8] = [
             (b"-o=./a,b:c@d%e+f_1", "-o=./a,b:c@d%e+f_1"),
             (b"", "''"),
@@ -115,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_repeats_a_command_without_showing_a_secret() {
+    fn command_line_repeats_command_without_secret() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         let pair = |(name, value): (&str, &str)| (name.to_owned(), value.into());

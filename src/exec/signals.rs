@@ -1,24 +1,23 @@
-//! What is done with signals: which are blocked in a thread for as long as it does something,
-//! and that dead children are not ignored. It sends none.
+//! Changes the signal mask of a thread for the duration of a call, and resets SIGCHLD. It
+//! sends no signals.
 
 use std::mem::MaybeUninit;
 
-/// Does `act` with no signal blocked: what a program that is started in it begins with.
-/// (The standard library lets a program inherit what its parent's thread blocks.)
+/// Calls `act` with no signal blocked. A program started in `act` inherits this mask from
+/// the thread.
 pub(super) fn with_none_blocked<T>(act: impl FnOnce() -> T) -> T {
     with_mask(libc::SIG_SETMASK, None, act)
 }
 
-/// Does `act` with TTOU blocked.
+/// Calls `act` with SIGTTOU blocked.
 pub(super) fn with_ttou_blocked<T>(act: impl FnOnce() -> T) -> T {
     with_mask(libc::SIG_BLOCK, Some(libc::SIGTTOU), act)
 }
 
-/// Undoes what whoever started fbuild may have done: ignoring the death of children. The
-/// system would forget how commands ended, and they would inherit it for their own.
-pub(super) fn heed_children() {
-    // SAFETY: it only chooses what happens on a signal, and no code of ours runs then. Nobody
-    // else here asks to be told about children.
+/// Sets SIGCHLD to its default. If the parent process had it ignored, the system would
+/// discard the exit statuses of commands, and commands would inherit that.
+pub(super) fn reset_sigchld() {
+    // SAFETY: SIG_DFL runs no code of ours, and nothing else in fbuild handles SIGCHLD.
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
@@ -26,8 +25,8 @@ pub(super) fn heed_children() {
 
 fn with_mask<T>(how: libc::c_int, signal: Option<libc::c_int>, act: impl FnOnce() -> T) -> T {
     let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    // SAFETY: `sigemptyset` initialises `set` before it is used, and `before` is used only
-    // if the call that writes it succeeded.
+    // SAFETY: `sigemptyset` initialises `set` before its use, and `before` is used only if
+    // `pthread_sigmask` succeeded and wrote it.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         if let Some(signal) = signal {
@@ -46,7 +45,7 @@ fn with_mask<T>(how: libc::c_int, signal: Option<libc::c_int>, act: impl FnOnce(
 mod tests {
     use super::*;
 
-    /// Which signals are blocked in this thread, as bits.
+    /// Returns the signal mask of this thread.
     fn blocked() -> u64 {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
@@ -54,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_blocked_is_blocked_only_as_long_as_it_should_be() {
+    fn signal_mask_changes_only_during_the_call() {
         let before = blocked();
         let ttou = before | 1 << (libc::SIGTTOU - 1);
         with_ttou_blocked(|| {

@@ -1,8 +1,9 @@
-//! Lends the terminal to a command and takes it back. It starts and stops no commands.
+//! Passes the terminal to an interactive command and takes it back. It starts and stops no
+//! commands.
 //!
-//! A command has a process group of its own, and only one group may use the terminal. The
-//! command is started before its group can be made that one; if it asks for the terminal in
-//! between it is stopped, which is why it is woken once it has it.
+//! A command has a process group of its own, and only the foreground group may use the
+//! terminal. The command starts before its group can become the foreground group. If it
+//! uses the terminal too early the system stops it, so it is continued afterwards.
 
 use std::os::fd::BorrowedFd;
 
@@ -11,7 +12,7 @@ use rustix::termios::{OptionalActions, Termios};
 
 use super::signals::with_ttou_blocked;
 
-/// The terminal, while a command has it.
+/// Makes a command the foreground process group, until dropped.
 #[derive(Debug)]
 pub(super) struct TerminalGuard {
     ours: Pid,
@@ -20,44 +21,45 @@ pub(super) struct TerminalGuard {
 }
 
 impl TerminalGuard {
-    /// Hands the terminal to the process group `theirs`. `None` when fbuild itself has none,
-    /// or is in the background.
-    pub(super) fn to(theirs: Pid) -> Option<Self> {
+    /// Makes `theirs` the foreground group of the terminal. Returns `None` if fbuild has no
+    /// terminal or is in the background.
+    pub(super) fn new(theirs: Pid) -> Option<Self> {
         let ours = rustix::process::getpgrp();
-        if !has_terminal(ours) {
+        if !is_foreground(ours) {
             return None;
         }
         let modes = rustix::termios::tcgetattr(terminal()).ok();
-        let lent = Self {
+        let guard = Self {
             ours,
             theirs,
             modes,
         };
-        lent.hand_over();
-        Some(lent)
+        guard.hand_over();
+        Some(guard)
     }
 
-    /// Stops fbuild as the command was stopped (with control-Z), and lets both go on when
-    /// the shell lets fbuild go on.
+    /// Stops fbuild after the command was stopped with Ctrl-Z, and continues the command
+    /// when the shell continues fbuild.
     pub(super) fn suspend(&self) {
         self.take_back();
-        // Without a shell to wake it (an orphaned group) nothing happens here.
+        // In an orphaned process group, with no shell to continue it, the system ignores this.
         let _ = signal_hook::low_level::raise(libc::SIGTSTP);
-        if has_terminal(self.ours) {
+        if is_foreground(self.ours) {
             self.hand_over();
         }
     }
 
     fn hand_over(&self) {
-        give(self.theirs);
-        // It may have been stopped for asking too early; failing means that it is gone.
+        set_foreground(self.theirs);
+        // The system may have stopped it for using the terminal too early. An error means
+        // that the group has ended.
         let _ = rustix::process::kill_process_group(self.theirs, Signal::CONT);
     }
 
     fn take_back(&self) {
-        give(self.ours);
+        set_foreground(self.ours);
         if let Some(modes) = &self.modes {
-            // A program that was killed may have left the terminal without echo.
+            // A killed program may have left the terminal in raw mode or without echo.
             let _ = rustix::termios::tcsetattr(terminal(), OptionalActions::Drain, modes);
         }
     }
@@ -73,14 +75,14 @@ fn terminal() -> BorrowedFd<'static> {
     rustix::stdio::stdin()
 }
 
-fn has_terminal(group: Pid) -> bool {
+fn is_foreground(group: Pid) -> bool {
     rustix::termios::tcgetpgrp(terminal()).is_ok_and(|foreground| foreground == group)
 }
 
-/// Makes `group` the one that may use the terminal.
-fn give(group: Pid) {
-    // A background group that does this is stopped with TTOU unless that is blocked: in
-    // this thread only, so that no command started meanwhile inherits anything.
-    // Failing means that the group is gone, or the terminal is.
+/// Makes `group` the foreground process group of the terminal.
+fn set_foreground(group: Pid) {
+    // A background group that does this gets SIGTTOU and stops, unless the signal is
+    // blocked. Blocking it in this thread only keeps it out of commands started meanwhile.
+    // An error means that the group or the terminal no longer exists.
     let _ = with_ttou_blocked(|| rustix::termios::tcsetpgrp(terminal(), group));
 }

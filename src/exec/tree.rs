@@ -1,22 +1,21 @@
-//! Which processes belong to which command, and how to end all of them. It starts none and
-//! does not know what the commands are for.
+//! Tracks which processes belong to which command, and ends all of them.
 //!
-//! A command is a process group of its own, so that most of its descendants are reached
-//! with one signal. Some leave the group (`setsid`, a daemon's double fork). Three things
-//! find them again:
+//! Each command has a process group of its own, so one signal reaches most of its
+//! descendants. Some leave the group (`setsid`, a daemon's double fork). Three mechanisms
+//! find these *orphans*:
 //!
-//! - fbuild is a *sub-reaper*: a process whose parent died becomes fbuild's child, not
-//!   init's. When the leader of a command is dead, each of its living descendants is
-//!   therefore a child of fbuild or below one.
-//! - every command has a *marker*, a variable of its own in the environment, which its
-//!   descendants inherit and `/proc/PID/environ` shows. It tells whose such a child is.
-//! - a child with neither marker nor group belongs to nobody in particular; it is ended
-//!   when the last command that runs ends.
+//! - fbuild is a *subreaper*: a process whose parent died becomes a child of fbuild instead
+//!   of init. When the leader of a command is dead, each of its living descendants is
+//!   therefore a child of fbuild, or a descendant of one.
+//! - Each command has a *marker*, a variable in its environment. Descendants inherit it, and
+//!   `/proc/PID/environ` shows it. It identifies the command that an orphan belongs to.
+//! - An orphan without marker and outside all groups is killed when the last running command
+//!   ends.
 //!
-//! In the ordinary case, nothing left, all this costs one read of a list in `/proc`.
+//! If a command leaves no process, as usual, all this costs one read of a list in `/proc`.
 //!
-//! Which children a process has is a fact about the whole process, and so the list of
-//! running commands is global, too.
+//! The children of a process are global to the process, and so is the table of running
+//! commands.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ExitStatus};
@@ -31,42 +30,43 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::error::Error;
 use super::procfs::{self, Variable};
-use super::signals::heed_children;
+use super::signals::reset_sigchld;
 
 /// The variable that marks the processes of a command: `RUN.NUMBER`.
 pub const MARKER: &str = "FBUILD_ACTION";
 
-/// How long a killed process may take to die before it counts as stuck.
-pub(super) const STUCK: Duration = Duration::from_secs(10);
+/// The time that a killed process may take to die before it counts as stuck.
+pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a process that is becoming another program is looked at again.
-const SETTLE: u32 = 100;
+/// The number of attempts to read the environment of a process that is in `execve`.
+const EXEC_RETRIES: u32 = 100;
 
-/// A running command, or another child that must not be taken for an orphan.
-struct Known {
+/// A child that fbuild started: the leader of a command, or a helper.
+struct Registered {
     pid: Pid,
     /// The command's number; 0 for a helper.
     number: u64,
 }
 
-/// Children that are not orphans. Children are reaped, and listed, under this lock only.
-static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
-/// Shared while a child is started and not yet known, alone while unknown ones are judged.
+/// The children that are not orphans. Children are reaped and listed only under this lock.
+static REGISTERED: Mutex<Vec<Registered>> = Mutex::new(Vec::new());
+/// Held shared between the start of a child and its registration, and exclusively while
+/// unregistered children are classified.
 static STARTING: RwLock<()> = RwLock::new(());
-/// Whether a child that may be anybody's was left alone because others were running.
-static LEFT_ALONE: AtomicBool = AtomicBool::new(false);
+/// Whether an orphan of unknown origin was spared because other commands were running.
+static SPARED_ORPHAN: AtomicBool = AtomicBool::new(false);
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// All processes of one command: a leader, and what descends from it.
+/// All processes of one command: the leader and its descendants.
 ///
-/// Dropped before [`ProcessTree::end`], it kills all of them.
+/// Dropping it before [`ProcessTree::end`] kills all of them.
 #[derive(Debug)]
 pub(super) struct ProcessTree {
     leader: Child,
     pid: Pid,
     pidfd: OwnedFd,
     number: u64,
-    /// Processes that may not be signalled: they run as somebody else.
+    /// Processes of other users, which fbuild may not signal.
     unkillable: Vec<Pid>,
     ended: bool,
 }
@@ -76,11 +76,10 @@ pub(super) struct ProcessTree {
 pub(super) struct Orphan {
     pid: Pid,
     pidfd: OwnedFd,
-    /// It dies by itself, or was killed before.
     is_dying: bool,
 }
 
-/// Returns the name of this run, which begins every marker.
+/// Returns the random name of this run, the first part of every marker.
 pub(super) fn run_id() -> &'static str {
     static RUN: OnceLock<String> = OnceLock::new();
     RUN.get_or_init(|| {
@@ -90,17 +89,17 @@ pub(super) fn run_id() -> &'static str {
     })
 }
 
-/// Starts a child that is no command, such as a helper of fbuild's own.
-pub(super) fn adopt(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
+/// Starts a helper process and registers it, so that it is not taken for an orphan.
+pub(super) fn spawn_helper(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
     let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
     let child = start()?;
     let pid = pid_of(&child);
-    known().push(Known { pid, number: 0 });
+    registered().push(Registered { pid, number: 0 });
     Ok(child)
 }
 
 impl ProcessTree {
-    /// Starts a command; `start` is given its marker.
+    /// Starts a command. `start` receives its marker.
     pub(super) fn spawn<T>(
         start: impl FnOnce(&str) -> Result<(Child, T), Error>,
     ) -> Result<(Self, T), Error> {
@@ -114,13 +113,14 @@ impl ProcessTree {
         let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(error) => {
-                // It is not known to anybody yet; both can only fail if it is gone.
+                // It is not registered yet, so no other code ends it. Both calls fail only
+                // if it has ended.
                 let _ = rustix::process::kill_process_group(pid, Signal::KILL);
                 let _ = leader.wait();
                 return Err(Error::system("watch a process")(error));
             }
         };
-        known().push(Known { pid, number });
+        registered().push(Registered { pid, number });
         let tree = Self {
             leader,
             pid,
@@ -132,22 +132,21 @@ impl ProcessTree {
         Ok((tree, rest))
     }
 
-    /// Returns the process that the command began as; its number is the group's too.
+    /// Returns the leader's pid, which is also the id of its process group.
     pub(super) fn leader(&self) -> Pid {
         self.pid
     }
 
-    /// Sends `signal`, and CONT to wake the stopped, to the group and to every process that
-    /// left it; each gets it once. Slow (it looks at every process there is).
+    /// Sends `signal`, then CONT for stopped processes, to the group and once to each process
+    /// that left it. Slow: it examines every process of the system.
     pub(super) fn signal(&self, signal: Signal) {
-        // Failing means that nobody is left to signal.
+        // An error means that the group has no process left.
         let _ = rustix::process::kill_process_group(self.pid, signal);
         let _ = rustix::process::kill_process_group(self.pid, Signal::CONT);
-        // Without a list, whoever left the group is not asked but killed in the end.
+        // Without a list of processes, those that left the group are killed later instead.
         for pid in procfs::all().into_iter().flatten() {
             if self.owns(pid) && group(pid) != Some(self.pid) {
-                // The process is looked at again when it is held, so that no other that
-                // was given its number is hit.
+                // Check again with the pidfd open: the pid may have been reused meanwhile.
                 let held = rustix::process::pidfd_open(pid, PidfdFlags::empty());
                 if let Ok(pidfd) = held
                     && self.owns(pid)
@@ -159,16 +158,16 @@ impl ProcessTree {
         }
     }
 
-    /// Kills the group at once. What left it is found when the leader is dead.
+    /// Kills the process group. Processes outside it are found when the leader is dead.
     pub(super) fn kill_group(&self) {
-        // Once the leader is reaped, its number may be another's.
+        // After the leader is reaped, the system may reuse its number.
         if !self.ended {
-            // Failing means that nobody is left to kill.
+            // An error means that the group has no process left.
             let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
         }
     }
 
-    /// Tells whether the leader is stopped, and by which signal.
+    /// Returns the signal that stopped the leader, if it is stopped.
     pub(super) fn stopped_by(&self) -> Option<i32> {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = rustix::process::waitid(WaitId::Pid(self.pid), options);
@@ -177,23 +176,26 @@ impl ProcessTree {
 
     /// Returns the processes of this command that outlive its leader.
     ///
-    /// Precondition: the leader is dead. Some may be missing while others live, as they are
-    /// handed to fbuild only when their parents are dead; none is missing if none is returned.
+    /// The result may be incomplete, because the kernel makes a process fbuild's child only
+    /// when its parent has died. An empty result is always complete.
+    ///
+    /// Precondition: the leader is dead.
     pub(super) fn orphans(&self) -> io::Result<Vec<Orphan>> {
-        if adopted(&known())?.is_empty() {
+        // The usual case, without the exclusive lock.
+        if unregistered(&registered())?.is_empty() {
             return Ok(Vec::new());
         }
-        let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
-        let known = known();
+        let _exclusive = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+        let registered = registered();
         let mut orphans = Vec::new();
-        for pid in adopted(&known)? {
+        for pid in unregistered(&registered)? {
             if is_reaped(pid) || self.unkillable.contains(&pid) {
                 continue;
             }
-            // One that is dying may not have handed over its children yet; whose it is can
-            // no longer be seen, and waiting for it harms nobody.
+            // The environment of a dying process can no longer be read, and its children may
+            // not be fbuild's yet. Waiting for a process of another command is harmless.
             let is_dying = procfs::is_dying(pid);
-            if is_dying || self.leads_or_owns(pid, &known) {
+            if is_dying || self.owns_orphan(pid, &registered) {
                 let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
                 orphans.push(Orphan {
                     pid,
@@ -205,13 +207,13 @@ impl ProcessTree {
         Ok(orphans)
     }
 
-    /// Kills everything that outlives the leader, and waits for its death, until nothing is
-    /// left. Returns how many processes that were; an error of kind `TimedOut` means that
-    /// one does not die.
+    /// Kills all processes that outlive the leader, waits for their death, and returns their
+    /// number. An error of kind `TimedOut` means that one does not die.
     ///
     /// Precondition: the leader is dead.
-    pub(super) fn clear(&mut self, give_up: Instant) -> io::Result<usize> {
+    pub(super) fn kill_orphans(&mut self, give_up: Instant) -> io::Result<usize> {
         let mut killed = 0;
+        // The death of one process may reveal its children as orphans.
         loop {
             let orphans = self.orphans()?;
             self.kill_group();
@@ -224,33 +226,34 @@ impl ProcessTree {
                     _ => killed += 1,
                 }
             }
-            let mut mortal = orphans.iter().filter(|s| !self.unkillable.contains(&s.pid));
-            if !mortal.all(|orphan| is_dead_by(&orphan.pidfd, give_up)) {
-                return Err(io::ErrorKind::TimedOut.into());
+            for orphan in orphans {
+                if !self.unkillable.contains(&orphan.pid) && !is_dead_by(&orphan.pidfd, give_up) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
             }
         }
     }
 
-    /// Reaps the leader. Returns how it ended, and how many more processes were killed: when
-    /// the last command ends, those are found that might have been another's before.
+    /// Reaps the leader. Returns its exit status and the number of processes that were killed:
+    /// if this is the last running command, these are the orphans of unknown origin.
     ///
-    /// Precondition: the leader is dead and nothing that is known to be its own outlives it.
+    /// Precondition: the leader is dead, and `orphans` returns none.
     pub(super) fn end(mut self) -> io::Result<(ExitStatus, usize)> {
         let status = self.reap()?;
-        let is_last = || known().iter().all(|known| known.number == 0);
+        let is_last = || registered().iter().all(|child| child.number == 0);
         let mut killed = 0;
-        if LEFT_ALONE.load(Ordering::SeqCst) && is_last() {
-            LEFT_ALONE.store(false, Ordering::SeqCst);
-            killed = self.clear(Instant::now() + STUCK)?;
+        if SPARED_ORPHAN.load(Ordering::SeqCst) && is_last() {
+            SPARED_ORPHAN.store(false, Ordering::SeqCst);
+            killed = self.kill_orphans(Instant::now() + KILL_TIMEOUT)?;
         }
         let status = status.ok_or_else(|| io::Error::from(Errno::CHILD))?;
         Ok((status, killed))
     }
 
     fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
-        let mut known = known();
+        let mut registered = registered();
         let status = self.leader.try_wait()?;
-        known.retain(|known| known.pid != self.pid);
+        registered.retain(|child| child.pid != self.pid);
         self.ended = true;
         Ok(status)
     }
@@ -259,19 +262,21 @@ impl ProcessTree {
         number(pid) == Some(self.number)
     }
 
-    fn leads_or_owns(&self, pid: Pid, known: &[Known]) -> bool {
-        let is_running = |number| known.iter().any(|k| k.number == number);
+    /// Returns true if an orphan belongs to this command, or to none while this is the only
+    /// command.
+    fn owns_orphan(&self, pid: Pid, registered: &[Registered]) -> bool {
+        let is_running = |number| registered.iter().any(|child| child.number == number);
         let group = group(pid);
-        let leads = known.iter().find(|known| Some(known.pid) == group);
-        let owner = leads.map(|leader| leader.number).or_else(|| number(pid));
+        let leader = registered.iter().find(|child| Some(child.pid) == group);
+        let owner = leader.map(|leader| leader.number).or_else(|| number(pid));
         match owner {
             Some(number) if is_running(number) => number == self.number,
-            // Nobody's, or of a command that has ended.
+            // Of unknown origin, or of a command that has ended.
             _ => {
-                let is_alone = known
+                let is_alone = registered
                     .iter()
-                    .all(|k| k.number == 0 || k.number == self.number);
-                LEFT_ALONE.fetch_or(!is_alone, Ordering::SeqCst);
+                    .all(|child| child.number == 0 || child.number == self.number);
+                SPARED_ORPHAN.fetch_or(!is_alone, Ordering::SeqCst);
                 is_alone
             }
         }
@@ -279,14 +284,14 @@ impl ProcessTree {
 }
 
 impl AsFd for ProcessTree {
-    /// Returns a descriptor that is readable when the leader is dead.
+    /// Returns a descriptor that becomes readable when the leader exits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 }
 
 impl AsFd for Orphan {
-    /// Returns a descriptor that is readable when the process is dead.
+    /// Returns a descriptor that becomes readable when the process exits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
@@ -297,38 +302,39 @@ impl Drop for ProcessTree {
         if self.ended {
             return;
         }
-        let give_up = Instant::now() + STUCK;
+        let give_up = Instant::now() + KILL_TIMEOUT;
         self.kill_group();
         if is_dead_by(&self.pidfd, give_up) {
-            // Nobody is left to tell if it fails.
-            let _ = self.clear(give_up);
-            // A leader that cannot be reaped stays a zombie until fbuild ends.
+            // Ignore the error: the caller is already returning another one.
+            let _ = self.kill_orphans(give_up);
+            // Ignore the error: an unreaped leader stays a zombie until fbuild exits.
             let _ = self.reap();
         }
     }
 }
 
-fn known() -> MutexGuard<'static, Vec<Known>> {
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+fn registered() -> MutexGuard<'static, Vec<Registered>> {
+    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn become_subreaper() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        heed_children();
-        // Any process number means yes. Linux has had it since 3.4; without it, processes
-        // that leave their group are not found.
+        reset_sigchld();
+        // Any pid turns it on. Without it (before Linux 3.4), orphans outside their group are
+        // not found.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     });
 }
 
-/// Returns the children that are not known.
-fn adopted(known: &[Known]) -> io::Result<Vec<Pid>> {
+/// Returns the children that fbuild did not start.
+fn unregistered(registered: &[Registered]) -> io::Result<Vec<Pid>> {
     let mut children = procfs::children()?;
-    children.retain(|pid| known.iter().all(|known| known.pid != *pid));
+    children.retain(|pid| registered.iter().all(|child| child.pid != *pid));
     Ok(children)
 }
 
+/// Reaps a child if it is a zombie, and returns true if it no longer exists.
 fn is_reaped(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(None))
@@ -338,17 +344,16 @@ fn group(pid: Pid) -> Option<Pid> {
     rustix::process::getpgid(Some(pid)).ok()
 }
 
-/// Returns the number in a process's marker, if it is of this run.
+/// Returns the command number in a process's marker, if the marker is of this run.
 fn number(pid: Pid) -> Option<u64> {
     let marker = marker(pid)?;
     let number = marker.strip_prefix(run_id())?.strip_prefix('.')?;
     number.parse().ok()
 }
 
-/// Returns the marker of a process that lives, waiting a moment for one that is just
-/// becoming another program.
+/// Returns the marker of a living process. Waits briefly if the process is in `execve`.
 pub(super) fn marker(pid: Pid) -> Option<String> {
-    for _ in 0..SETTLE {
+    for _ in 0..EXEC_RETRIES {
         match procfs::variable(pid, MARKER) {
             Variable::Set(marker) => return Some(marker),
             Variable::Unset | Variable::Dying => return None,
@@ -358,7 +363,7 @@ pub(super) fn marker(pid: Pid) -> Option<String> {
     None
 }
 
-/// Waits for the death of a process, and tells whether it came in time.
+/// Waits until a process exits or until `give_up`. Returns true if it exited.
 pub(super) fn is_dead_by(pidfd: &OwnedFd, give_up: Instant) -> bool {
     loop {
         let left = give_up.saturating_duration_since(Instant::now());

@@ -1,16 +1,16 @@
-//! Ends the commands when fbuild itself is killed and cannot. It does not know what they
-//! are, only their process groups and the marker of the run.
+//! Kills the commands if fbuild itself is killed.
 //!
-//! The watchdog is a second, tiny process: fbuild started anew with [`WATCHDOG_ARGUMENT`], before
-//! the first command of a run. Its input is a pipe that fbuild
-//! holds and never writes to: at its end, fbuild is gone, in whatever way. Its output is a
-//! table in memory (a `memfd`), into which fbuild notes the group of each running command;
-//! so noting costs one small write and wakes nobody. That a command is about to start is
-//! noted, too: at no time is there one that the watchdog cannot find. It then kills these
-//! groups, and every process with the run's marker, until none is left.
+//! The watchdog is a second, small process: fbuild starts itself with [`WATCHDOG_ARGUMENT`]
+//! before the first command of a run. Its standard input is a pipe that fbuild keeps open
+//! and never writes to; the end of the pipe means that fbuild has ended, for whatever
+//! reason. Its standard output is a table in memory (a `memfd`), in which fbuild registers
+//! the process group of each running command: this costs one small write and wakes no
+//! process. A command is registered before it starts, so there is no moment at which the
+//! watchdog could miss it. When fbuild has ended, the watchdog kills these groups, and every
+//! process with the run's marker, until none is left.
 //!
-//! What it cannot find: a process that left its group *and* has no marker. Programs that
-//! use this library without calling [`watchdog_main`], such as its tests, have no watchdog.
+//! It cannot find a process that left its group *and* has no marker. Programs that use this
+//! library without calling [`watchdog_main`], such as its tests, have no watchdog.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,22 +25,22 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::tree::{self, STUCK};
+use super::tree::{self, KILL_TIMEOUT};
 use super::{process, procfs};
 
-/// The hidden first argument with which fbuild is a watchdog; the run's name follows.
+/// The hidden first argument that makes fbuild a watchdog; the run's name follows.
 pub const WATCHDOG_ARGUMENT: &str = "__watchdog";
 
-/// What stands in the table for the group of a command that is about to start.
+/// The table entry of a command that is about to start.
 const STARTING: i32 = -1;
-/// How long a command may take to start, once fbuild is gone.
-const START: Duration = Duration::from_secs(1);
-/// How often it is looked for one that starts.
-const LOOK: Duration = Duration::from_millis(10);
-/// The size of a group's number in the table.
+/// The time that such a command may take to start after fbuild has ended.
+const START_TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval of searches for such a command.
+const POLL: Duration = Duration::from_millis(10);
+/// The size of a table entry.
 const SLOT: usize = size_of::<i32>();
 
-/// Has the commands of a run ended when fbuild is killed.
+/// Kills the commands of a run if fbuild is killed.
 #[derive(Debug)]
 pub struct Watchdog {
     program: PathBuf,
@@ -49,16 +49,16 @@ pub struct Watchdog {
 
 #[derive(Debug)]
 pub(super) struct Started {
-    /// Whose closing is the signal.
+    /// The pipe whose end tells the watchdog that fbuild has ended.
     _alive: PipeWriter,
-    /// Never waited for: it outlives fbuild.
+    /// Never reaped: it outlives fbuild.
     _child: Child,
     table: OwnedFd,
-    /// Which slots of the table are taken.
+    /// For each slot of the table, whether it is in use.
     slots: Mutex<Vec<bool>>,
 }
 
-/// A command that the watchdog ends, until this is dropped.
+/// A command in the watchdog's table, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Registration<'a> {
     watchdog: &'a Started,
@@ -66,8 +66,8 @@ pub(super) struct Registration<'a> {
 }
 
 impl Watchdog {
-    /// Returns a watchdog that is not started yet. `program` is fbuild (`/proc/self/exe` is
-    /// it even when its file was replaced) or another that calls [`watchdog_main`].
+    /// Returns a watchdog that is not started yet. `program` is fbuild (`/proc/self/exe`,
+    /// which stays valid when its file is replaced) or another caller of [`watchdog_main`].
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
@@ -75,23 +75,25 @@ impl Watchdog {
         }
     }
 
-    /// Returns why there is no watchdog although there should be.
-    pub fn trouble(&self) -> Option<&io::Error> {
+    /// Returns the error that prevented the watchdog from starting.
+    pub fn error(&self) -> Option<&io::Error> {
         self.started.get()?.as_ref().err()
     }
 
-    /// Starts it, unless it was started.
+    /// Starts the watchdog, unless it is running.
     pub(super) fn start(&self) -> Option<&Started> {
-        let start = || Started::start(&self.program);
-        self.started.get_or_init(start).as_ref().ok()
+        self.started
+            .get_or_init(|| Started::start(&self.program))
+            .as_ref()
+            .ok()
     }
 
-    /// Notes that a command is about to start. `None` when there is no watchdog: the command
-    /// runs without.
-    pub(super) fn expect(&self) -> Option<Registration<'_>> {
+    /// Registers a command that is about to start. Returns `None` if there is no watchdog; the
+    /// command then runs without.
+    pub(super) fn register(&self) -> Option<Registration<'_>> {
         let watchdog = self.start()?;
-        let slot = watchdog.take();
-        watchdog.note(slot, STARTING);
+        let slot = watchdog.allocate();
+        watchdog.write(slot, STARTING);
         Some(Registration { watchdog, slot })
     }
 }
@@ -100,9 +102,10 @@ impl Started {
     fn start(program: &Path) -> io::Result<Self> {
         let (reader, alive) = io::pipe()?;
         let table = rustix::fs::memfd_create("fbuild-groups", MemfdFlags::CLOEXEC)?;
-        let theirs = table.try_clone()?;
+        let output = table.try_clone()?;
         let args = [WATCHDOG_ARGUMENT, tree::run_id()];
-        let child = tree::adopt(|| process::start_helper(program, &args, reader.into(), theirs))?;
+        let child =
+            tree::spawn_helper(|| process::start_helper(program, &args, reader.into(), output))?;
         Ok(Self {
             _alive: alive,
             _child: child,
@@ -111,10 +114,10 @@ impl Started {
         })
     }
 
-    fn take(&self) -> usize {
+    fn allocate(&self) -> usize {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.iter().position(|taken| !taken);
-        let slot = slot.unwrap_or_else(|| {
+        let free = slots.iter().position(|in_use| !in_use);
+        let slot = free.unwrap_or_else(|| {
             slots.push(false);
             slots.len() - 1
         });
@@ -122,64 +125,66 @@ impl Started {
         slot
     }
 
-    fn note(&self, slot: usize, group: i32) {
-        // Failing (out of memory) only means that the watchdog will not find this group.
-        let at = (slot * SLOT) as u64;
-        let _ = rustix::io::pwrite(&self.table, &group.to_ne_bytes(), at);
+    fn write(&self, slot: usize, group: i32) {
+        let offset = (slot * SLOT) as u64;
+        // Ignore the error (out of memory): the watchdog finds the processes by their marker.
+        let _ = rustix::io::pwrite(&self.table, &group.to_ne_bytes(), offset);
     }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // An empty table says that all commands have ended; failing costs the watchdog a look
-        // at every process.
+        // An empty table means that all commands have ended. If this fails, the watchdog
+        // searches all processes in vain.
         let _ = rustix::fs::ftruncate(&self.table, 0);
     }
 }
 
 impl Registration<'_> {
-    /// Notes the command, now that it runs.
-    pub(super) fn watch(&self, leader: Pid) {
-        self.watchdog.note(self.slot, leader.as_raw_pid());
+    /// Stores the process group of the command, once it has started.
+    pub(super) fn set_group(&self, leader: Pid) {
+        self.watchdog.write(self.slot, leader.as_raw_pid());
     }
 }
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
-        self.watchdog.note(self.slot, 0);
+        self.watchdog.write(self.slot, 0);
         let slots = self.watchdog.slots.lock();
         slots.unwrap_or_else(PoisonError::into_inner)[self.slot] = false;
     }
 }
 
-/// Is the watchdog: called by `main` when the first argument is [`WATCHDOG_ARGUMENT`], with the
-/// second, the run's name.
+/// Runs the watchdog. `main` calls it if the first argument is [`WATCHDOG_ARGUMENT`], with the
+/// second argument, the run's name.
 pub fn watchdog_main(run: Option<OsString>) -> ExitCode {
     let Some(run) = run.and_then(|run| run.into_string().ok()) else {
         return ExitCode::from(2);
     };
-    outlive_signals();
+    ignore_signals();
     wait_for_end(&mut io::stdin());
     let table = read_table();
     for group in groups(&table) {
-        // Failing means that nobody is left in it.
+        // An error means that the group has no process left.
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
     if !table.is_empty() {
-        // One that was about to start may become a process, and show its marker, only now.
-        let patience = match slots(&table).any(|slot| slot == STARTING) {
-            true => START,
-            false => Duration::ZERO,
+        // A command that was about to start may show its marker only after a while.
+        let is_starting = slots(&table).any(|slot| slot == STARTING);
+        let at_least = if is_starting {
+            START_TIMEOUT
+        } else {
+            Duration::ZERO
         };
-        kill_marked(&format!("{run}."), Instant::now() + patience);
+        kill_marked(&format!("{run}."), Instant::now() + at_least);
     }
     ExitCode::SUCCESS
 }
 
-/// Whoever stops fbuild politely may signal the watchdog as well; it has to stay.
-fn outlive_signals() {
+/// Ignores the signals that end fbuild: they may be sent to the watchdog, too.
+fn ignore_signals() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
-        // Failing leaves the default, which is to end: a risk, no fault.
+        // Ignore the error: the signal keeps its default, and the watchdog may end early.
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
 }
@@ -195,8 +200,8 @@ fn wait_for_end(input: &mut impl io::Read) {
     }
 }
 
-/// Returns the table of groups; empty when fbuild ended as it should, or when this was
-/// started by hand and its output is no table.
+/// Reads the table of groups. It is empty if fbuild ended normally, or if standard output is
+/// not a table.
 fn read_table() -> Vec<u8> {
     let mut table = Vec::new();
     let output = rustix::stdio::stdout().try_clone_to_owned();
@@ -211,29 +216,31 @@ fn read_table() -> Vec<u8> {
     }
 }
 
-/// Returns the groups in a table. To signal group 1 would mean: everybody.
+/// Returns the groups in a table. Signalling group 1 would reach every process.
 fn groups(table: &[u8]) -> impl Iterator<Item = Pid> {
-    let groups = slots(table).filter(|slot| *slot > 1);
-    groups.filter_map(Pid::from_raw)
+    slots(table)
+        .filter(|slot| *slot > 1)
+        .filter_map(Pid::from_raw)
 }
 
 fn slots(table: &[u8]) -> impl Iterator<Item = i32> {
-    let slots = table.chunks_exact(SLOT);
-    let slots = slots.filter_map(|slot| slot.try_into().ok());
-    slots.map(i32::from_ne_bytes)
+    table
+        .chunks_exact(SLOT)
+        .filter_map(|slot| slot.try_into().ok())
+        .map(i32::from_ne_bytes)
 }
 
-/// Kills every process whose marker begins with `run`, until none is found twice in a row,
-/// and for so long at least.
+/// Kills every process whose marker begins with `run`, until two searches in a row find none,
+/// but at least until `at_least`.
 fn kill_marked(run: &str, at_least: Instant) {
-    let give_up = at_least + STUCK;
-    let mut nobody = 0;
-    while nobody < 2 && Instant::now() < give_up || Instant::now() < at_least {
+    let give_up = at_least + KILL_TIMEOUT;
+    let mut empty = 0;
+    while empty < 2 && Instant::now() < give_up || Instant::now() < at_least {
         let all = procfs::all().into_iter().flatten();
-        let killed = all.filter(|pid| kill_if_marked(*pid, run, give_up));
-        nobody = if killed.count() == 0 { nobody + 1 } else { 0 };
+        let killed = all.filter(|pid| kill_if_marked(*pid, run, give_up)).count();
+        empty = if killed == 0 { empty + 1 } else { 0 };
         if Instant::now() < at_least {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
     }
 }
@@ -243,9 +250,9 @@ fn kill_if_marked(pid: Pid, run: &str, give_up: Instant) -> bool {
     if !is_marked() {
         return false;
     }
-    // Looked at again when held, so that no other that was given its number is hit.
-    let held = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-    held.is_ok_and(|pidfd| {
+    // Check again with the pidfd open: the pid may have been reused meanwhile.
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+    pidfd.is_ok_and(|pidfd| {
         is_marked()
             && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
             && tree::is_dead_by(&pidfd, give_up)
@@ -260,8 +267,8 @@ mod tests {
         Started::start(Path::new(program)).unwrap()
     }
 
-    /// The groups that the table of a watchdog says.
-    fn noted(watchdog: &Started) -> Vec<i32> {
+    /// Returns the groups in a watchdog's table.
+    fn registered(watchdog: &Started) -> Vec<i32> {
         let mut table = Vec::new();
         let mut file = File::from(watchdog.table.try_clone().unwrap());
         io::Seek::rewind(&mut file).unwrap();
@@ -270,29 +277,26 @@ mod tests {
     }
 
     #[test]
-    fn each_command_has_a_slot_of_its_own_until_it_ends() {
+    fn each_command_has_its_own_slot_until_it_ends() {
         let watchdog = started("/bin/true");
-        assert_eq!(
-            [watchdog.take(), watchdog.take(), watchdog.take()],
-            [0, 1, 2]
-        );
         for (slot, group) in [(0, 10), (1, 20), (2, 30)] {
-            watchdog.note(slot, group);
+            assert_eq!(watchdog.allocate(), slot);
+            watchdog.write(slot, group);
         }
-        assert_eq!(noted(&watchdog), [10, 20, 30]);
+        assert_eq!(registered(&watchdog), [10, 20, 30]);
         drop(Registration {
             watchdog: &watchdog,
             slot: 1,
         });
-        assert_eq!(noted(&watchdog), [10, 30]);
-        assert_eq!([watchdog.take(), watchdog.take()], [1, 3]);
-        watchdog.note(3, 40);
-        assert_eq!(noted(&watchdog), [10, 30, 40]);
+        assert_eq!(registered(&watchdog), [10, 30]);
+        assert_eq!([watchdog.allocate(), watchdog.allocate()], [1, 3]);
+        watchdog.write(3, 40);
+        assert_eq!(registered(&watchdog), [10, 30, 40]);
     }
 
     #[test]
-    fn the_end_is_waited_for_through_signals_and_bytes_and_an_error_is_the_end() {
-        /// What comes next; nothing may be asked for after the end.
+    fn only_end_of_file_or_error_ends_the_wait() {
+        /// The results of the next reads, the last first.
         struct Input(Vec<io::Result<usize>>);
         impl io::Read for Input {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -308,32 +312,36 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_ends_leaves_an_empty_table() {
+    fn normal_end_leaves_an_empty_table() {
         let watchdog = started("/bin/true");
-        watchdog.note(watchdog.take(), 10);
+        watchdog.write(watchdog.allocate(), 10);
         let table = watchdog.table.try_clone().unwrap();
         drop(watchdog);
         assert_eq!(File::from(table).metadata().unwrap().len(), 0);
     }
 
     #[test]
-    fn half_a_slot_everybody_group_zero_and_what_only_starts_are_no_group() {
+    fn only_entries_above_one_are_groups() {
         let numbers = [5, 1, 0, STARTING].map(i32::to_ne_bytes);
         let table = [numbers.as_flattened(), &[1, 2, 3]].concat();
-        assert_eq!(slots(&table).min(), Some(STARTING), "it is no group's");
+        assert_eq!(slots(&table).min(), Some(STARTING));
         let groups: Vec<i32> = groups(&table).map(Pid::as_raw_pid).collect();
         assert_eq!(groups, [5]);
     }
 
     #[test]
-    fn a_keeper_that_cannot_be_started_is_said_and_watches_nothing() {
+    fn failed_start_is_reported() {
         let watchdog = Watchdog::new("/nonexistent/fbuild".into());
-        assert!(watchdog.trouble().is_none(), "nobody has asked for it");
-        assert!(watchdog.expect().is_none());
-        let error = watchdog.trouble().unwrap();
+        assert!(watchdog.error().is_none(), "it was not started yet");
+        assert!(watchdog.register().is_none());
+        let error = watchdog.error().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn successful_start_has_no_error() {
         let watchdog = Watchdog::new("/bin/true".into());
-        assert!(watchdog.expect().is_some());
-        assert!(watchdog.trouble().is_none());
+        assert!(watchdog.register().is_some());
+        assert!(watchdog.error().is_none());
     }
 }
