@@ -38,6 +38,9 @@ pub mod journal;
 // How results are made.
 pub mod exec;
 
+// What need not be built.
+pub mod snapshot;
+
 // The build.
 pub mod build;
 

@@ -139,7 +139,7 @@ impl Stamp {
 
     /// Tells whether a change made after `looked_at` (nanoseconds since 1970) would show
     /// in the stamp. One made in the same tick of the clock might not.
-    pub fn is_settled(&self, looked_at: i64) -> bool {
+    pub fn is_old_enough(&self, looked_at: i64) -> bool {
         let tick = match self.is_coarse() {
             true => COARSE_TICK,
             false => FINE_TICK,
@@ -189,12 +189,12 @@ mod tests {
             device: 1,
         };
         let time = 5 * SECOND + 1;
-        assert!(!stamp(time).is_settled(time));
-        assert!(!stamp(time).is_settled(time + FINE_TICK));
-        assert!(stamp(time).is_settled(time + FINE_TICK + 1));
-        assert!(!stamp(5 * SECOND).is_settled(6 * SECOND));
-        assert!(stamp(5 * SECOND).is_settled(8 * SECOND));
-        assert!(!stamp(i64::MAX).is_settled(time), "a time in the future");
+        assert!(!stamp(time).is_old_enough(time));
+        assert!(!stamp(time).is_old_enough(time + FINE_TICK));
+        assert!(stamp(time).is_old_enough(time + FINE_TICK + 1));
+        assert!(!stamp(5 * SECOND).is_old_enough(6 * SECOND));
+        assert!(stamp(5 * SECOND).is_old_enough(8 * SECOND));
+        assert!(!stamp(i64::MAX).is_old_enough(time), "a time in the future");
     }
 
     #[test]

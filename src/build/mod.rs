@@ -20,7 +20,6 @@ mod recorder;
 mod settle;
 mod slot;
 mod spool;
-pub mod standstill;
 mod step;
 mod tally;
 mod tools;
@@ -34,6 +33,7 @@ use crate::exec::Executor;
 use crate::graph::Graph;
 use crate::journal::Memory;
 use crate::path::Root;
+use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::store::outputs::Stage;
 use crate::workspace::Layout;
@@ -61,8 +61,8 @@ pub struct Parts<'a> {
     pub executor: &'a dyn Executor,
     /// The variables around fbuild.
     pub host_env: &'a HostEnv,
-    /// What is known before it is looked at; only for a run that leaves nothing out.
-    pub known: Option<&'a standstill::Known>,
+    /// The snapshot of the last run; `None` with `--force`, `--no-cache` or `--dry-run`.
+    pub snapshot: Option<&'a Snapshot>,
     /// Raised when the run is to stop.
     pub cancel: &'a Cancel,
     /// What the store has to say at the end of a run.

@@ -23,7 +23,7 @@ impl<'a> Drive<'a> {
     {
         let mut questions = std::mem::take(&mut self.many);
         while let Some(id) = self.plan.next_to_prepare() {
-            match self.known(id) {
+            match self.unchanged(id) {
                 Some(last) => self.hear_prepared(id, Prepared::UpToDate(last)),
                 None => questions.push(self.question(id)),
             }
@@ -67,14 +67,14 @@ impl<'a> Drive<'a> {
         before.all(|id| self.is_same[id.index()])
     }
 
-    /// Returns a target's last success if it is known to be up to date: it was when the last
-    /// run ended, and neither what it looks at has moved nor what it may read changed since.
-    fn known(&self, id: TargetId) -> Option<Arc<Success>> {
-        let known = self.step.parts.known?;
+    /// Returns a target's last success if the snapshot shows that it is still up to date: no
+    /// path that it may read or makes changed since, nor did this run change one before it.
+    fn unchanged(&self, id: TargetId) -> Option<Arc<Success>> {
+        let snapshot = self.step.parts.snapshot?;
         let target = self.graph().target(id);
         let last = self.memory.success(self.name(id))?;
-        let is_known = target.cache && self.is_same_before(id) && !known.has_moved(target);
-        is_known.then(|| last.clone())
+        let is_unchanged = target.cache && self.is_same_before(id) && !snapshot.concerns(target);
+        is_unchanged.then(|| last.clone())
     }
 
     fn question(&self, id: TargetId) -> Question {

@@ -9,7 +9,6 @@ mod init;
 mod rewrite;
 mod session;
 mod signals;
-mod standstill;
 mod state;
 
 use std::ffi::OsString;

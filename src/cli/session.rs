@@ -11,7 +11,6 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::state::State;
 use crate::action::index::{FileIndex, Saved};
-use crate::build::standstill::Known;
 use crate::build::{self, Options, Parts};
 use crate::cancel::Cancel;
 use crate::event::{Sink, Summary, Warning};
@@ -19,6 +18,7 @@ use crate::exec::Local;
 use crate::graph::{Named, TargetId};
 use crate::journal::Memory;
 use crate::path::RelPath;
+use crate::snapshot::Snapshot;
 use crate::store::disk::{Durability, Limits, Patience, is_foreign};
 use crate::store::outputs::{self, Stage};
 use crate::store::{Disk, Off, Store};
@@ -42,8 +42,8 @@ pub(super) struct Session<'c> {
     pub(super) memory: Memory,
     pub(super) disk: Option<Disk>,
     pub(super) cancel: Cancel,
-    /// What is known from an earlier run.
-    pub(super) known: Option<Known>,
+    /// The snapshot of the last run, if it applies.
+    pub(super) snapshot: Option<Snapshot>,
     stage: Stage,
     executor: Local,
     access: Access,
@@ -115,7 +115,7 @@ impl<'c> Session<'c> {
                 Access::Write => Disk::open(store, Durability::Batched),
                 Access::Read => Disk::open_to_look(store),
             }),
-            known: None,
+            snapshot: None,
             cancel: Cancel::new(),
             executor: executor.with_watchdog(PathBuf::from("/proc/self/exe")),
             stage,
@@ -226,7 +226,7 @@ impl<'c> Session<'c> {
             store,
             executor: &self.executor,
             host_env: self.context.host_env(),
-            known: self.known.as_ref(),
+            snapshot: self.snapshot.as_ref(),
             cancel: &self.cancel,
             notices: &notices,
             meanwhile: &meanwhile,

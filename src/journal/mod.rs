@@ -4,7 +4,6 @@
 
 mod metadata;
 mod runs;
-pub mod standstill;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

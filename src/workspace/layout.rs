@@ -40,9 +40,9 @@ impl Layout {
         self.state.join("state")
     }
 
-    /// The tree as it stood when there was nothing to be done.
-    pub fn standstill(&self) -> PathBuf {
-        self.state.join("standstill")
+    /// Returns the path of the last clean run's conditions and observations.
+    pub fn snapshot(&self) -> PathBuf {
+        self.state.join("snapshot")
     }
 
     /// The compiled Buildfile.

@@ -31,5 +31,5 @@ mod outputs;
 mod run;
 mod secrets;
 mod show;
-mod standstill;
+mod snapshot;
 mod together;

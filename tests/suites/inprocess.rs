@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use fbuild::action::ResolvedCommand;
 use fbuild::action::environment::HostEnv;
 use fbuild::action::index::FileIndex;
-use fbuild::build::standstill::{self, Asked, Done, Known};
 use fbuild::build::{self, Options, Parts, Policy};
 use fbuild::cancel::Cancel;
 use fbuild::digest::Digest;
@@ -20,6 +19,7 @@ use fbuild::event::{Event, Sink, Summary};
 use fbuild::exec::{End, Error, Execution, Executor, Task};
 use fbuild::journal;
 use fbuild::path::RelPath;
+use fbuild::snapshot::{self, CleanRun, Query, Snapshot};
 use fbuild::store::disk::Durability;
 use fbuild::store::outputs::{self, Stage};
 use fbuild::store::{self, Store};
@@ -46,8 +46,8 @@ pub(crate) struct InProcess {
 
 /// After one in so many builds it is waited until a run could be cut short.
 const SETTLED: usize = 16;
-/// Of so many builds, the first ones begin with what is known from the last run and the others
-/// with nothing: what is noted over and over in the place of what was noted before goes wrong
+/// Of so many builds, the first ones begin with the snapshot of the last run and the others
+/// with none: what is noted over and over in the place of what was noted before goes wrong
 /// only after several.
 const CYCLE: usize = 16;
 const TRUSTING: usize = 12;
@@ -66,15 +66,15 @@ impl InProcess {
         }
     }
 
-    /// Builds, mostly with what is known from the last run. If that is said to be all that
-    /// there is to know, it must be what a run finds out that knows nothing; as nobody would
-    /// have run, this one leaves what is known as it was.
+    /// Builds, usually with the snapshot of the last run. If that says that all is up to date,
+    /// a run without it must find the same; as the command line would not have made this run,
+    /// it leaves the snapshot as it was.
     fn run_whole(&mut self, world: &World, intrusion: Option<&Intrusion>) -> Report {
-        let known = self.ask(world);
-        let claimed = known.as_ref().and_then(Known::up_to_date);
+        let snapshot = self.check_snapshot(world);
+        let claimed = snapshot.as_ref().and_then(Snapshot::up_to_date);
         let is_trusted = claimed.is_none() && self.builds % CYCLE < TRUSTING;
         let start = Start {
-            known: known.filter(|_| is_trusted),
+            snapshot: snapshot.filter(|_| is_trusted),
             intrusion,
             keeps: claimed.is_none(),
         };
@@ -100,12 +100,12 @@ impl InProcess {
     fn settle(&mut self, world: &World) {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            let known = self.ask(world);
-            if known.as_ref().is_some_and(|k| k.up_to_date().is_some()) {
+            let snapshot = self.check_snapshot(world);
+            if snapshot.as_ref().is_some_and(|s| s.up_to_date().is_some()) {
                 return;
             }
             let start = Start {
-                known,
+                snapshot,
                 keeps: true,
                 ..Start::default()
             };
@@ -113,8 +113,8 @@ impl InProcess {
         }
     }
 
-    fn ask(&self, world: &World) -> Option<Known> {
-        standstill::ask(&Asked {
+    fn check_snapshot(&self, world: &World) -> Option<Snapshot> {
+        snapshot::check(&Query {
             buildfile: &self.folder.join(FILE_NAME),
             layout: &Layout::new(&self.folder),
             names: &[],
@@ -135,7 +135,7 @@ impl InProcess {
         }
         let mut session = Session::open(&workspace, policy.dry_run);
         let intrusion = start.intrusion;
-        session.known = start.known.filter(|known| known.is_of(&workspace));
+        session.snapshot = start.snapshot.filter(|snapshot| snapshot.is_of(&workspace));
         let mixer = Mixer {
             root: workspace.root.path().to_owned(),
             project: &world.project,
@@ -160,7 +160,7 @@ impl InProcess {
         if !policy.dry_run {
             session.close();
             if summary.went_well() && start.keeps {
-                session.keep_still(world, self.memory.is_none());
+                session.record_snapshot(world, self.memory.is_none());
             }
             let made = session.memory_blobs();
             self.stored.extend(made);
@@ -172,7 +172,7 @@ impl InProcess {
 /// What a run begins with.
 #[derive(Default)]
 struct Start<'i> {
-    known: Option<Known>,
+    snapshot: Option<Snapshot>,
     intrusion: Option<&'i Intrusion>,
     /// Whether what it finds out is kept for the next.
     keeps: bool,
@@ -242,7 +242,7 @@ struct Session<'w> {
     stage: Stage,
     index: FileIndex,
     memory: journal::Memory,
-    known: Option<Known>,
+    snapshot: Option<Snapshot>,
 }
 
 impl<'w> Session<'w> {
@@ -263,7 +263,7 @@ impl<'w> Session<'w> {
         Self {
             index: FileIndex::open(root.clone(), &layout.index(), hidden),
             memory: journal::Memory::read(&layout.successes()),
-            known: None,
+            snapshot: None,
             is_dry,
             stage,
             workspace,
@@ -299,7 +299,7 @@ impl<'w> Session<'w> {
             store,
             executor,
             host_env: &host_env,
-            known: self.known.as_ref(),
+            snapshot: self.snapshot.as_ref(),
             cancel: &cancel,
             notices: &Vec::new,
             meanwhile: &|_| {},
@@ -328,10 +328,10 @@ impl<'w> Session<'w> {
     }
 
     /// Remembers what was found out.
-    fn keep_still(&mut self, world: &World, has_folder: bool) {
+    fn record_snapshot(&mut self, world: &World, has_folder: bool) {
         let state = self.workspace.layout.state();
         let wanted: Vec<_> = self.workspace.graph.ids().collect();
-        let kept = standstill::keep(Done {
+        let kept = snapshot::record(CleanRun {
             workspace: self.workspace,
             index: &self.index,
             memory: &self.memory,
@@ -339,7 +339,7 @@ impl<'w> Session<'w> {
             store: has_folder.then(|| state.to_owned()),
             names: &[],
             wanted: &wanted,
-            known: self.known.as_mut(),
+            earlier: self.snapshot.as_mut(),
         });
         kept.unwrap();
     }

@@ -65,7 +65,7 @@ const MAY_BE_SILENT: &[(&str, &str)] = &[
     ("exchange graph", "the one is renamed over the other"),
     ("exchange index", "the one is renamed over the other"),
     ("exchange nodes", "the one is renamed over the other"),
-    ("exchange standstill", "the one is renamed over the other"),
+    ("exchange snapshot", "the one is renamed over the other"),
     ("exchange state", "the one is renamed over the other"),
     (
         "exchange something in metadata",
@@ -86,13 +86,13 @@ const MAY_BE_SILENT: &[(&str, &str)] = &[
         "open index, which is not there",
         "there was nothing to be had",
     ),
-    ("open standstill", "the run looks at everything itself"),
+    ("open snapshot", "the run looks at everything itself"),
     (
-        "open standstill, which is not there",
+        "open snapshot, which is not there",
         "there was nothing to be had",
     ),
     (
-        "write standstill",
+        "write snapshot",
         "what is not noted in place is written anew, and that is said if it cannot be",
     ),
     ("open state", "results come out of the cache"),

@@ -45,7 +45,7 @@ pub(super) struct Look {
 impl Look {
     /// Tells whether what was seen then still holds, given the stamp of now.
     pub(super) fn holds(&self, now: &Stamp) -> bool {
-        self.stamp == *now && now.is_settled(self.at)
+        self.stamp == *now && now.is_old_enough(self.at)
     }
 }
 
@@ -94,7 +94,7 @@ impl Fingerprint {
     /// could leave the mark as it is: only where a file system counts whole seconds is that
     /// more than a thought.
     pub fn hides_changes(&self, since: i64) -> bool {
-        let hides = |stamp: &Stamp| stamp.is_coarse() && !stamp.is_settled(since);
+        let hides = |stamp: &Stamp| stamp.is_coarse() && !stamp.is_old_enough(since);
         match &self.0 {
             None => false,
             Some((stamp, behind)) => hides(stamp) || behind.as_ref().is_some_and(hides),

@@ -73,7 +73,7 @@ impl FileIndex {
         };
         let look = Look { stamp: before, at };
         let content = match before.kind() {
-            FileKind::File => Content::File(digest(&self.root, path, OFlags::NOFOLLOW)?),
+            FileKind::File => Content::File(file_digest(&self.root, path)?),
             FileKind::Link => Content::Link(Box::new(self.read_link(path)?)),
             _ => return Ok(Attempt::Neither),
         };
@@ -112,7 +112,11 @@ impl FileIndex {
     }
 }
 
-/// Reads a file and returns the digest of what it holds.
+/// Reads the regular file at `path` and returns the digest of its content; a link is refused.
+pub fn file_digest(root: &Root, path: &RelPath) -> io::Result<Digest> {
+    digest(root, path, OFlags::NOFOLLOW)
+}
+
 pub(super) fn digest(root: &Root, path: &RelPath, flags: OFlags) -> io::Result<Digest> {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

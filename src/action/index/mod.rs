@@ -7,10 +7,8 @@
 //! run a file is looked at once for each *epoch*; whoever runs a command or writes
 //! outputs begins a new one with [`FileIndex::begin_epoch`].
 
-mod entry;
 mod folder;
 mod hash;
-pub mod mtime_only;
 pub mod observations;
 mod saved;
 mod walk;
@@ -29,6 +27,7 @@ use crate::stamp::Stamp;
 
 pub use folder::Fingerprint;
 use folder::Folder;
+pub use hash::file_digest;
 pub use saved::{Saved, boot_id};
 pub use walk::{Found, Selection};
 
@@ -190,5 +189,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! `fbuild run`: bring targets up to date.
 
+use std::fs::File;
 use std::time::Instant;
 
-use crate::build::standstill::Known;
 use crate::build::{Options, Policy};
 use crate::cli::args::{Progress, Run};
 use crate::cli::context::Context;
@@ -10,8 +10,13 @@ use crate::cli::failure::Failure;
 use crate::cli::fanout::{Fanout, Show};
 use crate::cli::session::{self, Access, Session};
 use crate::cli::signals;
-use crate::cli::standstill::{self, Ready};
+use crate::cli::state;
+use crate::event::{Event, Sink as _, Summary, What};
+use crate::graph::TargetId;
 use crate::report::Verbosity;
+use crate::report::terminal::Plain;
+use crate::snapshot::{self, CleanRun, Query, Snapshot};
+use crate::workspace::Layout;
 
 /// The most commands at once unless somebody says otherwise: more seldom helps, because
 /// the tools that are run use several processors themselves.
@@ -19,11 +24,11 @@ const MOST_JOBS: usize = 4;
 
 pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     let start = Instant::now();
-    let Ready { lock, known } = standstill::ask(context, args);
-    if let Some(targets) = known.as_ref().and_then(Known::up_to_date)
+    let (lock, snapshot) = check_snapshot(context, args).unwrap_or_default();
+    if let Some(targets) = snapshot.as_ref().and_then(Snapshot::up_to_date)
         && !(args.json || args.verbose)
     {
-        standstill::tell(context, targets, (start, verbosity(args)));
+        report_up_to_date(context, args, targets, start);
         return Ok(());
     }
     let access = match args.dry_run {
@@ -31,7 +36,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
         false => Access::Write,
     };
     let mut session = Session::open_with(context, access, lock)?;
-    session.known = known.filter(|known| known.is_of(&session.workspace));
+    session.snapshot = snapshot.filter(|snapshot| snapshot.is_of(&session.workspace));
     let wanted = session.select(&args.targets)?;
     session.is_cached = !args.no_cache;
     let _signals = signals::watch(&session.cancel);
@@ -53,14 +58,76 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     }
     let summary = session.build((&args.targets, &wanted), options, &mut sink);
     session.save();
-    if standstill::is_usual(args) && summary.went_well() {
-        standstill::keep(context, &mut session, &args.targets, &wanted);
+    if is_complete(args) && summary.went_well() {
+        record_snapshot(context, &mut session, &args.targets, &wanted);
     }
     if let Some(error) = sink.take_log_error() {
         session.cannot_keep(&error);
     }
     session.end();
     session::ended(&summary)
+}
+
+/// Returns true if a run with these arguments does everything, so that what it leaves undone
+/// the next run can leave undone, too.
+fn is_complete(args: &Run) -> bool {
+    !(args.force || args.no_cache || args.dry_run)
+}
+
+/// Takes the lock of the tree and checks the snapshot under it. `None` if another run has the
+/// lock or the state folder needs attention: the full run reports that.
+fn check_snapshot(context: &Context, args: &Run) -> Option<(Option<File>, Option<Snapshot>)> {
+    let buildfile = context.buildfile().ok().filter(|_| is_complete(args))?;
+    let layout = Layout::new(buildfile.parent()?);
+    let lock = state::try_lock_idle(&layout)?;
+    let query = Query {
+        buildfile: &buildfile,
+        layout: &layout,
+        names: &args.targets,
+        host_env: context.host_env(),
+    };
+    Some((Some(lock), snapshot::check(&query)))
+}
+
+/// Reports that all targets are up to date, as a full run would.
+fn report_up_to_date(context: &Context, args: &Run, targets: usize, start: Instant) {
+    let summary = Summary {
+        targets,
+        up_to_date: targets,
+        wall_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ..Summary::default()
+    };
+    let mut reporter = Plain::new(std::io::stdout(), context.out_style(verbosity(args)));
+    reporter.on_event(&Event {
+        at_ms: summary.wall_ms,
+        what: What::RunFinished(summary),
+    });
+}
+
+/// Records the snapshot of a clean run. Without a lasting store there is none: the next run
+/// would have to report its loss.
+fn record_snapshot(
+    context: &Context,
+    session: &mut Session<'_>,
+    names: &[String],
+    wanted: &[TargetId],
+) {
+    let Some(store) = session.lasting_store() else {
+        return;
+    };
+    let recorded = snapshot::record(CleanRun {
+        workspace: &session.workspace,
+        index: &session.index,
+        memory: &session.memory,
+        host_env: context.host_env(),
+        store: Some(store),
+        earlier: session.snapshot.as_mut(),
+        names,
+        wanted,
+    });
+    if let Err(error) = recorded {
+        session.cannot_keep(&error);
+    }
 }
 
 pub(in crate::cli) fn jobs(typed: Option<usize>, session: &Session<'_>) -> usize {

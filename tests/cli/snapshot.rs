@@ -68,7 +68,7 @@ fn is_short<T>(project: &Project, run: impl FnOnce() -> T) -> bool {
 }
 
 #[test]
-fn a_run_that_is_cut_short_says_and_leaves_what_others_do() {
+fn skipped_run_prints_and_leaves_what_a_full_one_does() {
     let project = project();
     project.run("run").code(0);
     project.run("run").ok(BUILT);
@@ -97,7 +97,7 @@ fn a_run_that_is_cut_short_says_and_leaves_what_others_do() {
 }
 
 #[test]
-fn what_tells_of_each_target_or_leaves_something_out_is_never_cut_short() {
+fn verbose_json_force_and_dry_run_skip_the_check() {
     let project = project();
     settle(&project);
     for words in [
@@ -121,7 +121,7 @@ fn what_tells_of_each_target_or_leaves_something_out_is_never_cut_short() {
 }
 
 #[test]
-fn what_was_asked_for_counts() {
+fn snapshot_is_of_the_named_targets() {
     let project = project();
     settle(&project);
     has(&project.run("run other"), "1 built");
@@ -133,7 +133,7 @@ fn what_was_asked_for_counts() {
 }
 
 #[test]
-fn a_run_in_a_folder_below_or_with_another_path_to_the_buildfile_says_the_same() {
+fn snapshot_does_not_depend_on_the_working_folder() {
     let project = project();
     settle(&project);
     assert!(is_short(&project, || project
@@ -309,7 +309,7 @@ const CHANGES: &[(&str, Change, &str)] = &[
 ];
 
 #[test]
-fn every_change_is_seen() {
+fn every_change_is_detected() {
     for (name, change, said) in CHANGES {
         let project = project();
         settle(&project);
@@ -320,7 +320,7 @@ fn every_change_is_seen() {
 }
 
 #[test]
-fn changes_that_mean_nothing_are_looked_into_and_found_to_mean_nothing() {
+fn changes_without_effect_are_examined() {
     let changes: &[(&str, Change)] = &[
         ("a touched input", |p| p.write("src/a", "1\n")),
         ("what is kept in an owned folder", |p| {
@@ -345,11 +345,11 @@ fn changes_that_mean_nothing_are_looked_into_and_found_to_mean_nothing() {
 }
 
 #[test]
-fn what_was_only_touched_is_read_until_it_is_old_enough_and_nothing_else_is_done() {
+fn touched_file_is_read_only_until_it_is_old() {
     for file in ["src/a", "out.txt", "site/deep/page", "committed.txt"] {
         let project = project();
         settle(&project);
-        let still = project.path(".build-cache/standstill");
+        let still = project.path(".build-cache/snapshot");
         let before = fs::read(&still).unwrap();
         project.write(file, project.read(file));
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -370,7 +370,7 @@ fn what_was_only_touched_is_read_until_it_is_old_enough_and_nothing_else_is_done
 }
 
 #[test]
-fn what_was_touched_and_is_not_what_it_was_is_looked_into() {
+fn touched_file_that_differs_is_examined() {
     let changes: &[(&str, Change, &str)] = &[
         (
             "touched, and another mode",
@@ -423,7 +423,7 @@ fn what_was_touched_and_is_not_what_it_was_is_looked_into() {
 }
 
 #[test]
-fn outputs_that_are_deleted_again_and_again_come_back_each_time() {
+fn outputs_deleted_repeatedly_are_restored() {
     let project = project();
     settle(&project);
     for round in 0..6 {
@@ -438,7 +438,7 @@ fn outputs_that_are_deleted_again_and_again_come_back_each_time() {
 }
 
 #[test]
-fn links_and_empty_folders_that_are_deleted_right_after_they_were_made_come_back() {
+fn links_and_folders_deleted_at_once_are_restored() {
     let project = Project::new(
         r#"
         target old { inputs in; outputs out; sh "cp in out" }
@@ -469,13 +469,10 @@ fn links_and_empty_folders_that_are_deleted_right_after_they_were_made_come_back
 }
 
 #[test]
-fn what_was_looked_at_is_not_noted_through_a_link() {
+fn snapshot_is_not_written_through_a_link() {
     let project = project();
     settle(&project);
-    let (still, aside) = (
-        project.path(".build-cache/standstill"),
-        project.path("aside"),
-    );
+    let (still, aside) = (project.path(".build-cache/snapshot"), project.path("aside"));
     let kept = fs::read(&still).unwrap();
     fs::rename(&still, &aside).unwrap();
     symlink(&aside, &still).unwrap();
@@ -489,7 +486,7 @@ fn what_was_looked_at_is_not_noted_through_a_link() {
 }
 
 #[test]
-fn what_a_target_makes_is_seen_by_those_that_read_it_without_naming_it() {
+fn readers_without_a_direct_need_see_new_outputs() {
     let project = Project::new(
         r#"
         target first { inputs "first.in"; outputs "gen/a.c"; sh "mkdir -p gen; cp first.in gen/a.c" }
@@ -515,7 +512,7 @@ fn what_a_target_makes_is_seen_by_those_that_read_it_without_naming_it() {
 }
 
 #[test]
-fn lost_and_damaged_state_is_seen() {
+fn lost_and_damaged_state_is_detected() {
     let changes: &[(&str, Change, &str)] = &[
         (
             "all of it",
@@ -542,16 +539,16 @@ fn lost_and_damaged_state_is_seen() {
         ),
         (
             "this memory",
-            |p| fs::remove_file(p.path(".build-cache/standstill")).unwrap(),
+            |p| fs::remove_file(p.path(".build-cache/snapshot")).unwrap(),
             BUILT,
         ),
         (
             "this memory, damaged",
             |p| {
-                let mut bytes = fs::read(p.path(".build-cache/standstill")).unwrap();
+                let mut bytes = fs::read(p.path(".build-cache/snapshot")).unwrap();
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 1;
-                p.write(".build-cache/standstill", bytes);
+                p.write(".build-cache/snapshot", bytes);
             },
             BUILT,
         ),
@@ -605,7 +602,7 @@ fn lost_and_damaged_state_is_seen() {
 }
 
 #[test]
-fn variables_and_secrets_count_as_they_do_in_keys() {
+fn variables_and_secrets_count_as_in_keys() {
     let project = project();
     let run = |env: &[(&str, &str)]| {
         let mut run = project.fbuild("run");
@@ -630,7 +627,7 @@ fn variables_and_secrets_count_as_they_do_in_keys() {
 }
 
 #[test]
-fn another_program_of_the_same_version_finds_out_for_itself() {
+fn another_build_of_fbuild_ignores_the_snapshot() {
     let project = project();
     settle(&project);
     let copy = project.base().join("another-fbuild");
@@ -648,7 +645,7 @@ fn another_program_of_the_same_version_finds_out_for_itself() {
 }
 
 #[test]
-fn another_run_in_the_tree_is_waited_for() {
+fn run_waits_for_another_run_in_the_tree() {
     let project = Project::new(
         r#"
         target idle { inputs in; outputs out; sh "cp in out" }
@@ -670,7 +667,7 @@ fn another_run_in_the_tree_is_waited_for() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_any_more_is_said_each_time() {
+fn read_only_cache_is_reported_each_time() {
     let project = Project::new("target t { inputs in; outputs out; sh \"cp in out\" }\n");
     let project = project.file("in", "1\n");
     project.hand_over();
@@ -693,7 +690,7 @@ fn a_cache_that_cannot_be_written_any_more_is_said_each_time() {
 }
 
 #[test]
-fn warnings_are_said_each_time() {
+fn warnings_are_printed_each_time() {
     let project = Project::new(
         "target t {\n    env CGOENABLED=\"0\"\n    outputs o\n    sh \"echo > o\"\n}\n",
     );
@@ -706,7 +703,7 @@ fn warnings_are_said_each_time() {
 }
 
 #[test]
-fn a_target_that_is_never_up_to_date_runs_each_time() {
+fn uncached_target_runs_each_time() {
     let project = Project::new("target t { cache #false; outputs o; sh \"echo > o\" }\n");
     for _ in 0..20 {
         has(&project.run("run t"), "1 built");
@@ -726,7 +723,7 @@ fn a_target_that_is_never_up_to_date_runs_each_time() {
 }
 
 #[test]
-fn a_root_reached_by_a_link_is_followed_each_time() {
+fn root_behind_a_retargeted_link_is_detected() {
     let project = Project::new(
         "project demo { root \"here\" }\ntarget t { inputs in; outputs out; sh \"cp in out\" }\n",
     );
@@ -742,7 +739,7 @@ fn a_root_reached_by_a_link_is_followed_each_time() {
 }
 
 #[test]
-fn an_edit_at_any_moment_is_seen() {
+fn edit_at_any_moment_is_detected() {
     let project = project();
     settle(&project);
     for round in 0..60 {
