@@ -1,7 +1,8 @@
-//! Small binary files that are either whole or not there: a magic, a CRC-32 of the rest,
-//! the rest. Written beside their place and then put there (or, where a little changes,
-//! changed where they are), never flushed: they hold what can be found out again. It does
-//! not know what the rest means.
+//! Reads and writes small binary files with a magic and a CRC-32 of the content. A file that
+//! is truncated or damaged reads as missing.
+//!
+//! A file is written under a temporary name and renamed, or patched in place if little
+//! changes. It is never flushed, because its content can be computed again.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -12,14 +13,14 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use tempfile::NamedTempFile;
 
-/// What a file begins with: its format and that format's version.
+/// The first bytes of a file: its format and version.
 pub type Magic = [u8; 16];
 
-/// Where the checksum stands.
+/// The offset of the checksum.
 const CRC: usize = size_of::<Magic>();
 const HEADER: usize = CRC + 4;
 
-/// The checked content of a checked file.
+/// The content of a file whose checksum matched.
 #[derive(Default)]
 pub struct CheckedFile {
     bytes: Vec<u8>,
@@ -33,7 +34,7 @@ impl Deref for CheckedFile {
     }
 }
 
-/// Reads a checked file; `None` if it is missing, of another format or version, or damaged.
+/// Reads a file; `None` if it is missing, of another format or version, or damaged.
 pub fn read(file: &Path, magic: &Magic) -> Option<CheckedFile> {
     let bytes = std::fs::read(file).ok()?;
     let checked = bytes.strip_prefix(magic)?;
@@ -42,7 +43,7 @@ pub fn read(file: &Path, magic: &Magic) -> Option<CheckedFile> {
     is_whole.then_some(CheckedFile { bytes })
 }
 
-/// Returns the checksum that a checked file says it has. Nothing is checked.
+/// Returns the checksum in a file without verifying it.
 pub fn checksum(file: &Path) -> Option<u32> {
     let mut header = [0; HEADER];
     std::fs::File::open(file)
@@ -52,8 +53,8 @@ pub fn checksum(file: &Path) -> Option<u32> {
     header.last_chunk::<4>().map(|crc| u32::from_le_bytes(*crc))
 }
 
-/// Writes each of `changes` over what stands at its place in the content, here and in the
-/// file, which is the one that was read. One that is left half done counts as damaged.
+/// Overwrites parts of the content, given by offset, in memory and in the file it was read
+/// from. A file that is only partly patched counts as damaged.
 pub fn patch(
     file: &Path,
     checked: &mut CheckedFile,
@@ -62,46 +63,46 @@ pub fn patch(
     let file = open_to_patch(file, checked)?;
     for (at, bytes) in changes {
         let range = HEADER + at..HEADER + at + bytes.len();
-        let place = checked
+        let part = checked
             .bytes
             .get_mut(range)
             .ok_or(io::ErrorKind::InvalidInput)?;
-        place.copy_from_slice(bytes);
+        part.copy_from_slice(bytes);
         file.write_all_at(bytes, (HEADER + at) as u64)?;
     }
     let crc = crc32fast::hash(checked);
     file.write_all_at(&crc.to_le_bytes(), CRC as u64)
 }
 
-/// Opens a file to change what is in it: never through a link, nor another than was read.
+/// Opens a file for patching. Refuses a link and a file of another length than was read.
 fn open_to_patch(file: &Path, checked: &CheckedFile) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(file, flags, Mode::empty())?);
-    match file.metadata()?.len() == checked.bytes.len() as u64 {
-        true => Ok(file),
-        false => Err(io::ErrorKind::InvalidInput.into()),
+    if file.metadata()?.len() != checked.bytes.len() as u64 {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
+    Ok(file)
 }
 
-/// Writes `parts`, one after another, as a checked file.
+/// Writes the concatenated `parts` as a file, atomically.
 pub fn write(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
-    write_aside(file, magic, parts).map_err(said_by_system)
+    write_and_rename(file, magic, parts).map_err(system_error)
 }
 
-/// Returns what the system said, without the random name of a temporary file, which tells
-/// nobody anything and makes the same trouble look different each time.
-pub fn said_by_system(error: io::Error) -> io::Error {
+/// Returns the error of the system without the random name of a temporary file, so that the
+/// same error has the same text each time.
+pub fn system_error(error: io::Error) -> io::Error {
     if error.raw_os_error().is_some() {
         return error;
     }
-    // What it said is kept as text only.
+    // `tempfile` keeps the error code only in the text.
     let text = error.to_string();
     let number = text.split_once("(os error ");
     let number = number.and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
     number.map_or(error, io::Error::from_raw_os_error)
 }
 
-fn write_aside(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
+fn write_and_rename(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
     let mut crc = crc32fast::Hasher::new();
     for part in parts {
         crc.update(part);
@@ -116,20 +117,21 @@ fn write_aside(file: &Path, magic: &Magic, parts: &[&[u8]]) -> io::Result<()> {
     }
     out.flush()?;
     drop(out);
-    put(temporary, file)
+    replace(file, temporary)
 }
 
-/// Puts a new file where another may be, at once. The two change places where that can be
-/// done, and the old one is deleted: ext4 would write out at once a file that is renamed over
-/// another, which takes longer than all the rest.
-pub fn put(new: NamedTempFile, place: &Path) -> io::Result<()> {
-    let is_file = place.symlink_metadata().is_ok_and(|old| old.is_file());
+/// Replaces `file` by a new one, atomically.
+///
+/// It exchanges the two and deletes the old one if possible: ext4 flushes a file that is
+/// renamed over another, which takes longer than all other steps.
+pub fn replace(file: &Path, new: NamedTempFile) -> io::Result<()> {
+    let is_file = file.symlink_metadata().is_ok_and(|old| old.is_file());
     if is_file
-        && rustix::fs::renameat_with(CWD, new.path(), CWD, place, RenameFlags::EXCHANGE).is_ok()
+        && rustix::fs::renameat_with(CWD, new.path(), CWD, file, RenameFlags::EXCHANGE).is_ok()
     {
         return new.close();
     }
-    new.persist(place)?;
+    new.persist(file)?;
     Ok(())
 }
 
@@ -140,14 +142,14 @@ mod tests {
     const MAGIC: &Magic = b"fbuild-test   1\n";
 
     #[test]
-    fn the_same_trouble_is_said_in_the_same_words_each_time() {
+    fn write_error_has_no_temporary_name() {
         let missing = Path::new("/nowhere/file");
         let error = write(missing, MAGIC, &[]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(2), "{error}");
     }
 
     #[test]
-    fn a_file_takes_the_place_of_another_and_nothing_else_is_left() {
+    fn write_replaces_a_file_and_leaves_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         for content in ["one", "another", "a third"] {
@@ -155,22 +157,39 @@ mod tests {
             assert_eq!(&*read(&file, MAGIC).unwrap(), content.as_bytes());
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn write_does_not_replace_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("folder");
         std::fs::create_dir(&folder).unwrap();
         write(&folder, MAGIC, &[]).unwrap_err();
         assert!(folder.is_dir());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_change_is_there_and_the_file_is_whole_and_a_link_is_not_followed() {
+    fn patch_does_not_follow_a_link() {
         let dir = tempfile::tempdir().unwrap();
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
         write(&file, MAGIC, &[b"some content"]).unwrap();
         std::os::unix::fs::symlink("file", &link).unwrap();
-        let changes = [(0, b"S".to_vec()), (5, b"CONT".to_vec())];
-        patch(&link, &mut read(&file, MAGIC).unwrap(), &changes).unwrap_err();
+        patch(
+            &link,
+            &mut read(&file, MAGIC).unwrap(),
+            &[(0, b"S".to_vec())],
+        )
+        .unwrap_err();
         assert_eq!(&*read(&file, MAGIC).unwrap(), b"some content");
+    }
+
+    #[test]
+    fn patch_changes_content_and_checksum() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        write(&file, MAGIC, &[b"some content"]).unwrap();
+        let changes = [(0, b"S".to_vec()), (5, b"CONT".to_vec())];
         let mut checked = read(&file, MAGIC).unwrap();
         patch(&file, &mut checked, &changes).unwrap();
         assert_eq!(&*checked, b"Some CONTent");
@@ -178,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_another_file_or_beyond_the_end_is_refused() {
+    fn patch_of_another_file_or_past_the_end_fails() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         write(&file, MAGIC, &[b"some content"]).unwrap();
@@ -190,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_or_changed_anywhere_is_not_there() {
+    fn truncated_or_changed_file_reads_as_missing() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         assert!(read(&file, MAGIC).is_none());
@@ -203,7 +222,7 @@ mod tests {
             std::fs::write(&file, &bytes).unwrap();
             assert!(read(&file, MAGIC).is_none(), "byte {at}");
             std::fs::write(&file, &whole[..at]).unwrap();
-            assert!(read(&file, MAGIC).is_none(), "cut at {at}");
+            assert!(read(&file, MAGIC).is_none(), "truncated at {at}");
         }
     }
 }

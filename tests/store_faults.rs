@@ -1,8 +1,8 @@
-//! Stores and outputs on file systems that are full, read-only, or two (part of suite T6).
-//! Cache trouble is a miss and a warning, never an error, and never a wrong byte.
+//! Tests stores and outputs on full, read-only and multiple file systems (part of suite T6).
+//! A failing cache is a miss and a warning, never an error, and never a wrong byte.
 //!
-//! A test that needs a file system of its own runs itself again inside name spaces of its
-//! own, where it may mount one. Where the system does not allow that, it says so.
+//! A test that needs a file system runs itself again in new namespaces, where it may mount
+//! one. If the system does not allow that, it is skipped with a message.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
@@ -15,13 +15,13 @@ use fbuild::buildfile::model::Output;
 use fbuild::digest::Digest;
 use fbuild::path::{RelPath, Root};
 use fbuild::store::disk::{Disk, Durability};
-use fbuild::store::outputs::{Restoration, Stage, capture, recover, restore, stash};
+use fbuild::store::outputs::{Restoration, Stage, Stash, capture, recover, restore};
 use fbuild::store::{Error, Store};
 
-/// Where the inner run finds its folder.
+/// The variable with the folder of the inner run.
 const FOLDER: &str = "FBUILD_TEST_FOLDER";
 
-/// Runs `test` with a folder in which `script` was run before, in name spaces of its own.
+/// Runs `script` in a new folder and then `test` with that folder, both in new namespaces.
 /// `name` is the name of the calling test, which is run again.
 fn inside(name: &str, script: &str, test: impl FnOnce(&Path)) {
     #[expect(clippy::disallowed_methods, reason = "how the inner run is told")]
@@ -58,7 +58,7 @@ fn content(number: usize, size: usize) -> Vec<u8> {
     content
 }
 
-/// Stores a blob, and says what it is and whether it was kept.
+/// Stores a blob; returns its digest and whether it was kept.
 fn write(store: &Disk, content: &[u8]) -> (Digest, bool) {
     let written = match store.write(&mut &content[..]) {
         Ok(digest) => (digest, true),
@@ -91,7 +91,7 @@ fn codes(store: &Disk) -> Vec<String> {
     store.take_warnings().into_iter().map(|w| w.code).collect()
 }
 
-/// Fills a store beyond what its file system takes and checks that what was kept is right.
+/// Fills a store until its file system is full and checks the kept blobs.
 fn overfill(folder: &Path, size: usize) {
     let store = Disk::open(&folder.join("small/cache"), Durability::Batched);
     assert_eq!(store.take_warnings(), []);
@@ -105,7 +105,7 @@ fn overfill(folder: &Path, size: usize) {
     }
     let key = record(&store, kept[0].0);
     assert!(store.result(key).is_ok());
-    assert_eq!(codes(&store), ["fbuild::store::full"], "said once");
+    assert_eq!(codes(&store), ["fbuild::store::full"], "reported once");
     assert_eq!(store.verify(false).unwrap().damaged, []);
     let freed = store.clear().unwrap().unwrap();
     assert!(freed.removed.blobs > 0);
@@ -113,29 +113,25 @@ fn overfill(folder: &Path, size: usize) {
 }
 
 #[test]
-fn a_store_without_room_for_more_bytes_keeps_what_it_has() {
+fn store_on_a_full_disk_keeps_its_content() {
     let script = "mkdir small && mount -t tmpfs -o size=600k none small";
-    inside(
-        "a_store_without_room_for_more_bytes_keeps_what_it_has",
-        script,
-        |folder| {
-            overfill(folder, 50_000);
-        },
-    );
+    inside("store_on_a_full_disk_keeps_its_content", script, |folder| {
+        overfill(folder, 50_000);
+    });
 }
 
 #[test]
-fn a_store_without_room_for_a_large_blob_still_hashes_it() {
+fn store_hashes_a_blob_larger_than_the_disk() {
     let script = "mkdir small && mount -t tmpfs -o size=600k none small";
     inside(
-        "a_store_without_room_for_a_large_blob_still_hashes_it",
+        "store_hashes_a_blob_larger_than_the_disk",
         script,
         |folder| {
             let store = Disk::open(&folder.join("small/cache"), Durability::Batched);
             assert!(!write(&store, &content(1, 5_000_000)).1);
             assert!(
                 write(&store, &content(2, 50_000)).1,
-                "nothing of it is left"
+                "the rest of the blob was removed"
             );
             assert_eq!(codes(&store), ["fbuild::store::full"]);
         },
@@ -143,10 +139,10 @@ fn a_store_without_room_for_a_large_blob_still_hashes_it() {
 }
 
 #[test]
-fn a_store_without_room_for_more_files_keeps_what_it_has() {
+fn store_without_free_inodes_keeps_its_content() {
     let script = "mkdir small && mount -t tmpfs -o size=10m,nr_inodes=60 none small";
     inside(
-        "a_store_without_room_for_more_files_keeps_what_it_has",
+        "store_without_free_inodes_keeps_its_content",
         script,
         |folder| {
             overfill(folder, 100);
@@ -155,24 +151,20 @@ fn a_store_without_room_for_more_files_keeps_what_it_has() {
 }
 
 #[test]
-fn a_store_that_cannot_be_made_for_want_of_room_is_off() {
+fn store_that_cannot_be_created_is_off() {
     let script = "mkdir small && mount -t tmpfs -o size=1m,nr_inodes=3 none small";
-    inside(
-        "a_store_that_cannot_be_made_for_want_of_room_is_off",
-        script,
-        |folder| {
-            let store = Disk::open(&folder.join("small/cache"), Durability::Batched);
-            assert_eq!(codes(&store), ["fbuild::store::off"]);
-            assert!(!write(&store, &content(1, 100)).1);
-        },
-    );
+    inside("store_that_cannot_be_created_is_off", script, |folder| {
+        let store = Disk::open(&folder.join("small/cache"), Durability::Batched);
+        assert_eq!(codes(&store), ["fbuild::store::off"]);
+        assert!(!write(&store, &content(1, 100)).1);
+    });
 }
 
 #[test]
-fn a_read_only_store_gives_and_takes_nothing() {
+fn read_only_store_is_read_and_not_changed() {
     let script = "mkdir small && mount -t tmpfs none small";
     inside(
-        "a_read_only_store_gives_and_takes_nothing",
+        "read_only_store_is_read_and_not_changed",
         script,
         |folder| {
             let dir = folder.join("small/cache");
@@ -198,7 +190,7 @@ fn a_read_only_store_gives_and_takes_nothing() {
             assert_eq!(store.result(ActionKey(bad)).unwrap(), None);
             assert_eq!(store.clear().unwrap(), None);
             assert_eq!(store.verify(true).unwrap().repaired, 0);
-            assert_eq!(store.take_warnings(), [], "nothing is said twice");
+            assert_eq!(store.take_warnings(), [], "no warning is repeated");
         },
     );
 }
@@ -257,8 +249,7 @@ fn fill(root: &Path) {
     std::os::unix::fs::symlink("c", root.join("out/link")).unwrap();
 }
 
-/// The state folder need not be on the file system of the tree: in a container it is often
-/// a volume.
+/// In a container, the state folder is often a volume, on another file system than the tree.
 #[test]
 fn outputs_move_between_two_file_systems() {
     let script = "mkdir root state && mount -t tmpfs none state";
@@ -272,25 +263,25 @@ fn outputs_move_between_two_file_systems() {
         let before = tree(root.path());
         let captured = capture(&stage, &specs(), &store).unwrap();
 
-        let aside = stash(&stage, &specs()).unwrap();
+        let stash = Stash::take(&stage, &specs()).unwrap();
         assert_eq!(tree(root.path()).len(), 2, "only folders are left");
         fs::write(root.path().join("out/new"), "new").unwrap();
         fs::write(root.path().join("bin/tool"), "new").unwrap();
-        aside.put_back().unwrap();
+        stash.restore().unwrap();
         assert_eq!(tree(root.path()), before, "times included");
         assert!(is_clear());
 
-        let aside = stash(&stage, &specs()).unwrap();
+        let stash = Stash::take(&stage, &specs()).unwrap();
         fill(root.path());
-        aside.finish().unwrap();
+        stash.finish().unwrap();
         assert_eq!(
             tree(root.path()),
             before,
-            "what did not change is the old file"
+            "unchanged files are the old ones"
         );
         assert!(is_clear());
 
-        std::mem::forget(stash(&stage, &specs()).unwrap());
+        std::mem::forget(Stash::take(&stage, &specs()).unwrap());
         recover(&stage).unwrap();
         assert_eq!(tree(root.path()), before);
         assert!(is_clear());
@@ -309,43 +300,39 @@ fn outputs_move_between_two_file_systems() {
 }
 
 #[test]
-fn a_tree_without_room_is_said_and_left_whole() {
+fn restore_to_a_full_disk_leaves_the_tree() {
     let script = "mkdir small && mount -t tmpfs -o size=300k none small";
-    inside(
-        "a_tree_without_room_is_said_and_left_whole",
-        script,
-        |folder| {
-            let root = Root::open(&folder.join("small")).unwrap();
-            let stage = Stage::new(&root, &root.path().join("state"), Vec::new());
-            let store = Disk::open(&folder.join("cache"), Durability::Batched);
-            fill(root.path());
-            fs::write(root.path().join("out/big"), vec![b'x'; 100_000]).unwrap();
-            let captured = capture(&stage, &specs(), &store).unwrap();
-            fs::write(root.path().join("out/big"), "changed").unwrap();
-            fs::write(root.path().join("ballast"), vec![b'x'; 250_000]).unwrap();
-            let before = tree(&root.path().join("out"));
-            let error = restore(&stage, &specs(), &captured.entries, &mut |_| false, &store);
-            let error = error.unwrap_err();
-            assert!(error.is_miss(), "a command may need less room");
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("cannot write a file in the folder"),
-                "{error}"
-            );
-            assert_eq!(tree(&root.path().join("out")), before);
-            fs::remove_file(root.path().join("ballast")).unwrap();
-            let restored = restore(&stage, &specs(), &captured.entries, &mut |_| false, &store);
-            assert!(matches!(restored.unwrap(), Restoration::Done(_)));
-        },
-    );
+    inside("restore_to_a_full_disk_leaves_the_tree", script, |folder| {
+        let root = Root::open(&folder.join("small")).unwrap();
+        let stage = Stage::new(&root, &root.path().join("state"), Vec::new());
+        let store = Disk::open(&folder.join("cache"), Durability::Batched);
+        fill(root.path());
+        fs::write(root.path().join("out/big"), vec![b'x'; 100_000]).unwrap();
+        let captured = capture(&stage, &specs(), &store).unwrap();
+        fs::write(root.path().join("out/big"), "changed").unwrap();
+        fs::write(root.path().join("ballast"), vec![b'x'; 250_000]).unwrap();
+        let before = tree(&root.path().join("out"));
+        let error = restore(&stage, &specs(), &captured.entries, &mut |_| false, &store);
+        let error = error.unwrap_err();
+        assert!(error.is_miss(), "a command may need less room");
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot write a file in the folder"),
+            "{error}"
+        );
+        assert_eq!(tree(&root.path().join("out")), before);
+        fs::remove_file(root.path().join("ballast")).unwrap();
+        let restored = restore(&stage, &specs(), &captured.entries, &mut |_| false, &store);
+        assert!(matches!(restored.unwrap(), Restoration::Done(_)));
+    });
 }
 
 #[test]
-fn a_file_larger_than_the_limit_for_files_is_not_kept() {
+fn blob_over_the_file_size_limit_is_not_kept() {
     let script = "trap '' XFSZ && ulimit -f 200";
     inside(
-        "a_file_larger_than_the_limit_for_files_is_not_kept",
+        "blob_over_the_file_size_limit_is_not_kept",
         script,
         |folder| {
             let store = Disk::open(&folder.join("cache"), Durability::Batched);

@@ -95,7 +95,7 @@ impl Step<'_> {
         unreachable!("bug: the attempts have no end");
     }
 
-    /// Runs the commands once. The old outputs are put aside before, and put back unless
+    /// Runs the commands once. The old outputs are stashed before, and restored unless
     /// there are new ones: a failed attempt leaves the tree as it was.
     fn attempt(
         &self,
@@ -109,7 +109,7 @@ impl Step<'_> {
             true => Some(self.found(outputs).map_err(of_error)?),
             false => None,
         };
-        let aside = outputs::stash(self.parts.stage, outputs).map_err(of_error)?;
+        let stash = outputs::Stash::take(self.parts.stage, outputs).map_err(of_error)?;
         let marks = self.mark(miss)?;
         let executed = self.execute(miss, spool, listener);
         self.parts.index.begin_epoch();
@@ -128,8 +128,8 @@ impl Step<'_> {
             Err(failure) => Err(failure),
         };
         let tidied = match (&made, &before) {
-            (Ok(Made::Built { .. }), None) => aside.finish().map(drop),
-            _ => aside.put_back(),
+            (Ok(Made::Built { .. }), None) => stash.finish().map(drop),
+            _ => stash.restore(),
         };
         if let Err(error) = tidied {
             listener.warned(Warning::of(&error));

@@ -19,7 +19,7 @@ use crate::graph::{Named, TargetId};
 use crate::journal::Memory;
 use crate::path::RelPath;
 use crate::snapshot::Snapshot;
-use crate::store::disk::{Durability, Limits, Patience, is_foreign};
+use crate::store::disk::{Durability, Limits, WhenBusy, is_foreign};
 use crate::store::outputs::{self, Stage};
 use crate::store::{Disk, Off, Store};
 use crate::workspace::{Layout, Workspace};
@@ -293,7 +293,7 @@ impl<'c> Session<'c> {
             return;
         }
         let live: HashSet<_> = self.memory.keys().collect();
-        if let Err(error) = disk.collect(&limits, &live, Patience::None) {
+        if let Err(error) = disk.collect(&limits, &live, WhenBusy::Skip) {
             self.context.warn(&Warning::of(&error));
         }
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Success;
 use crate::action::{Entry, EntryKind};
-use crate::checked_file::{self, said_by_system};
+use crate::checked_file::{self, system_error};
 use crate::digest::Digest;
 use crate::path::escape;
 
@@ -83,13 +83,13 @@ pub fn write(folder: &Path, target: &str, success: &Success) -> io::Result<()> {
     };
     let mut json = serde_json::to_vec_pretty(&metadata)?;
     json.push(b'\n');
-    publish(folder, &file_name(target), &json).map_err(said_by_system)
+    publish(folder, &file_name(target), &json).map_err(system_error)
 }
 
 fn publish(folder: &Path, name: &str, json: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(json)?;
-    checked_file::put(file, &folder.join(name))
+    checked_file::replace(&folder.join(name), file)
 }
 
 /// Returns the file's name: the target's, with what file systems cannot take written as

@@ -1,4 +1,4 @@
-//! What every store must do, as one function that each store's tests call.
+//! Checks what every store must do; the tests of each store call it.
 
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -8,7 +8,7 @@ use crate::action::{ActionKey, ActionResult, Entry, EntryKind};
 use crate::digest::{BUFFER_SIZE, Digest};
 use crate::path::RelPath;
 
-/// Checks an empty store that works.
+/// Checks an empty, working store.
 pub(super) fn holds(store: &dyn Store) {
     keeps_blobs(store);
     keeps_results(store);
@@ -52,7 +52,7 @@ fn keeps_blobs(store: &dyn Store) {
         assert_eq!(
             store.missing(&[digest]).unwrap(),
             [],
-            "a bogus question does no harm"
+            "asking for another size does no harm"
         );
     }
 }
@@ -69,7 +69,7 @@ fn keeps_results(store: &dyn Store) {
     assert_eq!(
         store.result(key).unwrap(),
         Some(result),
-        "the last one stands"
+        "the last one counts"
     );
     assert_eq!(store.result(ActionKey(Digest::of(b"other"))).unwrap(), None);
 }

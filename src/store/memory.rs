@@ -1,5 +1,4 @@
-//! A store in the process's memory, for tests and for builds that must leave no trace.
-//! It keeps no limits and outlives nothing.
+//! A store in memory, for tests and for builds that must leave no trace. It has no limits.
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
@@ -9,7 +8,7 @@ use super::{Error, Store};
 use crate::action::{ActionKey, ActionResult};
 use crate::digest::{Digest, Verified};
 
-/// Results and blobs in two maps.
+/// Keeps results and blobs in two maps.
 #[derive(Debug, Default)]
 pub struct Memory {
     results: Mutex<HashMap<ActionKey, ActionResult>>,
@@ -22,12 +21,12 @@ impl Memory {
         Self::default()
     }
 
-    /// Forgets a blob, as a collection or a defect of the disk would.
+    /// Removes a blob, as a collection or a disk fault would.
     pub fn forget(&self, digest: Digest) {
         lock(&self.blobs).remove(&digest);
     }
 
-    /// Puts `bytes` where the content of `digest` should be, as a defect would.
+    /// Replaces the content of a blob, as a disk fault would.
     pub fn damage(&self, digest: Digest, bytes: &[u8]) {
         lock(&self.blobs).insert(digest, bytes.into());
     }
@@ -63,7 +62,7 @@ impl Store for Memory {
     }
 }
 
-/// Each change is one call on a map, so a panic elsewhere left it whole.
+/// Ignores poisoning: each change is one call on a map, which a panic cannot interrupt.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -73,12 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_keeps_the_contract() {
+    fn memory_satisfies_the_contract() {
         super::super::contract::holds(&Memory::new());
     }
 
     #[test]
-    fn a_damaged_blob_is_refused_by_its_reader() {
+    fn reader_refuses_a_damaged_blob() {
         let store = Memory::new();
         let digest = store.write(&mut &b"abc"[..]).unwrap();
         store.damage(digest, b"abd");

@@ -1,10 +1,10 @@
-//! Where results live: blobs by digest, results by key. It does not know targets, the
-//! graph or how a result is made.
+//! Stores results: blobs by digest, records by key. It has no knowledge of targets, the
+//! graph or commands.
 //!
 //! [`Store`] is the narrow waist: verbs about keys and bytes. Statistics, levels and
 //! policies are wrappers or events, never further methods. [`Disk`] keeps results in a
-//! folder, [`Memory`] in the process, for tests. How a result gets out of the tree and
-//! back into it is the business of [`outputs`].
+//! folder, [`Memory`] in the process, for tests. [`outputs`] copies results from the tree
+//! into a store and back.
 
 #[cfg(test)]
 mod contract;
@@ -13,9 +13,9 @@ mod memory;
 mod off;
 pub mod outputs;
 mod record;
-mod tmpfile;
 #[cfg(test)]
-mod watched;
+mod spy;
+mod tmpfile;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -28,32 +28,32 @@ pub use memory::Memory;
 pub use off::Off;
 pub use record::{Refusal, check_entries};
 
-/// A place for results. No trouble in it may fail a build: callers take an error as a
-/// miss and say it once.
+/// Keeps results. A failing store must not fail a build: callers treat an error as a miss
+/// and report it once.
 pub trait Store: Send + Sync {
-    /// Returns the result recorded under `key`. A damaged record is `None` (and said in
-    /// the store's own way), never an error.
+    /// Returns the result recorded under `key`. A damaged record is `None` and a warning
+    /// of the store, never an error.
     fn result(&self, key: ActionKey) -> Result<Option<ActionResult>, Error>;
 
-    /// Records results. Each becomes visible only after all its blobs are durable; a whole
-    /// batch shares one wait for the disk.
+    /// Records results. Each becomes visible only after all its blobs are durable; a batch
+    /// shares one flush.
     fn record(&self, batch: &[(ActionKey, ActionResult)]) -> Result<(), Error>;
 
     /// Returns those of `digests` that the store does not hold.
     fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, Error>;
 
-    /// Opens a blob. The reader itself refuses bytes that do not match the digest, with
+    /// Opens a blob. If the bytes do not match the digest, the reader fails with
     /// [`std::io::ErrorKind::InvalidData`] at or before their end: read to the end.
     fn read(&self, digest: Digest) -> Result<Option<Box<dyn Read + Send>>, Error>;
 
-    /// Takes in a blob, hashing the same bytes that are written, and returns its digest.
+    /// Stores a blob, hashing the bytes as they are written, and returns its digest.
     /// [`Error::NotStored`] has the digest too: the bytes were read, but are not kept.
     fn write(&self, bytes: &mut dyn Read) -> Result<Digest, Error>;
 
-    /// Writes a blob into `file`, which is new and empty, and tells whether it is there,
-    /// whole and verified. On `false` and on an error the file is to be thrown away.
+    /// Copies a blob into `file`, which is new and empty. Returns true if the copy is
+    /// complete and verified; otherwise, and after an error, the caller discards the file.
     ///
-    /// A store that can do better than [`Store::read`] and a loop overrides this.
+    /// Override this if the store can copy faster than by reading.
     fn copy(&self, digest: Digest, file: &mut File) -> Result<bool, Error> {
         let Some(mut blob) = self.read(digest)? else {
             return Ok(false);
@@ -70,22 +70,22 @@ pub trait Store: Send + Sync {
     }
 }
 
-/// What went wrong in a store: the operation, the place and the cause.
+/// A failed operation of a store.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {operation} `{}`", path.display())]
     #[diagnostic(code(fbuild::store::io))]
     Io {
         /// A verb: "read", "write", "list".
         operation: &'static str,
-        /// What it was done to.
+        /// The file or folder.
         path: std::path::PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: std::io::Error,
     },
     /// The bytes given to [`Store::write`] could not be read to their end.
-    #[error("cannot read what was to be stored")]
+    #[error("cannot read the bytes to store")]
     #[diagnostic(code(fbuild::store::input))]
     Input(#[source] std::io::Error),
     /// The bytes given to [`Store::write`] were read, and have this digest, but could not
@@ -93,9 +93,9 @@ pub enum Error {
     #[error("cannot keep a blob of {} bytes", digest.size())]
     #[diagnostic(code(fbuild::store::not_stored))]
     NotStored {
-        /// What the bytes are.
+        /// The digest of the bytes.
         digest: Digest,
-        /// Why they could not be kept.
+        /// The cause.
         source: std::io::Error,
     },
     /// The file given to [`Store::copy`] could not be written.
@@ -108,23 +108,27 @@ pub enum Error {
 mod tests {
     use super::*;
 
-    /// Gives one byte at a time of a blob, and is interrupted before each.
-    struct Stuttering(&'static [u8], bool);
+    /// Returns one byte per call, and fails with `EINTR` before each.
+    struct FlakyReader {
+        bytes: &'static [u8],
+        is_interrupted: bool,
+    }
 
-    impl Read for Stuttering {
+    impl Read for FlakyReader {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            self.1 = !self.1;
-            match self.1 {
-                true => Err(io::ErrorKind::Interrupted.into()),
-                false => self.0.read(&mut buffer[..1]),
+            self.is_interrupted = !self.is_interrupted;
+            if self.is_interrupted {
+                Err(io::ErrorKind::Interrupted.into())
+            } else {
+                self.bytes.read(&mut buffer[..1])
             }
         }
     }
 
-    /// A store whose every blob is the same.
-    struct Same;
+    /// A store that returns the same blob for every digest.
+    struct ConstStore;
 
-    impl Store for Same {
+    impl Store for ConstStore {
         fn result(&self, _: ActionKey) -> Result<Option<ActionResult>, Error> {
             Ok(None)
         }
@@ -135,7 +139,10 @@ mod tests {
             Ok(Vec::new())
         }
         fn read(&self, _: Digest) -> Result<Option<Box<dyn Read + Send>>, Error> {
-            Ok(Some(Box::new(Stuttering(b"content", false))))
+            Ok(Some(Box::new(FlakyReader {
+                bytes: b"content",
+                is_interrupted: false,
+            })))
         }
         fn write(&self, _: &mut dyn Read) -> Result<Digest, Error> {
             Ok(Digest::of(b""))
@@ -143,9 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_while_a_blob_is_copied_costs_nothing() {
+    fn copy_retries_after_a_signal() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let copied = Same.copy(Digest::of(b""), &mut file.reopen().unwrap());
+        let copied = ConstStore.copy(Digest::of(b""), &mut file.reopen().unwrap());
         assert!(copied.unwrap());
         assert_eq!(std::fs::read(file.path()).unwrap(), b"content");
     }

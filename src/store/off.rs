@@ -1,4 +1,4 @@
-//! A store that keeps nothing, for runs that are to go without one.
+//! A store that keeps nothing, for runs without a cache.
 
 use std::io::Read;
 
@@ -6,7 +6,7 @@ use super::{Error, Store};
 use crate::action::{ActionKey, ActionResult};
 use crate::digest::Digest;
 
-/// Has nothing and keeps nothing, and still tells the digest of what it is given.
+/// Keeps nothing; `write` returns the digest.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Off;
 
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_tells_digests_and_lacks_all_that_it_was_given() {
+    fn write_returns_the_digest_and_stores_nothing() {
         let digest = Off.write(&mut &b"text"[..]).unwrap();
         assert_eq!(digest, Digest::of(b"text"));
         assert_eq!(Off.missing(&[digest]).unwrap(), [digest]);

@@ -1,14 +1,14 @@
-//! A result as bytes, and back. Whatever the bytes are, decoding them gives a result or
-//! a [`Refusal`]; it touches no file and knows no folder.
+//! Encodes results as records and decodes them. Any bytes decode to a result or to a
+//! [`Refusal`]. It has no I/O.
 //!
 //! ```text
 //! magic 8 | format u32 | key: hash 32, length u64 | payload length u64 | payload | SHA-256 of all before
 //! ```
 //!
 //! Numbers are little-endian; the payload is the [`ActionResult`] in postcard's encoding.
-//! A change of the form is a new [`FORMAT`], never a reinterpretation. Every format begins
-//! with magic and format and ends with the checksum, so that a reader can tell a record of
-//! another version, which is a miss, from a damaged one.
+//! A change of the encoding is a new [`FORMAT`], never a reinterpretation. Every format
+//! begins with magic and format and ends with the checksum, so that a reader can tell a
+//! record of another version, which is a miss, from a damaged one.
 
 use std::collections::HashSet;
 
@@ -18,52 +18,52 @@ use crate::path::{MAX_PATH, RelPath};
 
 /// The version of the encoding.
 pub(super) const FORMAT: u32 = 1;
-/// No record is longer: room for a result of about half a million files.
+/// The maximum length of a record: a result of about half a million files.
 pub(super) const MAX_RECORD: u64 = 64 << 20;
-/// No result has more entries.
+/// The maximum number of entries of a result.
 const MAX_ENTRIES: usize = 1_000_000;
-/// No file, and no result as a whole, is larger: 16 TiB.
+/// The maximum size of a file, and of a result: 16 TiB.
 const MAX_SIZE: u64 = 1 << 44;
 
 const MAGIC: &[u8; 8] = b"fbresult";
 const HEADER: usize = 8 + 4 + 32 + 8 + 8;
 
-/// Why bytes are not a record, or entries not those of a result.
+/// The reason why bytes are not a record, or entries not those of a result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It ends too early, or goes on too long.
-    #[error("it is cut off or too long")]
+    /// The length is wrong.
+    #[error("it is truncated or too long")]
     Length,
-    /// It does not begin like a record.
+    /// The magic is missing.
     #[error("it is not a record")]
     Magic,
-    /// It has a format that this program does not know.
+    /// The format is one that this program does not support.
     #[error("its format {0} is unknown")]
     Format(u32),
-    /// It stands under another key than its own.
+    /// The key in the record is not the key it is stored under.
     #[error("it belongs to another key")]
     Key,
-    /// Its bytes are not those that were written.
+    /// The checksum does not match.
     #[error("its checksum does not match")]
     Checksum,
-    /// Its payload cannot be read.
-    #[error("its content cannot be read")]
+    /// The payload cannot be decoded.
+    #[error("its content cannot be decoded")]
     Payload,
-    /// It has more entries, or larger files, than any result has.
-    #[error("it is larger than any result")]
+    /// The entries exceed [`MAX_ENTRIES`] or [`MAX_SIZE`].
+    #[error("it is larger than a result can be")]
     TooLarge,
-    /// Its entries are not sorted, or a path is there twice.
-    #[error("`{0}` is out of order or there twice")]
+    /// The entries are not sorted, or a path occurs twice.
+    #[error("`{0}` is out of order or occurs twice")]
     Order(RelPath),
-    /// An entry lies below something that is not a folder, or is the root.
+    /// An entry is below an entry that is not a folder, or is the root.
     #[error("`{0}` cannot be an output")]
     Place(RelPath),
-    /// A link points to nothing that a link can point to.
-    #[error("the link `{0}` has an impossible target")]
+    /// A link has a target that no link can have.
+    #[error("the link `{0}` has an invalid target")]
     Link(RelPath),
 }
 
-/// Returns `result` as the bytes of a record under `key`.
+/// Encodes `result` as a record under `key`.
 pub(super) fn encode(key: ActionKey, result: &ActionResult) -> Result<Vec<u8>, Refusal> {
     check_entries(&result.outputs)?;
     let payload = postcard::to_stdvec(result).map_err(|_| Refusal::Payload)?;
@@ -76,22 +76,22 @@ pub(super) fn encode(key: ActionKey, result: &ActionResult) -> Result<Vec<u8>, R
     bytes.extend_from_slice(&payload);
     let checksum = Digest::of(&bytes);
     bytes.extend_from_slice(checksum.hash());
-    match bytes.len() as u64 <= MAX_RECORD {
-        true => Ok(bytes),
-        false => Err(Refusal::TooLarge),
+    if bytes.len() as u64 > MAX_RECORD {
+        return Err(Refusal::TooLarge);
     }
+    Ok(bytes)
 }
 
-/// Reads the record that stands under `key`.
+/// Decodes the record that is stored under `key`.
 pub(super) fn decode(key: ActionKey, bytes: &[u8]) -> Result<ActionResult, Refusal> {
     let (named, result) = decode_any(bytes)?;
-    match named == key {
-        true => Ok(result),
-        false => Err(Refusal::Key),
+    if named != key {
+        return Err(Refusal::Key);
     }
+    Ok(result)
 }
 
-/// Reads a record and the key that it names.
+/// Decodes a record and the key in it.
 pub(super) fn decode_any(bytes: &[u8]) -> Result<(ActionKey, ActionResult), Refusal> {
     if bytes.len() as u64 > MAX_RECORD {
         return Err(Refusal::Length);
@@ -137,7 +137,7 @@ fn take_u64(rest: &mut &[u8]) -> Result<u64, Refusal> {
 }
 
 /// Checks that entries can be those of a result: sorted, each path once, nothing below a
-/// file or a link, sizes within reason. That they were declared is another question.
+/// file or a link, sizes within the limits. It does not check that they are declared.
 pub fn check_entries(entries: &[Entry]) -> Result<(), Refusal> {
     if entries.len() > MAX_ENTRIES {
         return Err(Refusal::TooLarge);
@@ -165,18 +165,18 @@ fn check_entry(entry: &Entry) -> Result<(), Refusal> {
     match &entry.kind {
         EntryKind::Link { target, content } => {
             let is_sound = !target.is_empty() && target.len() <= MAX_PATH && !target.contains(&0);
-            match is_sound && content.is_none() {
-                true => Ok(()),
-                false => Err(Refusal::Link(entry.path.clone())),
+            if !is_sound || content.is_some() {
+                return Err(Refusal::Link(entry.path.clone()));
             }
+            Ok(())
         }
         EntryKind::File { .. } | EntryKind::Folder => Ok(()),
     }
 }
 
-/// Refuses what lies below a file or a link. Sorted paths do not always have a path's
-/// own content right behind it (`a`, `a-b`, `a/c`), so the leaves are looked up.
+/// Refuses entries below a file or a link.
 fn check_nesting(entries: &[Entry]) -> Result<(), Refusal> {
+    // Comparing neighbours is not enough: in sorted order, `a-b` is between `a` and `a/c`.
     if entries.len() < 2 {
         return Ok(());
     }
@@ -197,14 +197,14 @@ fn check_nesting(entries: &[Entry]) -> Result<(), Refusal> {
     }
 }
 
-/// Makes a record one of another format.
+/// Changes the format of a record.
 #[cfg(test)]
 pub(super) fn set_format(record: &mut [u8], format: u32) {
     record[8..12].copy_from_slice(&format.to_le_bytes());
     sign(record);
 }
 
-/// Makes the checksum of a record right.
+/// Corrects the checksum of a record.
 #[cfg(test)]
 fn sign(record: &mut [u8]) {
     let end = record.len() - 32;
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
     use crate::store::contract;
 
-    /// A record of format 1 as it must stay readable.
+    /// A record of format 1, which must stay readable.
     const GOLDEN: &str = include_str!("record_format_1.hex");
 
     fn key() -> ActionKey {
@@ -232,7 +232,7 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Encodes entries without asking whether they are sound.
+    /// Encodes entries without checking them.
     fn forge(outputs: Vec<Entry>) -> Vec<u8> {
         let result = ActionResult {
             outputs,
@@ -266,13 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn format_1_stays_as_it_is() {
+    fn format_1_does_not_change() {
         let golden: String = GOLDEN.split_whitespace().collect();
         assert_eq!(hex(&encode(key(), &sample()).unwrap()), golden);
     }
 
     #[test]
-    fn a_record_is_only_read_under_its_own_key() {
+    fn record_decodes_only_under_its_own_key() {
         let bytes = encode(key(), &sample()).unwrap();
         assert_eq!(decode(key(), &bytes), Ok(sample()));
         let other = ActionKey(Digest::of(b"other"));
@@ -280,11 +280,18 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_and_every_flipped_bit_is_a_miss() {
+    fn record_of_another_length_is_refused() {
         let bytes = encode(key(), &sample()).unwrap();
         for length in 0..bytes.len() {
             assert!(decode(key(), &bytes[..length]).is_err(), "length {length}");
         }
+        let longer = [&bytes[..], &[0]].concat();
+        assert!(decode(key(), &longer).is_err());
+    }
+
+    #[test]
+    fn record_with_any_bit_flipped_is_refused() {
+        let bytes = encode(key(), &sample()).unwrap();
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut bytes = bytes.clone();
@@ -292,19 +299,17 @@ mod tests {
                 assert!(decode(key(), &bytes).is_err(), "byte {at}, bit {bit}");
             }
         }
-        let longer = [&bytes[..], &[0]].concat();
-        assert!(decode(key(), &longer).is_err());
     }
 
     #[test]
-    fn a_later_format_is_said_to_be_one() {
+    fn later_format_is_refused_as_such() {
         let mut bytes = encode(key(), &sample()).unwrap();
         set_format(&mut bytes, 2);
         assert_eq!(decode(key(), &bytes), Err(Refusal::Format(2)));
     }
 
     #[test]
-    fn paths_that_leave_the_root_or_have_two_spellings_are_refused() {
+    fn record_with_unnormalised_path_is_refused() {
         let honest = forge(vec![file("aaaa")]);
         assert!(decode(key(), &honest).is_ok());
         for path in [
@@ -320,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_no_result_has_are_refused() {
+    fn invalid_entries_are_refused() {
         let huge = |path: &str| {
             let digest = Digest::from_parts([0; 32], MAX_SIZE);
             let kind = EntryKind::File {
@@ -348,27 +353,37 @@ mod tests {
         }
     }
 
+    fn entry(path: &str, kind: EntryKind) -> Entry {
+        let path = RelPath::new(path).unwrap();
+        Entry { path, kind }
+    }
+
     #[test]
-    fn what_is_as_large_as_can_be_is_a_result_and_what_is_larger_is_not() {
-        let entry = |path: String, kind| {
-            let path = RelPath::new(&path).unwrap();
-            Entry { path, kind }
-        };
-        let folders = (0..MAX_ENTRIES + 2).map(|n| entry(format!("{n:07}"), EntryKind::Folder));
-        let folders: Vec<Entry> = folders.collect();
+    fn entries_above_the_maximum_number_are_refused() {
+        let folders: Vec<Entry> = (0..MAX_ENTRIES + 2)
+            .map(|n| entry(&format!("{n:07}"), EntryKind::Folder))
+            .collect();
         assert_eq!(check_entries(&folders[..MAX_ENTRIES]), Ok(()));
         for more in [1, 2] {
             let refused = check_entries(&folders[..MAX_ENTRIES + more]);
             assert_eq!(refused, Err(Refusal::TooLarge));
         }
+    }
+
+    #[test]
+    fn files_above_the_maximum_size_are_refused() {
         let file = |path: &str, size| {
             let digest = Digest::from_parts([0; 32], size);
             let executable = false;
-            entry(path.into(), EntryKind::File { digest, executable })
+            entry(path, EntryKind::File { digest, executable })
         };
         let files = |size| check_entries(&[file("a", MAX_SIZE - 1), file("b", size)]);
         assert_eq!(files(1), Ok(()));
         assert_eq!(files(2), Err(Refusal::TooLarge));
+    }
+
+    #[test]
+    fn record_above_the_maximum_length_is_refused() {
         let limit = usize::try_from(MAX_RECORD).unwrap();
         let zeros = vec![0; limit + 2];
         let refused = |length: usize| decode_any(&zeros[..length]).unwrap_err();
@@ -378,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_claims_more_than_it_has_costs_nothing() {
+    fn payload_with_huge_claimed_length_is_refused() {
         let mut bytes = forge(Vec::new());
         let end = bytes.len() - 32;
         // The number of entries, as postcard writes it: all of 64 bits.
@@ -391,7 +406,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_a_record_or_a_refusal(bytes: Vec<u8>) {
+        fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
             let _ = decode_any(&bytes);
             let _ = decode_payload(&bytes);
         }

@@ -1,8 +1,7 @@
-//! Files without a name, which get one when they are whole. Who makes them, and where
-//! they are to be, it does not know.
+//! Temporary files without a directory entry (`O_TMPFILE`), linked into place once complete.
 //!
-//! A process that is killed leaves nothing of such a file behind, and it takes a call less
-//! than a name that is changed. Not every file system has them.
+//! If the process is killed, the system deletes such a file, and linking takes one call
+//! less than creating and renaming. Not every file system supports them.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -11,52 +10,52 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Makes files without a name and gives them one, remembering what the system offers.
+/// Creates files without a name and links them, remembering which method works.
 #[derive(Debug, Default)]
 pub(super) struct AnonymousFile {
-    /// A [`LinkMethod`], only ever raised.
-    way: AtomicU8,
+    /// A [`LinkMethod`]; it only increases.
+    method: AtomicU8,
     was_probed: AtomicBool,
 }
 
-/// From the cheapest to the last.
+/// A way to link a file without a name, the cheapest first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkMethod {
-    /// Linked by descriptor.
+    /// `linkat` with `AT_EMPTY_PATH`.
     Descriptor = 0,
-    /// Linked through `/proc`: for kernels that restrict the first.
+    /// `linkat` on `/proc/self/fd`, for kernels that restrict the first.
     Proc = 1,
-    /// There are no such files here.
+    /// The system cannot create or link such files.
     None = 2,
 }
 
 impl AnonymousFile {
-    fn way(&self) -> LinkMethod {
-        match self.way.load(Ordering::Relaxed) {
+    fn method(&self) -> LinkMethod {
+        match self.method.load(Ordering::Relaxed) {
             0 => LinkMethod::Descriptor,
             1 => LinkMethod::Proc,
             _ => LinkMethod::None,
         }
     }
 
-    /// Uses no cheaper way than `way` from now on.
-    pub(super) fn fall_back(&self, way: LinkMethod) {
-        self.way.fetch_max(way as u8, Ordering::Relaxed);
+    /// Rules out all methods cheaper than `method`.
+    pub(super) fn fall_back(&self, method: LinkMethod) {
+        self.method.fetch_max(method as u8, Ordering::Relaxed);
     }
 
-    /// Makes a file that can be linked to any place on the file system of a folder; `None`
-    /// where that cannot be done.
+    /// Creates a file that can be linked anywhere on the file system of `folder`. `None` if
+    /// the system does not support that.
     pub(super) fn create(
         &self,
         at: impl AsFd,
         folder: &str,
         mode: Mode,
     ) -> Result<Option<File>, Errno> {
-        if self.way() == LinkMethod::None {
+        if self.method() == LinkMethod::None {
             return Ok(None);
         }
         if !self.was_probed.swap(true, Ordering::Relaxed) && !has_proc() {
-            // Then some kernels can link such a file in no way at all.
+            // Without /proc, some kernels cannot link such a file at all.
             self.fall_back(LinkMethod::None);
             return Ok(None);
         }
@@ -71,15 +70,15 @@ impl AnonymousFile {
         }
     }
 
-    /// Gives a file its name; `EEXIST` when something has it already.
+    /// Links a file to a name; `EEXIST` if the name is taken.
     pub(super) fn link<N>(&self, file: &File, folder: impl AsFd, name: N) -> Result<(), Errno>
     where
         N: rustix::path::Arg + Copy,
     {
-        if self.way() == LinkMethod::Descriptor {
+        if self.method() == LinkMethod::Descriptor {
             let linked = rustix::fs::linkat(file, "", &folder, name, AtFlags::EMPTY_PATH);
-            // "Not found" is what a kernel says that does not allow this, or that there is
-            // no such folder; the second way tells which.
+            // ENOENT: the kernel does not allow this, or the folder does not exist. The
+            // second method shows which.
             if linked != Err(Errno::NOENT) {
                 return linked;
             }
@@ -103,37 +102,39 @@ mod tests {
 
     use super::*;
 
-    /// Makes a file, says something in it and gives it a name; the way that is used then.
-    fn made(tmpfile: &AnonymousFile, folder: &File, name: &str) -> Option<LinkMethod> {
+    /// Creates, writes and links a file; returns the method that was used.
+    fn link_new(tmpfile: &AnonymousFile, folder: &File, name: &str) -> Option<LinkMethod> {
         let mode = Mode::from(0o640);
         let mut file = tmpfile.create(folder, ".", mode).unwrap()?;
         file.write_all(name.as_bytes()).unwrap();
         tmpfile.link(&file, folder, name).unwrap();
         assert_eq!(tmpfile.link(&file, folder, name), Err(Errno::EXIST));
-        let (mut said, mut file) = (String::new(), file);
+        let mut content = String::new();
         file.rewind().unwrap();
-        file.read_to_string(&mut said).unwrap();
-        assert_eq!(said, name);
-        Some(tmpfile.way())
+        file.read_to_string(&mut content).unwrap();
+        assert_eq!(content, name);
+        Some(tmpfile.method())
     }
 
     #[test]
-    fn a_file_gets_its_name_in_each_way_that_there_is_and_never_in_one_given_up() {
+    fn file_is_linked_by_the_cheapest_allowed_method() {
         let dir = tempfile::tempdir().unwrap();
         let folder = File::open(dir.path()).unwrap();
         let tmpfile = AnonymousFile::default();
-        assert!(made(&tmpfile, &folder, "first").is_some_and(|way| way != LinkMethod::None));
+        assert!(
+            link_new(&tmpfile, &folder, "first").is_some_and(|method| method != LinkMethod::None)
+        );
         tmpfile.fall_back(LinkMethod::Proc);
-        assert!(made(&tmpfile, &folder, "second") == Some(LinkMethod::Proc));
+        assert!(link_new(&tmpfile, &folder, "second") == Some(LinkMethod::Proc));
         tmpfile.fall_back(LinkMethod::Descriptor);
-        assert!(tmpfile.way() == LinkMethod::Proc);
+        assert!(tmpfile.method() == LinkMethod::Proc);
         for name in ["first", "second"] {
-            let there = std::fs::read_to_string(dir.path().join(name)).unwrap();
-            assert_eq!(there, name);
+            let content = std::fs::read_to_string(dir.path().join(name)).unwrap();
+            assert_eq!(content, name);
         }
         tmpfile.fall_back(LinkMethod::None);
-        assert!(made(&tmpfile, &folder, "third").is_none());
+        assert!(link_new(&tmpfile, &folder, "third").is_none());
         let names = std::fs::read_dir(dir.path()).unwrap();
-        assert_eq!(names.count(), 2, "nothing but what got a name is left");
+        assert_eq!(names.count(), 2, "only linked files are left");
     }
 }

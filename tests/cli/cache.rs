@@ -1,5 +1,4 @@
-//! `fbuild cache`: how much is kept, whether it is sound, and less of it; and the limits
-//! that are applied without being asked.
+//! `fbuild cache`: status, verification and collection, and the limits that runs apply.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +17,7 @@ fn project() -> Project {
     .file("in", "1\n")
 }
 
-/// Replaces sizes, which depend on how long manifests are.
+/// Replaces sizes, which depend on the length of the manifests.
 fn sizes(text: &str) -> String {
     let mut out = String::new();
     for line in text.split_inclusive('\n') {
@@ -36,7 +35,7 @@ fn sizes(text: &str) -> String {
     out
 }
 
-/// Returns the paths of everything in the cache.
+/// Returns the paths of all objects in the cache.
 fn objects(project: &Project) -> Vec<String> {
     let of = |folder: &str| {
         let names = project.names(format!(".build-cache/{folder}")).into_iter();
@@ -48,7 +47,7 @@ fn objects(project: &Project) -> Vec<String> {
     all
 }
 
-/// Makes everything in the cache look as if it was last used so long ago.
+/// Sets the time of the last use of all objects to some days ago.
 fn age(project: &Project, days: u64) {
     let then = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
     for path in objects(project).iter().map(|path| project.path(path)) {
@@ -59,7 +58,7 @@ fn age(project: &Project, days: u64) {
 }
 
 #[test]
-fn status_says_how_much_is_kept_where_and_within_which_limits() {
+fn status_shows_size_folder_and_limits() {
     let project = project();
     project.run("cache status").ok("
         Build Cache Status
@@ -95,7 +94,7 @@ fn status_says_how_much_is_kept_where_and_within_which_limits() {
 }
 
 #[test]
-fn status_without_limits_says_how_to_set_one() {
+fn status_without_limits_shows_how_to_set_one() {
     let project = Project::new("target t { sh \"true\" }\n");
     let status = project.run("cache status").code(0);
     let line = "  limits      none; `cache max-size=\"2 GiB\"` in the Buildfile sets one\n";
@@ -103,11 +102,11 @@ fn status_without_limits_says_how_to_set_one() {
 }
 
 #[test]
-fn what_only_looks_leaves_what_is_damaged_in_its_place() {
+fn reading_commands_do_not_quarantine() {
     let project = Project::new(r#"target t { inputs in; outputs out; sh "cp in out" }"#);
     let project = project.file("in", "1\n");
     project.run("run -q t").ok("");
-    // The manifest of the last success, which tells why the target would run.
+    // The manifest of the last success, from which commands read the reason for a run.
     let key = project.read(".build-cache/metadata/t.meta.json");
     let key = key.split("\"key\": \"").nth(1).unwrap()[..64].to_owned();
     let manifest = format!(".build-cache/artifacts/{}/{key}", &key[..2]);
@@ -119,11 +118,11 @@ fn what_only_looks_leaves_what_is_damaged_in_its_place() {
         assert_eq!(project.read(&manifest), "damaged", "{words}");
     }
     project.run("run -q t").code(0);
-    assert!(!project.has(&manifest), "it was put aside");
+    assert!(!project.has(&manifest), "it is in the quarantine");
 }
 
 #[test]
-fn verify_finds_damage_and_puts_it_aside_when_told_to() {
+fn verify_repairs_damage_only_with_the_option() {
     let project = project();
     project.run("cache verify").ok("nothing is cached\n");
     project.run("run -q b").ok("");
@@ -142,7 +141,7 @@ fn verify_finds_damage_and_puts_it_aside_when_told_to() {
     };
     assert!(record.starts_with("`actions/"), "{record}");
     assert!(
-        record.ends_with("`: 1 of the blobs that it needs are missing or damaged"),
+        record.ends_with("`: 1 of its blobs are missing or damaged"),
         "{record}"
     );
     assert!(blob.starts_with("`artifacts/"), "{blob}");
@@ -177,7 +176,7 @@ fn verify_finds_damage_and_puts_it_aside_when_told_to() {
 }
 
 #[test]
-fn gc_keeps_what_the_limits_allow() {
+fn gc_applies_the_limits() {
     let project = project();
     project.run("cache gc").ok("nothing is cached\n");
     project.run("run -q b").ok("");
@@ -191,14 +190,14 @@ fn gc_keeps_what_the_limits_allow() {
     );
     assert_eq!(objects(&project), [""; 0]);
     project.run("cache gc").ok("nothing is cached\n");
-    // What is in the tree is still up to date.
+    // The outputs in the tree are still up to date.
     project
         .run("run b")
         .ok("nothing to do: 2 targets up to date ([time])\n");
 }
 
 #[test]
-fn gc_drops_what_was_unused_for_long_and_keeps_what_is_in_use() {
+fn gc_drops_old_results_that_are_not_in_use() {
     let project = project();
     project.run("run -q b").ok("");
     project.write("in", "2\n");
@@ -217,7 +216,7 @@ fn gc_drops_what_was_unused_for_long_and_keeps_what_is_in_use() {
 }
 
 #[test]
-fn gc_refuses_limits_that_are_none() {
+fn gc_refuses_invalid_limits() {
     let project = project();
     project.run("cache gc --max-size lots").ended(
         2,
@@ -238,7 +237,7 @@ fn gc_refuses_limits_that_are_none() {
 }
 
 #[test]
-fn clear_removes_every_result_and_nothing_else() {
+fn clear_removes_only_the_results() {
     let project = project();
     project.run("cache clear").ok("nothing is cached\n");
     project.run("run -q b").ok("");
@@ -262,7 +261,7 @@ fn clear_removes_every_result_and_nothing_else() {
 }
 
 #[test]
-fn a_run_that_stores_something_keeps_the_cache_within_its_limits() {
+fn run_keeps_the_cache_within_its_limits() {
     let project = Project::new(
         r#"
         cache max-size="100 KiB"
@@ -276,21 +275,21 @@ fn a_run_that_stores_something_keeps_the_cache_within_its_limits() {
     let length = |path: &String| project.path(path).metadata().unwrap().len();
     let kept: u64 = objects(&project).iter().map(length).sum();
     assert!(kept <= 100 << 10, "{kept} bytes are kept");
-    // What was made last is still there.
+    // The last result is still there.
     fs::remove_file(project.path("out")).unwrap();
     let last = project.run("run t").code(0);
     assert!(last.stdout.contains("1 restored"), "{}", last.stdout);
 }
 
-/// Blobs are flushed alone where much else waits to be written, else with all that waits.
+/// Blobs are flushed one by one if much other data is dirty, else with `syncfs`.
 #[test]
-fn a_record_is_written_only_once_its_blobs_are_on_the_disk() {
+fn record_is_written_after_its_blobs_are_flushed() {
     for waiting in [0, 32 << 20] {
-        waits_for_blobs_before_records(waiting);
+        flushes_blobs_before_records(waiting);
     }
 }
 
-fn waits_for_blobs_before_records(much: usize) {
+fn flushes_blobs_before_records(much: usize) {
     let project = Project::new(r#"target t { inputs in; outputs out; sh "cp in out; cat in" }"#)
         .file("in", "1\n")
         .file("much", &"x".repeat(much));
@@ -301,7 +300,7 @@ fn waits_for_blobs_before_records(much: usize) {
     project.fbuild("run -q t").under(wrapper).end().ok("");
     let traced = fs::read_to_string(log).unwrap();
     let (mut blobs, mut records) = (0, 0);
-    // Blobs, and the folders that their names are in, that nobody waited for.
+    // Blobs that are not flushed yet, and the folders of their names.
     let mut waiting: Vec<String> = Vec::new();
     let is_done = |line: &&str| line.ends_with("= 0") || line.contains("sync(");
     for line in traced.lines().filter(is_done) {

@@ -164,7 +164,7 @@ fn one_that_does_not_make_what_it_declares_fails() {
     assert_eq!(
         failure("outputs made missing\n    sh \"touch made other\""),
         "error[fbuild::store::output_missing]: bad failed: the declared output `missing` was not made\n  \
-         help: correct `outputs`, or the command: it ended with success and did not write this\n\n\
+         help: correct `outputs`, or the command: it succeeded without writing this\n\n\
          Failed after [time]: 1 failed\n"
     );
     let folder = failure("outputs \"made/\"\n    sh \"rm -rf made; touch made\"");

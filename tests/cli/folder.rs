@@ -1,4 +1,4 @@
-//! The cache folder in every kind of trouble: the build goes on, and says what is lost.
+//! An unusable or damaged cache folder: the build goes on and warns.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ fn project() -> Project {
     Project::new(r#"target t { inputs in; outputs out; sh "cp in out" }"#).file("in", "1\n")
 }
 
-/// Looks at a run that built, with one warning of this code; returns the warning.
+/// Asserts that a run built and printed one warning of this code; returns the warning.
 #[track_caller]
 fn warned(done: &Done, code: &str) -> String {
     let start = format!("warning[{code}]: ");
@@ -36,7 +36,7 @@ fn set_mode(project: &Project, path: &str, mode: u32) {
 }
 
 #[test]
-fn one_that_is_a_file() {
+fn cache_that_is_a_file_is_replaced_for_one_run() {
     let project = project().file(".build-cache", "not a folder");
     let done = project.run("run t").code(0);
     assert_eq!(
@@ -54,7 +54,7 @@ fn one_that_is_a_file() {
 }
 
 #[test]
-fn one_that_cannot_be_written() {
+fn cache_that_is_read_only_does_not_fail_the_run() {
     let project = project();
     project.run("run -q t").ok("");
     project.write("in", "2\n");
@@ -99,7 +99,7 @@ fn one_that_cannot_be_written() {
 }
 
 #[test]
-fn one_whose_files_cannot_be_read() {
+fn cache_with_unreadable_files_does_not_fail_the_run() {
     let project = project();
     project.run("run -q t").ok("");
     if is_root() {
@@ -114,7 +114,7 @@ fn one_whose_files_cannot_be_read() {
 }
 
 #[test]
-fn one_that_belongs_to_another_user() {
+fn cache_of_another_user_is_not_used() {
     if !is_root() {
         return skip("only root can give files away");
     }
@@ -129,7 +129,7 @@ fn one_that_belongs_to_another_user() {
 }
 
 #[test]
-fn one_that_others_may_write() {
+fn cache_writable_by_others_is_not_used() {
     let project = project();
     project.run("run -q t").ok("");
     set_mode(&project, ".build-cache", 0o777);
@@ -141,7 +141,7 @@ fn one_that_others_may_write() {
 }
 
 #[test]
-fn one_of_another_version() {
+fn cache_of_another_version_is_not_used() {
     let project = project();
     project.run("run -q t").ok("");
     project.write(".build-cache/version", "fbuild store 99\n");
@@ -152,8 +152,8 @@ fn one_of_another_version() {
     );
 }
 
-/// Runs a script in a mount namespace of its own, with a small file system at `.build-cache`
-/// and fbuild as its first argument; `None` where that is not allowed.
+/// Runs a script in a new mount namespace, with a small file system at `.build-cache` and
+/// fbuild as its first argument; `None` if that is not allowed.
 fn on_small_disk(project: &Project, script: &str) -> Option<std::process::Output> {
     fs::create_dir(project.path(".build-cache")).unwrap();
     let mount = "mount -t tmpfs -o size=256k,mode=0700 none .build-cache || exit 77; ";
@@ -167,7 +167,7 @@ fn on_small_disk(project: &Project, script: &str) -> Option<std::process::Output
 }
 
 #[test]
-fn one_that_is_full() {
+fn full_cache_does_not_fail_the_run() {
     let project = Project::new(
         r#"
         target big { inputs in; outputs big; sh "cat in > big; head -c 400000 /dev/zero >> big" }
@@ -195,11 +195,11 @@ fn one_that_is_full() {
     let records = log
         .lines()
         .filter(|line| line.contains("/actions>, \"") && line.ends_with("= 0"));
-    assert_eq!(records.count(), 1, "of what is kept whole: {log}");
+    assert_eq!(records.count(), 1, "only of the complete result: {log}");
 }
 
 #[test]
-fn one_that_lost_something_makes_it_again() {
+fn missing_blob_is_made_again() {
     let project = project();
     project.run("run -q t").ok("");
     fs::remove_dir_all(project.path(".build-cache/artifacts")).unwrap();
@@ -213,7 +213,7 @@ fn one_that_lost_something_makes_it_again() {
 }
 
 #[test]
-fn one_with_damage_never_gives_it_out() {
+fn damaged_blob_is_never_restored() {
     let project = project();
     project.run("run -q t").ok("");
     for name in project.names(".build-cache/artifacts") {
@@ -236,7 +236,7 @@ fn one_with_damage_never_gives_it_out() {
 }
 
 #[test]
-fn state_that_is_rubbish_is_taken_as_missing() {
+fn damaged_state_counts_as_missing() {
     let project = project();
     project.run("run -q t").ok("");
     for file in ["index", "state", "graph"] {
@@ -256,7 +256,7 @@ fn state_that_is_rubbish_is_taken_as_missing() {
 }
 
 #[test]
-fn a_cache_elsewhere_is_made_where_the_buildfile_says() {
+fn cache_dir_is_created_where_declared() {
     let project = Project::new(
         r#"
         cache dir="../shared/cache"
@@ -269,7 +269,7 @@ fn a_cache_elsewhere_is_made_where_the_buildfile_says() {
     assert!(project.has("../shared/cache/artifacts"));
     assert!(!project.has(".build-cache/artifacts"));
     assert!(project.has(".build-cache/metadata/t.meta.json"));
-    // An empty folder that is there is not touched by what only looks.
+    // Reading commands do not create a store in an existing empty folder.
     fs::remove_dir_all(project.path("../shared/cache")).unwrap();
     fs::create_dir(project.path("../shared/cache")).unwrap();
     project.run("status t").code(0);
@@ -277,7 +277,7 @@ fn a_cache_elsewhere_is_made_where_the_buildfile_says() {
 }
 
 #[test]
-fn one_that_holds_other_things_is_left_alone() {
+fn folder_with_other_files_is_not_used_as_cache() {
     for dir in [".", "src", ".."] {
         let buildfile = r#"target t { inputs "src/*"; outputs out; sh "cat src/a > out" }"#;
         let project = Project::new(&format!("cache dir=\"{dir}\"\n{buildfile}\n"));
@@ -322,7 +322,7 @@ fn one_that_holds_other_things_is_left_alone() {
 }
 
 #[test]
-fn a_tree_that_cannot_be_written_is_said() {
+fn read_only_tree_is_an_error() {
     let project = project();
     fs::set_permissions(project.base(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&project.root, fs::Permissions::from_mode(0o555)).unwrap();
@@ -331,6 +331,6 @@ fn a_tree_that_cannot_be_written_is_said() {
         "",
         "error: cannot write to `[root]`: Permission denied (os error 13)\n",
     );
-    // What only looks needs to write nothing.
+    // Reading commands need not write.
     project.fbuild("status t").unprivileged().end().code(0);
 }

@@ -1,12 +1,12 @@
-//! What is made: owned folders are exact, what is kept stays, committed files are touched
-//! only where they differ, and all of it comes back out of the cache as it was.
+//! Outputs: owned folders are exact, kept files stay, committed files are rewritten only if
+//! they differ, and the cache restores all of them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::project::{Project, is_root};
 
-/// A target that owns a folder with something of every kind in it, and a file that stays.
+/// A target that owns a folder with entries of every kind and a kept file.
 fn site() -> Project {
     Project::new(
         r#"
@@ -42,14 +42,13 @@ const SITE: [&str; 9] = [
 ];
 
 #[test]
-fn an_owned_folder_is_exactly_what_was_made_and_what_is_kept() {
+fn owned_folder_has_only_outputs_and_kept_files() {
     let project = site();
     project.write("site/stray", "x");
     project.write("site/sub/old", "x");
     project.run("run -q site").ok("");
     assert_eq!(project.names("site"), SITE);
     let kept = project.stamp("site/kept");
-    // Something is no longer made.
     project.write("in/b", "b\n");
     project.run("run -q site").ok("");
     assert!(project.has("site/sub/b"));
@@ -65,7 +64,7 @@ fn an_owned_folder_is_exactly_what_was_made_and_what_is_kept() {
 }
 
 #[test]
-fn a_stray_in_an_owned_folder_is_a_reason_to_restore_it() {
+fn other_file_in_an_owned_folder_causes_a_restore() {
     let project = site();
     project.run("run -q site").ok("");
     project.write("site/sub/stray", "x");
@@ -78,7 +77,7 @@ fn a_stray_in_an_owned_folder_is_a_reason_to_restore_it() {
 }
 
 #[test]
-fn everything_comes_back_as_it_was() {
+fn restored_outputs_equal_the_built_ones() {
     let project = site();
     project.run("run -q site").ok("");
     project.run("clean").ok("removed 4 outputs of 1 target\n");
@@ -108,7 +107,7 @@ fn everything_comes_back_as_it_was() {
 }
 
 #[test]
-fn a_changed_mode_or_kind_is_a_modified_output() {
+fn changed_mode_or_kind_is_a_modified_output() {
     let project = site();
     project.run("run -q site").ok("");
     fs::set_permissions(
@@ -142,7 +141,7 @@ fn a_changed_mode_or_kind_is_a_modified_output() {
     assert_eq!(project.names("site"), SITE);
 }
 
-/// A generator whose two files live in version control.
+/// A generator with two committed outputs.
 fn committed() -> Project {
     Project::new(
         r#"
@@ -157,7 +156,7 @@ fn committed() -> Project {
 }
 
 #[test]
-fn committed_files_are_rewritten_only_where_they_differ() {
+fn committed_files_are_rewritten_only_if_different() {
     let project = committed().file("gen/one", "1\n").file("gen/two", "old\n");
     let one = project.stamp("gen/one");
     project.run("run -q generate").ok("");
@@ -168,7 +167,7 @@ fn committed_files_are_rewritten_only_where_they_differ() {
     project.run("run -q generate").ok("");
     assert_eq!(project.stamp("gen/one"), one);
     assert_ne!(project.stamp("gen/two"), two);
-    // Out of the cache it is the same.
+    // A restore rewrites only the different file, too.
     project.write("in", "1\n2\n");
     project.run("run -q generate").ok("");
     assert_eq!(project.stamp("gen/one"), one);
@@ -176,7 +175,7 @@ fn committed_files_are_rewritten_only_where_they_differ() {
 }
 
 #[test]
-fn clean_leaves_what_is_committed() {
+fn clean_leaves_committed_outputs() {
     let project = committed();
     project.run("run -q generate").ok("");
     project.run("clean").ok("removed 0 outputs of 1 target\n");
@@ -184,7 +183,7 @@ fn clean_leaves_what_is_committed() {
 }
 
 #[test]
-fn drift_is_found_and_nothing_is_changed() {
+fn drift_is_found_without_changes() {
     let project = committed()
         .file("gen/one", "1\n")
         .file("gen/two", "by hand\n");
@@ -204,7 +203,7 @@ fn drift_is_found_and_nothing_is_changed() {
 }
 
 #[test]
-fn clean_takes_away_folders_that_hold_nothing_else_and_makes_none() {
+fn clean_removes_folders_that_become_empty() {
     let project = Project::new(
         r#"
         target a { outputs "out/deep/a" "gen/x/*.c" "lib/a/"; sh "mkdir -p gen/x/y lib/a/b; echo > out/deep/a; echo > gen/x/1.c" }
@@ -234,7 +233,7 @@ fn clean_takes_away_folders_that_hold_nothing_else_and_makes_none() {
 }
 
 #[test]
-fn clean_removes_what_is_asked_for_and_all_of_it_with_all() {
+fn clean_removes_the_named_targets_outputs() {
     let project = Project::new(
         r#"
         target a { outputs a; sh "echo a > a" }
@@ -261,8 +260,8 @@ fn clean_removes_what_is_asked_for_and_all_of_it_with_all() {
 }
 
 #[test]
-fn a_new_output_never_replaces_what_it_cannot_give_back() {
-    // The command fails after it has overwritten a file of the person's that is declared.
+fn failed_command_does_not_ruin_an_existing_file() {
+    // The command overwrites a file of the user that is declared, and then fails.
     let project = Project::new(r#"target t { outputs notes; sh "echo ruined > notes; false" }"#)
         .file("notes", "years of work\n");
     project.run("run -q t").code(1);
@@ -270,7 +269,7 @@ fn a_new_output_never_replaces_what_it_cannot_give_back() {
 }
 
 #[test]
-fn folders_that_an_ordinary_user_made_read_only_go_when_they_have_to() {
+fn read_only_folders_of_outputs_are_replaced() {
     let project = Project::new(
         r#"
         target t {
@@ -295,7 +294,7 @@ fn folders_that_an_ordinary_user_made_read_only_go_when_they_have_to() {
     project.write("in", "2\n");
     project.fbuild("run -q t").unprivileged().end().ok("");
     assert_eq!(project.read("out/ro/inner/a"), "2\n");
-    // What is restored there goes and comes as if they could be written.
+    // A restore also changes files in read-only folders.
     project.write("in", "1\n");
     chmod("out/ro/inner", 0o755);
     project.write("out/ro/inner/extra", "");

@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::session::{self, Access, Session};
 use crate::report::text::{self, count, number, size};
-use crate::store::disk::{Collected, Limits, Patience, Usage, Verification};
+use crate::store::disk::{CollectionSummary, Limits, Usage, Verification, WhenBusy};
 use crate::store::{self, Disk, Store as _};
 
 pub(in crate::cli) fn run(context: &Context, args: &Cache) -> Result<(), Failure> {
@@ -131,7 +131,8 @@ fn verify(context: &Context, repair: bool) -> Result<(), Failure> {
 }
 
 fn verdict(found: &Verification, repair: bool) -> String {
-    let line = |damaged: &store::disk::Damaged| format!("`{}`: {}\n", damaged.path, damaged.damage);
+    let line =
+        |damaged: &store::disk::DamagedObject| format!("`{}`: {}\n", damaged.path, damaged.damage);
     let mut text: String = found.damaged.iter().map(line).collect();
     text += &format!("read {}: ", amount(&found.read));
     let damaged = found.damaged.len();
@@ -174,7 +175,7 @@ fn collect(
     };
     let live: HashSet<_> = session.memory.keys().collect();
     remove(context, session, |disk| {
-        disk.collect(&limits, &live, Patience::Wait)
+        disk.collect(&limits, &live, WhenBusy::Wait)
     })
 }
 
@@ -187,7 +188,7 @@ fn clear(context: &Context) -> Result<(), Failure> {
 fn remove(
     context: &Context,
     mut session: Session<'_>,
-    work: impl FnOnce(&Disk) -> Result<Option<Collected>, store::Error>,
+    work: impl FnOnce(&Disk) -> Result<Option<CollectionSummary>, store::Error>,
 ) -> Result<(), Failure> {
     if session.disk.as_ref().is_some_and(Disk::is_used_by_others) {
         context.eprint("waiting for other runs that use the cache\n");
@@ -197,7 +198,7 @@ fn remove(
     let Some(done) = done.transpose().map_err(in_the_way)? else {
         return context.print(b"nothing is cached\n");
     };
-    let Some(Collected { removed, left }) = done else {
+    let Some(CollectionSummary { removed, left }) = done else {
         let folder = session::store_folder(&session.workspace);
         let folder = context.shown(&folder);
         return Err(Failure::in_the_way(format!(

@@ -47,7 +47,7 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
         let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
         removed += found.iter().filter(|entry| !is_folder(entry)).count();
         emptied.note(&specs, &found);
-        let aside = outputs::stash(session.stage(), &specs);
+        let aside = outputs::Stash::take(session.stage(), &specs);
         aside
             .map_err(|error| Failure::of(Exit::World, &error))?
             .discard();

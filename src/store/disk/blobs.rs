@@ -1,8 +1,7 @@
-//! Blobs in and out: hashed while written, verified while read. It knows how a blob is
-//! found to be bad, not what is done with bad ones.
+//! Writes, reads and copies blobs: hashed while written, verified while read.
 //!
-//! A blob that fits the buffer is read whole before anything is done with it, so that
-//! most take one read and one write, and nothing unverified is ever handed out.
+//! A blob that fits the buffer is read completely before it is used, so that most need one
+//! read and one write, and no unverified byte is returned.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -14,28 +13,28 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::layout::{Layout, name, open_object};
-use super::publish::{Existing, Published, Temp};
+use super::publish::{IfExists, IncomingFile, PublishOutcome};
 use super::{Inner, age, quarantine, touch};
 use crate::digest::{BUFFER_SIZE, Digest, Hasher, Verified};
 use crate::stamp::{FileKind, Stamp};
 use crate::store::Error;
 
-/// A blob used again after less than this (nanoseconds) keeps its time.
+/// The minimum time between two updates of a blob's time of use, in nanoseconds.
 const FRESH: i64 = 10 * 60 * 1_000_000_000;
-/// Up to this size (bytes) something of the wrong length is read to see what it is.
-const WORTH_A_LOOK: u64 = 64 << 20;
-/// From this size on (bytes) sharing the blocks of a file is worth trying.
-const WORTH_CLONING: u64 = 1 << 20;
+/// The maximum size of a file of the wrong length that is hashed, in bytes.
+const MAX_REHASHED: u64 = 64 << 20;
+/// The minimum size of a blob that is cloned, in bytes.
+const MIN_CLONED: u64 = 1 << 20;
 
-/// Opens a blob for reading, or finds that it is not there or not itself.
+/// Opens a blob for reading; `None` if it is missing or damaged.
 pub(super) fn read(inner: &Arc<Inner>, digest: Digest) -> Option<Box<dyn Read + Send>> {
     let file = inner.open_blob(digest)?;
     if digest.size() < BUFFER_SIZE as u64 {
         let mut bytes = Vec::new();
-        return match inner.read_small(file, digest, &mut bytes) {
-            true => Some(Box::new(Cursor::new(bytes))),
-            false => None,
-        };
+        if !inner.read_small(file, digest, &mut bytes) {
+            return None;
+        }
+        return Some(Box::new(Cursor::new(bytes)));
     }
     Some(Box::new(Reader {
         verified: Verified::new(file, digest),
@@ -44,7 +43,7 @@ pub(super) fn read(inner: &Arc<Inner>, digest: Digest) -> Option<Box<dyn Read + 
     }))
 }
 
-/// Reads a blob that is too large to be verified beforehand.
+/// Reads a blob that is too large to verify in advance.
 struct Reader {
     verified: Verified<File>,
     digest: Digest,
@@ -62,7 +61,7 @@ impl Read for Reader {
 }
 
 impl Inner {
-    /// Tells whether a blob is there and has the right length.
+    /// Returns true if a blob exists and has the right length.
     pub(super) fn has_blob(&self, digest: Digest) -> bool {
         let Some(layout) = &self.layout else {
             return false;
@@ -80,7 +79,7 @@ impl Inner {
             Ok((stamp, file)) => {
                 let is_right = stamp.kind() == FileKind::File && stamp.size == digest.size();
                 if !is_right {
-                    self.refuse_size(digest, (file, stamp.size));
+                    self.refuse_size(digest, file, stamp.size);
                     return None;
                 }
                 Some(file)
@@ -94,19 +93,19 @@ impl Inner {
         }
     }
 
-    /// A wrong length is the blob's fault only if its content is not what its name says;
-    /// else somebody asks for a digest that no content has. What is too long to be looked
-    /// through for that is put aside: it may be a hole without end.
-    fn refuse_size(&self, digest: Digest, (mut file, size): (File, u64)) {
-        let is_itself = size <= WORTH_A_LOOK
+    /// Refuses a blob of the wrong length, unless its content matches its name: then the
+    /// caller asked for a digest that no content has.
+    fn refuse_size(&self, digest: Digest, mut file: File, size: u64) {
+        // The file may be sparse and huge.
+        let is_intact = size <= MAX_REHASHED
             && Digest::of_reader(&mut file, &mut Vec::new())
                 .is_ok_and(|actual| actual.hash() == digest.hash());
-        if !is_itself {
+        if !is_intact {
             self.refuse_blob(digest, &io::ErrorKind::InvalidData.into());
         }
     }
 
-    /// Reads a blob into `bytes` and tells whether it is all right.
+    /// Reads a blob into `bytes`; false if it is damaged.
     fn read_small(&self, mut file: File, digest: Digest, bytes: &mut Vec<u8>) -> bool {
         let Ok(size) = usize::try_from(digest.size()) else {
             return false;
@@ -123,8 +122,8 @@ impl Inner {
             .is_ok()
     }
 
-    /// Deals with a blob that could not be read or is not what its name says. What is
-    /// wrong with this process (too many open files, no memory) is not the blob's fault.
+    /// Moves a damaged blob to the quarantine. If the process caused the error (too many
+    /// open files, no memory), only warns.
     fn refuse_blob(&self, digest: Digest, error: &io::Error) {
         if !is_damage(error) {
             self.unreadable("blob", &digest, error);
@@ -133,19 +132,19 @@ impl Inner {
         let writable = self.writable();
         self.warnings.damage(|| {
             let id = digest.short();
-            let aside = if writable.is_some() {
-                "it was put aside, and "
+            let quarantined = if writable.is_some() {
+                "it was moved to the quarantine, and "
             } else {
                 ""
             };
-            format!("the cached blob {id} is damaged; {aside}what needs it is made again")
+            format!("the cached blob {id} is damaged; {quarantined}results with it are made again")
         });
         if let Some(layout) = writable {
             quarantine::move_there(layout, &layout.artifacts, name(&digest).as_bytes());
         }
     }
 
-    /// Writes a blob into an empty file; see [`crate::store::Store::copy`].
+    /// Copies a blob into an empty file; see [`crate::store::Store::copy`].
     pub(super) fn copy_blob(&self, digest: Digest, to: &mut File) -> Result<bool, Error> {
         let Some(mut from) = self.open_blob(digest) else {
             return Ok(false);
@@ -154,20 +153,25 @@ impl Inner {
             if digest.size() < BUFFER_SIZE as u64 {
                 let mut bytes = std::mem::take(buffer);
                 let is_right = self.read_small(from, digest, &mut bytes);
-                let copied = match is_right {
-                    true => to.write_all(&bytes).map_err(Error::Copy),
-                    false => Ok(()),
+                let copied = if is_right {
+                    to.write_all(&bytes).map_err(Error::Copy)
+                } else {
+                    Ok(())
                 };
                 *buffer = bytes;
                 return copied.map(|()| is_right);
             }
-            let copied = match try_clone(&from, to, digest.size()) {
-                true => Digest::of_reader(to, buffer),
-                false => copy_hashing(&mut from, to, buffer)?,
+            let copied = if try_clone(&from, to, digest.size()) {
+                Digest::of_reader(to, buffer)
+            } else {
+                copy_hashing(&mut from, to, buffer)?
             };
-            let checked = copied.and_then(|actual| match actual == digest {
-                true => Ok(()),
-                false => Err(io::ErrorKind::InvalidData.into()),
+            let checked = copied.and_then(|actual| {
+                if actual == digest {
+                    Ok(())
+                } else {
+                    Err(io::ErrorKind::InvalidData.into())
+                }
             });
             Ok(checked
                 .inspect_err(|error| self.refuse_blob(digest, error))
@@ -175,14 +179,15 @@ impl Inner {
         })
     }
 
-    /// Takes in a blob; see [`crate::store::Store::write`].
+    /// Stores a blob; see [`crate::store::Store::write`].
     pub(super) fn write_blob(&self, bytes: &mut dyn Read) -> Result<Digest, Error> {
         with_buffer(|buffer| {
             buffer.resize(BUFFER_SIZE, 0);
             let filled = fill(bytes, buffer).map_err(Error::Input)?;
-            let (digest, stored) = match filled < buffer.len() {
-                true => self.write_small(&buffer[..filled]),
-                false => self.write_large(buffer, bytes)?,
+            let (digest, stored) = if filled < buffer.len() {
+                self.write_small(&buffer[..filled])
+            } else {
+                self.write_large(buffer, bytes)?
             };
             stored.map_err(|source| {
                 if self.writable().is_some() {
@@ -208,22 +213,25 @@ impl Inner {
         (digest, store())
     }
 
-    /// Tells whether exactly these bytes are stored already; marks them as used if so and
-    /// puts aside what is there instead if not.
+    /// Returns true if these bytes are stored already, and marks them as used. A blob with
+    /// other content goes to the quarantine.
     fn has_same(&self, layout: &Layout, digest: Digest, bytes: &[u8]) -> bool {
         let Ok(file) = open_object(&layout.artifacts, &name(&digest), OFlags::RDONLY) else {
             return false;
         };
         let is_same = is_same(&file, bytes);
-        match is_same {
-            true => self.keep_blob(&file),
-            false => self.refuse_blob(digest, &io::ErrorKind::InvalidData.into()),
+        if is_same {
+            self.keep_blob(&file);
+        } else {
+            self.refuse_blob(digest, &io::ErrorKind::InvalidData.into());
         }
         is_same
     }
 
-    /// Counts a blob that was there already: a build may rely on it before whoever wrote
-    /// it has made it durable, and a collection must see that it is in use.
+    /// Counts an existing blob as written and marks it as used.
+    ///
+    /// Another process may have written it and not flushed it yet, so this build flushes it
+    /// too.
     fn keep_blob(&self, file: &File) {
         self.written.fetch_add(1, Ordering::SeqCst);
         if Stamp::of(file).is_ok_and(|stamp| age(&stamp) > FRESH) {
@@ -231,8 +239,8 @@ impl Inner {
         }
     }
 
-    /// Writes what is in `buffer` and all that follows. The bytes are read to their end
-    /// and hashed even when they cannot be written: their digest is needed all the same.
+    /// Stores the bytes in `buffer` and all that follow. If they cannot be written, they
+    /// are still read to their end, because the caller needs their digest.
     fn write_large(
         &self,
         buffer: &mut [u8],
@@ -257,13 +265,18 @@ impl Inner {
         Ok((digest, stored))
     }
 
-    fn publish_blob(&self, layout: &Layout, temp: Temp<'_>, digest: Digest) -> io::Result<()> {
+    fn publish_blob(
+        &self,
+        layout: &Layout,
+        temp: IncomingFile<'_>,
+        digest: Digest,
+    ) -> io::Result<()> {
         let name = name(&digest);
         let publish = |temp| {
             self.publisher
-                .publish(temp, &layout.artifacts, &name, Existing::Keep)
+                .publish(temp, &layout.artifacts, &name, IfExists::Keep)
         };
-        if let Published::Exists(temp) = publish(temp)? {
+        if let PublishOutcome::Exists(temp) = publish(temp)? {
             match self.open_blob(digest) {
                 Some(file) if self.is_blob(&file, digest) => {
                     self.keep_blob(&file);
@@ -280,9 +293,12 @@ impl Inner {
     /// Verifies an existing blob.
     fn is_blob(&self, mut file: &File, digest: Digest) -> bool {
         let actual = Digest::of_reader(&mut file, &mut Vec::new());
-        let checked = actual.and_then(|actual| match actual == digest {
-            true => Ok(()),
-            false => Err(io::ErrorKind::InvalidData.into()),
+        let checked = actual.and_then(|actual| {
+            if actual == digest {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::InvalidData.into())
+            }
         });
         checked
             .inspect_err(|error| self.refuse_blob(digest, error))
@@ -290,7 +306,7 @@ impl Inner {
     }
 }
 
-/// Tells whether an error in reading an object is the object's own fault.
+/// Returns true if the object, and not the process, causes an error in reading it.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         None => true,
@@ -298,7 +314,7 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
     }
 }
 
-/// Copies all bytes, hashing them. The outer error is about `to`, the inner about `from`.
+/// Copies and hashes all bytes. The outer error is about `to`, the inner about `from`.
 fn copy_hashing(
     from: &mut File,
     to: &mut File,
@@ -318,10 +334,10 @@ fn copy_hashing(
     }
 }
 
-/// Makes `to` share the blocks of `from`, where the file system can and it is worth it.
+/// Clones the blocks of `from` to `to` if the file system supports it and the size is worth it.
 fn try_clone(from: &File, to: &File, size: u64) -> bool {
     static IS_POSSIBLE: AtomicBool = AtomicBool::new(true);
-    if size < WORTH_CLONING || !IS_POSSIBLE.load(Ordering::Relaxed) {
+    if size < MIN_CLONED || !IS_POSSIBLE.load(Ordering::Relaxed) {
         return false;
     }
     let cloned = rustix::fs::ioctl_ficlone(to, from);
@@ -334,14 +350,14 @@ fn try_clone(from: &File, to: &File, size: u64) -> bool {
     cloned.is_ok()
 }
 
-/// Tells whether `file` has exactly these bytes, fewer than a buffer.
+/// Returns true if the content of `file` is `bytes`, which are fewer than a buffer.
 fn is_same(file: &File, bytes: &[u8]) -> bool {
     let mut content = Vec::with_capacity(bytes.len() + 1);
     let read = file.take(bytes.len() as u64 + 1).read_to_end(&mut content);
     read.is_ok() && content == bytes
 }
 
-/// Reads until `buffer` is full or there is no more, and returns how much came.
+/// Reads until `buffer` is full or the input ends; returns the number of bytes.
 fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -355,7 +371,7 @@ fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Lends the thread's buffer. Whoever borrows it while it is lent gets a new one.
+/// Lends the thread's buffer; a nested call gets a new one.
 pub(super) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };

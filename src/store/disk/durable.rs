@@ -1,5 +1,4 @@
-//! How blobs get onto the disk: together with all that waits to be written, or one by one
-//! if that is faster. It does not know what they are needed for.
+//! Flushes blobs to the disk: with one `syncfs`, or one by one if that is faster.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,42 +8,42 @@ use rustix::fs::OFlags;
 use super::layout::{self, Layout};
 use crate::digest::Digest;
 
-/// From how many blobs on the whole file system is flushed, however much that is.
+/// The minimum number of blobs for which the whole file system is always flushed.
 const MANY_BLOBS: usize = 33;
-/// How much can be written in the time that waiting for one blob alone takes, in KiB.
-const INSTEAD_OF_ONE: u64 = 128;
+/// The amount of dirty data that takes as long to flush as one blob alone, in KiB.
+const COST_OF_ONE: u64 = 128;
 
-/// What was waited for.
+/// The extent of a flush.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Waited {
-    /// The blobs.
-    ForThese,
-    /// All blobs that were written until then.
-    ForAll,
+pub(super) enum Flushed {
+    /// The given blobs.
+    Blobs,
+    /// The whole file system, with all blobs written before.
+    FileSystem,
 }
 
-/// Waits until blobs, and the names that they have, are on the disk.
-pub(super) fn wait_for(layout: &Layout, blobs: &BTreeSet<Digest>) -> io::Result<Waited> {
-    let is_better_alone = blobs.len() < MANY_BLOBS && !is_little(waiting(), blobs.len());
-    if is_better_alone && wait_for_each(layout, blobs).is_ok() {
-        return Ok(Waited::ForThese);
+/// Flushes blobs and their directory entries.
+pub(super) fn flush(layout: &Layout, blobs: &BTreeSet<Digest>) -> io::Result<Flushed> {
+    let is_faster_alone = blobs.len() < MANY_BLOBS && !is_syncfs_cheaper(dirty(), blobs.len());
+    if is_faster_alone && flush_each(layout, blobs).is_ok() {
+        return Ok(Flushed::Blobs);
     }
     rustix::fs::syncfs(&layout.artifacts)?;
-    Ok(Waited::ForAll)
+    Ok(Flushed::FileSystem)
 }
 
-/// Tells whether so much (KiB) is written faster than some blobs are one by one. How much
-/// waits is not always known.
-fn is_little(waiting: Option<u64>, blobs: usize) -> bool {
-    waiting.is_some_and(|waiting| waiting <= blobs as u64 * INSTEAD_OF_ONE)
+/// Returns true if flushing all dirty data (KiB) is cheaper than flushing each blob.
+/// `None` means unknown.
+fn is_syncfs_cheaper(dirty: Option<u64>, blobs: usize) -> bool {
+    dirty.is_some_and(|dirty| dirty <= blobs as u64 * COST_OF_ONE)
 }
 
-/// Returns how much waits to be written in the whole system, in KiB.
-fn waiting() -> Option<u64> {
-    waiting_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+/// Returns the amount of dirty data in the whole system, in KiB.
+fn dirty() -> Option<u64> {
+    dirty_in(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
-fn waiting_of(meminfo: &str) -> Option<u64> {
+fn dirty_in(meminfo: &str) -> Option<u64> {
     let size = |name: &str| {
         let value = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
         value.trim().strip_suffix(" kB")?.parse::<u64>().ok()
@@ -52,7 +51,7 @@ fn waiting_of(meminfo: &str) -> Option<u64> {
     Some(size("Dirty:")?.saturating_add(size("Writeback:")?))
 }
 
-fn wait_for_each(layout: &Layout, blobs: &BTreeSet<Digest>) -> io::Result<()> {
+fn flush_each(layout: &Layout, blobs: &BTreeSet<Digest>) -> io::Result<()> {
     let mut folders = BTreeSet::new();
     for digest in blobs {
         let name = layout::name(digest);
@@ -78,23 +77,23 @@ WritebackTmp:       5000 kB
 ";
 
     #[test]
-    fn what_waits_in_the_whole_system_is_flushed_for_a_few_blobs_only_if_it_is_little() {
-        assert_eq!(waiting_of(MEMINFO), Some(256));
-        assert!(!is_little(Some(256), 1));
-        assert!(is_little(Some(256), 2));
-        assert!(!is_little(Some(257), 2));
+    fn syncfs_is_used_if_little_data_is_dirty() {
+        assert_eq!(dirty_in(MEMINFO), Some(256));
+        assert!(!is_syncfs_cheaper(Some(256), 1));
+        assert!(is_syncfs_cheaper(Some(256), 2));
+        assert!(!is_syncfs_cheaper(Some(257), 2));
     }
 
     #[test]
-    fn what_the_system_does_not_say_is_not_taken_for_little() {
+    fn unknown_dirty_data_counts_as_much() {
         for meminfo in ["", "Dirty: 1 kB\n", "Dirty: 1 kB\nWriteback: much\n"] {
-            assert_eq!(waiting_of(meminfo), None, "{meminfo}");
+            assert_eq!(dirty_in(meminfo), None, "{meminfo}");
         }
-        assert!(!is_little(None, 32));
+        assert!(!is_syncfs_cheaper(None, 32));
     }
 
     #[test]
-    fn this_system_says_how_much_waits() {
-        assert!(waiting().is_some());
+    fn system_reports_dirty_data() {
+        assert!(dirty().is_some());
     }
 }

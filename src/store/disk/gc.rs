@@ -1,11 +1,10 @@
-//! Dropping what was not used for longest, down to given limits. It does not know what
-//! results mean, only when they were used and which blobs they need.
+//! Collects garbage: drops the least recently used results until the store is within its
+//! limits.
 //!
-//! Records go first, the least recently used before the others, then the blobs that no
-//! record needs any more: a process killed in between leaves blobs without a record, which
-//! the next collection finds. A blob that no record ever needed may belong to a result that
-//! a running build is about to record; if it is young it stays, even though the lock says
-//! that no build is running.
+//! Records go first, then the blobs that no record needs: a process killed in between
+//! leaves blobs without a record, which the next collection finds. A blob that never had a
+//! record may belong to a result that a build is about to record, so young ones stay, even
+//! though the lock should exclude builds.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -18,8 +17,8 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, FileType, OFlags};
 
 use super::layout::{Layout, name, open_object};
-use super::lock::Patience;
-use super::walk::{self, Met, Object, walk};
+use super::lock::WhenBusy;
+use super::walk::{self, Object, StoreEntry, walk};
 use super::{Disk, Usage, io_error, read_record, touch, usage};
 use crate::action::ActionKey;
 use crate::digest::Digest;
@@ -27,57 +26,56 @@ use crate::stamp::{self, Stamp};
 use crate::store::{Error, Refusal, record};
 
 const SECOND: i64 = 1_000_000_000;
-/// What no record needs is left alone until it is this old (nanoseconds).
+/// The minimum age of a dropped blob that never had a record, in nanoseconds.
 const YOUNG: i64 = 3600 * SECOND;
-/// What is in quarantine goes when it is this old (nanoseconds).
+/// The maximum age of objects in the quarantine, in nanoseconds.
 const QUARANTINE: i64 = 7 * 24 * 3600 * SECOND;
-/// The store is counted anew when the last time lies this far back (nanoseconds).
+/// The maximum age of the last count, in nanoseconds.
 const RECOUNT: i64 = 24 * 3600 * SECOND;
 
-/// How much a store may hold, and for how long.
+/// The limits of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes.
+    /// The maximum size in bytes.
     pub max_size: Option<u64>,
-    /// The longest time since a result was last used. Uses within a day count as one.
+    /// The maximum time since the last use of a result, with a precision of a day.
     pub max_age: Option<Duration>,
 }
 
-/// What a collection did.
+/// The result of a collection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// What was removed.
+pub struct CollectionSummary {
+    /// The size of the removed objects.
     pub removed: Usage,
-    /// What is left.
+    /// The size of the remaining objects.
     pub left: Usage,
 }
 
 impl Disk {
-    /// Tells, without looking at the store's content, whether a collection is due: there is
-    /// more than `limits` allow, or nobody has counted for a day.
+    /// Returns true if a collection is due: the estimated size exceeds the limit, or the
+    /// last count is a day old. It does not list the store.
     pub fn is_collection_due(&self, limits: &Limits) -> bool {
         let Some(layout) = self.0.writable() else {
             return false;
         };
-        usage::rough(layout).is_none_or(|rough| {
-            let is_over = limits.max_size.is_some_and(|max| rough.bytes > max);
-            let age = stamp::now().saturating_sub(rough.counted_at);
+        usage::estimate(layout).is_none_or(|estimate| {
+            let is_over = limits.max_size.is_some_and(|max| estimate.bytes > max);
+            let age = stamp::now().saturating_sub(estimate.counted_at);
             is_over || !(0..RECOUNT).contains(&age)
         })
     }
 
-    /// Removes what the limits do not allow, the least recently used first, and what nothing
-    /// needs. Results in `live` go only when nothing else is left to go. `None` when others
-    /// use the store, or it cannot be changed.
+    /// Removes results beyond the limits, the least recently used first, and unneeded blobs.
+    /// Results in `live` go last. `None` if others use the store, or it is not writable.
     ///
-    /// No other call on this store may be running: it takes the lock that all hold.
+    /// No other call on this store may run at the same time: they share the lock.
     pub fn collect(
         &self,
         limits: &Limits,
         live: &HashSet<ActionKey>,
-        patience: Patience,
-    ) -> Result<Option<Collected>, Error> {
-        let Some((layout, _lock)) = self.exclusive(patience)? else {
+        when_busy: WhenBusy,
+    ) -> Result<Option<CollectionSummary>, Error> {
+        let Some((layout, _lock)) = self.exclusive(when_busy)? else {
             return Ok(None);
         };
         let io = |error: io::Error| io_error("clean up", &layout.path)(error);
@@ -85,8 +83,8 @@ impl Disk {
         collection.drop_old(limits);
         collection.drop_unneeded();
         if let Some(max) = limits.max_size {
-            let goal = match patience {
-                Patience::None if collection.left.bytes > max => max - max / 10,
+            let goal = match when_busy {
+                WhenBusy::Skip if collection.left.bytes > max => max - max / 10,
                 _ => max,
             };
             collection.drop_least_used(goal);
@@ -94,21 +92,21 @@ impl Disk {
         remove_leftovers(layout, collection.now).map_err(io)?;
         usage::set(layout, collection.left.bytes);
         let (removed, left) = (collection.removed, collection.left);
-        Ok(Some(Collected { removed, left }))
+        Ok(Some(CollectionSummary { removed, left }))
     }
 
-    /// Tells whether others use the store at the moment, so that a collection has to wait.
+    /// Returns true if others use the store, so that a collection has to wait.
     pub fn is_used_by_others(&self) -> bool {
         self.0
             .writable()
             .is_some_and(|layout| layout.lock.is_some())
-            && matches!(self.exclusive(Patience::None), Ok(None))
+            && matches!(self.exclusive(WhenBusy::Skip), Ok(None))
     }
 
-    /// Removes all results and blobs, waiting until no build uses the store. `None` when it
-    /// cannot be changed.
-    pub fn clear(&self) -> Result<Option<Collected>, Error> {
-        let Some((layout, _lock)) = self.exclusive(Patience::Wait)? else {
+    /// Removes all results and blobs, waiting until no build uses the store. `None` if it is
+    /// not writable.
+    pub fn clear(&self) -> Result<Option<CollectionSummary>, Error> {
+        let Some((layout, _lock)) = self.exclusive(WhenBusy::Wait)? else {
             return Ok(None);
         };
         let io = |error: io::Error| io_error("clean up", &layout.path)(error);
@@ -119,18 +117,18 @@ impl Disk {
         }
         usage::set(layout, collection.left.bytes);
         let (removed, left) = (collection.removed, collection.left);
-        Ok(Some(Collected { removed, left }))
+        Ok(Some(CollectionSummary { removed, left }))
     }
 }
 
-/// A record and what it needs.
+/// A record and the blobs it needs.
 struct Record {
     object: Object,
     blobs: Vec<Digest>,
     is_live: bool,
 }
 
-/// A blob and how many records need it.
+/// A blob and the number of records that need it.
 struct Blob {
     object: Object,
     needed_by: usize,
@@ -142,15 +140,15 @@ struct Collection<'a> {
     now: i64,
     records: Vec<Record>,
     blobs: HashMap<[u8; 32], Blob>,
-    /// Whether there are records that cannot be understood, whose blobs are not known.
+    /// Whether there are records of unknown formats, whose blobs are not known.
     has_unknown: bool,
     removed: Usage,
     left: Usage,
 }
 
 impl<'a> Collection<'a> {
-    /// Finds out what there is. Records that are damaged, or need a blob that is not there,
-    /// can never be a hit and are dropped at once.
+    /// Lists the store. Drops records that are damaged or need a missing blob, because they
+    /// can never be a hit.
     fn find(layout: &'a Layout, live: &HashSet<ActionKey>) -> io::Result<Self> {
         let live: HashSet<[u8; 32]> = live.iter().map(|key| *key.0.hash()).collect();
         let mut collection = Self {
@@ -163,13 +161,13 @@ impl<'a> Collection<'a> {
             left: Usage::default(),
         };
         walk(&layout.artifacts, &mut |met| {
-            if let Met::Object(object) = met {
+            if let StoreEntry::Object(object) = met {
                 collection.add_blob(object);
             }
         })?;
         let mut objects = Vec::new();
         walk(&layout.actions, &mut |met| {
-            if let Met::Object(object) = met {
+            if let StoreEntry::Object(object) = met {
                 objects.push(object);
             }
         })?;
@@ -217,7 +215,7 @@ impl<'a> Collection<'a> {
         self.records.push(record);
     }
 
-    /// Sets a time that lies in the future to now: else it would stay young for ever.
+    /// Sets a time in the future to now: otherwise the object would stay young forever.
     fn clamp(&self, folder: &OwnedFd, object: &mut Object) {
         if object.mtime > self.now.saturating_add(YOUNG) {
             object.mtime = self.now;
@@ -232,7 +230,7 @@ impl<'a> Collection<'a> {
         blob.is_some_and(|blob| blob.object.digest == *digest)
     }
 
-    /// Drops the records that were not used for too long.
+    /// Drops the records whose last use is too long ago.
     fn drop_old(&mut self, limits: &Limits) {
         let Some(max_age) = limits.max_age else {
             return;
@@ -248,7 +246,7 @@ impl<'a> Collection<'a> {
         }
     }
 
-    /// Drops the blobs that no record needs, unless somebody may be about to record one.
+    /// Drops the blobs that no record needs, except young ones that a build may need.
     fn drop_unneeded(&mut self) {
         if self.has_unknown {
             return;
@@ -265,7 +263,7 @@ impl<'a> Collection<'a> {
         }
     }
 
-    /// Drops records, the least recently used first, until no more than `goal` bytes are left.
+    /// Drops the least recently used records until at most `goal` bytes are left.
     fn drop_least_used(&mut self, goal: u64) {
         let rank = |record: &Record| (!record.is_live, Reverse(record.object.mtime));
         self.records.sort_by_key(rank);
@@ -332,23 +330,23 @@ impl<'a> Collection<'a> {
 fn needs(layout: &Layout, object: Object) -> Result<Vec<Digest>, Refusal> {
     let (bytes, _) = read_record(layout, &name(&object.digest)).map_err(|_| Refusal::Payload)?;
     let (key, result) = record::decode_any(&bytes)?;
-    match key.0.hash() == object.digest.hash() {
-        true => Ok(result.blobs()),
-        false => Err(Refusal::Key),
+    if key.0.hash() != object.digest.hash() {
+        return Err(Refusal::Key);
     }
+    Ok(result.blobs())
 }
 
 fn remove(folder: &OwnedFd, digest: Digest) -> bool {
     rustix::fs::unlinkat(folder, name(&digest), AtFlags::empty()).is_ok()
 }
 
-/// Removes what killed processes left, and what was in quarantine for long.
+/// Removes files of killed processes and old objects in the quarantine.
 fn remove_leftovers(layout: &Layout, now: i64) -> io::Result<()> {
     remove_files(layout, "incoming", now - YOUNG)?;
     remove_files(layout, "quarantine", now - QUARANTINE)
 }
 
-/// Removes the files in a folder that came there before a point in time.
+/// Removes the files that were moved to a folder before a point in time.
 fn remove_files(layout: &Layout, folder: &str, before: i64) -> io::Result<()> {
     let listed = walk::each(&layout.dir, folder, &mut |entry_name, kind| {
         let path = [folder.as_bytes(), b"/", entry_name].concat();
@@ -430,9 +428,9 @@ mod tests {
         file.set_modified(SystemTime::now() - age).unwrap();
     }
 
-    fn collect(sample: &Sample, limits: Limits, live: &[ActionKey]) -> Collected {
+    fn collect(sample: &Sample, limits: Limits, live: &[ActionKey]) -> CollectionSummary {
         let live = live.iter().copied().collect();
-        let collected = sample.store.collect(&limits, &live, Patience::Wait);
+        let collected = sample.store.collect(&limits, &live, WhenBusy::Wait);
         let collected = collected.unwrap().unwrap();
         assert_eq!(sample.store.usage().unwrap(), collected.left);
         assert_eq!(sample.store.verify(false).unwrap().damaged, []);
@@ -448,11 +446,11 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_only_what_nothing_needs_goes_and_only_when_it_is_old() {
+    fn collection_without_limits_drops_old_unneeded_blobs() {
         let sample = Sample::new();
         let key = record(&sample, "old", 100, HOUR * 10_000);
-        let young = sample.write(b"a build may be about to record this");
-        let old = sample.write(b"nobody will");
+        let young = sample.write(b"a build may record this");
+        let old = sample.write(b"no build will");
         set_age(&sample.artifact(old), HOUR * 2);
         let collected = collect(&sample, unlimited(), &[]);
         assert_eq!((collected.removed.results, collected.removed.blobs), (0, 1));
@@ -461,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn results_unused_for_too_long_go_unless_they_are_live() {
+    fn results_over_max_age_go_unless_live() {
         let sample = Sample::new();
         let old = record(&sample, "old", 100, HOUR * 50);
         let live = record(&sample, "live", 100, HOUR * 50);
@@ -475,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn using_a_result_makes_it_young_again() {
+    fn use_renews_a_result() {
         let sample = Sample::new();
         let key = record(&sample, "old", 100, HOUR * 50);
         assert!(has(&sample, key));
@@ -484,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_go_first_and_live_ones_last() {
+    fn least_recently_used_results_go_first_live_last() {
         let sample = Sample::new();
         let keys = [(4, "d"), (1, "a"), (3, "c"), (2, "b"), (9, "live")]
             .map(|(hours, name)| record(&sample, name, 10_000, HOUR * hours));
@@ -505,41 +503,41 @@ mod tests {
     }
 
     #[test]
-    fn a_collection_that_nobody_asked_for_makes_some_room() {
+    fn automatic_collection_frees_a_tenth_more() {
         let sample = Sample::new();
         for (hours, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
             record(&sample, name, 10_000, HOUR * hours);
         }
         let max = sample.store.usage().unwrap().bytes - 1;
         let live = HashSet::new();
-        let collected = sample.store.collect(&at_most(max), &live, Patience::None);
+        let collected = sample.store.collect(&at_most(max), &live, WhenBusy::Skip);
         let left = collected.unwrap().unwrap().left;
         assert_eq!(left.results, 3);
-        let again = sample.store.collect(&at_most(max), &live, Patience::None);
+        let again = sample.store.collect(&at_most(max), &live, WhenBusy::Skip);
         assert_eq!(again.unwrap().unwrap().removed, Usage::default());
     }
 
     #[test]
-    fn a_collection_that_somebody_asked_for_goes_to_the_limit_and_no_further() {
+    fn requested_collection_stops_at_the_limit() {
         let sample = Sample::new();
         for hours in 1..=12 {
             record(&sample, &format!("{hours:02}"), 10_000, HOUR * hours);
         }
-        let asked = |less: u64, patience| {
+        let collect_to = |less: u64, when_busy| {
             let (max, live) = (sample.store.usage().unwrap().bytes - less, HashSet::new());
-            let collected = sample.store.collect(&at_most(max), &live, patience);
+            let collected = sample.store.collect(&at_most(max), &live, when_busy);
             let collected = collected.unwrap().unwrap();
             (collected.removed.results, collected.left.results)
         };
-        assert_eq!(asked(0, Patience::None), (0, 12), "what fits stays");
-        assert_eq!(asked(0, Patience::Wait), (0, 12));
-        assert_eq!(asked(1, Patience::Wait), (1, 11));
+        assert_eq!(collect_to(0, WhenBusy::Skip), (0, 12));
+        assert_eq!(collect_to(0, WhenBusy::Wait), (0, 12));
+        assert_eq!(collect_to(1, WhenBusy::Wait), (1, 11));
         // A tenth less than eleven results are nine.
-        assert_eq!(asked(1, Patience::None), (2, 9));
+        assert_eq!(collect_to(1, WhenBusy::Skip), (2, 9));
     }
 
     #[test]
-    fn blobs_that_only_dropped_results_needed_go_with_them_and_are_counted() {
+    fn blobs_of_dropped_results_are_removed_and_counted() {
         let sample = Sample::new();
         let old = record(&sample, "old", 100, HOUR * 50);
         let new = record(&sample, "new", 100, HOUR);
@@ -556,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_the_near_future_is_a_clock_that_is_a_little_off() {
+    fn time_in_the_near_future_is_not_corrected() {
         let sample = Sample::new();
         let blob = sample.artifact(sample.write(b"unneeded"));
         let soon = SystemTime::now() + HOUR / 2;
@@ -567,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_under_the_key_of_another_is_dropped() {
+    fn record_under_another_key_is_dropped() {
         let sample = Sample::new();
         let one = record(&sample, "one", 100, HOUR);
         let other = record(&sample, "other", 100, HOUR);
@@ -579,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_that_another_result_needs_stays() {
+    fn blob_of_another_result_stays() {
         let sample = Sample::new();
         let old = record(&sample, "old", 100, HOUR * 50);
         let new = record(&sample, "new", 100, HOUR);
@@ -588,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn times_in_the_future_become_now() {
+    fn time_in_the_far_future_becomes_now() {
         let sample = Sample::new();
         let key = record(&sample, "future", 100, Duration::ZERO);
         let record = sample.path("actions").join(layout_name(key));
@@ -606,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_a_hit_goes_at_once() {
+    fn damaged_and_incomplete_records_are_dropped() {
         let sample = Sample::new();
         let damaged = record(&sample, "damaged", 100, HOUR * 5);
         let incomplete = record(&sample, "incomplete", 100, HOUR * 5);
@@ -619,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn blobs_stay_while_a_record_of_another_version_may_need_them() {
+    fn blobs_stay_if_a_record_has_an_unknown_format() {
         let sample = Sample::new();
         let key = record(&sample, "new format", 100, HOUR * 5);
         let place = sample.path("actions").join(layout_name(key));
@@ -632,33 +630,33 @@ mod tests {
     }
 
     #[test]
-    fn while_another_build_runs_a_collection_is_let_be_or_waits() {
+    fn collection_skips_or_waits_while_a_build_runs() {
         let sample = Sample::new();
         let other = sample.reopen();
         record(&sample, "result", 100, HOUR * 5);
         let live = HashSet::new();
-        let tried = sample.store.collect(&at_most(1), &live, Patience::None);
+        let tried = sample.store.collect(&at_most(1), &live, WhenBusy::Skip);
         assert_eq!(tried.unwrap(), None);
         assert!(sample.store.is_used_by_others());
         std::thread::scope(|scope| {
             let store = &sample.store;
-            let waiting = scope.spawn(move || store.collect(&at_most(1), &live, Patience::Wait));
+            let waiting = scope.spawn(move || store.collect(&at_most(1), &live, WhenBusy::Wait));
             drop(other);
             let collected = waiting.join().unwrap().unwrap().unwrap();
             assert_eq!(collected.left, Usage::default());
         });
         assert!(!sample.store.is_used_by_others());
-        // It shares the lock again.
+        // The collection has returned to the shared lock.
         let other = sample.reopen();
-        let tried = other.collect(&at_most(1), &HashSet::new(), Patience::None);
+        let tried = other.collect(&at_most(1), &HashSet::new(), WhenBusy::Skip);
         assert_eq!(tried.unwrap(), None);
     }
 
     #[test]
-    fn a_collection_is_due_when_there_is_too_much_or_nobody_counted_for_a_day() {
+    fn collection_is_due_over_the_limit_or_after_a_day() {
         let sample = Sample::new();
         let is_due = |max: u64| sample.store.is_collection_due(&at_most(max));
-        assert!(is_due(u64::MAX), "nobody counted yet");
+        assert!(is_due(u64::MAX), "not counted yet");
         collect(&sample, unlimited(), &[]);
         assert!(!is_due(1));
         record(&sample, "result", 10_000, Duration::ZERO);
@@ -680,14 +678,14 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_killed_processes_go_when_they_are_old() {
+    fn old_files_of_killed_processes_are_removed() {
         let sample = Sample::new();
         fs::write(sample.path("incoming/new"), "half a blob").unwrap();
         fs::write(sample.path("quarantine/new"), "damaged").unwrap();
         collect(&sample, unlimited(), &[]);
         assert!(sample.path("incoming/new").exists() && sample.path("quarantine/new").exists());
         let layout = sample.store.0.layout.as_ref().unwrap();
-        // The time of a change of metadata cannot be set, so the time of now is.
+        // A ctime cannot be set, so pass another time for now.
         fs::create_dir(sample.path("incoming/folder")).unwrap();
         let (minute, day) = (60 * SECOND, 24 * 3600 * SECOND);
         for (age, expected) in [
@@ -701,7 +699,6 @@ mod tests {
             assert_eq!((there[0], there[1]), expected);
         }
         assert!(sample.path("incoming/folder").exists());
-        // Somebody removed one, and made a file of the other.
         fs::remove_dir_all(sample.path("incoming")).unwrap();
         assert!(remove_files(layout, "incoming", 0).is_ok());
         fs::write(sample.path("incoming"), "").unwrap();
@@ -709,7 +706,7 @@ mod tests {
     }
 
     #[test]
-    fn clearing_leaves_an_empty_store_that_works() {
+    fn cleared_store_is_empty_and_works() {
         let sample = Sample::new();
         record(&sample, "result", 100, Duration::ZERO);
         fs::write(sample.path("quarantine/x"), "damaged").unwrap();

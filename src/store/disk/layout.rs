@@ -1,5 +1,4 @@
-//! The folder of a store: making it, deciding whether it can be trusted and written, and
-//! what its objects are called. It knows nothing of what is in them.
+//! Creates, opens and checks the folder of a store, and names its objects.
 
 use std::fmt;
 use std::fs::{DirBuilder, File};
@@ -14,9 +13,9 @@ use rustix::io::Errno;
 
 use crate::digest::Digest;
 
-/// What `version` holds: one line, so that a person can read it.
+/// The content of `version`.
 const VERSION: &str = "fbuild store 1\n";
-/// The signature is what backup programs look for; the rest is for people.
+/// The content of `CACHEDIR.TAG`: the signature that backup programs look for, and a note.
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
 # This folder holds results that fbuild can make again.
 ";
@@ -24,26 +23,26 @@ const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
 /// The open folder of a store.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// Where it is, for messages.
+    /// The path, for messages.
     pub(super) path: PathBuf,
     pub(super) dir: OwnedFd,
     pub(super) artifacts: OwnedFd,
     pub(super) actions: OwnedFd,
     pub(super) access: Access,
-    /// Held shared for life; `None` where the file system has no locks.
+    /// The shared lock; `None` if the file system has no locks.
     pub(super) lock: Option<OwnedFd>,
 }
 
-/// Whether the store may be changed.
+/// The kind of access to a store.
 #[derive(Debug)]
 pub(super) enum Access {
     Full,
-    /// It may, and whoever opened it only looks.
+    /// The store is writable, but opened for reading.
     Look,
     ReadOnly(io::Error),
 }
 
-/// Why a folder cannot be a store. Each is a sentence of its own.
+/// The reason why a folder cannot be a store.
 #[derive(Debug)]
 pub(super) enum Problem {
     NotFolder(PathBuf),
@@ -54,7 +53,7 @@ pub(super) enum Problem {
 }
 
 impl Layout {
-    /// Opens a store to be used like that, if that can be done.
+    /// Opens a store. The access is read-only if the folder is not writable.
     pub(super) fn open(path: &Path, wanted: Access) -> Result<Self, Problem> {
         let dir = open_or_create(path)?;
         check_owner(path, &dir)?;
@@ -73,7 +72,7 @@ impl Layout {
             }
         }
         let lock = open_lock(&dir).unwrap_or_else(|error| {
-            // A collection might take what a build is about to record.
+            // Without the lock, a collection could remove blobs that a build is recording.
             if !matches!(access, Access::ReadOnly(_)) {
                 access = Access::ReadOnly(error);
             }
@@ -89,7 +88,7 @@ impl Layout {
         })
     }
 
-    /// Tells whether a folder is there and can be trusted and written.
+    /// Returns true if a folder is an existing, trusted and writable store.
     pub(super) fn is_sound(path: &Path) -> bool {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(dir) = rustix::fs::open(path, flags, Mode::empty()) else {
@@ -112,21 +111,20 @@ fn check_writable(folder: &OwnedFd) -> io::Result<()> {
     Ok(rustix::fs::accessat(folder, ".", access, AtFlags::EACCESS)?)
 }
 
-/// Returns where an object lies below its folder: `ab/ab12…`.
+/// Returns the path of an object below its folder: `ab/ab12…`.
 pub(super) fn name(digest: &Digest) -> String {
     let hex = digest.hex();
     [&hex[..2], "/", &hex].concat()
 }
 
-/// Opens an object that somebody may have replaced by anything: neither a link is
-/// followed nor a pipe waited for.
+/// Opens an object without following a link or blocking on a pipe.
 pub(super) fn open_object(folder: impl AsFd, name: &str, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
     Ok(File::from(file))
 }
 
-/// Makes a folder that only its owner can enter; one that is there is as good.
+/// Creates a folder with mode 0700, unless the name exists.
 pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<()> {
     match rustix::fs::mkdirat(at, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
@@ -168,14 +166,14 @@ fn check_owner(path: &Path, dir: &OwnedFd) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Tells whether the folder is a store of this version; `false` when it is none yet.
+/// Returns true if the folder is a store of this version, false if it has no version yet.
 fn has_version(path: &Path, dir: &OwnedFd) -> Result<bool, Problem> {
     let mut text = Vec::new();
     let read = open_object(dir, "version", OFlags::RDONLY)
         .and_then(|file| file.take(64).read_to_end(&mut text));
     match read {
         Ok(_) if text == VERSION.as_bytes() => Ok(true),
-        // A power cut can leave it empty.
+        // A power cut can leave the file empty.
         Ok(0) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Ok(_) => Err(Problem::Version(path.to_owned())),
@@ -183,7 +181,7 @@ fn has_version(path: &Path, dir: &OwnedFd) -> Result<bool, Problem> {
     }
 }
 
-/// What a store, or the beginning of one, has in it; and what is in no store's way.
+/// The names in a store, also in an incomplete one, and names that do no harm there.
 const OWN: [&str; 12] = [
     "artifacts",
     "actions",
@@ -199,10 +197,10 @@ const OWN: [&str; 12] = [
     "lost+found",
 ];
 
-/// Tells whether a folder is no store and holds something, so that it must not become one.
+/// Returns true if a folder has content and is not a store, so that none may be created in it.
 pub fn is_foreign(path: &Path) -> bool {
     let version = std::fs::read(path.join("version"));
-    // A power cut can leave it empty.
+    // A power cut can leave the file empty.
     if version.is_ok_and(|text| text.is_empty() || text.starts_with(b"fbuild store ")) {
         return false;
     }
@@ -211,7 +209,7 @@ pub fn is_foreign(path: &Path) -> bool {
     names.any(|name| !OWN.iter().any(|own| name == *own))
 }
 
-/// Makes what every store has; `version` last, so that it says that all the rest is there.
+/// Creates the files and folders of a store; `version` last, as the mark of a complete one.
 fn initialise(dir: &OwnedFd) -> io::Result<()> {
     for name in ["artifacts", "actions", "quarantine", "incoming"] {
         make_folder(dir, name)?;
@@ -222,16 +220,16 @@ fn initialise(dir: &OwnedFd) -> io::Result<()> {
             written => drop(written?),
         }
     }
-    // Half of it, after a power cut, would look like another version's: it gets its name
-    // once it is on the disk.
-    let aside = format!("incoming/version-{:016x}", RandomState::new().hash_one(0));
-    write_file(dir, &aside, VERSION)?.sync_all()?;
-    rustix::fs::renameat(dir, &*aside, dir, "version")?;
-    // The names of the folders, which no later wait is about.
+    // A truncated file after a power cut would look like another version, so rename it into
+    // place after flushing it.
+    let temporary = format!("incoming/version-{:016x}", RandomState::new().hash_one(0));
+    write_file(dir, &temporary, VERSION)?.sync_all()?;
+    rustix::fs::renameat(dir, &*temporary, dir, "version")?;
+    // Flush the names of the folders, which no later flush includes.
     Ok(rustix::fs::fsync(dir)?)
 }
 
-/// Writes a new file.
+/// Creates and writes a new file.
 fn write_file(dir: &OwnedFd, name: &str, text: &str) -> io::Result<File> {
     let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC | new;
@@ -241,7 +239,7 @@ fn write_file(dir: &OwnedFd, name: &str, text: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a folder of the store, making it again when somebody removed it.
+/// Opens a folder of the store, creating it if it was removed.
 fn subfolder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(dir, name, flags, Mode::empty()) {
@@ -253,8 +251,8 @@ fn subfolder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     }
 }
 
-/// Takes the lock that says "a build uses this store", waiting for a collection to end; `None`
-/// where there are no locks.
+/// Takes the shared lock, waiting for a collection to end; `None` if the file system has no
+/// locks.
 fn open_lock(dir: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mode = Mode::RUSR | Mode::WUSR;
     let common = OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,5 +1,5 @@
-//! The lock that builds share and a collection has for itself. The system keeps it, so
-//! that a killed process leaves none behind.
+//! Takes the lock that builds share and a collection holds exclusively. It is an `flock`,
+//! so a killed process leaves no lock behind.
 
 use std::os::fd::OwnedFd;
 
@@ -10,21 +10,21 @@ use super::layout::Layout;
 use super::{Disk, io_error};
 use crate::store::Error;
 
-/// What to do while builds use the store.
+/// The behaviour of a collection while builds use the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Let it be: for collections that nobody asked for. These make a tenth more room than
-    /// they must, so that the next build need not collect again.
-    None,
-    /// Wait until they have ended.
+pub enum WhenBusy {
+    /// Skip it: for automatic collections. They free a tenth more than necessary, so that
+    /// the next build need not collect again.
+    Skip,
+    /// Wait until they end.
     Wait,
 }
 
 impl Disk {
-    /// Takes the lock for this store alone, until the guard is dropped.
+    /// Takes the lock exclusively, until the guard is dropped.
     pub(super) fn exclusive(
         &self,
-        patience: Patience,
+        when_busy: WhenBusy,
     ) -> Result<Option<(&Layout, Exclusive<'_>)>, Error> {
         let Some((layout, lock)) = self
             .0
@@ -33,9 +33,9 @@ impl Disk {
         else {
             return Ok(None);
         };
-        let operation = match patience {
-            Patience::None => FlockOperation::NonBlockingLockExclusive,
-            Patience::Wait => FlockOperation::LockExclusive,
+        let operation = match when_busy {
+            WhenBusy::Skip => FlockOperation::NonBlockingLockExclusive,
+            WhenBusy::Wait => FlockOperation::LockExclusive,
         };
         let guard = Exclusive(lock);
         loop {
@@ -49,8 +49,8 @@ impl Disk {
     }
 }
 
-/// The lock, held alone. A try that failed may have given up the share, so that is taken
-/// again in any case.
+/// The exclusive lock. Dropping it takes the shared lock again, also after a failed try,
+/// which may have given it up.
 pub(super) struct Exclusive<'a>(&'a OwnedFd);
 
 impl Drop for Exclusive<'_> {

@@ -1,22 +1,22 @@
 //! A store in a folder: blobs by digest, records by key, each one file that is published
-//! whole. It knows neither workspaces nor outputs, and fails no build: whatever goes wrong
-//! is a miss or an unkept blob, and is said through [`Disk::take_warnings`].
+//! atomically. It has no knowledge of workspaces and outputs, and fails no build: a failure
+//! is a miss or a blob that is not kept, and a warning in [`Disk::take_warnings`].
 //!
 //! ```text
 //! <dir>/artifacts/ab/<64 hex>   blobs
 //! <dir>/actions/ab/<64 hex>     records
-//! <dir>/quarantine/             what did not match its name, a bounded number
-//! <dir>/incoming/               files being written, where the system needs names for them
+//! <dir>/quarantine/             damaged objects, a bounded number
+//! <dir>/incoming/               files being written, on systems without `O_TMPFILE`
 //! <dir>/lock                    shared by builds, exclusive for a collection
-//! <dir>/usage                   how much there is, roughly
+//! <dir>/usage                   an estimate of the total size
 //! <dir>/version, CACHEDIR.TAG, .gitignore
 //! ```
 //!
-//! Protocol: a blob is written into a file without a name, hashing the bytes that are
-//! written, and then linked to its name, which never replaces anything. A record is
-//! written after a sync has made all blobs before it durable: one `syncfs`, or each blob's
-//! own where they are few and much else waits to be written. Readers verify what they read:
-//! the sync saves work after a power cut, it is not what makes hits right.
+//! Protocol: a blob is written to a file without a name, hashed as it is written, and then
+//! linked to its name, which never replaces a file. A record is written after all blobs
+//! before it were flushed: by one `syncfs`, or by one `fsync` per blob if they are few and
+//! much other data is dirty. Readers verify the bytes they read: flushing saves work after
+//! a power cut, correct hits do not depend on it.
 
 mod blobs;
 mod durable;
@@ -40,9 +40,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{OFlags, Timestamps};
 use rustix::io::Errno;
 
-use self::durable::Waited;
+use self::durable::Flushed;
 use self::layout::{Access, Layout};
-use self::publish::{Existing, Publisher};
+use self::publish::{IfExists, Publisher};
 use self::warnings::Warnings;
 use super::{Error, Refusal, Store, record};
 use crate::action::{ActionKey, ActionResult};
@@ -50,52 +50,51 @@ use crate::digest::Digest;
 use crate::event::Warning;
 use crate::stamp::{self, Stamp};
 
-pub use gc::{Collected, Limits};
+pub use gc::{CollectionSummary, Limits};
 pub use layout::is_foreign;
-pub use lock::Patience;
+pub use lock::WhenBusy;
 pub use usage::Usage;
-pub use verify::{Damage, Damaged, Verification};
+pub use verify::{Damage, DamagedObject, Verification};
 
-/// A record used again after less than this (nanoseconds) is not marked as used again.
+/// The minimum time between two updates of a record's time of use, in nanoseconds.
 const USE_INTERVAL: i64 = 24 * 3600 * 1_000_000_000;
 
 /// Whether results survive a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Blobs are on the disk before the records that need them, one wait for each batch.
+    /// Blobs are flushed before the records that need them, once per batch.
     #[default]
     Batched,
-    /// Nothing is waited for. A power cut then costs results, and still never a wrong hit.
+    /// Nothing is flushed. A power cut can lose results, but never causes a wrong hit.
     None,
 }
 
-/// A store in a folder. Cheap to clone; clones are the same store.
+/// A store in a folder. Cheap to clone; clones share the store.
 #[derive(Clone, Debug)]
 pub struct Disk(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// `None` when the folder cannot be used at all.
+    /// `None` if the folder cannot be used.
     layout: Option<Layout>,
     publisher: Publisher,
     durability: Durability,
     warnings: Warnings,
-    /// How many blobs were written, and how many of them are known to be durable.
+    /// The number of blobs written, and of those known to be durable.
     written: AtomicU64,
     durable: AtomicU64,
-    /// How many bytes were added that [`usage`] does not know of yet.
+    /// The number of bytes added since the last update of [`usage`].
     added: AtomicU64,
 }
 
 impl Disk {
-    /// Opens the store in `dir`, making it when it is not there. Where that cannot be done
-    /// safely the store holds nothing and keeps nothing, with one warning.
+    /// Opens the store in `dir`, or creates it. If that is not possible or not safe, the
+    /// store is empty and keeps nothing, with one warning.
     pub fn open(dir: &Path, durability: Durability) -> Self {
         Self::new(dir, durability, Access::Full)
     }
 
-    /// Opens a store that is there, and changes nothing in it: what is damaged stays in its
-    /// place.
+    /// Opens an existing store for reading: damaged objects stay in their place.
     pub fn open_to_look(dir: &Path) -> Self {
         Self::new(dir, Durability::None, Access::Look)
     }
@@ -126,19 +125,18 @@ impl Disk {
         }))
     }
 
-    /// Tells whether opening the store in `dir` would go well, and without a word. It
-    /// changes nothing.
+    /// Returns true if the store in `dir` can be opened without a warning. Changes nothing.
     pub fn is_sound(dir: &Path) -> bool {
         Layout::is_sound(dir)
     }
 
-    /// Returns the warnings since the last call. What is about the folder as a whole is
-    /// said once; what is about an object, for each one up to a bound.
+    /// Takes the warnings since the last call: one per problem of the store, and one per
+    /// damaged object up to a bound.
     pub fn take_warnings(&self) -> Vec<Warning> {
         self.0.warnings.take()
     }
 
-    /// Returns how many damaged objects were found since the store was opened.
+    /// Returns the number of damaged objects found since the store was opened.
     pub fn damaged(&self) -> u64 {
         self.0.warnings.damaged()
     }
@@ -173,7 +171,7 @@ impl Store for Disk {
 }
 
 impl Inner {
-    /// Returns the folder, if it can be written.
+    /// Returns the folder if it is writable.
     fn writable(&self) -> Option<&Layout> {
         self.layout
             .as_ref()
@@ -200,7 +198,7 @@ impl Inner {
                 self.mark_used(&file);
                 return Some(result);
             }
-            // A record of another version of this program is left alone.
+            // Another version of this program may still need the record.
             Err(Refusal::Format(format)) => self.warnings.once("fbuild::store::format", || {
                 format!("results in the cache are of the unknown format {format}; taken as missing")
             }),
@@ -209,7 +207,7 @@ impl Inner {
         None
     }
 
-    /// Puts a damaged record aside.
+    /// Moves a damaged record to the quarantine.
     fn refuse_record(&self, key: ActionKey, why: &str) {
         let id = key.0.short();
         self.warnings
@@ -219,7 +217,7 @@ impl Inner {
         }
     }
 
-    /// Fingerprints a record as used, for the collection that drops the least recently used.
+    /// Updates the time of use of a record, which decides what a collection drops first.
     fn mark_used(&self, file: &File) {
         if self.writable().is_none() {
             return;
@@ -256,22 +254,21 @@ impl Inner {
         temp.write_all(&bytes)?;
         let name = layout::name(&key.0);
         self.publisher
-            .publish(temp, &layout.actions, &name, Existing::Replace)?;
+            .publish(temp, &layout.actions, &name, IfExists::Replace)?;
         self.added.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Waits until every blob of `batch` is on the disk. Without that no record may be
-    /// written.
+    /// Flushes every blob of `batch`. If that fails, no record may be written.
     fn make_durable(&self, layout: &Layout, batch: &[(ActionKey, ActionResult)]) -> bool {
         let written = self.written.load(Ordering::SeqCst);
         if self.durability == Durability::None || written <= self.durable.load(Ordering::SeqCst) {
             return true;
         }
         let blobs: BTreeSet<Digest> = batch.iter().flat_map(|(_, r)| r.blobs()).collect();
-        match durable::wait_for(layout, &blobs) {
-            Ok(Waited::ForThese) => true,
-            Ok(Waited::ForAll) => {
+        match durable::flush(layout, &blobs) {
+            Ok(Flushed::Blobs) => true,
+            Ok(Flushed::FileSystem) => {
                 self.durable.fetch_max(written, Ordering::SeqCst);
                 true
             }
@@ -282,7 +279,7 @@ impl Inner {
         }
     }
 
-    /// Says, once for each kind of trouble, that results are not kept.
+    /// Warns, once per kind of error, that results are not kept.
     fn cannot_write(&self, cause: &io::Error) {
         let code = match cause.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOSPC | Errno::DQUOT) => "fbuild::store::full",
@@ -295,7 +292,7 @@ impl Inner {
         });
     }
 
-    /// Says, once, that something in the store cannot be read.
+    /// Warns, once, that an object cannot be read.
     fn unreadable(&self, what: &str, digest: &Digest, cause: &io::Error) {
         self.warnings.once("fbuild::store::read", || {
             let id = digest.short();
@@ -315,7 +312,7 @@ fn io_error<E: Into<io::Error>>(operation: &'static str, path: &Path) -> impl Fn
 
 fn read_record(layout: &Layout, name: &str) -> io::Result<(Vec<u8>, File)> {
     let file = layout::open_object(&layout.actions, name, OFlags::RDONLY)?;
-    // Before anything is read: it may be a hole without end.
+    // Check the size before reading: the file may be sparse and huge.
     if Stamp::of(&file)?.size > record::MAX_RECORD {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -329,13 +326,12 @@ fn read_record(layout: &Layout, name: &str) -> io::Result<(Vec<u8>, File)> {
     Ok((bytes, file))
 }
 
-/// Returns how far from now a file was last changed, in nanoseconds.
+/// Returns the difference between now and a file's mtime, in nanoseconds.
 fn age(stamp: &Stamp) -> i64 {
     stamp::now().saturating_sub(stamp.mtime).saturating_abs()
 }
 
-/// Sets the time of the last change to now. A failure makes an object look older than it
-/// is, which costs at most its place in the cache.
+/// Sets a file's mtime to now. Errors are ignored: the object is then dropped earlier.
 fn touch(file: &File) {
     let now = rustix::fs::Timespec {
         tv_sec: 0,

@@ -1,7 +1,6 @@
-//! How a file gets its name in the store: all of it at once, and by default only if
-//! nothing has that name yet. It does not know what is in the file.
+//! Publishes files in the store atomically, by default without replacing.
 //!
-//! A file is made without a name where the system can do that, else below `incoming/`.
+//! A file is created without a name if the system supports that, else in `incoming/`.
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,30 +14,30 @@ use rustix::io::Errno;
 use super::layout::{Layout, make_folder};
 use crate::store::tmpfile::AnonymousFile;
 
-/// What is done about something that has the name already.
+/// The behaviour of [`Publisher::publish`] if the name is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Existing {
+pub(super) enum IfExists {
     Keep,
     Replace,
 }
 
-/// What came of publishing.
-pub(super) enum Published<'l> {
+/// The result of publishing.
+pub(super) enum PublishOutcome<'l> {
     Done,
-    /// Something has that name; the file is still to be had.
-    Exists(Temp<'l>),
+    /// The name is taken; the file is returned.
+    Exists(IncomingFile<'l>),
 }
 
-/// A file on its way into the store. Dropped, it is gone.
-pub(super) struct Temp<'l> {
+/// A file that is not published yet. Dropping it deletes it.
+pub(super) struct IncomingFile<'l> {
     layout: &'l Layout,
-    /// `None` once closed, which a file with a name is before it is moved.
+    /// `None` once closed; a file with a name is closed before it is renamed.
     file: Option<File>,
-    /// Its name below the store's folder; `None` while it has none.
+    /// The path below the store's folder, if it has one.
     name: Option<String>,
 }
 
-impl Temp<'_> {
+impl IncomingFile<'_> {
     pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.file {
             Some(file) => io::Write::write_all(file, bytes),
@@ -46,16 +45,16 @@ impl Temp<'_> {
         }
     }
 
-    /// Closes the file; some file systems say only then that it could not be written.
+    /// Closes the file; some file systems report write errors only then.
     fn close(&mut self) -> io::Result<()> {
         self.file.take().map_or(Ok(()), close)
     }
 }
 
-impl Drop for Temp<'_> {
+impl Drop for IncomingFile<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            // What is left here is removed by the next collection.
+            // Ignore the error: the next collection removes the file.
             let _ = rustix::fs::unlinkat(&self.layout.dir, &**name, AtFlags::empty());
         }
     }
@@ -67,18 +66,18 @@ fn close(file: File) -> io::Result<()> {
     Ok(unsafe { rustix::io::try_close(file.into_raw_fd()) }?)
 }
 
-/// Makes files and gives them names.
+/// Creates and publishes files.
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
     pub(super) tmpfile: AnonymousFile,
-    /// Random, so that names differ between processes, containers included.
+    /// Random, so that names differ between processes, including those in containers.
     id: RandomState,
     count: AtomicU64,
 }
 
 impl Publisher {
-    /// Makes an empty file in the store, for its owner only.
-    pub(super) fn create<'l>(&self, layout: &'l Layout) -> io::Result<Temp<'l>> {
+    /// Creates an empty file in the store with mode 0600.
+    pub(super) fn create<'l>(&self, layout: &'l Layout) -> io::Result<IncomingFile<'l>> {
         match self.try_create(layout) {
             Err(Errno::NOENT) => {
                 make_folder(&layout.dir, "incoming")?;
@@ -88,9 +87,9 @@ impl Publisher {
         }
     }
 
-    fn try_create<'l>(&self, layout: &'l Layout) -> Result<Temp<'l>, Errno> {
+    fn try_create<'l>(&self, layout: &'l Layout) -> Result<IncomingFile<'l>, Errno> {
         let mode = Mode::RUSR | Mode::WUSR;
-        let mut temp = Temp {
+        let mut temp = IncomingFile {
             layout,
             file: None,
             name: None,
@@ -111,48 +110,48 @@ impl Publisher {
         format!("incoming/{:016x}", self.id.hash_one(count))
     }
 
-    /// Gives `temp` the name `name` (`ab/ab12…`) below `folder`.
+    /// Publishes `temp` as `name` (`ab/ab12…`) below `folder`.
     pub(super) fn publish<'l>(
         &self,
-        mut temp: Temp<'l>,
+        mut temp: IncomingFile<'l>,
         folder: &OwnedFd,
         name: &str,
-        existing: Existing,
-    ) -> io::Result<Published<'l>> {
+        if_exists: IfExists,
+    ) -> io::Result<PublishOutcome<'l>> {
         if temp.name.is_some() {
             temp.close()?;
         }
-        let mut placed = self.place(&temp, folder, name, existing);
-        if placed == Err(Errno::EXIST) && existing == Existing::Replace {
+        let mut placed = self.place(&temp, folder, name, if_exists);
+        if placed == Err(Errno::EXIST) && if_exists == IfExists::Replace {
             let temp_name = self.temp_name();
             self.link(&temp, &temp.layout.dir, &temp_name)?;
             temp.name = Some(temp_name);
             temp.close()?;
-            placed = self.place(&temp, folder, name, existing);
+            placed = self.place(&temp, folder, name, if_exists);
         }
         match placed {
-            Err(Errno::EXIST) => return Ok(Published::Exists(temp)),
+            Err(Errno::EXIST) => return Ok(PublishOutcome::Exists(temp)),
             other => other?,
         }
         temp.name = None;
         temp.close().inspect_err(|_| {
             let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
         })?;
-        Ok(Published::Done)
+        Ok(PublishOutcome::Done)
     }
 
-    /// Links or renames, making the folder `ab` when it is not there yet.
+    /// Links or renames the file, creating the folder `ab` if necessary.
     fn place(
         &self,
-        temp: &Temp<'_>,
+        temp: &IncomingFile<'_>,
         folder: &OwnedFd,
         name: &str,
-        existing: Existing,
+        if_exists: IfExists,
     ) -> Result<(), Errno> {
-        let place = || match (&temp.name, existing) {
+        let place = || match (&temp.name, if_exists) {
             (None, _) => self.link(temp, folder, name),
-            (Some(from), Existing::Keep) => rename_new(&temp.layout.dir, from, folder, name),
-            (Some(from), Existing::Replace) => {
+            (Some(from), IfExists::Keep) => rename_new(&temp.layout.dir, from, folder, name),
+            (Some(from), IfExists::Replace) => {
                 rustix::fs::renameat(&temp.layout.dir, &**from, folder, name)
             }
         };
@@ -168,14 +167,14 @@ impl Publisher {
         }
     }
 
-    /// Links a file without a name to one.
-    fn link(&self, temp: &Temp<'_>, folder: &OwnedFd, name: &str) -> Result<(), Errno> {
+    /// Links a file without a name.
+    fn link(&self, temp: &IncomingFile<'_>, folder: &OwnedFd, name: &str) -> Result<(), Errno> {
         let file = temp.file.as_ref().ok_or(Errno::BADF)?;
         self.tmpfile.link(file, folder, name)
     }
 }
 
-/// Renames without replacing, also where the file system cannot do that in one call.
+/// Renames without replacing, also on file systems without `RENAME_NOREPLACE`.
 fn rename_new(dir: &OwnedFd, from: &str, folder: &OwnedFd, name: &str) -> Result<(), Errno> {
     match rustix::fs::renameat_with(dir, from, folder, name, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {

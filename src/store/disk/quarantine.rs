@@ -1,5 +1,4 @@
-//! Where objects go that are not what their name says: kept for a look, in a bounded
-//! number, and out of everybody's way. It does not decide what is damaged.
+//! Moves damaged objects out of the way and keeps a bounded number of them for inspection.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -11,13 +10,13 @@ use rustix::io::Errno;
 use super::layout::{Layout, make_folder};
 use crate::stamp::Stamp;
 
-/// No more objects than this are kept.
+/// The maximum number of objects kept.
 const MAX_OBJECTS: usize = 32;
-/// An object larger than this (bytes) is removed instead of kept.
+/// The maximum size of an object kept, in bytes; larger ones are removed.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// Moves the object `path` (`ab/ab12…`) below `folder` to the quarantine, or removes it
-/// where that fails. Tells whether it went; if not, it is met again.
+/// Moves the object `path` (`ab/ab12…`) below `folder` to the quarantine, or removes it if
+/// that fails. Returns false if it is still in its place.
 pub(super) fn move_there(layout: &Layout, folder: &OwnedFd, path: &[u8]) -> bool {
     try_move(layout, folder, path) || remove(folder, path)
 }
@@ -37,7 +36,7 @@ fn try_move(layout: &Layout, folder: &OwnedFd, path: &[u8]) -> bool {
     rustix::fs::renameat(folder, path, &there, &path[start..]).is_ok()
 }
 
-/// Removes the oldest objects until there is room for one more.
+/// Removes the oldest objects to make room for one more.
 fn make_room(there: &OwnedFd) {
     let Ok(entries) = Dir::read_from(there) else {
         return;
@@ -47,7 +46,7 @@ fn make_room(there: &OwnedFd) {
         .filter(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."))
         .filter_map(|entry| {
             let name = entry.file_name().to_owned();
-            // The change time is when it was moved here.
+            // Renaming an object to the quarantine sets its ctime.
             let stamp = Stamp::at(there, OsStr::from_bytes(name.to_bytes())).ok()??;
             Some((stamp.ctime, name))
         })
@@ -59,7 +58,7 @@ fn make_room(there: &OwnedFd) {
     }
 }
 
-/// Removes whatever stands where an object should.
+/// Removes the file, link or empty folder at `path`.
 pub(super) fn remove(folder: &OwnedFd, path: &[u8]) -> bool {
     match rustix::fs::unlinkat(folder, path, AtFlags::empty()) {
         Err(Errno::ISDIR) => rustix::fs::unlinkat(folder, path, AtFlags::REMOVEDIR).is_ok(),
@@ -75,56 +74,62 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_few_objects_are_kept_and_no_large_ones() {
+    fn quarantine_is_bounded_in_number() {
         let sample = Sample::new();
         let layout = sample.store.0.layout.as_ref().unwrap();
         let folder = sample.path("artifacts/ab");
         fs::create_dir_all(&folder).unwrap();
-        let put_aside = |name: &str| {
-            let path = format!("ab/{name}");
-            assert!(move_there(layout, &layout.artifacts, path.as_bytes()));
-            assert!(!folder.join(name).exists());
-        };
-        for (name, size) in [("large", MAX_SIZE + 1), ("largest", MAX_SIZE)] {
-            let file = File::create(folder.join(name)).unwrap();
-            file.set_len(size).unwrap();
-            put_aside(name);
-        }
-        assert!(!sample.path("quarantine/large").exists());
-        assert!(sample.path("quarantine/largest").exists());
-        for number in 0..MAX_OBJECTS {
+        for number in 0..MAX_OBJECTS + 3 {
             let name = number.to_string();
             fs::write(folder.join(&name), &name).unwrap();
-            put_aside(&name);
+            let path = format!("ab/{name}");
+            assert!(move_there(layout, &layout.artifacts, path.as_bytes()));
+            assert!(!folder.join(&name).exists());
             assert_eq!(
                 fs::read_to_string(sample.path("quarantine").join(&name)).unwrap(),
                 name
             );
-            let expected = MAX_OBJECTS.min(number + 2);
-            assert_eq!(sample.quarantined(), expected);
+            assert_eq!(sample.quarantined(), MAX_OBJECTS.min(number + 1));
         }
     }
 
     #[test]
-    fn what_cannot_be_kept_is_removed_and_what_cannot_be_removed_is_said() {
+    fn quarantine_keeps_no_large_objects() {
+        let sample = Sample::new();
+        let layout = sample.store.0.layout.as_ref().unwrap();
+        let folder = sample.path("artifacts/ab");
+        fs::create_dir_all(&folder).unwrap();
+        let is_kept = [("large", MAX_SIZE + 1), ("largest", MAX_SIZE)].map(|(name, size)| {
+            let file = File::create(folder.join(name)).unwrap();
+            file.set_len(size).unwrap();
+            let path = format!("ab/{name}");
+            assert!(move_there(layout, &layout.artifacts, path.as_bytes()));
+            assert!(!folder.join(name).exists());
+            sample.path("quarantine").join(name).exists()
+        });
+        assert_eq!(is_kept, [false, true]);
+    }
+
+    #[test]
+    fn object_is_removed_if_it_cannot_be_moved() {
         let sample = Sample::new();
         let layout = sample.store.0.layout.as_ref().unwrap();
         fs::remove_dir_all(sample.path("quarantine")).unwrap();
-        fs::write(sample.path("quarantine"), "in the way").unwrap();
+        fs::write(sample.path("quarantine"), "a file").unwrap();
         let folder = sample.path("artifacts/ab");
         fs::create_dir_all(folder.join("folder")).unwrap();
         fs::create_dir_all(folder.join("full/x")).unwrap();
         fs::write(folder.join("file"), "").unwrap();
-        let went = ["file", "folder", "full", "nothing"].map(|name| {
+        let is_gone = ["file", "folder", "full", "nothing"].map(|name| {
             let path = format!("ab/{name}");
             move_there(layout, &layout.artifacts, path.as_bytes())
         });
-        assert_eq!(went, [true, true, false, false]);
+        assert_eq!(is_gone, [true, true, false, false]);
         assert!(!folder.join("file").exists() && !folder.join("folder").exists());
     }
 
     #[test]
-    fn a_link_in_the_place_of_the_quarantine_is_not_followed() {
+    fn quarantine_that_is_a_link_is_not_followed() {
         let sample = Sample::new();
         let layout = sample.store.0.layout.as_ref().unwrap();
         let outside = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a store in a folder does when its files or its folder are not what they were.
+//! Tests a store in a folder whose files or folders were changed from outside.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -42,7 +42,7 @@ impl Sample {
         self.store.write(&mut &content[..]).unwrap()
     }
 
-    /// Returns the content of a blob, however it was found to be missing.
+    /// Returns the content of a blob; `None` if it is missing or damaged.
     pub(super) fn read(&self, digest: Digest) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut reader = self.store.read(digest).unwrap()?;
@@ -76,7 +76,7 @@ fn mode(path: PathBuf) -> u32 {
 }
 
 #[test]
-fn disk_keeps_the_contract_in_every_way_of_publishing() {
+fn disk_satisfies_the_contract_with_any_link_method() {
     for way in [LinkMethod::Descriptor, LinkMethod::Proc, LinkMethod::None] {
         let sample = Sample::new();
         sample.store.0.publisher.tmpfile.fall_back(way);
@@ -87,18 +87,24 @@ fn disk_keeps_the_contract_in_every_way_of_publishing() {
 }
 
 #[test]
-fn disk_keeps_the_contract_without_durability() {
+fn disk_satisfies_the_contract_without_durability() {
     let folder = tempfile::tempdir().unwrap();
     contract::holds(&Disk::open(folder.path(), Durability::None));
 }
 
 #[test]
-fn what_is_written_is_for_its_owner_only_and_outlives_the_process() {
+fn store_is_private() {
     let sample = Sample::new();
-    let (key, result) = sample.record(b"manifest");
+    let (key, _) = sample.record(b"manifest");
     assert_eq!(mode(sample.path("")), 0o700);
     assert_eq!(mode(sample.path("artifacts")), 0o700);
     assert_eq!(mode(sample.artifact(key.0)), 0o600);
+    assert_eq!(mode(sample.path("lock")), 0o600);
+}
+
+#[test]
+fn store_is_excluded_from_backups_and_git() {
+    let sample = Sample::new();
     assert!(
         fs::read_to_string(sample.path("CACHEDIR.TAG"))
             .unwrap()
@@ -108,13 +114,19 @@ fn what_is_written_is_for_its_owner_only_and_outlives_the_process() {
         fs::read_to_string(sample.path(".gitignore")).unwrap(),
         "*\n"
     );
+}
+
+#[test]
+fn reopened_store_has_results_and_blobs() {
+    let sample = Sample::new();
+    let (key, result) = sample.record(b"manifest");
     let store = sample.reopen();
     assert_eq!(store.result(key).unwrap(), Some(result));
     assert_eq!(store.missing(&[key.0]).unwrap(), []);
 }
 
 #[test]
-fn a_damaged_blob_is_a_miss_is_put_aside_and_a_later_write_heals() {
+fn damaged_blob_is_quarantined_and_can_be_rewritten() {
     for size in [100, BUFFER_SIZE * 3] {
         let content = vec![7; size];
         let mut flipped = content.clone();
@@ -139,7 +151,7 @@ fn a_damaged_blob_is_a_miss_is_put_aside_and_a_later_write_heals() {
 }
 
 #[test]
-fn copying_a_damaged_blob_is_a_miss_too() {
+fn copy_of_a_damaged_blob_fails() {
     for size in [100, BUFFER_SIZE * 3] {
         let sample = Sample::new();
         let digest = sample.write(&vec![7; size]);
@@ -152,7 +164,7 @@ fn copying_a_damaged_blob_is_a_miss_too() {
 }
 
 #[test]
-fn writing_over_a_damaged_blob_replaces_it() {
+fn write_replaces_a_damaged_blob() {
     for (size, damaged) in [(100, 100), (100, 101), (BUFFER_SIZE * 3, BUFFER_SIZE * 3)] {
         for way in [LinkMethod::Descriptor, LinkMethod::None] {
             let sample = Sample::new();
@@ -170,7 +182,7 @@ fn writing_over_a_damaged_blob_replaces_it() {
 }
 
 #[test]
-fn what_stands_in_a_blobs_place_is_never_followed_and_never_waited_for() {
+fn link_folder_or_pipe_is_not_read_as_a_blob() {
     let content = b"content".to_vec();
     let sample = Sample::new();
     let digest = sample.write(&content);
@@ -193,7 +205,7 @@ fn what_stands_in_a_blobs_place_is_never_followed_and_never_waited_for() {
 }
 
 #[test]
-fn a_damaged_record_is_a_miss_and_is_put_aside() {
+fn damaged_record_is_a_miss_and_quarantined() {
     let sample = Sample::new();
     let (key, result) = sample.record(b"manifest");
     let place = sample.path("actions").join(layout::name(&key.0));
@@ -209,7 +221,7 @@ fn a_damaged_record_is_a_miss_and_is_put_aside() {
 }
 
 #[test]
-fn what_stands_in_a_records_place_is_put_aside_too() {
+fn link_or_folder_is_not_read_as_a_record() {
     let sample = Sample::new();
     let (key, result) = sample.record(b"manifest");
     let place = sample.path("actions").join(layout::name(&key.0));
@@ -227,7 +239,7 @@ fn what_stands_in_a_records_place_is_put_aside_too() {
 }
 
 #[test]
-fn a_record_of_a_later_format_is_a_miss_and_is_left_alone() {
+fn record_of_a_later_format_is_a_miss_and_stays() {
     let sample = Sample::new();
     let (key, _) = sample.record(b"manifest");
     let place = sample.path("actions").join(layout::name(&key.0));
@@ -240,7 +252,7 @@ fn a_record_of_a_later_format_is_a_miss_and_is_left_alone() {
 }
 
 #[test]
-fn a_record_swapped_for_another_is_a_miss() {
+fn record_swapped_for_another_is_a_miss() {
     let sample = Sample::new();
     let (one, _) = sample.record(b"one");
     let (two, _) = sample.record(b"two");
@@ -251,7 +263,7 @@ fn a_record_swapped_for_another_is_a_miss() {
 }
 
 #[test]
-fn the_quarantine_is_bounded() {
+fn quarantine_and_warnings_are_bounded() {
     let sample = Sample::new();
     for number in 0..50_u32 {
         let digest = sample.write(&number.to_le_bytes());
@@ -260,11 +272,11 @@ fn the_quarantine_is_bounded() {
     }
     assert_eq!(sample.quarantined(), 32);
     assert_eq!(sample.store.damaged(), 50);
-    assert_eq!(codes(&sample.store).len(), 21, "the rest is only counted");
+    assert_eq!(codes(&sample.store).len(), 21, "the rest are counted");
 }
 
 #[test]
-fn folders_that_cannot_be_trusted_hold_nothing_and_fail_nothing() {
+fn untrusted_folder_keeps_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("cache");
     let is_off = |expected: &str| {
@@ -285,7 +297,7 @@ fn folders_that_cannot_be_trusted_hold_nothing_and_fail_nothing() {
         assert_eq!(store.result(key).unwrap(), None);
         assert_eq!(store.missing(&[digest]).unwrap(), [digest]);
         assert!(store.read(digest).unwrap().is_none());
-        assert_eq!(store.take_warnings(), [], "said once");
+        assert_eq!(store.take_warnings(), [], "reported once");
     };
     fs::write(&dir, "a file").unwrap();
     is_off("is not a folder");
@@ -317,7 +329,7 @@ fn folders_that_cannot_be_trusted_hold_nothing_and_fail_nothing() {
 }
 
 #[test]
-fn a_store_whose_making_was_interrupted_is_made_whole() {
+fn incomplete_store_is_completed() {
     let sample = Sample::new();
     fs::write(sample.path("version"), "").unwrap();
     for name in ["incoming", "quarantine", "actions", "artifacts"] {
@@ -329,7 +341,7 @@ fn a_store_whose_making_was_interrupted_is_made_whole() {
 }
 
 #[test]
-fn folders_removed_while_the_store_is_open_are_made_again_or_cost_a_miss() {
+fn removed_subfolders_are_created_again() {
     let sample = Sample::new();
     sample.record(b"manifest");
     fs::remove_dir_all(sample.path("incoming")).unwrap();
@@ -337,6 +349,11 @@ fn folders_removed_while_the_store_is_open_are_made_again_or_cost_a_miss() {
         sample.write(&number.to_le_bytes());
     }
     assert_eq!(sample.store.take_warnings(), []);
+}
+
+#[test]
+fn write_to_a_removed_store_is_not_stored() {
+    let sample = Sample::new();
     fs::remove_dir_all(sample.path("")).unwrap();
     let error = sample.store.write(&mut &b"late"[..]).unwrap_err();
     assert!(matches!(error, Error::NotStored { .. }));
@@ -344,7 +361,7 @@ fn folders_removed_while_the_store_is_open_are_made_again_or_cost_a_miss() {
 }
 
 #[test]
-fn large_content_that_cannot_be_kept_is_hashed_to_its_end() {
+fn large_content_is_hashed_even_if_not_stored() {
     let sample = Sample::new();
     fs::remove_dir_all(sample.path("")).unwrap();
     let content = vec![5; BUFFER_SIZE * 4 + 5];
@@ -355,7 +372,7 @@ fn large_content_that_cannot_be_kept_is_hashed_to_its_end() {
 }
 
 #[test]
-fn input_that_cannot_be_read_is_an_error_of_its_own() {
+fn unreadable_input_is_reported_as_such() {
     struct Broken(usize);
     impl Read for Broken {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -375,14 +392,14 @@ fn input_that_cannot_be_read_is_an_error_of_its_own() {
 }
 
 #[test]
-fn writers_of_one_blob_at_once_all_succeed() {
+fn concurrent_writers_of_one_blob_succeed() {
     for way in [LinkMethod::Descriptor, LinkMethod::None] {
         let sample = Sample::new();
         sample.store.0.publisher.tmpfile.fall_back(way);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    // Each thread has a store of its own, as another process would.
+                    // Each thread opens the store, as another process would.
                     let store = sample.reopen();
                     store.0.publisher.tmpfile.fall_back(way);
                     for number in 0..50_usize {
@@ -400,7 +417,7 @@ fn writers_of_one_blob_at_once_all_succeed() {
 }
 
 #[test]
-fn one_wait_for_the_disk_serves_a_batch_and_none_is_made_without_need() {
+fn batch_is_flushed_once_and_only_if_needed() {
     let sample = Sample::new();
     let (key, result) = sample.record(b"manifest");
     let counters = |store: &Disk| {
@@ -414,12 +431,12 @@ fn one_wait_for_the_disk_serves_a_batch_and_none_is_made_without_need() {
     assert_eq!(
         counters(&sample.store),
         (2, 1),
-        "found again, perhaps not durable yet"
+        "an existing blob may not be durable yet"
     );
 }
 
 #[test]
-fn a_record_that_cannot_be_looked_at_is_said_once_and_left_alone() {
+fn unreadable_record_is_reported_once_and_stays() {
     let sample = Sample::new();
     let (key, _) = sample.record(b"one");
     let (other, _) = sample.record(b"another");
@@ -434,7 +451,7 @@ fn a_record_that_cannot_be_looked_at_is_said_once_and_left_alone() {
 }
 
 #[test]
-fn what_is_longer_than_any_record_is_not_read() {
+fn record_over_the_maximum_length_is_not_read() {
     let sample = Sample::new();
     let layout = sample.store.0.layout.as_ref().unwrap();
     let file = File::create(sample.path("actions/long")).unwrap();
@@ -451,39 +468,39 @@ fn what_is_longer_than_any_record_is_not_read() {
     }
 }
 
-/// Gives one byte at a time, and is interrupted before each.
-struct Stuttering<'a> {
+/// Returns one byte per call, and fails with `EINTR` before each.
+struct FlakyReader<'a> {
     bytes: &'a [u8],
     is_interrupted: bool,
 }
 
-impl Read for Stuttering<'_> {
+impl Read for FlakyReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.is_interrupted = !self.is_interrupted;
-        match self.is_interrupted {
-            true => Err(io::ErrorKind::Interrupted.into()),
-            false => self.bytes.read(&mut buffer[..1]),
+        if self.is_interrupted {
+            Err(io::ErrorKind::Interrupted.into())
+        } else {
+            self.bytes.read(&mut buffer[..1])
         }
     }
 }
 
 #[test]
-fn a_signal_while_something_is_written_costs_nothing() {
+fn write_retries_after_a_signal() {
     let sample = Sample::new();
     for size in [10, BUFFER_SIZE + 10] {
         let content = vec![b'x'; size];
-        let mut stuttering = Stuttering {
+        let mut flaky = FlakyReader {
             bytes: &content,
             is_interrupted: false,
         };
-        let digest = sample.store.write(&mut stuttering).unwrap();
+        let digest = sample.store.write(&mut flaky).unwrap();
         assert_eq!(digest, Digest::of(&content));
         assert_eq!(sample.read(digest).unwrap(), content);
     }
 }
 
-/// Makes a file look as if it had been changed so many seconds ago; whether it still does
-/// after something was done.
+/// Sets a file's mtime to some seconds ago; returns true if `work` does not change it.
 fn stays_old(path: &PathBuf, seconds: u64, work: impl FnOnce()) -> bool {
     let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
     let file = File::options().write(true).open(path).unwrap();
@@ -493,7 +510,7 @@ fn stays_old(path: &PathBuf, seconds: u64, work: impl FnOnce()) -> bool {
 }
 
 #[test]
-fn what_is_used_again_becomes_young_but_not_at_each_use() {
+fn use_renews_an_old_record() {
     let sample = Sample::new();
     let (key, _) = sample.record(b"one");
     let record = sample.path("actions").join(layout::name(&key.0));
@@ -501,6 +518,11 @@ fn what_is_used_again_becomes_young_but_not_at_each_use() {
     let use_it = || assert!(sample.store.result(key).unwrap().is_some());
     assert!(stays_old(&record, 23 * hour, use_it));
     assert!(!stays_old(&record, 25 * hour, use_it));
+}
+
+#[test]
+fn write_renews_an_old_blob() {
+    let sample = Sample::new();
     for content in [vec![b's'; 10], vec![b'l'; BUFFER_SIZE + 10]] {
         let blob = sample.artifact(sample.write(&content));
         let write = || _ = sample.write(&content);
@@ -510,7 +532,7 @@ fn what_is_used_again_becomes_young_but_not_at_each_use() {
 }
 
 #[test]
-fn a_blob_that_is_whole_is_not_put_aside_because_somebody_asks_for_another_size() {
+fn intact_blob_stays_if_asked_for_with_another_size() {
     let sample = Sample::new();
     let digest = sample.write(b"content");
     let asked = Digest::from_parts(*digest.hash(), digest.size() + 1);
@@ -519,14 +541,10 @@ fn a_blob_that_is_whole_is_not_put_aside_because_somebody_asks_for_another_size(
     assert_eq!(missing.unwrap(), [asked]);
     assert_eq!((codes(&sample.store).len(), sample.quarantined()), (0, 0));
     assert_eq!(sample.read(digest).unwrap(), b"content");
-    fs::write(sample.artifact(digest), "conten").unwrap();
-    assert_eq!(sample.read(digest), None);
-    assert_eq!(codes(&sample.store), ["fbuild::store::corrupt"]);
-    assert_eq!(sample.quarantined(), 1);
 }
 
 #[test]
-fn what_is_wrong_with_this_process_is_no_fault_of_a_blob() {
+fn errors_of_the_process_are_not_damage() {
     for (errno, expected) in [
         (Errno::IO, true),
         (Errno::LOOP, true),
@@ -542,15 +560,20 @@ fn what_is_wrong_with_this_process_is_no_fault_of_a_blob() {
 }
 
 #[test]
-fn the_lock_is_for_its_owner_only_and_links_in_the_store_are_not_followed() {
+fn only_real_folders_are_listed() {
     let sample = Sample::new();
-    assert_eq!(mode(sample.path("lock")), 0o600);
     fs::create_dir(sample.path("real")).unwrap();
     symlink("real", sample.path("link")).unwrap();
     let layout = sample.store.0.layout.as_ref().unwrap();
     make_pipe(&sample.path("pipe"));
     let listed = |name| walk::each(&layout.dir, name, &mut |_, _| Ok(())).is_ok();
     assert!(listed("real") && !listed("link") && !listed("lock") && !listed("pipe"));
+}
+
+#[test]
+fn store_with_a_linked_folder_is_not_sound() {
+    let sample = Sample::new();
+    make_pipe(&sample.path("pipe"));
     assert!(!Disk::is_sound(&sample.path("pipe")));
     assert!(Disk::is_sound(&sample.path("")));
     for folder in ["artifacts", "actions"] {
@@ -563,7 +586,7 @@ fn the_lock_is_for_its_owner_only_and_links_in_the_store_are_not_followed() {
 }
 
 #[test]
-fn a_lock_that_is_a_link_is_not_followed() {
+fn lock_that_is_a_link_is_not_followed() {
     let sample = Sample::new();
     fs::rename(sample.path("lock"), sample.path("real")).unwrap();
     symlink("real", sample.path("lock")).unwrap();
@@ -573,18 +596,18 @@ fn a_lock_that_is_a_link_is_not_followed() {
 }
 
 #[test]
-fn nobody_waits_for_a_pipe_in_the_place_of_the_quarantine() {
+fn pipe_as_quarantine_does_not_block() {
     let sample = Sample::new();
     let digest = sample.write(b"content");
     fs::write(sample.artifact(digest), "damaged").unwrap();
     fs::remove_dir(sample.path("quarantine")).unwrap();
     make_pipe(&sample.path("quarantine"));
     assert_eq!(sample.read(digest), None);
-    assert!(!sample.artifact(digest).exists(), "it is removed instead");
+    assert!(!sample.artifact(digest).exists());
 }
 
 #[test]
-fn what_is_foreign_to_a_store_is_met_as_that() {
+fn walk_reports_foreign_entries() {
     let sample = Sample::new();
     let digest = sample.write(b"content");
     fs::write(sample.path("artifacts/ab"), "no folder").unwrap();
@@ -595,8 +618,8 @@ fn what_is_foreign_to_a_store_is_met_as_that() {
     let layout = sample.store.0.layout.as_ref().unwrap();
     let (mut objects, mut foreign) = (Vec::new(), Vec::new());
     let walked = walk::walk(&layout.artifacts, &mut |met| match met {
-        walk::Met::Object(object) => objects.push(object.digest),
-        walk::Met::Foreign(path) => foreign.push(String::from_utf8(path).unwrap()),
+        walk::StoreEntry::Object(object) => objects.push(object.digest),
+        walk::StoreEntry::Foreign(path) => foreign.push(String::from_utf8(path).unwrap()),
     });
     walked.unwrap();
     foreign.sort();
@@ -605,13 +628,13 @@ fn what_is_foreign_to_a_store_is_met_as_that() {
 }
 
 #[test]
-fn a_folder_that_holds_anything_and_is_no_store_is_foreign() {
+fn folder_with_other_content_is_foreign() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let is_foreign = || layout::is_foreign(at);
     assert!(!is_foreign() && !layout::is_foreign(&at.join("gone")));
     fs::write(at.join("lock"), "").unwrap();
-    assert!(!is_foreign(), "a store whose making was interrupted");
+    assert!(!is_foreign(), "an incomplete store");
     fs::write(at.join("notes"), "").unwrap();
     assert!(is_foreign());
     for (version, expected) in [("1.0", true), ("", false), ("fbuild store 9\n", false)] {

@@ -1,5 +1,4 @@
-//! Reading everything in a store, naming what is not as it should be, and putting that
-//! aside on request. It makes nothing again: the next build does.
+//! Verifies every object of a store and, on request, moves damaged ones to the quarantine.
 
 use std::collections::HashSet;
 use std::io;
@@ -9,58 +8,58 @@ use rustix::fs::OFlags;
 
 use super::blobs::with_buffer;
 use super::layout::{Layout, name, open_object};
-use super::walk::{Met, Object, walk};
+use super::walk::{Object, StoreEntry, walk};
 use super::{Disk, Inner, Usage, io_error, quarantine, read_record};
 use crate::digest::Digest;
 use crate::path::escape;
 use crate::store::{Error, Refusal, record};
 
-/// What was found in a store.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verification {
-    /// How much was read, the damaged included.
+    /// The size of all objects read, including the damaged ones.
     pub read: Usage,
-    /// What is damaged, sorted by path.
-    pub damaged: Vec<Damaged>,
-    /// How many of these were put aside or dropped.
+    /// The damaged objects, sorted by path.
+    pub damaged: Vec<DamagedObject>,
+    /// The number of damaged objects that were removed from their place.
     pub repaired: usize,
 }
 
-/// An object that is not as it should be.
+/// A damaged object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Damaged {
-    /// Where it is, below the store's folder, escaped for people.
+pub struct DamagedObject {
+    /// The path below the store's folder, escaped for display.
     pub path: String,
-    /// What is wrong with it.
+    /// The kind of damage.
     pub damage: Damage,
 }
 
-/// What is wrong with an object.
+/// A kind of damage.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Damage {
-    /// A blob's content is not what its name says.
+    /// The content of a blob does not match its name.
     #[error("its content does not match its name")]
     Content,
-    /// It cannot be read.
+    /// The object cannot be read.
     #[error("it cannot be read: {0}")]
     Unreadable(String),
-    /// It is no object at all.
-    #[error("it does not belong here")]
+    /// The entry is not an object.
+    #[error("it is not an object of the cache")]
     Foreign,
-    /// A record cannot be understood, or belongs to another key.
+    /// A record cannot be decoded, or belongs to another key.
     #[error("{0}")]
     Record(String),
     /// A record needs blobs that are missing or damaged.
-    #[error("{0} of the blobs that it needs are missing or damaged")]
+    #[error("{0} of its blobs are missing or damaged")]
     Incomplete(usize),
 }
 
 impl Disk {
-    /// Reads every object and says which are not as they should be. With `repair`, damaged
-    /// blobs and records, and what does not belong there, go to the quarantine, and records
-    /// that need a missing blob are dropped: the next build makes all of it again.
+    /// Reads every object and returns the damaged ones. With `repair`, damaged and foreign
+    /// entries go to the quarantine, and records that need a missing blob are removed: the
+    /// next build makes their results again.
     ///
-    /// A record of another version of this program is not damaged; it is left alone.
+    /// A record of another version of this program is not damaged and not changed.
     pub fn verify(&self, repair: bool) -> Result<Verification, Error> {
         let Some(layout) = &self.0.layout else {
             return Ok(Verification::default());
@@ -84,7 +83,7 @@ struct Check<'a> {
     inner: &'a Inner,
     layout: &'a Layout,
     repair: bool,
-    /// Blobs that are damaged.
+    /// The damaged blobs.
     bad: HashSet<[u8; 32]>,
     found: Verification,
 }
@@ -94,8 +93,8 @@ impl Check<'_> {
         let met = all(&self.layout.artifacts)?;
         for met in met {
             match met {
-                Met::Foreign(path) => self.damaged("artifacts", &path, Damage::Foreign),
-                Met::Object(object) => {
+                StoreEntry::Foreign(path) => self.damaged("artifacts", &path, Damage::Foreign),
+                StoreEntry::Object(object) => {
                     self.found.read.blobs += 1;
                     self.found.read.bytes += object.digest.size();
                     if let Some(damage) = self.damage_of_blob(object) {
@@ -116,7 +115,7 @@ impl Check<'_> {
         match read {
             Ok(actual) if actual.hash() == object.digest.hash() => None,
             Ok(_) => Some(Damage::Content),
-            // A collection or a build removed it meanwhile.
+            // A collection or a build removed it in the meantime.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => Some(Damage::Unreadable(error.to_string())),
         }
@@ -126,8 +125,8 @@ impl Check<'_> {
         let met = all(&self.layout.actions)?;
         for met in met {
             match met {
-                Met::Foreign(path) => self.damaged("actions", &path, Damage::Foreign),
-                Met::Object(object) => {
+                StoreEntry::Foreign(path) => self.damaged("actions", &path, Damage::Foreign),
+                StoreEntry::Object(object) => {
                     self.found.read.results += 1;
                     self.found.read.bytes += object.digest.size();
                     if let Some(damage) = self.damage_of_record(object) {
@@ -147,9 +146,10 @@ impl Check<'_> {
             Err(error) => return Some(Damage::Unreadable(error.to_string())),
         };
         let decoded = record::decode_any(&bytes).and_then(|(key, result)| {
-            match key.0.hash() == object.digest.hash() {
-                true => Ok(result),
-                false => Err(Refusal::Key),
+            if key.0.hash() == object.digest.hash() {
+                Ok(result)
+            } else {
+                Err(Refusal::Key)
             }
         });
         let result = match decoded {
@@ -165,7 +165,7 @@ impl Check<'_> {
         }
     }
 
-    /// Notes that something is damaged, and puts it aside if that was asked for.
+    /// Adds a damaged object to the result and repairs it if requested.
     fn damaged(&mut self, folder: &str, path: &[u8], damage: Damage) {
         if self.repair {
             let folder = match folder {
@@ -173,18 +173,18 @@ impl Check<'_> {
                 _ => &self.layout.artifacts,
             };
             let is_gone = match damage {
-                // There is nothing in it to look at.
+                // Nothing in an intact record is worth inspecting.
                 Damage::Incomplete(_) => quarantine::remove(folder, path),
                 _ => quarantine::move_there(self.layout, folder, path),
             };
             self.found.repaired += usize::from(is_gone);
         }
         let path = format!("{folder}/{}", escape(path));
-        self.found.damaged.push(Damaged { path, damage });
+        self.found.damaged.push(DamagedObject { path, damage });
     }
 }
 
-fn all(folder: &OwnedFd) -> io::Result<Vec<Met>> {
+fn all(folder: &OwnedFd) -> io::Result<Vec<StoreEntry>> {
     let mut all = Vec::new();
     walk(folder, &mut |met| all.push(met))?;
     Ok(all)
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_in_the_store_is_named_and_put_aside() {
+    fn repair_quarantines_foreign_entries() {
         let sample = Sample::new();
         fill(&sample);
         let hex = Digest::of(b"manifest").hex();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_off_has_nothing_to_verify() {
+    fn verify_of_an_unusable_store_finds_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
@@ -265,22 +265,36 @@ mod tests {
     }
 
     #[test]
-    fn what_vanishes_while_it_is_looked_at_is_no_damage_and_what_cannot_be_read_is() {
+    fn object_removed_during_verify_is_not_damage() {
         let sample = Sample::new();
-        let layout = sample.store.0.layout.as_ref().unwrap();
-        let check = Check {
+        let check = check(&sample);
+        let object = missing_object();
+        assert_eq!(check.damage_of_blob(object), None);
+        assert_eq!(check.damage_of_record(object), None);
+    }
+
+    fn check(sample: &Sample) -> Check<'_> {
+        Check {
             inner: &sample.store.0,
-            layout,
+            layout: sample.store.0.layout.as_ref().unwrap(),
             repair: false,
             bad: HashSet::new(),
             found: Verification::default(),
-        };
+        }
+    }
+
+    fn missing_object() -> Object {
         let (digest, mtime) = (Digest::of(b"nothing"), 0);
-        let object = Object { digest, mtime };
-        assert_eq!(check.damage_of_blob(object), None);
-        assert_eq!(check.damage_of_record(object), None);
+        Object { digest, mtime }
+    }
+
+    #[test]
+    fn unreadable_object_is_damage() {
+        let sample = Sample::new();
+        let check = check(&sample);
+        let object = missing_object();
         for folder in ["artifacts", "actions"] {
-            let place = sample.path(folder).join(name(&digest));
+            let place = sample.path(folder).join(name(&object.digest));
             fs::create_dir_all(place.parent().unwrap()).unwrap();
             std::os::unix::fs::symlink("nowhere", place).unwrap();
         }
@@ -290,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_counted_and_what_a_damaged_blob_was_needed_for_is_named() {
+    fn verify_names_records_of_a_damaged_blob() {
         let sample = Sample::new();
         let results = fill(&sample);
         let whole = sample.store.verify(false).unwrap();

@@ -1,5 +1,4 @@
-//! What is in the folders of a store, found by listing them. It opens no object and
-//! removes none.
+//! Lists the folders of a store. It opens no object.
 
 use std::ffi::CStr;
 use std::io;
@@ -11,26 +10,27 @@ use super::layout::name;
 use crate::digest::Digest;
 use crate::stamp::{FileKind, Stamp};
 
-/// Something in a folder of objects.
+/// An entry of a folder of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Met {
-    /// A file with the name of an object in the right place.
+pub(super) enum StoreEntry {
+    /// A file with the name and place of an object.
     Object(Object),
-    /// Anything else, by its path below the folder, as bytes.
+    /// The path of anything else, below the folder.
     Foreign(Vec<u8>),
 }
 
 /// A file with the name of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Object {
-    /// The hash that the name says, and the length that the file has.
+    /// The hash in the name and the length of the file.
     pub(super) digest: Digest,
-    /// When it was last changed or marked as used, in nanoseconds since 1970.
+    /// The time of the last use, in nanoseconds since 1970.
     pub(super) mtime: i64,
 }
 
-/// Visits everything in a folder of objects, in no order. What vanishes meanwhile is not met.
-pub(super) fn walk(folder: &OwnedFd, visit: &mut dyn FnMut(Met)) -> io::Result<()> {
+/// Visits every entry of a folder of objects, unordered. Entries that disappear meanwhile
+/// are skipped.
+pub(super) fn walk(folder: &OwnedFd, visit: &mut dyn FnMut(StoreEntry)) -> io::Result<()> {
     each(folder, ".", &mut |entry_name, kind| {
         let is_shard = kind == FileType::Directory
             && entry_name.len() == 2
@@ -40,49 +40,49 @@ pub(super) fn walk(folder: &OwnedFd, visit: &mut dyn FnMut(Met)) -> io::Result<(
         match std::str::from_utf8(entry_name) {
             Ok(shard) if is_shard => walk_shard(folder, shard, visit),
             _ => {
-                visit(Met::Foreign(entry_name.to_vec()));
+                visit(StoreEntry::Foreign(entry_name.to_vec()));
                 Ok(())
             }
         }
     })
 }
 
-fn walk_shard(folder: &OwnedFd, shard: &str, visit: &mut dyn FnMut(Met)) -> io::Result<()> {
+fn walk_shard(folder: &OwnedFd, shard: &str, visit: &mut dyn FnMut(StoreEntry)) -> io::Result<()> {
     each(folder, shard, &mut |entry_name, _| {
         let path = [shard.as_bytes(), b"/", entry_name].concat();
         match look(folder, &path)? {
-            Looked::Gone => {}
-            Looked::Object(object) => visit(Met::Object(object)),
-            Looked::Foreign => visit(Met::Foreign(path)),
+            Lookup::Gone => {}
+            Lookup::Object(object) => visit(StoreEntry::Object(object)),
+            Lookup::Foreign => visit(StoreEntry::Foreign(path)),
         }
         Ok(())
     })
 }
 
-enum Looked {
+enum Lookup {
     Object(Object),
     Foreign,
     Gone,
 }
 
-fn look(folder: &OwnedFd, path: &[u8]) -> io::Result<Looked> {
+fn look(folder: &OwnedFd, path: &[u8]) -> io::Result<Lookup> {
     let Ok(text) = std::str::from_utf8(path) else {
-        return Ok(Looked::Foreign);
+        return Ok(Lookup::Foreign);
     };
     let Some(stamp) = Stamp::at(folder, text)? else {
-        return Ok(Looked::Gone);
+        return Ok(Lookup::Gone);
     };
     let digest = format!("{}/{}", &text[3..], stamp.size).parse::<Digest>();
     match digest {
         Ok(digest) if stamp.kind() == FileKind::File && name(&digest) == text => {
             let mtime = stamp.mtime;
-            Ok(Looked::Object(Object { digest, mtime }))
+            Ok(Lookup::Object(Object { digest, mtime }))
         }
-        _ => Ok(Looked::Foreign),
+        _ => Ok(Lookup::Foreign),
     }
 }
 
-/// Calls `visit` with the name and kind of everything in a folder.
+/// Calls `visit` with the name and kind of every entry of a folder.
 pub(super) fn each(
     at: &OwnedFd,
     folder: &str,

@@ -1,35 +1,35 @@
-//! What a store has to say and nobody asked for yet. It decides how often, not to whom.
+//! Collects the warnings of a store and limits how often each occurs.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::Warning;
 
-/// So many damaged objects are named one by one; the rest are counted.
+/// The number of damaged objects reported individually.
 const NAMED: u64 = 20;
 
-/// Warnings that wait to be taken, and what was said before.
+/// Pending warnings, and which were reported before.
 #[derive(Debug, Default)]
 pub(super) struct Warnings(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: Vec<Warning>,
-    said: HashSet<&'static str>,
+    pending: Vec<Warning>,
+    reported: HashSet<&'static str>,
     damaged: u64,
 }
 
 impl Warnings {
-    /// Warns about the store as a whole, once for each code.
+    /// Warns about the store as a whole, once per code.
     pub(super) fn once(&self, code: &'static str, message: impl FnOnce() -> String) {
         let mut state = self.lock();
-        if state.said.insert(code) {
+        if state.reported.insert(code) {
             let message = message();
-            state.waiting.push(Warning::new(code, message));
+            state.pending.push(Warning::new(code, message));
         }
     }
 
-    /// Warns about one damaged object.
+    /// Warns about a damaged object.
     pub(super) fn damage(&self, message: impl FnOnce() -> String) {
         let mut state = self.lock();
         state.damaged += 1;
@@ -39,19 +39,19 @@ impl Warnings {
             _ => return,
         };
         let code = "fbuild::store::corrupt";
-        state.waiting.push(Warning::new(code, message));
+        state.pending.push(Warning::new(code, message));
     }
 
     pub(super) fn take(&self) -> Vec<Warning> {
-        std::mem::take(&mut self.lock().waiting)
+        std::mem::take(&mut self.lock().pending)
     }
 
     pub(super) fn damaged(&self) -> u64 {
         self.lock().damaged
     }
 
-    /// No code that can panic runs under this lock but the making of a message, before
-    /// which nothing but a counter or a set was changed.
+    /// Ignores poisoning: only the message closures can panic, and before them only a
+    /// counter or a set has changed.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,27 +62,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twenty_damaged_objects_are_named_and_the_rest_only_counted() {
+    fn damaged_objects_after_the_twentieth_are_counted() {
         let warnings = Warnings::default();
-        let mut said = Vec::new();
+        let mut messages = Vec::new();
         for number in 1..=25 {
             warnings.damage(|| number.to_string());
-            said.extend(warnings.take().into_iter().map(|w| w.message));
+            messages.extend(warnings.take().into_iter().map(|w| w.message));
         }
         let mut expected: Vec<String> = (1..=20).map(|number| number.to_string()).collect();
         expected.push("further damaged objects in the cache are only counted".into());
-        assert_eq!(said, expected);
+        assert_eq!(messages, expected);
         assert_eq!(warnings.damaged(), 25);
     }
 
     #[test]
-    fn trouble_with_the_store_is_said_once_for_each_code() {
+    fn store_warning_is_reported_once_per_code() {
         let warnings = Warnings::default();
         for code in ["a", "b", "a"] {
             warnings.once(code, || code.to_owned());
         }
-        let said: Vec<_> = warnings.take().into_iter().map(|w| w.code).collect();
-        assert_eq!(said, ["a", "b"]);
+        let reported: Vec<_> = warnings.take().into_iter().map(|w| w.code).collect();
+        assert_eq!(reported, ["a", "b"]);
         assert_eq!((warnings.take(), warnings.damaged()), (Vec::new(), 0));
     }
 }

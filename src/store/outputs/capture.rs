@@ -1,5 +1,5 @@
-//! Outputs into a store, after the command that made them. It reads each file once and
-//! changes nothing in the tree.
+//! Stores outputs after the command that made them. It reads each file once and changes
+//! nothing in the tree.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::at::{Folders, os};
-use super::list::{self, Found};
+use super::dirs::{Folders, os};
+use super::list::{self, TreeEntry};
 use super::{Error, Stage, io, text};
 use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
@@ -17,25 +17,27 @@ use crate::path::RelPath;
 use crate::stamp::{self, FileKind, Stamp};
 use crate::store::{self, Store};
 
-/// What a command made.
+/// The outputs of a command.
 #[derive(Clone, Debug)]
-pub struct Captured {
-    /// All of it, as a result has it.
+pub struct CapturedOutputs {
+    /// The entries of the result.
     pub entries: Vec<Entry>,
-    /// What each file was while it was read: the same before and after.
+    /// The stamp of each file, the same before and after reading.
     pub stamps: Vec<(RelPath, Stamp, Digest)>,
-    /// When the first of them was about to be read, in nanoseconds since 1970.
+    /// The time before the first file was read, in nanoseconds since 1970.
     pub looked_at: i64,
-    /// Whether the store kept every blob. If not, the entries are right all the same, but
-    /// no result with them may be recorded.
+    /// Whether the store kept every blob. If not, the entries are valid, but no result with
+    /// them may be recorded.
     pub is_stored: bool,
 }
 
-/// Takes what the declared outputs are now into `store`, and says what that is. Every
-/// declared output must be there.
-///
-/// A file that changes while it is read is an error: its bytes are no one's output.
-pub fn capture(stage: &Stage, specs: &[OutputSpec], store: &dyn Store) -> Result<Captured, Error> {
+/// Stores the current declared outputs and returns their entries. A missing output is an
+/// error, and so is a file that changes while it is read.
+pub fn capture(
+    stage: &Stage,
+    specs: &[OutputSpec],
+    store: &dyn Store,
+) -> Result<CapturedOutputs, Error> {
     let mut found = Vec::new();
     for spec in specs {
         let some = list::list_one(stage, spec)?;
@@ -47,7 +49,7 @@ pub fn capture(stage: &Stage, specs: &[OutputSpec], store: &dyn Store) -> Result
     let mut capture = Capture {
         store,
         folders: Folders::new(stage.root()),
-        captured: Captured {
+        captured: CapturedOutputs {
             entries: Vec::with_capacity(found.len()),
             stamps: Vec::with_capacity(found.len()),
             looked_at: stamp::now(),
@@ -62,13 +64,13 @@ pub fn capture(stage: &Stage, specs: &[OutputSpec], store: &dyn Store) -> Result
     Ok(capture.captured)
 }
 
-/// Checks that a declared output is there, and is what it was declared to be.
-fn check_made(spec: &OutputSpec, found: &[Found]) -> Result<(), Error> {
+/// Checks that a declared output exists and has the declared kind.
+fn check_made(spec: &OutputSpec, found: &[TreeEntry]) -> Result<(), Error> {
     let missing = || {
         let output = text(&spec.output);
         Err(Error::Missing { output })
     };
-    let kind = |found: &Found, declared| {
+    let kind = |found: &TreeEntry, declared| {
         Err(Error::Kind {
             path: found.path.clone(),
             found: found.kind,
@@ -88,11 +90,11 @@ fn check_made(spec: &OutputSpec, found: &[Found]) -> Result<(), Error> {
 struct Capture<'a> {
     store: &'a dyn Store,
     folders: Folders<'a>,
-    captured: Captured,
+    captured: CapturedOutputs,
 }
 
 impl Capture<'_> {
-    fn entry_kind(&mut self, found: &Found) -> Result<EntryKind, Error> {
+    fn entry_kind(&mut self, found: &TreeEntry) -> Result<EntryKind, Error> {
         match found.kind {
             FileKind::Folder => Ok(EntryKind::Folder),
             FileKind::Link => self.link(&found.path),
@@ -125,10 +127,10 @@ impl Capture<'_> {
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&*parent, os(path.name()), flags, Mode::empty());
         let file = File::from(file.map_err(io("read", path))?);
-        let before = Stamp::of(&file).map_err(io("look at", path))?;
+        let before = Stamp::of(&file).map_err(io("stat", path))?;
         check_file(path, &before)?;
         let digest = self.store_file(path, (&file).take(before.size))?;
-        let after = Stamp::of(&file).map_err(io("look at", path))?;
+        let after = Stamp::of(&file).map_err(io("stat", path))?;
         if before != after || digest.size() != before.size {
             return Err(Error::Changed { path: path.clone() });
         }
@@ -176,10 +178,10 @@ mod tests {
     use super::*;
     use crate::path::Root;
     use crate::store::Memory;
-    use crate::store::watched::Watched;
+    use crate::store::spy::SpyStore;
 
-    /// Returns how often a file is open, and how often in a way that commands inherit.
-    fn opened(file: &Path) -> (usize, usize) {
+    /// Returns how many descriptors of a file are open, and how many without `O_CLOEXEC`.
+    fn count_open(file: &Path) -> (usize, usize) {
         let (mut opened, mut inherited) = (0, 0);
         for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
             if fs::read_link(entry.path()).is_ok_and(|to| to == file) {
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_something_else_is_neither_followed_nor_waited_for_and_no_command_inherits_it() {
+    fn output_replaced_by_link_or_pipe_is_not_opened() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         fs::write(dir.join("file"), "content").unwrap();
@@ -204,13 +206,13 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, dir.join("pipe"), kind, mode, 0).unwrap();
         let root = Root::open(&dir).unwrap();
         let (file, seen) = (dir.join("file"), Mutex::new(Vec::new()));
-        let inspect = || seen.lock().unwrap().push(opened(&file));
+        let inspect = || seen.lock().unwrap().push(count_open(&file));
         let memory = Memory::new();
-        let store = Watched::new(&memory).after_write(&inspect);
+        let store = SpyStore::new(&memory).after_write(&inspect);
         let mut capture = Capture {
             store: &store,
             folders: Folders::new(&root),
-            captured: Captured {
+            captured: CapturedOutputs {
                 entries: Vec::new(),
                 stamps: Vec::new(),
                 looked_at: 0,

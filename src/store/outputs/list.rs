@@ -1,12 +1,12 @@
-//! What the declared outputs are right now: the one walk that capture, restore and
-//! set-aside share. It opens no file.
+//! Lists the current files of declared outputs, for capture, restore and stash. It opens
+//! no file.
 
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
-use super::at::{Folders, open_child, os};
+use super::dirs::{Folders, open_child, os};
 use super::{Error, Stage, io};
 use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
@@ -14,23 +14,21 @@ use crate::glob::Pattern;
 use crate::path::{MAX_PATH, RelPath};
 use crate::stamp::{FileKind, Stamp};
 
-/// Something that stands where an output belongs.
+/// A path in the tree and its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Found {
-    /// Where.
+pub(super) struct TreeEntry {
     pub(super) path: RelPath,
-    /// What.
     pub(super) kind: FileKind,
 }
 
-/// Lists what stands where a declared output belongs, in no order, each once. A declared
-/// file that is something else is listed as what it is.
-pub(super) fn list_one(stage: &Stage, spec: &OutputSpec) -> Result<Vec<Found>, Error> {
+/// Lists the entries that a declared output owns, unordered, each once. A declared file of
+/// another kind is listed with that kind.
+pub(super) fn list_one(stage: &Stage, spec: &OutputSpec) -> Result<Vec<TreeEntry>, Error> {
     let mut walk = Walk::new(stage, spec);
     match &spec.output {
-        Output::File(path) => walk.take(path)?,
+        Output::File(path) => walk.add(path)?,
         Output::Folder(path) => {
-            walk.take(path)?;
+            walk.add(path)?;
             if matches!(walk.found.last(), Some(found) if found.kind == FileKind::Folder) {
                 walk.below(path)?;
             }
@@ -40,7 +38,7 @@ pub(super) fn list_one(stage: &Stage, spec: &OutputSpec) -> Result<Vec<Found>, E
     Ok(walk.found)
 }
 
-/// Tells whether an entry of a result is one that `spec` declares.
+/// Returns true if `spec` declares an entry of a result.
 pub(super) fn is_declared(spec: &OutputSpec, entry: &Entry) -> bool {
     let path = &entry.path;
     let is_folder = entry.kind == EntryKind::Folder;
@@ -54,19 +52,19 @@ pub(super) fn is_declared(spec: &OutputSpec, entry: &Entry) -> bool {
         && !is_apart
         && !path.is_root()
         && !is_kept(spec, path, is_folder)
-        && !lies_in_kept(spec, path)
+        && !is_below_kept(spec, path)
 }
 
-/// Tells whether an entry is all that makes `spec` fulfilled.
-pub(super) fn fulfils(spec: &OutputSpec, entry: &Entry) -> bool {
+/// Returns true if a result with this entry satisfies `spec`.
+pub(super) fn satisfies(spec: &OutputSpec, entry: &Entry) -> bool {
     match &spec.output {
         Output::Folder(folder) => entry.path == *folder,
         Output::File(_) | Output::Glob(_) => is_declared(spec, entry),
     }
 }
 
-/// Tells whether a folder above `path` is kept, and `path` with it.
-fn lies_in_kept(spec: &OutputSpec, path: &RelPath) -> bool {
+/// Returns true if a folder above `path` is kept.
+fn is_below_kept(spec: &OutputSpec, path: &RelPath) -> bool {
     let mut above = std::iter::successors(path.parent(), RelPath::parent);
     above.any(|folder| folder.name() == b".git" || is_kept(spec, &folder, true))
 }
@@ -76,21 +74,21 @@ fn is_kept(spec: &OutputSpec, path: &RelPath, is_folder: bool) -> bool {
     spec.keep.iter().any(keeps)
 }
 
-/// A walk for one declared output.
+/// Walks the tree for one declared output.
 pub(super) struct Walk<'a> {
     stage: &'a Stage,
     spec: &'a OutputSpec,
     folders: Folders<'a>,
-    found: Vec<Found>,
+    found: Vec<TreeEntry>,
 }
 
-/// A folder that a walk has met.
-struct Met {
+/// A folder in an owned folder.
+struct FolderNode {
     path: RelPath,
     parent: usize,
-    /// How many things in it are ours.
+    /// The number of its entries that are outputs.
     own: usize,
-    /// Whether anything in it or below is kept.
+    /// Whether an entry in it or below is kept.
     keeps: bool,
 }
 
@@ -104,83 +102,82 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes what stands at `path`, if anything does.
-    fn take(&mut self, path: &RelPath) -> Result<(), Error> {
+    /// Adds the entry at `path`, if it exists.
+    fn add(&mut self, path: &RelPath) -> Result<(), Error> {
         let Some(parent) = path.parent() else {
             return Err(io("own", path)(Errno::BUSY));
         };
         let Some(folder) = self.folders.open(&parent)? else {
             return Ok(());
         };
-        let stamp = Stamp::at(&*folder, os(path.name())).map_err(io("look at", path))?;
+        let stamp = Stamp::at(&*folder, os(path.name())).map_err(io("stat", path))?;
         if let Some(stamp) = stamp {
             let path = path.clone();
             let kind = stamp.kind();
-            self.found.push(Found { path, kind });
+            self.found.push(TreeEntry { path, kind });
         }
         Ok(())
     }
 
-    /// Tells whether something is not ours: kept, or out of bounds.
-    pub(super) fn is_kept(&self, found: &Found) -> bool {
+    /// Returns true if an entry is not an output: kept, or excluded by the stage.
+    pub(super) fn is_kept(&self, found: &TreeEntry) -> bool {
         let is_folder = found.kind == FileKind::Folder;
-        is_folder && self.stage.leaves_alone(&found.path)
-            || is_kept(self.spec, &found.path, is_folder)
+        is_folder && self.stage.excludes(&found.path) || is_kept(self.spec, &found.path, is_folder)
     }
 
-    /// Takes everything below the owned folder `top`. Folders that hold only kept things
-    /// are left out, which shows only after what is in them was seen.
+    /// Adds everything below the owned folder `top`, except folders with only kept entries.
     fn below(&mut self, top: &RelPath) -> Result<(), Error> {
-        let mut met = vec![Met {
+        let mut folders = vec![FolderNode {
             path: top.clone(),
             parent: 0,
             own: 1,
             keeps: false,
         }];
         let mut next = 0;
-        while next < met.len() {
-            for child in self.children(&met[next].path.clone())? {
+        while next < folders.len() {
+            for child in self.children(&folders[next].path.clone())? {
                 if self.is_kept(&child) {
-                    met[next].keeps = true;
+                    folders[next].keeps = true;
                     continue;
                 }
                 if child.kind == FileKind::Folder {
-                    met.push(Met {
+                    folders.push(FolderNode {
                         path: child.path,
                         parent: next,
                         own: 0,
                         keeps: false,
                     });
                 } else {
-                    met[next].own += 1;
+                    folders[next].own += 1;
                     self.found.push(child);
                 }
             }
             next += 1;
         }
-        self.take_folders(met);
+        self.add_folders(folders);
         Ok(())
     }
 
-    fn take_folders(&mut self, mut met: Vec<Met>) {
-        while met.len() > 1 {
-            let Some(folder) = met.pop() else { return };
+    // Children come after their parent in `folders`, so from the end, each folder is complete.
+    fn add_folders(&mut self, mut folders: Vec<FolderNode>) {
+        while folders.len() > 1 {
+            let Some(folder) = folders.pop() else { return };
             if folder.own == 0 && folder.keeps {
-                met[folder.parent].keeps = true;
+                folders[folder.parent].keeps = true;
                 continue;
             }
-            met[folder.parent].own += 1;
-            self.found.push(Found {
+            folders[folder.parent].own += 1;
+            self.found.push(TreeEntry {
                 path: folder.path,
                 kind: FileKind::Folder,
             });
         }
     }
 
-    /// Takes the files and links that match a pattern.
+    /// Adds the files and links that match a pattern.
     fn matches(&mut self, pattern: &Pattern) -> Result<(), Error> {
         if let Some(path) = pattern.as_literal() {
-            return self.take(path);
+            return self.add(path);
         }
         let mut pending = vec![pattern.folder().clone()];
         while let Some(folder) = pending.pop() {
@@ -201,23 +198,23 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Returns what is in a folder; nothing when there is no such folder.
-    pub(super) fn children(&mut self, path: &RelPath) -> Result<Vec<Found>, Error> {
+    /// Returns the entries of a folder; none if it does not exist.
+    pub(super) fn children(&mut self, path: &RelPath) -> Result<Vec<TreeEntry>, Error> {
         let Some(folder) = self.folders.open(path)? else {
             return Ok(Vec::new());
         };
         read_folder(&folder, path)
     }
 
-    /// Tells whether something below a folder could be kept, so that it must be looked for.
+    /// Returns true if a path below a folder may be kept, judging by the patterns.
     pub(super) fn may_keep_below(&self, folder: &RelPath) -> bool {
         let reaches = |k: &Pattern| {
             k.folder().is_within(folder) || folder.is_within(k.folder()) && k.reaches_into(folder)
         };
-        self.spec.keep.iter().any(reaches) || self.stage.leaves_alone_below(folder)
+        self.spec.keep.iter().any(reaches) || self.stage.excludes_below(folder)
     }
 
-    /// Tells whether a folder that is not kept holds something that is.
+    /// Returns true if a folder has a kept entry in it or below.
     pub(super) fn holds_kept(&mut self, folder: &RelPath) -> Result<bool, Error> {
         let mut pending = vec![folder.clone()];
         while let Some(folder) = pending.pop() {
@@ -234,8 +231,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Returns what is in an open folder, whose path is `path`.
-pub(super) fn read_folder(folder: &OwnedFd, path: &RelPath) -> Result<Vec<Found>, Error> {
+/// Returns the entries of an open folder, whose path is `path`.
+pub(super) fn read_folder(folder: &OwnedFd, path: &RelPath) -> Result<Vec<TreeEntry>, Error> {
     let mut children = Vec::new();
     let open = open_child(folder, b".").and_then(Dir::new);
     for entry in open.map_err(io("list", path))? {
@@ -249,15 +246,13 @@ pub(super) fn read_folder(folder: &OwnedFd, path: &RelPath) -> Result<Vec<Found>
             return Err(io("list", path)(Errno::NAMETOOLONG));
         }
         let kind = match entry.file_type() {
-            FileType::Unknown => {
-                match Stamp::at(folder, os(name)).map_err(io("look at", &child))? {
-                    Some(stamp) => stamp.kind(),
-                    None => continue,
-                }
-            }
+            FileType::Unknown => match Stamp::at(folder, os(name)).map_err(io("stat", &child))? {
+                Some(stamp) => stamp.kind(),
+                None => continue,
+            },
             kind => kind.into(),
         };
-        children.push(Found { path: child, kind });
+        children.push(TreeEntry { path: child, kind });
     }
     Ok(children)
 }

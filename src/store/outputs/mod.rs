@@ -1,22 +1,22 @@
-//! Outputs in the tree: taken into a store after a command ([`capture`]), put back from
-//! it ([`restore`]), and moved out of the way before a command ([`stash`]). It knows
-//! declared outputs and a store, not targets, keys or commands.
+//! Moves outputs between the tree and a store: [`capture`] stores them after a command,
+//! [`restore`] writes them from the store, and [`Stash`] moves old ones out of the way of a
+//! command. It has no knowledge of targets, keys or commands.
 //!
-//! What counts as an output is decided in one place, `list.rs`, for all three. Its rules:
+//! `list.rs` decides for all three which paths are outputs. Its rules:
 //!
-//! - A declared file is a regular file or a link. A pattern's matches are all files and
-//!   links that match. An owned folder is everything in it, empty folders included.
-//! - What `keep` matches is nobody's here: not listed, not removed, not replaced. A folder
-//!   in which nothing but kept things lies is itself kept. So is `.git`, anywhere, and
-//!   each folder that the [`Stage`] was told to leave alone.
-//! - Links are links: stored as they are written, never followed, and refused on the way
-//!   to an output. Each folder is opened from the root in one step that the system checks.
+//! - A declared file is a regular file or a link. The matches of a pattern are all files and
+//!   links that match. An owned folder includes all its entries, also empty folders.
+//! - Paths that match `keep` are not listed, removed or replaced, and neither is a folder
+//!   with nothing else in it. The same holds for `.git`, anywhere, and for each folder that
+//!   the [`Stage`] excludes.
+//! - Links are stored as links, never followed, and refused on the way to an output. Each
+//!   folder is opened from the root in one call that the system checks.
 //!
-//! Outputs move through the [`Stage`], a private folder on the same file system. Whatever
-//! stands in it when a program starts was left by one that was killed: [`recover`].
+//! Outputs move through the [`Stage`], a private folder on the same file system. Files in it
+//! at the start of a run are from a killed one; see [`recover`].
 
-mod at;
 mod capture;
+mod dirs;
 mod list;
 mod recover;
 mod remove;
@@ -32,68 +32,68 @@ use crate::path::RelPath;
 use crate::stamp::FileKind;
 use crate::store;
 
-pub use capture::{Captured, capture};
+pub use capture::{CapturedOutputs, capture};
 pub use recover::recover;
-pub use restore::{Restoration, Restored, check_result, restore};
+pub use restore::{Restoration, RestoredOutputs, check_result, restore};
 pub use stage::{Stage, check_writable, open_own};
-pub use stash::{Stash, stash};
+pub use stash::Stash;
 
-/// What is wrong with outputs, or with the tree that they are in.
+/// A problem with outputs or with the tree around them.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// A command ended well and did not make what was declared.
+    /// A command succeeded without making a declared output.
     #[error("the declared output `{output}` was not made")]
     #[diagnostic(
         code(fbuild::store::output_missing),
-        help("correct `outputs`, or the command: it ended with success and did not write this")
+        help("correct `outputs`, or the command: it succeeded without writing this")
     )]
     Missing {
         /// The output as declared.
         output: String,
     },
-    /// Something of another kind stands where an output was declared.
+    /// A declared output is of another kind.
     #[error("the declared output `{path}` is {found}, not {declared}")]
     #[diagnostic(
         code(fbuild::store::output_kind),
         help("in `outputs`, a folder is written with a trailing `/` and a file without")
     )]
     Kind {
-        /// Where.
+        /// The output.
         path: RelPath,
-        /// What stands there, with its article.
+        /// The kind found, with its article.
         found: FileKind,
-        /// What was declared, with its article.
+        /// The kind declared, with its article.
         declared: &'static str,
     },
-    /// An output is something that cannot be stored.
+    /// An output is of a kind that cannot be stored.
     #[error("the output `{path}` is {found}, which cannot be stored")]
     #[diagnostic(
         code(fbuild::store::output_special),
-        help("remove it in the command, or name it with `keep` so that it is not an output")
+        help("remove it in the command, or add it to `keep` so that it is not an output")
     )]
     Special {
-        /// Where.
+        /// The output.
         path: RelPath,
-        /// What stands there, with its article.
+        /// The kind found, with its article.
         found: FileKind,
     },
-    /// An output would run with somebody else's rights.
+    /// An output would run with the rights of another user.
     #[error("the output `{path}` is set-user-ID or set-group-ID")]
     #[diagnostic(
         code(fbuild::store::output_setuid),
         help(
-            "results are shared between trees and people; set the bit where the file is installed"
+            "results are shared between trees and users; set the bit where the file is installed"
         )
     )]
     SetUid {
-        /// Where.
+        /// The output.
         path: RelPath,
     },
-    /// The way to an output leads through a link.
-    #[error("the output `{path}` lies behind the symbolic link `{link}`")]
+    /// The path of an output leads through a link.
+    #[error("the output `{path}` is behind the symbolic link `{link}`")]
     #[diagnostic(
         code(fbuild::store::output_through_link),
-        help("declare the output by the path that has no link in it, inside the project")
+        help("declare the output by its path without links, inside the project")
     )]
     ThroughLink {
         /// The output.
@@ -101,68 +101,68 @@ pub enum Error {
         /// The link.
         link: RelPath,
     },
-    /// The way to an output leads through something that is no folder.
-    #[error("the output `{path}` cannot be there: `{parent}` is not a folder")]
+    /// A component of the path of an output is not a folder.
+    #[error("the output `{path}` cannot be made: `{parent}` is not a folder")]
     #[diagnostic(
         code(fbuild::store::output_parent),
-        help("move what stands in the way, or declare the output elsewhere")
+        help("move that file, or declare the output elsewhere")
     )]
     Parent {
         /// The output.
         path: RelPath,
-        /// What should be a folder.
+        /// The path that is not a folder.
         parent: RelPath,
     },
-    /// An output was written to while it was stored.
+    /// An output changed while it was stored.
     #[error("the output `{path}` changed while it was being stored")]
     #[diagnostic(
         code(fbuild::store::output_changed),
-        help("something still writes to it: a process that the command left behind, or an editor")
+        help("another process still writes to it: one left by the command, or an editor")
     )]
     Changed {
-        /// Where.
+        /// The output.
         path: RelPath,
     },
-    /// A result has something that the target does not declare.
+    /// A result has an entry that the target does not declare.
     #[error("the cached result has `{path}`, which is not a declared output")]
     #[diagnostic(code(fbuild::store::output_undeclared))]
     Undeclared {
-        /// Where.
+        /// The entry.
         path: RelPath,
     },
-    /// A result lacks something that the target declares.
+    /// A result lacks a declared output.
     #[error("the cached result lacks the declared output `{output}`")]
     #[diagnostic(code(fbuild::store::output_lacking))]
     Lacking {
         /// The output as declared.
         output: String,
     },
-    /// A folder with kept things in it stands where a result has a file.
-    #[error("the folder `{path}` must become a file, but it holds what `keep` names")]
+    /// A folder with kept files is in the place of a file.
+    #[error("the folder `{path}` must become a file, but it has files that `keep` matches")]
     #[diagnostic(
         code(fbuild::store::output_kept),
-        help("move what is kept elsewhere, or correct `keep`")
+        help("move those files, or correct `keep`")
     )]
     Kept {
-        /// Where.
+        /// The folder.
         path: RelPath,
     },
-    /// The entries of a result cannot be those of a result.
-    #[error("the cached result is not one: {0}")]
+    /// The entries of a result are invalid.
+    #[error("the cached result is invalid: {0}")]
     #[diagnostic(code(fbuild::store::output_refused))]
     Refused(#[from] store::Refusal),
-    /// The system refused something in the tree.
+    /// A system call on a path in the tree failed.
     #[error("cannot {operation} `{path}`")]
     #[diagnostic(code(fbuild::store::output_io))]
     Io {
         /// A verb: "read", "list", "replace".
         operation: &'static str,
-        /// Where.
+        /// The path.
         path: RelPath,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The system refused something in the stage.
+    /// A system call in the stage failed.
     #[error("cannot {operation} in the folder `{}`", path.display())]
     #[diagnostic(
         code(fbuild::store::stage),
@@ -173,19 +173,18 @@ pub enum Error {
         operation: &'static str,
         /// The stage.
         path: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A store had trouble that is no miss.
+    /// A store failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] store::Error),
 }
 
 impl Error {
-    /// Tells whether [`restore`] met something that making the outputs anew need not meet:
-    /// to be taken as a miss. What stands in the way of outputs stands in the way of a
-    /// command too.
+    /// Returns true if a failed [`restore`] counts as a miss, because running the commands
+    /// may succeed. An obstacle in the tree would stop the commands too.
     pub fn is_miss(&self) -> bool {
         !matches!(
             self,
@@ -194,7 +193,7 @@ impl Error {
     }
 }
 
-/// Returns a declared output as it is written.
+/// Returns a declared output as written in the Buildfile.
 fn text(output: &Output) -> String {
     match output {
         Output::File(path) => path.to_string(),

@@ -1,28 +1,28 @@
-//! What a killed run left in the stage: old outputs go back where nothing has taken their
-//! place, the rest goes away. Whether the outputs are then right is for the build to see.
+//! Recovers from a killed run: moves stashed outputs back to their paths, if those are free,
+//! and removes all other files in the stage. The build then checks the outputs.
 
 use rustix::fs::Dir;
 
-use super::at::Folders;
+use super::dirs::Folders;
 use super::list::read_folder;
 use super::remove::remove_all;
-use super::stage::{Place, place_of_old};
+use super::stage::{EntryAt, path_of_stashed};
 use super::stash::move_back;
 use super::{Error, Stage};
 use crate::path::RelPath;
 use crate::stamp::FileKind;
 
-/// Clears the stage of what a killed run left there, and returns how many old outputs
-/// were put back. To be called under the lock of the tree, before anything is staged.
+/// Empties the stage and returns the number of outputs moved back. The caller holds the
+/// lock of the tree and has staged nothing.
 pub fn recover(stage: &Stage) -> Result<usize, Error> {
     let Some(folder) = stage.existing()? else {
         return Ok(0);
     };
     let mut old = Vec::new();
-    for entry in Dir::read_from(&folder).map_err(stage.error("look"))? {
-        let entry = entry.map_err(stage.error("look"))?;
+    for entry in Dir::read_from(&folder).map_err(stage.error("list entries"))? {
+        let entry = entry.map_err(stage.error("list entries"))?;
         let name = entry.file_name().to_bytes();
-        if let Some(place) = place_of_old(name) {
+        if let Some(place) = path_of_stashed(name) {
             old.push((RelPath::root().child(name), place));
         }
     }
@@ -39,12 +39,12 @@ pub fn recover(stage: &Stage) -> Result<usize, Error> {
 struct Recovery<'a> {
     stage: Folders<'a>,
     tree: Folders<'a>,
-    /// Where things are in the stage, and where they belong.
+    /// Pairs of a path in the stage and one in the tree.
     pending: Vec<(RelPath, RelPath)>,
 }
 
 impl Recovery<'_> {
-    /// Puts back what can be: an output that cannot be is made again by the next build.
+    /// Moves outputs back. Errors are ignored: the next build makes those outputs again.
     fn run(&mut self) -> usize {
         let mut count = 0;
         while let Some((old, place)) = self.pending.pop() {
@@ -52,7 +52,7 @@ impl Recovery<'_> {
             let Ok(Some(parent)) = self.stage.open(&parent) else {
                 continue;
             };
-            let from = Place::new(&*parent, old.name());
+            let from = EntryAt::new(&*parent, old.name());
             match (self.kind_at(&place), kind(from)) {
                 (None, Some(_)) => {
                     self.stage.forget(&old);
@@ -75,17 +75,17 @@ impl Recovery<'_> {
         }
     }
 
-    /// Says what stands in the tree; what cannot be looked at counts as a file in the way.
+    /// Returns the kind of an entry of the tree; one that cannot be read counts as a file.
     fn kind_at(&mut self, path: &RelPath) -> Option<FileKind> {
         match self.tree.open(&path.parent().unwrap_or_default()) {
             Ok(None) => None,
             Err(_) => Some(FileKind::File),
-            Ok(Some(parent)) => kind(Place::new(&*parent, path.name())),
+            Ok(Some(parent)) => kind(EntryAt::new(&*parent, path.name())),
         }
     }
 }
 
-fn kind(place: Place<'_>) -> Option<FileKind> {
+fn kind(place: EntryAt<'_>) -> Option<FileKind> {
     match place.stamp() {
         Ok(stamp) => stamp.map(|stamp| stamp.kind()),
         Err(_) => Some(FileKind::File),

@@ -1,5 +1,5 @@
-//! Removing what was in the tree: files at once, folders by way of the stage, however
-//! deep and however guarded they are. It does not decide what goes.
+//! Removes entries of the tree: files directly, folders by moving them to the stage, also
+//! if they are deep or read-only.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir};
 use rustix::io::Errno;
 
-use super::at::{Folders, open_child, os};
-use super::stage::{Place, Purpose, make_writable, move_to};
+use super::dirs::{Folders, open_child, os};
+use super::stage::{EntryAt, Purpose, make_writable, move_to};
 use super::{Error, Stage, io as io_error};
 use crate::path::RelPath;
 
-/// What was moved out of the tree and waits to be removed, which happens when it is dropped.
+/// Folders moved out of the tree; dropping it removes them.
 pub(super) struct Trash<'a> {
     stage: &'a Stage,
     names: Vec<String>,
@@ -24,7 +24,7 @@ impl<'a> Trash<'a> {
         Self { stage, names }
     }
 
-    /// Takes something out of the tree; tells whether anything was there.
+    /// Removes an entry of the tree; false if it does not exist.
     pub(super) fn take(
         &mut self,
         folders: &mut Folders<'_>,
@@ -34,7 +34,7 @@ impl<'a> Trash<'a> {
             return Ok(false);
         };
         folders.forget(path);
-        let place = Place::new(&*folder, path.name());
+        let place = EntryAt::new(&*folder, path.name());
         match place.remove_file() {
             Ok(()) => return Ok(true),
             Err(Errno::NOENT) => return Ok(false),
@@ -47,7 +47,7 @@ impl<'a> Trash<'a> {
         let name = self.stage.make(Purpose::Trash)?;
         let there = self.stage.open(&name)?;
         self.names.push(name);
-        move_to(place, Place::new(&there, b"folder")).map_err(io_error("remove", path))?;
+        move_to(place, EntryAt::new(&there, b"folder")).map_err(io_error("remove", path))?;
         Ok(true)
     }
 }
@@ -60,20 +60,19 @@ impl Drop for Trash<'_> {
     }
 }
 
-/// Removes what stands at `name` in the stage. What cannot be removed stays, and is tried
-/// again when the next run begins.
+/// Removes the entry `name` of the stage. Errors are ignored: the next run tries again.
 pub(super) fn remove(stage: &Stage, name: &str) {
     if let Ok(folder) = stage.folder() {
         let _ = remove_from(stage, &folder, name);
     }
 }
 
-/// Folders inside are moved up into the stage instead of being gone into, so that depth
-/// costs neither stack nor descriptors.
+/// Moves inner folders up to the stage instead of descending, so that the depth needs
+/// neither stack nor descriptors.
 fn remove_from(stage: &Stage, folder: &OwnedFd, name: &str) -> io::Result<()> {
     let mut pending = vec![name.to_owned()];
     while let Some(name) = pending.pop() {
-        let place = Place::new(folder, name.as_bytes());
+        let place = EntryAt::new(folder, name.as_bytes());
         match place.remove_file() {
             Ok(()) | Err(Errno::NOENT) => continue,
             Err(Errno::ISDIR | Errno::PERM) => {}
@@ -97,7 +96,7 @@ fn empty(stage: &Stage, folder: &OwnedFd, name: &str, pending: &mut Vec<String>)
         if matches!(child, b"." | b"..") {
             continue;
         }
-        let place = Place::new(&inner, child);
+        let place = EntryAt::new(&inner, child);
         if place.remove_file().is_ok() || place.remove_folder().is_ok() {
             continue;
         }
@@ -109,7 +108,7 @@ fn empty(stage: &Stage, folder: &OwnedFd, name: &str, pending: &mut Vec<String>)
     Ok(())
 }
 
-/// Removes everything in the stage.
+/// Removes all entries of the stage.
 pub(super) fn remove_all(stage: &Stage, folder: &OwnedFd) -> io::Result<()> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
@@ -119,7 +118,7 @@ pub(super) fn remove_all(stage: &Stage, folder: &OwnedFd) -> io::Result<()> {
         }
         match std::str::from_utf8(name) {
             Ok(name) => remove_from(stage, folder, name)?,
-            // Not one of ours.
+            // fbuild makes only UTF-8 names.
             Err(_) => drop(rustix::fs::unlinkat(folder, os(name), AtFlags::empty())),
         }
     }

@@ -1,5 +1,5 @@
-//! Outputs out of a store and into the tree. Nothing in the tree is touched before
-//! everything that is needed lies verified in the stage.
+//! Restores outputs from a store. It changes nothing in the tree until all new content is
+//! verified and in the stage.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -7,10 +7,10 @@ use std::fs::File;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::at::{Folders, os};
-use super::list::{self, Found};
+use super::dirs::{Folders, os};
+use super::list::{self, TreeEntry};
 use super::remove::{Trash, remove};
-use super::stage::{Place, Purpose, make_writable, move_to};
+use super::stage::{EntryAt, Purpose, make_writable, move_to};
 use super::{Error, Stage, io, text};
 use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
@@ -19,38 +19,38 @@ use crate::path::RelPath;
 use crate::stamp::{self, FileKind, Stamp};
 use crate::store::{self, Store, check_entries};
 
-/// What came of an attempt to restore.
+/// The result of a restore.
 #[derive(Clone, Debug)]
 pub enum Restoration {
-    /// The outputs are what they were.
-    Done(Restored),
-    /// The store has not got this, or not whole. The tree is as it was.
+    /// The outputs are equal to the result.
+    Done(RestoredOutputs),
+    /// A blob is missing or damaged. The tree has not changed.
     Miss {
-        /// An output that cannot be restored.
+        /// The output.
         path: RelPath,
-        /// Its content.
+        /// The digest of its content.
         digest: Digest,
     },
 }
 
-/// What was done to restore outputs.
+/// The changes made by a restore.
 #[derive(Clone, Debug, Default)]
-pub struct Restored {
-    /// How many files and links were written; the others were right already.
+pub struct RestoredOutputs {
+    /// The number of files and links written; the others were intact.
     pub written: usize,
-    /// How many things were removed because they were not part of the result.
+    /// The number of entries removed because they are not part of the result.
     pub removed: usize,
-    /// The files that were written, as they are now.
+    /// The stamps of the files written.
     pub stamps: Vec<(RelPath, Stamp, Digest)>,
-    /// When the first of them was about to be written, in nanoseconds since 1970.
+    /// The time before the first file was written, in nanoseconds since 1970.
     pub looked_at: i64,
 }
 
-/// Makes the declared outputs exactly `wanted`. Files of which `is_intact` says that they
-/// are right already, content and executable bit, are not touched; links and folders are
-/// looked at here.
+/// Makes the declared outputs equal to `wanted`. Does not write files for which `is_intact`
+/// returns true: their content and executable bit are right. Links and folders are checked
+/// here.
 ///
-/// On an error in the tree itself some of it may have been done.
+/// After an error in the tree, some changes may have been made.
 pub fn restore(
     stage: &Stage,
     specs: &[OutputSpec],
@@ -65,9 +65,9 @@ pub fn restore(
         folders: Folders::new(stage.root()),
         staged: Vec::new(),
         trash: Trash::new(stage),
-        done: Restored {
+        done: RestoredOutputs {
             looked_at: stamp::now(),
-            ..Restored::default()
+            ..RestoredOutputs::default()
         },
     };
     for entry in wanted {
@@ -80,8 +80,8 @@ pub fn restore(
     Ok(Restoration::Done(std::mem::take(&mut restore.done)))
 }
 
-/// Refuses entries that are no result of `specs`: that contradict each other, have what was
-/// not declared, or lack what was.
+/// Refuses entries that contradict each other, are not declared by `specs`, or lack a
+/// declared output.
 pub fn check_result(specs: &[OutputSpec], wanted: &[Entry]) -> Result<(), Error> {
     check_entries(wanted)?;
     let is_declared = |entry: &Entry| specs.iter().any(|spec| list::is_declared(spec, entry));
@@ -89,10 +89,11 @@ pub fn check_result(specs: &[OutputSpec], wanted: &[Entry]) -> Result<(), Error>
         let path = entry.path.clone();
         return Err(Error::Undeclared { path });
     }
-    let is_there = |spec: &OutputSpec| wanted.iter().any(|entry| list::fulfils(spec, entry));
-    if let Some(spec) = specs.iter().find(|spec| !is_there(spec)) {
-        let output = text(&spec.output);
-        return Err(Error::Lacking { output });
+    for spec in specs {
+        if !wanted.iter().any(|entry| list::satisfies(spec, entry)) {
+            let output = text(&spec.output);
+            return Err(Error::Lacking { output });
+        }
     }
     Ok(())
 }
@@ -101,30 +102,31 @@ struct Restore<'a> {
     stage: &'a Stage,
     specs: &'a [OutputSpec],
     folders: Folders<'a>,
-    staged: Vec<Staged<'a>>,
+    staged: Vec<StagedEntry<'a>>,
     trash: Trash<'a>,
-    done: Restored,
+    done: RestoredOutputs,
 }
 
-/// An entry that lies in the stage, ready to be moved.
-struct Staged<'a> {
+/// An entry in the stage, ready to be moved.
+struct StagedEntry<'a> {
     entry: &'a Entry,
-    held: Held,
+    staged_as: StagedAs,
 }
 
-/// How the stage has something.
-enum Held {
-    /// As an open file without a name.
-    Open(File),
-    /// By this name.
+/// The form of an entry in the stage.
+enum StagedAs {
+    /// A file without a name.
+    OpenFile(File),
+    /// An entry with this name.
     Named(String),
 }
 
-/// So many files of one result are staged without a name; each is open until it is placed.
-const HELD_OPEN: usize = 64;
+/// The maximum number of files of one result staged without a name; each stays open until it
+/// is moved.
+const MAX_OPEN_FILES: usize = 64;
 
 impl<'a> Restore<'a> {
-    /// Stages an entry, unless it is right already; returns what is not in the store.
+    /// Stages an entry unless it is intact. Returns the path and digest of a missing blob.
     fn stage_entry(
         &mut self,
         entry: &'a Entry,
@@ -149,7 +151,7 @@ impl<'a> Restore<'a> {
     }
 
     fn is_link_to(&mut self, path: &RelPath, target: &[u8]) -> bool {
-        // A parent that cannot be opened is dealt with when it is needed.
+        // If the parent cannot be opened, moving the link there reports the error.
         let Ok(Some(folder)) = self.folders.open(&path.parent().unwrap_or_default()) else {
             return false;
         };
@@ -167,12 +169,12 @@ impl<'a> Restore<'a> {
                 Err(error) => return Err(self.stage.error("make a link")(error)),
             }
         };
-        let held = Held::Named(name);
-        self.staged.push(Staged { entry, held });
+        let staged_as = StagedAs::Named(name);
+        self.staged.push(StagedEntry { entry, staged_as });
         Ok(())
     }
 
-    /// Stages a file; `false` when the store cannot give its content.
+    /// Stages a file; false if its blob is missing or damaged.
     fn stage_file(
         &mut self,
         entry: &'a Entry,
@@ -181,25 +183,26 @@ impl<'a> Restore<'a> {
         store: &dyn Store,
     ) -> Result<bool, Error> {
         let mode = if executable { 0o755 } else { 0o644 };
-        let tmpfile = match self.staged.len() < HELD_OPEN {
-            true => self.stage.create_unnamed(mode)?,
-            false => None,
+        let tmpfile = if self.staged.len() < MAX_OPEN_FILES {
+            self.stage.create_anonymous(mode)?
+        } else {
+            None
         };
         let (mut file, name) = match tmpfile {
             Some(file) => (file, None),
             None => self.stage.create(mode)?,
         };
         let copied = store.copy(digest, &mut file);
-        let held = name.map_or_else(|| Held::Open(file), Held::Named);
-        self.staged.push(Staged { entry, held });
+        let staged_as = name.map_or_else(|| StagedAs::OpenFile(file), StagedAs::Named);
+        self.staged.push(StagedEntry { entry, staged_as });
         copied.map_err(|error| match error {
             store::Error::Copy(source) => self.stage.error("write a file")(source),
             error => error.into(),
         })
     }
 
-    /// Moves away what is in an owned folder, or matches a pattern, and is not wanted or
-    /// is of another kind.
+    /// Removes entries of owned folders and matches of patterns that are not wanted or of
+    /// another kind.
     fn clear(&mut self, wanted: &[Entry]) -> Result<(), Error> {
         let specs = self.specs;
         if specs
@@ -212,14 +215,14 @@ impl<'a> Restore<'a> {
         for spec in specs {
             let mut found = list::list_one(self.stage, spec)?;
             found.sort_unstable();
-            // Folders that went, and all that was in them with them.
+            // Removed folders, and all paths below them.
             let mut gone: HashSet<RelPath> = HashSet::new();
             for found in found {
                 let parent = found.path.parent();
                 if parent.is_some_and(|parent| gone.contains(&parent)) {
                     gone.insert(found.path);
                 } else if is_wanted(&wanted, &found) {
-                    self.open_up(&found)?;
+                    self.make_folder_writable(&found)?;
                 } else if !self.keeps(spec, &found)? {
                     self.discard(&found.path)?;
                     gone.insert(found.path);
@@ -229,38 +232,40 @@ impl<'a> Restore<'a> {
         Ok(())
     }
 
-    /// Lets what is in a folder that a command made read-only be changed.
-    fn open_up(&mut self, found: &Found) -> Result<(), Error> {
+    /// Makes a folder writable that a command has made read-only.
+    fn make_folder_writable(&mut self, found: &TreeEntry) -> Result<(), Error> {
         if found.kind == FileKind::Folder
             && let Some(parent) = self
                 .folders
                 .open(&found.path.parent().unwrap_or_default())?
         {
-            make_writable(Place::new(&*parent, found.path.name()));
+            make_writable(EntryAt::new(&*parent, found.path.name()));
         }
         Ok(())
     }
 
-    /// Tells whether something must stay for what is kept in it.
-    fn keeps(&self, spec: &OutputSpec, found: &Found) -> Result<bool, Error> {
+    /// Returns true if an entry is a folder with kept entries.
+    fn keeps(&self, spec: &OutputSpec, found: &TreeEntry) -> Result<bool, Error> {
         let mut walk = list::Walk::new(self.stage, spec);
         Ok(found.kind == FileKind::Folder && walk.holds_kept(&found.path)?)
     }
 
     fn discard(&mut self, path: &RelPath) -> Result<(), Error> {
-        let is_gone = self.trash.take(&mut self.folders, path)?;
-        self.done.removed += usize::from(is_gone);
+        let has_existed = self.trash.take(&mut self.folders, path)?;
+        self.done.removed += usize::from(has_existed);
         Ok(())
     }
 
-    /// Moves a folder away that stands where a file or a link must be.
+    /// Removes a folder that is in the place of a file or link.
     fn discard_folder(&mut self, entry: &Entry) -> Result<(), Error> {
-        let found = Found {
+        let found = TreeEntry {
             path: entry.path.clone(),
             kind: FileKind::Folder,
         };
-        let mut specs = self.specs.iter();
-        let spec = specs.find(|spec| list::is_declared(spec, entry));
+        let spec = self
+            .specs
+            .iter()
+            .find(|spec| list::is_declared(spec, entry));
         if let Some(spec) = spec
             && self.keeps(spec, &found)?
         {
@@ -282,14 +287,14 @@ impl<'a> Restore<'a> {
         placed
     }
 
-    /// Makes an owned folder; what stands there instead goes.
+    /// Creates an owned folder, replacing a file or link.
     fn make_folder(&mut self, path: &RelPath) -> Result<(), Error> {
         let parent = self.folders.make(&path.parent().unwrap_or_default())?;
         match rustix::fs::mkdirat(&*parent, os(path.name()), Mode::from(0o777)) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => {
-                let stamp = Place::new(&*parent, path.name()).stamp();
-                let stamp = stamp.map_err(io("look at", path))?;
+                let stamp = EntryAt::new(&*parent, path.name()).stamp();
+                let stamp = stamp.map_err(io("stat", path))?;
                 if stamp.is_some_and(|stamp| stamp.kind() == FileKind::Folder) {
                     return Ok(());
                 }
@@ -301,11 +306,11 @@ impl<'a> Restore<'a> {
         }
     }
 
-    /// Moves a staged entry to its place.
-    fn place(&mut self, staged: &mut Staged<'_>) -> Result<(), Error> {
+    /// Moves a staged entry to its path.
+    fn place(&mut self, staged: &mut StagedEntry<'_>) -> Result<(), Error> {
         let path = &staged.entry.path;
         let parent = self.folders.make(&path.parent().unwrap_or_default())?;
-        let to = Place::new(&*parent, path.name());
+        let to = EntryAt::new(&*parent, path.name());
         if !self.link(staged, to)? {
             self.rename(staged, to)?;
         }
@@ -318,15 +323,15 @@ impl<'a> Restore<'a> {
         Ok(())
     }
 
-    /// Renames what has a name in the stage to its place, replacing what stands there.
-    fn rename(&mut self, staged: &Staged<'_>, to: Place<'_>) -> Result<(), Error> {
-        let Held::Named(name) = &staged.held else {
+    /// Renames a named entry of the stage to its path, replacing what is there.
+    fn rename(&mut self, staged: &StagedEntry<'_>, to: EntryAt<'_>) -> Result<(), Error> {
+        let StagedAs::Named(name) = &staged.staged_as else {
             return Ok(());
         };
         let stage = self.stage.folder()?;
-        let from = Place::new(&*stage, name.as_bytes());
+        let from = EntryAt::new(&*stage, name.as_bytes());
         let moved = match move_to(from, to) {
-            Err(error) if is_folder_there(&error) => {
+            Err(error) if is_replacing_folder(&error) => {
                 self.discard_folder(staged.entry)?;
                 move_to(from, to)
             }
@@ -335,10 +340,10 @@ impl<'a> Restore<'a> {
         moved.map_err(io("replace", &staged.entry.path))
     }
 
-    /// Links a file without a name to its place. If something stands there, or it is on
-    /// another file system, the file gets a name in the stage instead: then `false`.
-    fn link(&self, staged: &mut Staged<'_>, to: Place<'_>) -> Result<bool, Error> {
-        let Held::Open(file) = &staged.held else {
+    /// Links a file without a name to its path. If the path exists or is on another file
+    /// system, links it into the stage instead and returns false.
+    fn link(&self, staged: &mut StagedEntry<'_>, to: EntryAt<'_>) -> Result<bool, Error> {
+        let StagedAs::OpenFile(file) = &staged.staged_as else {
             return Ok(false);
         };
         match self.stage.link(file, to) {
@@ -346,9 +351,11 @@ impl<'a> Restore<'a> {
             Err(Errno::EXIST | Errno::XDEV) => {
                 let name = self.stage.name(Purpose::New);
                 let stage = self.stage.folder()?;
-                let linked = self.stage.link(file, Place::new(&*stage, name.as_bytes()));
+                let linked = self
+                    .stage
+                    .link(file, EntryAt::new(&*stage, name.as_bytes()));
                 linked.map_err(self.stage.error("make a file"))?;
-                staged.held = Held::Named(name);
+                staged.staged_as = StagedAs::Named(name);
                 Ok(false)
             }
             Err(error) => Err(io("make", &staged.entry.path)(error)),
@@ -356,31 +363,31 @@ impl<'a> Restore<'a> {
     }
 }
 
-/// What was staged and not moved to its place is removed, however it ends.
+/// Removes entries that are still in the stage, also after an error.
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
         for staged in self.staged.drain(..) {
-            if let Held::Named(name) = staged.held {
+            if let StagedAs::Named(name) = staged.staged_as {
                 remove(self.stage, &name);
             }
         }
     }
 }
 
-fn is_folder_there(error: &std::io::Error) -> bool {
+fn is_replacing_folder(error: &std::io::Error) -> bool {
     error.raw_os_error().map(Errno::from_raw_os_error) == Some(Errno::ISDIR)
 }
 
 type Wanted<'a> = HashMap<&'a RelPath, &'a EntryKind>;
 
-fn is_wanted(wanted: &Wanted<'_>, found: &Found) -> bool {
+fn is_wanted(wanted: &Wanted<'_>, found: &TreeEntry) -> bool {
     let kind = match wanted.get(&found.path) {
         Some(EntryKind::File { .. }) => FileKind::File,
         Some(EntryKind::Link { .. }) => FileKind::Link,
         Some(EntryKind::Folder) => FileKind::Folder,
         None => return false,
     };
-    // What replaces a file or a link does so in one step, and must not be gone before.
+    // Files and links are replaced by an atomic rename, so the old one must not go before.
     let is_leaf = |kind| matches!(kind, FileKind::File | FileKind::Link);
     kind == found.kind || is_leaf(kind) && is_leaf(found.kind)
 }

@@ -1,6 +1,5 @@
-//! The folder through which outputs move: private, on the file system of the tree if the
-//! state is, and empty between runs. It names things and moves them; what and why is the
-//! business of those who use it.
+//! The staging directory, through which outputs move: private, usually on the file system
+//! of the tree, and empty between runs.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -15,17 +14,17 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 
 use super::Error;
-use super::at::{open_child, os};
+use super::dirs::{open_child, os};
 use crate::path::{MAX_NAME, RelPath, Root};
 use crate::stamp::{FileKind, Stamp};
 use crate::store::tmpfile::AnonymousFile;
 
-/// What a thing in the stage is; its name says so.
+/// The purpose of an entry of the stage, which its name begins with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// On its way into the tree.
+    /// To be moved into the tree.
     New,
-    /// On its way out.
+    /// To be removed.
     Trash,
 }
 
@@ -38,8 +37,7 @@ impl Purpose {
     }
 }
 
-/// Tells why nothing can be put into a folder of the state, if that is so. One that is not
-/// there is not in the way; a link is, wherever it leads.
+/// Checks that a folder of the state is not a link and is writable. A missing one passes.
 pub fn check_writable(folder: &Path) -> io::Result<()> {
     let stamp = Stamp::at(rustix::fs::CWD, folder)?;
     if stamp.is_some_and(|stamp| stamp.kind() == FileKind::Link) {
@@ -52,18 +50,17 @@ pub fn check_writable(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a file of the state for reading and writing, or makes it. A link in its place is
-/// not followed.
+/// Opens a file of the state for reading and writing, or creates it. Does not follow a link.
 pub fn open_own(file: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o666);
     Ok(rustix::fs::open(file, flags, mode)?.into())
 }
 
-/// Stands for a slash in the name of something that was set aside.
+/// Replaces slashes in the name of a stashed entry.
 const SLASH: u8 = 1;
 
-/// A tree and the folder through which its outputs move. Clones are the same.
+/// A tree and its staging directory. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Stage(Arc<Inner>);
 
@@ -71,22 +68,22 @@ pub struct Stage(Arc<Inner>);
 struct Inner {
     root: Root,
     path: PathBuf,
-    /// Folders that are left alone, below the root.
-    apart: Vec<RelPath>,
+    /// Folders below the root that are never outputs.
+    excluded: Vec<RelPath>,
     folder: Mutex<Option<Arc<OwnedFd>>>,
     count: AtomicU64,
     tmpfile: AnonymousFile,
 }
 
 impl Stage {
-    /// Returns the stage of the tree below `root`, in the folder `state`; it is made when
-    /// it is needed. Nothing is looked for in `state`, nor in the folders `apart`.
-    pub fn new(root: &Root, state: &Path, mut apart: Vec<RelPath>) -> Self {
-        apart.extend(root.relative(state).filter(|state| !state.is_root()));
+    /// Returns the stage of the tree below `root`, in the folder `state`; it is created when
+    /// needed. No outputs are in `state` and in the `excluded` folders.
+    pub fn new(root: &Root, state: &Path, mut excluded: Vec<RelPath>) -> Self {
+        excluded.extend(root.relative(state).filter(|state| !state.is_root()));
         Self(Arc::new(Inner {
             root: root.clone(),
             path: state.join("stage"),
-            apart,
+            excluded,
             folder: Mutex::default(),
             count: AtomicU64::new(0),
             tmpfile: AnonymousFile::default(),
@@ -98,14 +95,14 @@ impl Stage {
         &self.0.root
     }
 
-    /// Tells whether a folder is nobody's output: version control's, or another's.
-    pub(super) fn leaves_alone(&self, folder: &RelPath) -> bool {
-        folder.name() == b".git" || self.0.apart.contains(folder)
+    /// Returns true if a folder is never an output: `.git`, or one of the excluded.
+    pub(super) fn excludes(&self, folder: &RelPath) -> bool {
+        folder.name() == b".git" || self.0.excluded.contains(folder)
     }
 
-    /// Tells whether there is a folder below this one that is another's.
-    pub(super) fn leaves_alone_below(&self, folder: &RelPath) -> bool {
-        self.0.apart.iter().any(|apart| apart.is_within(folder))
+    /// Returns true if there is an excluded folder at or below this one.
+    pub(super) fn excludes_below(&self, folder: &RelPath) -> bool {
+        self.0.excluded.iter().any(|path| path.is_within(folder))
     }
 
     /// Makes an [`Error::Stage`].
@@ -120,19 +117,19 @@ impl Stage {
         }
     }
 
-    /// Returns the open stage, making it first if need be.
+    /// Opens the stage, creating it if necessary.
     pub(super) fn folder(&self) -> Result<Arc<OwnedFd>, Error> {
         let mut folder = self.0.folder.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folder) = &*folder {
             return Ok(folder.clone());
         }
-        let opened = open_or_make(&self.0.path).map_err(self.error("make files"))?;
+        let opened = open_or_create(&self.0.path).map_err(self.error("make files"))?;
         let opened = Arc::new(opened);
         *folder = Some(opened.clone());
         Ok(opened)
     }
 
-    /// Opens the stage if there is one.
+    /// Opens the stage if it exists.
     pub(super) fn existing(&self) -> Result<Option<Arc<OwnedFd>>, Error> {
         match self.0.path.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -140,16 +137,15 @@ impl Stage {
         }
     }
 
-    /// Returns a name that nothing in the stage has, if it was empty to begin with.
+    /// Returns a new name; no entry has it if the stage was empty at the start.
     pub(super) fn name(&self, purpose: Purpose) -> String {
         let number = self.0.count.fetch_add(1, Ordering::Relaxed);
         format!("{}-{number}", purpose.prefix())
     }
 
-    /// Returns a name for what is taken out of the tree and put back if its maker fails.
-    /// It says where that was, unless the path is too long or too odd for that: then it
-    /// is not known any more after the process was killed.
-    pub(super) fn name_of_old(&self, path: &RelPath) -> Vec<u8> {
+    /// Returns a name for a stashed entry. It contains the path, unless that is too long or
+    /// contains the replacement for slashes: then the path is lost if the process is killed.
+    pub(super) fn stash_name(&self, path: &RelPath) -> Vec<u8> {
         let number = self.0.count.fetch_add(1, Ordering::Relaxed);
         let mut name = format!("old-{number}-").into_bytes();
         let is_odd = path.as_bytes().contains(&SLASH);
@@ -160,8 +156,8 @@ impl Stage {
         name
     }
 
-    /// Makes a file in the stage that has no name, where there can be such files.
-    pub(super) fn create_unnamed(&self, mode: u32) -> Result<Option<File>, Error> {
+    /// Creates a file without a name; `None` if the system does not support that.
+    pub(super) fn create_anonymous(&self, mode: u32) -> Result<Option<File>, Error> {
         let created = self
             .0
             .tmpfile
@@ -169,13 +165,12 @@ impl Stage {
         created.map_err(self.error("make a file"))
     }
 
-    /// Gives a file without a name a place in the tree, or what it was made in the stage
-    /// for: `EEXIST` when something stands there.
-    pub(super) fn link(&self, file: &File, to: Place<'_>) -> Result<(), Errno> {
+    /// Links a file without a name; `EEXIST` if the name is taken.
+    pub(super) fn link(&self, file: &File, to: EntryAt<'_>) -> Result<(), Errno> {
         self.0.tmpfile.link(file, to.folder, os(to.name))
     }
 
-    /// Makes a file in the stage.
+    /// Creates a file in the stage.
     pub(super) fn create(&self, mode: u32) -> Result<(File, Option<String>), Error> {
         let folder = self.folder()?;
         let flags =
@@ -195,7 +190,7 @@ impl Stage {
         open_child(&*self.folder()?, name.as_bytes()).map_err(self.error("open a folder"))
     }
 
-    /// Makes a folder in the stage.
+    /// Creates a folder in the stage.
     pub(super) fn make(&self, purpose: Purpose) -> Result<String, Error> {
         let folder = self.folder()?;
         loop {
@@ -209,8 +204,8 @@ impl Stage {
     }
 }
 
-/// Returns where something that was set aside belongs.
-pub(super) fn place_of_old(name: &[u8]) -> Option<RelPath> {
+/// Returns the path in the name of a stashed entry.
+pub(super) fn path_of_stashed(name: &[u8]) -> Option<RelPath> {
     let numbered = name.strip_prefix(b"old-")?;
     let digits = numbered.iter().take_while(|byte| byte.is_ascii_digit());
     let path = numbered[digits.count()..].strip_prefix(b"-")?;
@@ -219,7 +214,7 @@ pub(super) fn place_of_old(name: &[u8]) -> Option<RelPath> {
     RelPath::new(path).ok().filter(|path| !path.is_root())
 }
 
-fn open_or_make(path: &Path) -> io::Result<OwnedFd> {
+fn open_or_create(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::open(path, flags, Mode::empty());
     match open() {
@@ -232,20 +227,20 @@ fn open_or_make(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-/// A place: a name in an open folder.
+/// An entry of an open folder, which need not exist.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct EntryAt<'a> {
     pub(super) folder: BorrowedFd<'a>,
     pub(super) name: &'a [u8],
 }
 
-impl<'a> Place<'a> {
+impl<'a> EntryAt<'a> {
     pub(super) fn new(folder: &'a impl AsFd, name: &'a [u8]) -> Self {
         let folder = folder.as_fd();
         Self { folder, name }
     }
 
-    /// Returns what stands there.
+    /// Returns the stamp, or `None` if the entry does not exist.
     pub(super) fn stamp(self) -> io::Result<Option<Stamp>> {
         Stamp::at(self.folder, os(self.name))
     }
@@ -259,24 +254,23 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Moves what stands at one place to another, replacing a file or a link there. Where the
-/// two are not on one file system it is copied, times and permissions included, to a name
-/// beside its new one first.
-pub(super) fn move_to(from: Place<'_>, to: Place<'_>) -> io::Result<()> {
+/// Moves an entry, replacing a file or a link. Between file systems it is copied, with times
+/// and permissions, to a temporary name beside the new one first.
+pub(super) fn move_to(from: EntryAt<'_>, to: EntryAt<'_>) -> io::Result<()> {
     match rename(from, to) {
         Err(Errno::XDEV) => move_across(from, to, 0),
-        // To move a folder the system wants to write in it.
+        // Moving a folder to another parent changes its `..`, so it must be writable.
         Err(Errno::ACCESS) if make_writable(from) => Ok(rename(from, to)?),
         other => Ok(other?),
     }
 }
 
-fn rename(from: Place<'_>, to: Place<'_>) -> Result<(), Errno> {
+fn rename(from: EntryAt<'_>, to: EntryAt<'_>) -> Result<(), Errno> {
     rustix::fs::renameat(from.folder, os(from.name), to.folder, os(to.name))
 }
 
-/// Gives the owner of a folder the right to change it; `false` if it is none, or was there.
-pub(super) fn make_writable(place: Place<'_>) -> bool {
+/// Makes a folder writable for its owner; false if it already was or is not a folder.
+pub(super) fn make_writable(place: EntryAt<'_>) -> bool {
     let Ok(Some(stamp)) = place.stamp() else {
         return false;
     };
@@ -284,14 +278,14 @@ pub(super) fn make_writable(place: Place<'_>) -> bool {
         return false;
     }
     let mode = Mode::from_raw_mode(stamp.mode & 0o7777 | 0o700);
-    // Not a link: the stamp says so, and nobody is to work here meanwhile.
+    // The stamp shows that it is not a link, which chmod would follow.
     rustix::fs::chmodat(place.folder, os(place.name), mode, AtFlags::empty()).is_ok()
 }
 
-/// Folders nested deeper than this are not moved between file systems.
+/// The maximum depth of folders moved between file systems, which is recursive.
 const MAX_DEPTH: usize = 200;
 
-fn move_across(from: Place<'_>, to: Place<'_>, depth: usize) -> io::Result<()> {
+fn move_across(from: EntryAt<'_>, to: EntryAt<'_>, depth: usize) -> io::Result<()> {
     let Some(stamp) = from.stamp()? else {
         return Err(Errno::NOENT.into());
     };
@@ -306,7 +300,7 @@ fn move_across(from: Place<'_>, to: Place<'_>, depth: usize) -> io::Result<()> {
             let beside = beside(to.name);
             rustix::fs::symlinkat(&*target, to.folder, os(&beside))?;
             rename(
-                Place {
+                EntryAt {
                     name: &beside,
                     ..to
                 },
@@ -318,7 +312,7 @@ fn move_across(from: Place<'_>, to: Place<'_>, depth: usize) -> io::Result<()> {
     }
 }
 
-fn move_folder_across(from: Place<'_>, to: Place<'_>, depth: usize) -> io::Result<()> {
+fn move_folder_across(from: EntryAt<'_>, to: EntryAt<'_>, depth: usize) -> io::Result<()> {
     match rustix::fs::mkdirat(to.folder, os(to.name), Mode::from(0o777)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
@@ -330,15 +324,15 @@ fn move_folder_across(from: Place<'_>, to: Place<'_>, depth: usize) -> io::Resul
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if !matches!(name, b"." | b"..") {
-            let (from, to) = (Place::new(&source, name), Place::new(&target, name));
+            let (from, to) = (EntryAt::new(&source, name), EntryAt::new(&target, name));
             move_across(from, to, depth + 1)?;
         }
     }
     Ok(from.remove_folder()?)
 }
 
-/// Copies a file to a name beside `to` and renames it.
-fn copy_beside(from: Place<'_>, to: Place<'_>, stamp: &Stamp) -> io::Result<()> {
+/// Copies a file to a temporary name beside `to` and renames it.
+fn copy_beside(from: EntryAt<'_>, to: EntryAt<'_>, stamp: &Stamp) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let source = rustix::fs::openat(from.folder, os(from.name), flags, Mode::empty())?;
     let mut source = File::from(source);
@@ -346,7 +340,7 @@ fn copy_beside(from: Place<'_>, to: Place<'_>, stamp: &Stamp) -> io::Result<()> 
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = rustix::fs::openat(to.folder, os(&beside), flags, Mode::RWXU)?;
     let mut copy = File::from(copy);
-    let beside = Place {
+    let beside = EntryAt {
         name: &beside,
         ..to
     };
@@ -373,7 +367,7 @@ fn keep_metadata(copy: &File, stamp: &Stamp) -> io::Result<()> {
     Ok(rustix::fs::futimens(copy, &times)?)
 }
 
-/// Returns a name for a file that will be called `name`.
+/// Returns a temporary name for a file that will be renamed to `name`.
 fn beside(name: &[u8]) -> Vec<u8> {
     let kept = &name[..name.len().min(200)];
     [b".fbuild-", kept].concat()
@@ -386,14 +380,14 @@ mod tests {
 
     use super::*;
 
-    /// Two folders, to move things from one to the other.
-    struct Two {
+    /// Two folders to move entries between.
+    struct TwoFolders {
         dir: tempfile::TempDir,
         from: OwnedFd,
         to: OwnedFd,
     }
 
-    impl Two {
+    impl TwoFolders {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let [from, to] = ["from", "to"].map(|name| {
@@ -418,9 +412,9 @@ mod tests {
             self.path(below).metadata().unwrap().mode() & 0o7777
         }
 
-        /// Moves `x` as if the two were on two file systems.
+        /// Moves `x` as if the folders were on two file systems.
         fn move_across(&self, depth: usize) -> io::Result<()> {
-            let (from, to) = (Place::new(&self.from, b"x"), Place::new(&self.to, b"x"));
+            let (from, to) = (EntryAt::new(&self.from, b"x"), EntryAt::new(&self.to, b"x"));
             move_across(from, to, depth)
         }
 
@@ -430,17 +424,24 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_becomes_its_owners_and_keeps_all_other_permissions() {
-        let two = Two::new();
-        let make_writable = |name: &str| make_writable(Place::new(&two.from, name.as_bytes()));
+    fn make_writable_changes_only_the_owners_bits() {
+        let two = TwoFolders::new();
+        let make_writable = |name: &str| make_writable(EntryAt::new(&two.from, name.as_bytes()));
         fs::create_dir(two.path("from/x")).unwrap();
         for (before, after) in [(0o2550, 0o2750), (0o000, 0o700), (0o1077, 0o1777)] {
             let mode = fs::Permissions::from_mode(before);
             fs::set_permissions(two.path("from/x"), mode).unwrap();
             assert!(make_writable("x"));
             assert_eq!(two.mode("from/x"), after);
-            assert!(!make_writable("x"), "there is nothing left to do");
+            assert!(!make_writable("x"), "it already is");
         }
+    }
+
+    #[test]
+    fn make_writable_ignores_files_and_links() {
+        let two = TwoFolders::new();
+        let make_writable = |name: &str| make_writable(EntryAt::new(&two.from, name.as_bytes()));
+        fs::create_dir(two.path("from/x")).unwrap();
         two.write("from/file", "", 0o444);
         symlink("x", two.path("from/link")).unwrap();
         fs::set_permissions(two.path("from/x"), fs::Permissions::from_mode(0o500)).unwrap();
@@ -451,8 +452,8 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_to_another_file_system_arrives_as_it_was() {
-        let two = Two::new();
+    fn move_across_keeps_content_and_metadata() {
+        let two = TwoFolders::new();
         two.write("from/x/file", "text", 0o4754);
         two.write("from/x/sub/deep", "more", 0o600);
         symlink("nowhere", two.path("from/x/link")).unwrap();
@@ -460,7 +461,7 @@ mod tests {
         let file = File::open(two.path("from/x/file")).unwrap();
         let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_234_567, 89);
         file.set_modified(time).unwrap();
-        // Something older stands there.
+        // The destination has older files.
         two.write("to/x/file", "old", 0o600);
         symlink("elsewhere", two.path("to/x/link")).unwrap();
         two.move_across(0).unwrap();
@@ -478,8 +479,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_move_to_another_file_system_stays_and_leaves_nothing_there() {
-        let two = Two::new();
+    fn failed_move_across_leaves_both_sides_unchanged() {
+        let two = TwoFolders::new();
         let error = two.move_across(0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         rustix::fs::mknodat(
@@ -502,8 +503,8 @@ mod tests {
     }
 
     #[test]
-    fn folders_without_end_are_not_moved_to_another_file_system() {
-        let two = Two::new();
+    fn move_across_is_limited_in_depth() {
+        let two = TwoFolders::new();
         fs::create_dir_all(two.path("from/x/y")).unwrap();
         for depth in [MAX_DEPTH, MAX_DEPTH - 1] {
             let error = two.move_across(depth).unwrap_err();
@@ -515,43 +516,54 @@ mod tests {
     }
 
     #[test]
-    fn a_name_beside_another_is_one_that_a_file_can_have() {
+    fn temporary_name_is_not_too_long() {
         assert_eq!(beside(b"out"), b".fbuild-out");
         assert!(beside(&[b'x'; MAX_NAME]).len() <= MAX_NAME);
     }
 
     #[test]
-    fn the_name_of_what_was_set_aside_says_where_it_was_if_there_is_room() {
+    fn stash_name_contains_the_path_if_it_fits() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         let stage = Stage::new(&root, &dir.path().join("state"), Vec::new());
         let prefix = "old-0-".len();
-        for (text, is_said) in [
+        for (text, is_recoverable) in [
             ("a/b".to_owned(), true),
             ("x".repeat(MAX_NAME - prefix), true),
             ("y".repeat(MAX_NAME - prefix + 1), false),
             ("odd\u{1}name".to_owned(), false),
         ] {
             let path = RelPath::new(&text).unwrap();
-            let name = stage.name_of_old(&path);
+            let name = stage.stash_name(&path);
             assert!(name.len() <= MAX_NAME);
-            assert_eq!(place_of_old(&name), is_said.then_some(path));
-        }
-        for name in [
-            "new-1", "old-1", "old-1-", "old-x-y", "old-1-/y", "old-1-..",
-        ] {
-            assert_eq!(place_of_old(name.as_bytes()), None, "{name}");
+            assert_eq!(path_of_stashed(&name), is_recoverable.then_some(path));
         }
     }
 
     #[test]
-    fn a_link_where_the_state_belongs_is_not_followed() {
+    fn path_of_other_names_is_none() {
+        for name in [
+            "new-1", "old-1", "old-1-", "old-x-y", "old-1-/y", "old-1-..",
+        ] {
+            assert_eq!(path_of_stashed(name.as_bytes()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn state_folder_that_is_a_link_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         symlink("nothing", path("link")).unwrap();
         assert!(check_writable(&path("nothing")).is_ok());
         assert!(check_writable(dir.path()).is_ok());
         assert!(check_writable(&path("link")).is_err());
+    }
+
+    #[test]
+    fn state_file_that_is_a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        symlink("nothing", path("link")).unwrap();
         assert!(open_own(&path("link")).is_err());
         assert!(!path("nothing").exists());
         let mut own = open_own(&path("own")).unwrap();
@@ -561,34 +573,37 @@ mod tests {
     }
 
     #[test]
-    fn the_stage_is_no_link_and_what_is_made_in_it_is_new() {
+    fn stage_that_is_a_link_is_not_opened() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, real) = (dir.path().join("state"), dir.path().join("real"));
-        fs::create_dir_all(&state).unwrap();
-        fs::create_dir(&real).unwrap();
-        symlink(&real, state.join("stage")).unwrap();
-        assert!(open_or_make(&state.join("stage")).is_err());
-        fs::remove_file(state.join("stage")).unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        symlink("real", dir.path().join("stage")).unwrap();
+        assert!(open_or_create(&dir.path().join("stage")).is_err());
+    }
+
+    #[test]
+    fn create_does_not_replace_a_file_in_the_stage() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
         let stage = Stage::new(&Root::open(dir.path()).unwrap(), &state, Vec::new());
         assert!(stage.existing().unwrap().is_none());
         stage.folder().unwrap();
-        fs::write(state.join("stage/new-0"), "left behind").unwrap();
+        fs::write(state.join("stage/new-0"), "old").unwrap();
         let (mut file, name) = stage.create(0o640).unwrap();
         assert_eq!(name.as_deref(), Some("new-1"));
         file.write_all(b"text").unwrap();
         io::Seek::rewind(&mut file).unwrap();
         assert_eq!(io::read_to_string(&file).unwrap(), "text");
         let left = fs::read_to_string(state.join("stage/new-0")).unwrap();
-        assert_eq!(left, "left behind");
+        assert_eq!(left, "old");
         assert!(stage.existing().unwrap().is_some());
     }
 
     #[test]
-    fn a_link_in_the_place_of_a_file_is_not_copied() {
-        let two = Two::new();
+    fn copy_does_not_follow_a_link() {
+        let two = TwoFolders::new();
         two.write("from/real", "text", 0o600);
         symlink("real", two.path("from/x")).unwrap();
-        let (from, to) = (Place::new(&two.from, b"x"), Place::new(&two.to, b"x"));
+        let (from, to) = (EntryAt::new(&two.from, b"x"), EntryAt::new(&two.to, b"x"));
         let stamp = from.stamp().unwrap().unwrap();
         assert!(copy_beside(from, to, &stamp).is_err());
         assert!(two.is_empty("to"));

@@ -1,183 +1,185 @@
-//! Old outputs out of the way of a command, and back again if it fails. It does not know
-//! commands, and reads no file.
+//! Stashes a target's old outputs before its commands run, and restores them if they fail.
+//! It reads no file content, except to reinstate unchanged committed files.
 
 use rustix::fs::Mode;
 
-use super::at::{Folders, os};
-use super::list::{Found, Walk, list_one};
+use super::dirs::{Folders, os};
+use super::list::{TreeEntry, Walk, list_one};
 use super::remove::{Trash, remove};
-use super::stage::{Place, Purpose, move_to};
-use super::unchanged::Watchdog;
+use super::stage::{EntryAt, Purpose, move_to};
+use super::unchanged::UnchangedFiles;
 use super::{Error, Stage, io as io_error};
 use crate::action::OutputSpec;
 use crate::buildfile::model::Output;
 use crate::path::RelPath;
 use crate::stamp::FileKind;
 
-/// Outputs that were moved out of a command's way. Unless told otherwise they are put back
-/// when this is dropped.
+/// Old outputs, moved out of the way of a command. Dropping it restores them.
 #[derive(Debug)]
-#[must_use = "dropping it puts the old outputs back"]
+#[must_use = "dropping it restores the old outputs"]
 pub struct Stash {
     stage: Stage,
     specs: Vec<OutputSpec>,
-    moved: Vec<Moved>,
-    /// Owned folders that were made.
-    made: Vec<RelPath>,
-    is_settled: bool,
+    entries: Vec<StashedEntry>,
+    /// Owned folders that were created.
+    created: Vec<RelPath>,
+    is_finished: bool,
 }
 
-/// Something that was moved into the stage; a folder with all that is in it.
+/// An entry moved into the stage; a folder with all its content.
 #[derive(Debug)]
-struct Moved {
-    /// Where it was.
+struct StashedEntry {
+    /// The path in the tree.
     path: RelPath,
-    /// What it is called in the stage.
+    /// The name in the stage.
     name: Vec<u8>,
     is_folder: bool,
     is_committed: bool,
 }
 
-/// Moves what the declared outputs are now out of the way: files, matches of patterns and
-/// what is in owned folders, except what is kept. Then makes the owned folders, and the
-/// folders in which declared files and matches of patterns will lie.
-///
-/// When something cannot be moved, what was moved before is put back.
-pub fn stash(stage: &Stage, specs: &[OutputSpec]) -> Result<Stash, Error> {
-    let mut aside = Stash {
-        stage: stage.clone(),
-        specs: specs.to_vec(),
-        moved: Vec::new(),
-        made: Vec::new(),
-        is_settled: false,
-    };
-    let mut folders = Folders::new(stage.root());
-    let moved = specs
-        .iter()
-        .try_for_each(|spec| aside.take(&mut folders, spec));
-    if let Err(error) = moved {
-        // Nothing is new yet. What cannot be returned is when the next run begins.
-        aside.is_settled = true;
-        let _ = aside.return_old();
-        return Err(error);
-    }
-    Ok(aside)
-}
-
 impl Stash {
-    /// Puts everything back as it was: what stands where the outputs belong is removed, and
-    /// the old outputs are moved there. For when the command failed or was stopped.
-    pub fn put_back(mut self) -> Result<(), Error> {
-        self.is_settled = true;
-        self.put_all_back()
+    /// Moves the current outputs into the stage: files, matches of patterns and the entries of
+    /// owned folders, except kept ones. Then creates the owned folders, and the parents of
+    /// files and matches.
+    ///
+    /// If an output cannot be moved, those moved before are restored.
+    pub fn take(stage: &Stage, specs: &[OutputSpec]) -> Result<Self, Error> {
+        let mut stash = Self {
+            stage: stage.clone(),
+            specs: specs.to_vec(),
+            entries: Vec::new(),
+            created: Vec::new(),
+            is_finished: false,
+        };
+        let mut folders = Folders::new(stage.root());
+        let taken = specs
+            .iter()
+            .try_for_each(|spec| stash.take_output(&mut folders, spec));
+        if let Err(error) = taken {
+            // No command has run, so there are no new outputs to remove. If this fails, the
+            // next run recovers the entries.
+            stash.is_finished = true;
+            let _ = stash.move_old_back();
+            return Err(error);
+        }
+        Ok(stash)
     }
 
-    /// Keeps the new outputs and forgets the old ones. Where the output is `committed` and
-    /// nothing but the times differ, the old file itself takes its place again, so that
-    /// version control and other tools see no change. Returns how many there were. For
-    /// after success; the old outputs cannot be put back any more.
+    /// Removes the new outputs and restores the old ones, after the command failed or was
+    /// stopped.
+    pub fn restore(mut self) -> Result<(), Error> {
+        self.is_finished = true;
+        self.restore_all()
+    }
+
+    /// Keeps the new outputs and removes the old ones, after the command succeeded. Reinstates
+    /// old files of `committed` outputs if the new ones are equal, so that version control and
+    /// other tools see no change; returns their number.
     pub fn finish(mut self) -> Result<usize, Error> {
-        self.is_settled = true;
-        let kept = self.keep_unchanged();
+        self.is_finished = true;
+        let reinstated = self.reinstate_unchanged();
         self.remove_old();
-        kept
+        reinstated
     }
 
-    fn keep_unchanged(&self) -> Result<usize, Error> {
-        if !self.moved.iter().any(|moved| moved.is_committed) {
+    fn reinstate_unchanged(&self) -> Result<usize, Error> {
+        if !self.entries.iter().any(|entry| entry.is_committed) {
             return Ok(0);
         }
         let stage = self.stage.folder()?;
-        let mut watchdog = Watchdog {
+        let mut unchanged = UnchangedFiles {
             old: Folders::new(&stage),
             new: Folders::new(self.stage.root()),
-            kept: 0,
+            reinstated: 0,
         };
-        for moved in self.moved.iter().filter(|moved| moved.is_committed) {
-            let name = RelPath::new(&moved.name).unwrap_or_default();
-            match moved.is_folder {
-                true => watchdog.keep_below(&name, &moved.path)?,
-                false => watchdog.keep(&name, &moved.path)?,
+        for entry in self.entries.iter().filter(|entry| entry.is_committed) {
+            let name = RelPath::new(&entry.name).unwrap_or_default();
+            if entry.is_folder {
+                unchanged.reinstate_below(&name, &entry.path)?;
+            } else {
+                unchanged.reinstate(&name, &entry.path)?;
             }
         }
-        Ok(watchdog.kept)
+        Ok(unchanged.reinstated)
     }
 
-    /// Forgets the old outputs. For after success.
+    /// Removes the old outputs.
     pub fn discard(mut self) {
-        self.is_settled = true;
+        self.is_finished = true;
         self.remove_old();
     }
 
     fn remove_old(&self) {
-        if self.moved.is_empty() {
+        if self.entries.is_empty() {
             return;
         }
         let Ok(stage) = self.stage.folder() else {
             return;
         };
-        for moved in &self.moved {
-            let place = Place::new(&*stage, &moved.name);
-            if moved.is_folder || place.remove_file().is_err() {
-                // Half of it must not be put back when the process is killed now.
+        for entry in &self.entries {
+            let stashed = EntryAt::new(&*stage, &entry.name);
+            if entry.is_folder || stashed.remove_file().is_err() {
+                // Rename the folder first: if the process is killed while removing it, the
+                // next run must not restore the rest.
                 let trash = self.stage.name(Purpose::Trash);
-                if move_to(place, Place::new(&*stage, trash.as_bytes())).is_ok() {
+                if move_to(stashed, EntryAt::new(&*stage, trash.as_bytes())).is_ok() {
                     remove(&self.stage, &trash);
                 }
             }
         }
     }
 
-    /// Moves the old outputs of one declaration away.
-    fn take(&mut self, folders: &mut Folders<'_>, spec: &OutputSpec) -> Result<(), Error> {
+    /// Moves the current entries of one declared output into the stage.
+    fn take_output(&mut self, folders: &mut Folders<'_>, spec: &OutputSpec) -> Result<(), Error> {
         match &spec.output {
             Output::File(path) => {
                 let parent = folders.make(&path.parent().unwrap_or_default())?;
-                let stamp = Place::new(&*parent, path.name()).stamp();
-                if let Some(stamp) = stamp.map_err(io_error("look at", path))? {
+                let stamp = EntryAt::new(&*parent, path.name()).stamp();
+                if let Some(stamp) = stamp.map_err(io_error("stat", path))? {
                     let kind = stamp.kind();
-                    self.take_one(folders, path, kind, spec)?;
+                    self.take_entry(folders, path, kind, spec)?;
                 }
                 Ok(())
             }
             Output::Glob(pattern) => {
                 folders.make(pattern.folder())?;
-                let found = list_one(&self.stage, spec)?;
-                let mut found = found.into_iter();
-                found.try_for_each(|found| self.take_one(folders, &found.path, found.kind, spec))
+                for found in list_one(&self.stage, spec)? {
+                    self.take_entry(folders, &found.path, found.kind, spec)?;
+                }
+                Ok(())
             }
-            Output::Folder(path) => self.empty(folders, path, spec),
+            Output::Folder(path) => self.empty_folder(folders, path, spec),
         }
     }
 
-    /// Empties an owned folder, or makes it.
-    fn empty(
+    /// Empties an owned folder, or creates it.
+    fn empty_folder(
         &mut self,
         folders: &mut Folders<'_>,
         path: &RelPath,
         spec: &OutputSpec,
     ) -> Result<(), Error> {
         let parent = folders.make(&path.parent().unwrap_or_default())?;
-        let stamp = Place::new(&*parent, path.name()).stamp();
-        let stamp = stamp.map_err(io_error("look at", path))?;
+        let stamp = EntryAt::new(&*parent, path.name()).stamp();
+        let stamp = stamp.map_err(io_error("stat", path))?;
         match stamp.map(|stamp| stamp.kind()) {
             Some(FileKind::Folder) => {
                 for found in movable(&self.stage, spec, path)? {
-                    self.take_one(folders, &found.path, found.kind, spec)?;
+                    self.take_entry(folders, &found.path, found.kind, spec)?;
                 }
                 return Ok(());
             }
-            Some(kind) => self.take_one(folders, path, kind, spec)?,
+            Some(kind) => self.take_entry(folders, path, kind, spec)?,
             None => {}
         }
         rustix::fs::mkdirat(&*parent, os(path.name()), Mode::from(0o777))
             .map_err(io_error("make the folder", path))?;
-        self.made.push(path.clone());
+        self.created.push(path.clone());
         Ok(())
     }
 
-    /// Moves one thing into the stage.
-    fn take_one(
+    /// Moves one entry into the stage.
+    fn take_entry(
         &mut self,
         folders: &mut Folders<'_>,
         path: &RelPath,
@@ -189,10 +191,13 @@ impl Stash {
         };
         folders.forget(path);
         let stage = self.stage.folder()?;
-        let name = self.stage.name_of_old(path);
-        let (from, to) = (Place::new(&*from, path.name()), Place::new(&*stage, &name));
-        move_to(from, to).map_err(io_error("set aside", path))?;
-        self.moved.push(Moved {
+        let name = self.stage.stash_name(path);
+        let (from, to) = (
+            EntryAt::new(&*from, path.name()),
+            EntryAt::new(&*stage, &name),
+        );
+        move_to(from, to).map_err(io_error("stash", path))?;
+        self.entries.push(StashedEntry {
             path: path.clone(),
             name,
             is_folder: kind == FileKind::Folder,
@@ -201,35 +206,35 @@ impl Stash {
         Ok(())
     }
 
-    fn put_all_back(&mut self) -> Result<(), Error> {
+    fn restore_all(&mut self) -> Result<(), Error> {
         let removed = self.remove_new();
-        self.return_old().and(removed)
+        self.move_old_back().and(removed)
     }
 
-    /// Moves the old outputs to where they were.
-    fn return_old(&mut self) -> Result<(), Error> {
+    /// Moves the old outputs to their paths.
+    fn move_old_back(&mut self) -> Result<(), Error> {
         let root = self.stage.root().clone();
         let mut folders = Folders::new(&root);
-        for path in self.made.drain(..).rev() {
+        for path in self.created.drain(..).rev() {
             if let Ok(Some(parent)) = folders.open(&path.parent().unwrap_or_default()) {
                 folders.forget(&path);
-                // Not empty: it holds something kept.
-                let _ = Place::new(&*parent, path.name()).remove_folder();
+                // Ignore the error: a folder with kept entries stays.
+                let _ = EntryAt::new(&*parent, path.name()).remove_folder();
             }
         }
-        if self.moved.is_empty() {
+        if self.entries.is_empty() {
             return Ok(());
         }
         let stage = self.stage.folder()?;
-        let mut returned = Ok(());
-        for moved in self.moved.drain(..).rev() {
-            let from = Place::new(&*stage, &moved.name);
-            returned = move_back(from, &mut folders, &moved.path).and(returned);
+        let mut moved = Ok(());
+        for entry in self.entries.drain(..).rev() {
+            let from = EntryAt::new(&*stage, &entry.name);
+            moved = move_back(from, &mut folders, &entry.path).and(moved);
         }
-        returned
+        moved
     }
 
-    /// Removes what the command made where the outputs belong.
+    /// Removes the new outputs.
     fn remove_new(&self) -> Result<(), Error> {
         let mut folders = Folders::new(self.stage.root());
         let mut trash = Trash::new(&self.stage);
@@ -258,36 +263,36 @@ impl Stash {
 
 impl Drop for Stash {
     fn drop(&mut self) {
-        if !self.is_settled {
-            // Nobody is left to tell; what is not put back now is when the next run begins.
-            let _ = self.put_all_back();
+        if !self.is_finished {
+            // Ignore the error: there is no caller, and the next run recovers the entries.
+            let _ = self.restore_all();
         }
     }
 }
 
-/// Moves something from the stage to its place in the tree.
+/// Moves an entry from the stage to its path in the tree.
 pub(super) fn move_back(
-    from: Place<'_>,
+    from: EntryAt<'_>,
     folders: &mut Folders<'_>,
     path: &RelPath,
 ) -> Result<(), Error> {
     let to = folders.make(&path.parent().unwrap_or_default())?;
-    let to = Place::new(&*to, path.name());
-    move_to(from, to).map_err(io_error("put back", path))
+    let to = EntryAt::new(&*to, path.name());
+    move_to(from, to).map_err(io_error("restore", path))
 }
 
 fn is_folder(folders: &mut Folders<'_>, path: &RelPath) -> Result<bool, Error> {
     let Some(parent) = folders.open(&path.parent().unwrap_or_default())? else {
         return Ok(false);
     };
-    let stamp = Place::new(&*parent, path.name()).stamp();
-    let stamp = stamp.map_err(io_error("look at", path))?;
+    let stamp = EntryAt::new(&*parent, path.name()).stamp();
+    let stamp = stamp.map_err(io_error("stat", path))?;
     Ok(stamp.is_some_and(|stamp| stamp.kind() == FileKind::Folder))
 }
 
-/// Lists what in an owned folder can be moved as a whole: everything but what is kept,
-/// and folders that hold something kept, whose own content is listed instead.
-fn movable(stage: &Stage, spec: &OutputSpec, folder: &RelPath) -> Result<Vec<Found>, Error> {
+/// Lists the entries of an owned folder that can be moved. Kept entries are omitted; of a
+/// folder with kept entries, its other content is listed instead.
+fn movable(stage: &Stage, spec: &OutputSpec, folder: &RelPath) -> Result<Vec<TreeEntry>, Error> {
     let mut walk = Walk::new(stage, spec);
     let mut movable = Vec::new();
     let mut pending = vec![folder.clone()];
@@ -297,9 +302,10 @@ fn movable(stage: &Stage, spec: &OutputSpec, folder: &RelPath) -> Result<Vec<Fou
                 continue;
             }
             let may_keep = child.kind == FileKind::Folder && walk.may_keep_below(&child.path);
-            match may_keep && walk.holds_kept(&child.path)? {
-                true => pending.push(child.path),
-                false => movable.push(child),
+            if may_keep && walk.holds_kept(&child.path)? {
+                pending.push(child.path);
+            } else {
+                movable.push(child);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Outputs out of real trees and back: exactly, never outside, never half.
+//! Tests capture, restore and stash on real trees.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,7 +17,7 @@ use crate::glob::Pattern;
 use crate::path::{MAX_PATH, Root};
 use crate::stamp;
 use crate::store::disk::Durability;
-use crate::store::watched::Watched;
+use crate::store::spy::SpyStore;
 use crate::store::{Disk, Memory, Store};
 
 /// A workspace with a stage and a store, all in one temporary folder.
@@ -27,7 +27,7 @@ struct Sample {
     store: Memory,
 }
 
-/// What stands at a path, for comparisons.
+/// An entry of a tree, for comparisons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
     File(Vec<u8>, bool),
@@ -64,7 +64,7 @@ impl Sample {
         fs::read_to_string(self.path(below)).ok()
     }
 
-    fn capture(&self, specs: &[OutputSpec]) -> Result<Captured, Error> {
+    fn capture(&self, specs: &[OutputSpec]) -> Result<CapturedOutputs, Error> {
         capture(&self.stage, specs, &self.store)
     }
 
@@ -77,7 +77,7 @@ impl Sample {
         restore(&self.stage, specs, wanted, &mut is_intact, &self.store)
     }
 
-    fn restored(&self, specs: &[OutputSpec], wanted: &[Entry]) -> Restored {
+    fn restored(&self, specs: &[OutputSpec], wanted: &[Entry]) -> RestoredOutputs {
         match self.restore(specs, wanted).unwrap() {
             Restoration::Done(restored) => restored,
             Restoration::Miss { path, .. } => panic!("{path} is missing"),
@@ -103,7 +103,7 @@ impl Sample {
         nodes
     }
 
-    /// What lies in the stage, by name.
+    /// Returns the paths of the entries of the stage.
     fn staged(&self) -> Vec<PathBuf> {
         let stage = self.path(".build-cache/stage");
         let Ok(entries) = fs::read_dir(stage) else {
@@ -143,8 +143,8 @@ fn snapshot(folder: &Path, below: &Path, nodes: &mut BTreeMap<PathBuf, Node>) {
     }
 }
 
-/// Reads outputs as a Buildfile has them: `a`, `a/`, `*.a`, each perhaps after `+` for
-/// committed, and what is kept after `!`.
+/// Parses outputs: `a`, `a/` or `*.a`, with a leading `+` for committed and `!` before each
+/// kept pattern.
 fn specs(texts: &[&str]) -> Vec<OutputSpec> {
     let spec = |text: &&str| {
         let (output, keep) = text.split_once('!').unwrap_or((text, ""));
@@ -183,7 +183,7 @@ fn make_pipe(path: &Path) {
 }
 
 #[test]
-fn what_is_set_aside_can_go_to_another_thread() {
+fn stash_can_be_sent_to_another_thread() {
     fn is_send<T: Send>() {}
     fn is_shared<T: Send + Sync>() {}
     is_send::<Stash>();
@@ -194,7 +194,7 @@ mod capturing {
     use super::*;
 
     #[test]
-    fn an_owned_folder_is_taken_whole_and_a_pattern_takes_files_only() {
+    fn folder_is_captured_whole_and_pattern_only_files() {
         let sample = Sample::new();
         sample.write("out/a/b", "b");
         sample.write("out/.hidden", "");
@@ -218,7 +218,7 @@ mod capturing {
     }
 
     #[test]
-    fn a_pattern_finds_what_lies_in_folders_below() {
+    fn pattern_matches_files_in_subfolders() {
         let sample = Sample::new();
         for path in ["gen/a/b/x.go", "gen/x.go", "gen/a/x.txt", "else/x.go"] {
             sample.write(path, "");
@@ -228,7 +228,7 @@ mod capturing {
     }
 
     #[test]
-    fn a_path_that_is_longer_than_any_may_be_is_said() {
+    fn path_over_the_maximum_length_is_an_error() {
         let sample = Sample::new();
         sample.write("x/abc", "");
         let folder = fs::File::open(sample.path("x")).unwrap().into();
@@ -244,7 +244,7 @@ mod capturing {
     }
 
     #[test]
-    fn what_is_kept_is_not_taken_and_neither_is_a_folder_with_nothing_else() {
+    fn kept_files_and_their_folders_are_not_captured() {
         let sample = Sample::new();
         sample.write("out/a", "");
         sample.write("out/keep", "");
@@ -269,7 +269,7 @@ mod capturing {
     }
 
     #[test]
-    fn nothing_is_looked_for_in_the_state_folder_or_beside_it() {
+    fn state_cache_and_git_folders_are_not_listed() {
         let sample = Sample::new();
         sample.write("a.x", "");
         sample.write(".build-cache/b.x", "");
@@ -284,7 +284,7 @@ mod capturing {
     }
 
     #[test]
-    fn a_declared_output_that_was_not_made_is_named() {
+    fn missing_or_wrong_output_is_named() {
         let sample = Sample::new();
         sample.write("a", "");
         sample.write("folder/x", "");
@@ -306,7 +306,7 @@ mod capturing {
     }
 
     #[test]
-    fn what_cannot_be_stored_is_refused_without_waiting_for_it() {
+    fn pipe_or_setuid_file_is_refused() {
         let sample = Sample::new();
         fs::create_dir(sample.path("out")).unwrap();
         make_pipe(&sample.path("out/pipe"));
@@ -319,7 +319,7 @@ mod capturing {
     }
 
     #[test]
-    fn an_output_behind_a_link_is_refused_and_the_link_named() {
+    fn output_behind_a_link_is_refused() {
         let sample = Sample::new();
         sample.write("real/sub/a", "");
         symlink("real", sample.path("link")).unwrap();
@@ -335,7 +335,7 @@ mod capturing {
     }
 
     #[test]
-    fn a_file_that_changes_while_it_is_read_is_an_error() {
+    fn file_that_changes_during_capture_is_an_error() {
         let sample = Sample::new();
         sample.write("a", "content");
         let meddle = || {
@@ -343,13 +343,13 @@ mod capturing {
             let mut file = file.append(true).open(sample.path("a")).unwrap();
             io::Write::write_all(&mut file, b"more").unwrap();
         };
-        let store = Watched::new(&sample.store).after_write(&meddle);
+        let store = SpyStore::new(&sample.store).after_write(&meddle);
         let error = capture(&sample.stage, &specs(&["a"]), &store).unwrap_err();
         assert_eq!(code(&error), "fbuild::store::output_changed");
     }
 
     #[test]
-    fn a_store_that_keeps_nothing_changes_no_entry() {
+    fn entries_are_the_same_without_a_store() {
         let sample = Sample::new();
         sample.write("a", "content");
         sample.write("b", vec![1; BUFFER_SIZE * 2]);
@@ -383,7 +383,19 @@ mod restoring {
     }
 
     #[test]
-    fn what_was_deleted_comes_back_exactly_and_a_second_time_nothing_is_written() {
+    fn second_restore_writes_nothing() {
+        let (sample, specs, entries) = busy_sample();
+        fs::remove_dir_all(sample.path("out")).unwrap();
+        sample.restored(&specs, &entries);
+        let inode = sample.inode("out/c");
+        let again = sample.restored(&specs, &entries);
+        assert_eq!((again.written, again.removed), (0, 0));
+        assert_eq!(sample.inode("out/c"), inode);
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn restore_returns_deleted_outputs() {
         let (sample, specs, entries) = busy_sample();
         let before = sample.tree();
         for name in ["bin", "out", "gen"] {
@@ -397,15 +409,10 @@ mod restoring {
         assert_eq!(restored.stamps.len(), 5);
         let mode = |below: &str| sample.path(below).metadata().unwrap().mode() & 0o7777;
         assert_eq!((mode("bin/tool"), mode("gen/x.go")), (0o755, 0o644));
-        let inode = sample.inode("out/c");
-        let again = sample.restored(&specs, &entries);
-        assert_eq!((again.written, again.removed), (0, 0));
-        assert_eq!(sample.inode("out/c"), inode);
-        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
     }
 
     #[test]
-    fn what_is_not_part_of_the_result_goes_and_what_is_kept_stays() {
+    fn restore_removes_other_files_except_kept_ones() {
         let (sample, specs, entries) = busy_sample();
         let mut expected = sample.tree();
         sample.write("out/kept/deep/file", "kept");
@@ -429,7 +436,7 @@ mod restoring {
     }
 
     #[test]
-    fn every_kind_replaces_every_other() {
+    fn restore_replaces_any_kind_by_any_other() {
         let kinds: [&dyn Fn(&Path); 4] = [
             &|path| fs::write(path, "file").unwrap(),
             &|path| symlink("/etc", path).unwrap(),
@@ -464,7 +471,7 @@ mod restoring {
     }
 
     #[test]
-    fn a_folder_that_holds_kept_things_is_not_replaced_by_a_file() {
+    fn folder_with_kept_files_is_not_replaced() {
         let sample = Sample::new();
         sample.write("out/x", "file");
         let specs = specs(&["out/!out/x/keep"]);
@@ -477,7 +484,7 @@ mod restoring {
     }
 
     #[test]
-    fn a_missing_or_damaged_blob_leaves_the_tree_as_it_was() {
+    fn missing_blob_leaves_the_tree_unchanged() {
         let (sample, specs, entries) = busy_sample();
         sample.write("out/c", "changed");
         sample.write("out/extra", "extra");
@@ -519,7 +526,7 @@ mod restoring {
     }
 
     #[test]
-    fn what_was_staged_of_a_result_that_is_not_whole_is_removed() {
+    fn failed_restore_empties_the_stage() {
         let (sample, specs, entries) = busy_sample();
         fs::remove_dir_all(sample.path("out")).unwrap();
         let before = sample.tree();
@@ -531,7 +538,7 @@ mod restoring {
     }
 
     #[test]
-    fn a_folder_where_a_file_belongs_is_one_thing_that_is_removed() {
+    fn folder_replaced_by_a_file_counts_once() {
         let sample = Sample::new();
         sample.write("out/x", "file");
         let specs = specs(&["out/"]);
@@ -545,7 +552,7 @@ mod restoring {
     }
 
     #[test]
-    fn of_a_result_with_many_files_few_are_open_at_once() {
+    fn restore_keeps_few_files_open() {
         let sample = Sample::new();
         for number in 0..300 {
             sample.write(format!("out/{number}"), "content");
@@ -561,16 +568,16 @@ mod restoring {
             let open = open.filter(|to| to.starts_with(&stage)).count();
             most.fetch_max(open, Ordering::Relaxed);
         };
-        let counting = Watched::new(&sample.store).before_read(&count);
+        let counting = SpyStore::new(&sample.store).before_read(&count);
         let restored = restore(&sample.stage, &specs, &entries, &mut |_| false, &counting);
         assert!(matches!(restored, Ok(Restoration::Done(_))));
-        // The one that is being written, and the stage.
+        // One more is being written, and the stage is open.
         assert!((1..=66).contains(&most.into_inner()));
         assert_eq!(sample.entries(&specs), entries);
     }
 
     #[test]
-    fn a_link_planted_on_the_way_is_never_followed() {
+    fn link_in_the_path_is_never_followed() {
         for planted in [
             "p",
             "p/q",
@@ -604,11 +611,11 @@ mod restoring {
                 Ok(_) => assert_eq!(sample.tree(), before, "{planted}"),
                 Err(error) => {
                     assert_eq!(code(&error), "fbuild::store::output_through_link");
-                    assert!(!error.is_miss(), "a command would meet it, too");
+                    assert!(!error.is_miss(), "a command would fail too");
                 }
             }
-            let aside = stash(&sample.stage, &specs);
-            drop(aside);
+            let stash = Stash::take(&sample.stage, &specs);
+            drop(stash);
             assert_eq!(tree_of(&outside), outer, "{planted}");
         }
     }
@@ -620,7 +627,7 @@ mod restoring {
     }
 
     #[test]
-    fn a_result_with_what_was_not_declared_writes_nothing() {
+    fn result_with_undeclared_entry_writes_nothing() {
         let sample = Sample::new();
         let digest = sample.store.write(&mut &b"evil"[..]).unwrap();
         let file = |path: &str| Entry {
@@ -669,7 +676,7 @@ mod restoring {
     }
 
     #[test]
-    fn a_file_where_a_folder_must_be_is_said() {
+    fn file_in_the_place_of_a_parent_is_an_error() {
         let sample = Sample::new();
         sample.write("gen/a/x", "x");
         let specs = specs(&["gen/a/x"]);
@@ -679,14 +686,14 @@ mod restoring {
         let error = sample.restore(&specs, &entries).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the output `gen/a` cannot be there: `gen` is not a folder"
+            "the output `gen/a` cannot be made: `gen` is not a folder"
         );
         assert!(!error.is_miss());
         assert_eq!(sample.read("gen").unwrap(), "a file of the user");
     }
 
     #[test]
-    fn many_threads_restore_into_the_same_new_folders() {
+    fn threads_restore_into_the_same_new_folders() {
         let sample = Sample::new();
         let store = Disk::open(&sample.path(".build-cache"), Durability::None);
         let all: Vec<String> = (0..200).map(|n| format!("deep/er/{}/{n}", n % 3)).collect();
@@ -712,7 +719,7 @@ mod restoring {
     }
 }
 
-mod setting_aside {
+mod stashing {
     use super::*;
 
     fn specs_of_all() -> Vec<OutputSpec> {
@@ -757,11 +764,11 @@ mod setting_aside {
     }
 
     #[test]
-    fn outputs_go_folders_are_made_and_all_comes_back() {
+    fn stash_restore_returns_all_outputs() {
         let sample = sample();
         let mut before = sample.tree();
         let inode = sample.inode("out/a/b/c");
-        let aside = stash(&sample.stage, &specs_of_all()).unwrap();
+        let stash = Stash::take(&sample.stage, &specs_of_all()).unwrap();
         let tree = sample.tree();
         let names: Vec<&str> = tree.keys().map(|p| p.to_str().unwrap()).collect();
         assert_eq!(names, cleared());
@@ -773,8 +780,8 @@ mod setting_aside {
         sample.write("new/dir/x", "");
         sample.write("out/sub/new", "");
         fs::remove_file(sample.path("out/kept/x")).unwrap();
-        aside.put_back().unwrap();
-        // Kept things are nobody's, and the folder above a declared file stays.
+        stash.restore().unwrap();
+        // Kept files are not restored, and the parent of a declared file stays.
         before.remove(Path::new("out/kept/x"));
         before.insert("new".into(), Node::Folder);
         assert_eq!(sample.tree(), before);
@@ -783,13 +790,20 @@ mod setting_aside {
     }
 
     #[test]
-    fn dropping_puts_back_and_discarding_does_not() {
+    fn drop_restores_the_stash() {
         let sample = sample();
         let mut before = sample.tree();
-        drop(stash(&sample.stage, &specs_of_all()).unwrap());
+        drop(Stash::take(&sample.stage, &specs_of_all()).unwrap());
         before.insert("new".into(), Node::Folder);
         assert_eq!(sample.tree(), before);
-        stash(&sample.stage, &specs_of_all()).unwrap().discard();
+    }
+
+    #[test]
+    fn discard_removes_the_old_outputs() {
+        let sample = sample();
+        Stash::take(&sample.stage, &specs_of_all())
+            .unwrap()
+            .discard();
         let tree = sample.tree();
         let names: Vec<&str> = tree.keys().map(|p| p.to_str().unwrap()).collect();
         assert_eq!(names, cleared());
@@ -797,7 +811,7 @@ mod setting_aside {
     }
 
     #[test]
-    fn only_committed_files_that_did_not_change_are_kept_as_they_were() {
+    fn finish_reinstates_unchanged_committed_files() {
         let sample = sample();
         sample.write("plain", "plain");
         let mut specs = specs_of_all();
@@ -811,7 +825,7 @@ mod setting_aside {
             "plain",
         ];
         let inodes = inodes.map(|below| (below, sample.inode(below)));
-        let aside = stash(&sample.stage, &specs).unwrap();
+        let stash = Stash::take(&sample.stage, &specs).unwrap();
         sample.write("bin/tool", "tool");
         sample.write("out/a/b/c", "c");
         sample.write("out/sub/own", "new");
@@ -821,7 +835,7 @@ mod setting_aside {
         let executable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(sample.path("gen/x.go"), executable).unwrap();
         let expected = sample.tree();
-        assert_eq!(aside.finish().unwrap(), 3);
+        assert_eq!(stash.finish().unwrap(), 3);
         assert_eq!(sample.tree(), expected);
         let kept = inodes.map(|(below, inode)| sample.inode(below) == inode);
         assert_eq!(kept, [true, true, true, false, false, false]);
@@ -829,41 +843,41 @@ mod setting_aside {
     }
 
     #[test]
-    fn a_committed_file_that_grew_is_the_new_one() {
+    fn finish_keeps_a_changed_committed_file() {
         let sample = Sample::new();
         sample.write("tool", "tool");
-        let aside = stash(&sample.stage, &specs(&["+tool"])).unwrap();
+        let stash = Stash::take(&sample.stage, &specs(&["+tool"])).unwrap();
         sample.write("tool", "tool and more");
-        assert_eq!(aside.finish().unwrap(), 0);
+        assert_eq!(stash.finish().unwrap(), 0);
         assert_eq!(sample.read("tool").unwrap(), "tool and more");
     }
 
     #[test]
-    fn what_cannot_be_put_back_is_said() {
+    fn failed_stash_restore_is_an_error() {
         let sample = Sample::new();
         sample.write("folder/out", "old");
-        let aside = stash(&sample.stage, &specs(&["folder/out"])).unwrap();
+        let stash = Stash::take(&sample.stage, &specs(&["folder/out"])).unwrap();
         fs::rename(sample.path("folder"), sample.path("moved")).unwrap();
         symlink("moved", sample.path("folder")).unwrap();
-        let error = aside.put_back().unwrap_err();
+        let error = stash.restore().unwrap_err();
         assert_eq!(code(&error), "fbuild::store::output_through_link");
         assert_eq!(sample.read("moved/out"), None);
     }
 
     #[test]
-    fn what_a_failed_command_put_in_the_place_of_a_folder_goes() {
+    fn stash_restore_replaces_a_file_by_the_folder() {
         let sample = Sample::new();
         sample.write("out/a", "old");
         let before = sample.tree();
-        let aside = stash(&sample.stage, &specs(&["out/"])).unwrap();
+        let stash = Stash::take(&sample.stage, &specs(&["out/"])).unwrap();
         fs::remove_dir(sample.path("out")).unwrap();
         sample.write("out", "a file");
-        aside.put_back().unwrap();
+        stash.restore().unwrap();
         assert_eq!(sample.tree(), before);
     }
 
     #[test]
-    fn what_is_another_tools_stays_where_it_is_in_an_owned_folder() {
+    fn excluded_folder_in_an_owned_folder_stays() {
         let sample = Sample::new();
         sample.write("out/deep/er/cache/x", "");
         sample.write("out/deep/own", "");
@@ -872,7 +886,7 @@ mod setting_aside {
         let cache = RelPath::new("out/deep/er/cache").unwrap();
         let stage = Stage::new(root, &root.path().join(".build-cache"), vec![cache]);
         let inode = sample.inode("out/deep");
-        stash(&stage, &specs(&["out/"])).unwrap().discard();
+        Stash::take(&stage, &specs(&["out/"])).unwrap().discard();
         let left: Vec<PathBuf> = sample.tree().into_keys().collect();
         let expected = ["out", "out/deep", "out/deep/er", "out/deep/er/cache"];
         let expected = expected.into_iter().chain(["out/deep/er/cache/x"]);
@@ -881,7 +895,7 @@ mod setting_aside {
     }
 
     #[test]
-    fn a_stage_that_is_no_folder_is_said() {
+    fn stage_that_is_a_file_is_an_error() {
         let sample = Sample::new();
         sample.write(".build-cache/stage", "a file");
         sample.write("tool", "old");
@@ -896,7 +910,7 @@ mod setting_aside {
     }
 
     #[test]
-    fn what_is_in_the_way_is_set_aside_whatever_it_is() {
+    fn stash_takes_entries_of_any_kind() {
         let sample = Sample::new();
         sample.write("file/inner", "");
         sample.write("folder", "");
@@ -904,13 +918,13 @@ mod setting_aside {
         make_pipe(&sample.path("pipe"));
         let before = sample.path("pipe").symlink_metadata().unwrap().ino();
         let specs = specs(&["file", "folder/", "link/", "pipe"]);
-        let aside = stash(&sample.stage, &specs).unwrap();
+        let stash = Stash::take(&sample.stage, &specs).unwrap();
         assert_eq!(
             sample.tree().into_values().collect::<Vec<_>>(),
             [Node::Folder, Node::Folder]
         );
         sample.write("file", "");
-        aside.put_back().unwrap();
+        stash.restore().unwrap();
         assert!(sample.path("file/inner").is_file());
         assert!(sample.path("folder").is_file());
         assert!(sample.path("link").is_symlink());
@@ -918,16 +932,17 @@ mod setting_aside {
     }
 
     #[test]
-    fn a_failure_half_way_puts_back_what_was_moved() {
+    fn failed_take_restores_moved_outputs() {
         let sample = sample();
         symlink("bin", sample.path("loop")).unwrap();
         let before = sample.tree();
-        let error = stash(&sample.stage, &specs(&["bin/tool", "out/", "loop/x"])).unwrap_err();
+        let error =
+            Stash::take(&sample.stage, &specs(&["bin/tool", "out/", "loop/x"])).unwrap_err();
         assert_eq!(code(&error), "fbuild::store::output_through_link");
         assert_eq!(sample.tree(), before);
     }
 
-    /// Makes a folder in which the paths are longer than any may be.
+    /// Creates a folder with paths over the maximum length.
     fn make_endless(sample: &Sample, below: &str) {
         let deep = [&"d".repeat(240); 10].map(String::as_str).join("/");
         sample.write("tail/file", "");
@@ -938,7 +953,7 @@ mod setting_aside {
     }
 
     #[test]
-    fn where_nothing_can_be_kept_or_found_nobody_looks_however_deep_it_is() {
+    fn folders_without_matches_are_not_walked() {
         let sample = Sample::new();
         for folder in ["out/any", "out/kept/any", "gen/any"] {
             make_endless(&sample, folder);
@@ -949,11 +964,11 @@ mod setting_aside {
         let inodes = ["out/any", "out/kept/any", "gen/any"];
         let inodes = inodes.map(|folder| (folder, sample.inode(folder)));
         let specs = specs(&["out/!out/kept/*.txt", "gen/*.go"]);
-        let aside = stash(&sample.stage, &specs).unwrap();
+        let stash = Stash::take(&sample.stage, &specs).unwrap();
         let is_there = inodes.map(|(folder, _)| sample.path(folder).exists());
         assert_eq!(is_there, [false, false, true]);
         assert_eq!(sample.read("out/kept/a.txt").unwrap(), "old");
-        aside.put_back().unwrap();
+        stash.restore().unwrap();
         for (folder, inode) in inodes {
             assert_eq!(sample.inode(folder), inode);
         }
@@ -963,7 +978,7 @@ mod setting_aside {
     }
 
     #[test]
-    fn read_only_and_deep_folders_are_moved_and_removed() {
+    fn read_only_and_deep_folders_are_stashed() {
         let sample = Sample::new();
         let deep = format!("out/{}file", "d/".repeat(1500));
         sample.write("out/ro/inner/file", "");
@@ -972,9 +987,12 @@ mod setting_aside {
         }
         sample.write(deep, "");
         let specs = specs(&["out/"]);
-        stash(&sample.stage, &specs).unwrap().put_back().unwrap();
+        Stash::take(&sample.stage, &specs)
+            .unwrap()
+            .restore()
+            .unwrap();
         assert!(sample.path("out/ro/inner/file").is_file());
-        stash(&sample.stage, &specs).unwrap().discard();
+        Stash::take(&sample.stage, &specs).unwrap().discard();
         assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
         assert_eq!(sample.tree().len(), 1);
     }
@@ -984,7 +1002,7 @@ mod recovering {
     use super::*;
 
     #[test]
-    fn old_outputs_return_where_their_place_is_empty() {
+    fn recover_returns_outputs_to_free_paths() {
         let sample = Sample::new();
         sample.write("bin/tool", "old tool");
         sample.write("out/a", "old a");
@@ -992,8 +1010,8 @@ mod recovering {
         sample.write("out/b/d", "old d");
         sample.write("gen/x.go", "old x");
         let specs = specs(&["bin/tool", "out/", "gen/*.go"]);
-        // A killed process runs no destructor.
-        std::mem::forget(stash(&sample.stage, &specs).unwrap());
+        // A killed process does not run destructors.
+        std::mem::forget(Stash::take(&sample.stage, &specs).unwrap());
         sample.write(".build-cache/stage/new-7", "half a file");
         sample.write(".build-cache/stage/trash-8/x/y", "");
         sample.write("out/b/c", "new c");
@@ -1014,15 +1032,18 @@ mod recovering {
     }
 
     #[test]
-    fn a_path_too_long_or_odd_for_a_name_is_still_put_back_by_the_living() {
+    fn restore_returns_paths_too_long_for_a_name() {
         let long = format!("{}/{}", "d".repeat(200), "f".repeat(200));
         for (path, is_recovered) in [(&*long, false), ("a\u{1}b/c", false), ("a/b/c", true)] {
             let sample = Sample::new();
             sample.write(path, "old");
             let specs = specs(&[path]);
-            stash(&sample.stage, &specs).unwrap().put_back().unwrap();
+            Stash::take(&sample.stage, &specs)
+                .unwrap()
+                .restore()
+                .unwrap();
             assert_eq!(sample.read(path).unwrap(), "old");
-            std::mem::forget(stash(&sample.stage, &specs).unwrap());
+            std::mem::forget(Stash::take(&sample.stage, &specs).unwrap());
             assert_eq!(recover(&sample.stage).unwrap(), usize::from(is_recovered));
             assert_eq!(sample.read(path).is_some(), is_recovered);
             assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
@@ -1030,15 +1051,15 @@ mod recovering {
     }
 
     #[test]
-    fn there_is_nothing_to_recover_in_a_new_tree() {
+    fn recover_changes_nothing_in_a_new_tree() {
         let sample = Sample::new();
         assert_eq!(recover(&sample.stage).unwrap(), 0);
         assert_eq!(sample.tree(), BTreeMap::new());
-        assert!(!sample.path(".build-cache").exists(), "and nothing is made");
+        assert!(!sample.path(".build-cache").exists());
     }
 }
 
-/// Names of which some are odd; few, so that trees collide.
+/// Generates a few names, some unusual, so that trees overlap.
 fn any_name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => proptest::sample::select(vec![&b"a"[..], b"b", b"a-b", b".c", b"-d"]).prop_map(<[u8]>::to_vec),
@@ -1066,7 +1087,7 @@ fn any_plan(below: &'static str) -> impl Strategy<Value = Plan> {
     proptest::collection::vec((path, any_node()), 0..25)
 }
 
-/// Does what a plan says as far as it can be done; kinds that are in the way are replaced.
+/// Creates the entries of a plan, replacing files in the place of folders.
 fn carry_out(sample: &Sample, plan: &Plan) {
     for (names, node) in plan {
         let path = sample.path(names.join(&b'/'));
@@ -1093,7 +1114,7 @@ fn carry_out(sample: &Sample, plan: &Plan) {
     }
 }
 
-/// Leaves out what is kept, and folders in which nothing else is.
+/// Omits kept files, and folders with nothing else.
 fn without_kept(tree: &BTreeMap<PathBuf, Node>) -> BTreeMap<PathBuf, Node> {
     let is_kept = |path: &Path| path.iter().any(|name| name == "keep");
     let is_empty = |path: &Path| !tree.keys().any(|other| other.parent() == Some(path));
@@ -1113,7 +1134,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_tree_survives_capture_change_and_restore(
+    fn any_tree_is_restored_after_changes(
         first in any_plan("out"),
         second in any_plan("out"),
         wipe in any::<bool>(),
@@ -1136,19 +1157,19 @@ proptest! {
     }
 
     #[test]
-    fn any_tree_survives_a_failed_command(first in any_plan("out"), second in any_plan("out")) {
+    fn any_tree_is_returned_after_a_failed_command(first in any_plan("out"), second in any_plan("out")) {
         let sample = Sample::new();
         carry_out(&sample, &first);
         let before = sample.tree();
-        let aside = stash(&sample.stage, &specs(&["out/"])).unwrap();
+        let stash = Stash::take(&sample.stage, &specs(&["out/"])).unwrap();
         carry_out(&sample, &second);
-        aside.put_back().unwrap();
+        stash.restore().unwrap();
         prop_assert_eq!(sample.tree(), before);
         prop_assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
     }
 
     #[test]
-    fn what_is_kept_survives_everything_and_is_never_taken(
+    fn kept_files_are_never_captured_or_changed(
         first in any_plan("out"),
         second in any_plan("out"),
     ) {
@@ -1175,7 +1196,7 @@ proptest! {
         };
         let before = kept(&sample);
         if let Ok(Restoration::Done(_)) = sample.restore(&specs, &entries) {
-            // An empty folder may have been given something kept, and is then not listed.
+            // An empty folder that got a kept file is no longer listed.
             let mut now = sample.entries(&specs);
             for entry in &entries {
                 let is_hidden = entry.kind == EntryKind::Folder && !now.contains(entry);

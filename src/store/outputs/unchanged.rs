@@ -1,30 +1,30 @@
-//! Old files in the place of new ones that are equal to them, so that whoever looks at
-//! times and inodes sees no change. It does not know which outputs that is wanted for.
+//! Replaces new files by equal old ones, so that their times and inodes do not change.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::at::{Folders, os};
+use super::dirs::{Folders, os};
 use super::list::read_folder;
-use super::stage::{Place, move_to};
+use super::stage::{EntryAt, move_to};
 use super::{Error, io as io_error};
 use crate::path::RelPath;
 use crate::stamp::{FileKind, Stamp};
 
-/// Puts old files in the place of equal new ones.
-pub(super) struct Watchdog<'a> {
+/// Moves old files over equal new ones.
+pub(super) struct UnchangedFiles<'a> {
     /// In the stage.
     pub(super) old: Folders<'a>,
     /// In the tree.
     pub(super) new: Folders<'a>,
-    pub(super) kept: usize,
+    /// The number of files moved.
+    pub(super) reinstated: usize,
 }
 
-impl Watchdog<'_> {
-    /// Does it for everything in a folder.
-    pub(super) fn keep_below(&mut self, old: &RelPath, new: &RelPath) -> Result<(), Error> {
+impl UnchangedFiles<'_> {
+    /// Reinstates all unchanged files in a folder.
+    pub(super) fn reinstate_below(&mut self, old: &RelPath, new: &RelPath) -> Result<(), Error> {
         let mut pending = vec![old.clone()];
         while let Some(path) = pending.pop() {
             let Some(folder) = self.old.open(&path)? else {
@@ -35,7 +35,7 @@ impl Watchdog<'_> {
                     FileKind::Folder => pending.push(child.path),
                     _ => {
                         let below = child.path.below(old).unwrap_or_default();
-                        self.keep(&child.path, &new.join(&below))?;
+                        self.reinstate(&child.path, &new.join(&below))?;
                     }
                 }
             }
@@ -43,7 +43,8 @@ impl Watchdog<'_> {
         Ok(())
     }
 
-    pub(super) fn keep(&mut self, old: &RelPath, new: &RelPath) -> Result<(), Error> {
+    /// Moves the file or link `old` over `new` if they are equal.
+    pub(super) fn reinstate(&mut self, old: &RelPath, new: &RelPath) -> Result<(), Error> {
         let parents = (
             self.old.open(&old.parent().unwrap_or_default())?,
             self.new.open(&new.parent().unwrap_or_default())?,
@@ -51,19 +52,19 @@ impl Watchdog<'_> {
         let (Some(old_parent), Some(new_parent)) = parents else {
             return Ok(());
         };
-        let from = Place::new(&*old_parent, old.name());
-        let to = Place::new(&*new_parent, new.name());
+        let from = EntryAt::new(&*old_parent, old.name());
+        let to = EntryAt::new(&*new_parent, new.name());
         if is_same(from, to).map_err(io_error("compare", new))? {
             move_to(from, to).map_err(io_error("put back", new))?;
-            self.kept += 1;
+            self.reinstated += 1;
         }
         Ok(())
     }
 }
 
-/// Tells whether two files have the same content and executable bit, or two links the
-/// same target.
-fn is_same(old: Place<'_>, new: Place<'_>) -> io::Result<bool> {
+/// Returns true for two files with the same content and executable bit, and for two links
+/// with the same target.
+fn is_same(old: EntryAt<'_>, new: EntryAt<'_>) -> io::Result<bool> {
     let (Some(a), Some(b)) = (old.stamp()?, new.stamp()?) else {
         return Ok(false);
     };
@@ -77,13 +78,13 @@ fn is_same(old: Place<'_>, new: Place<'_>) -> io::Result<bool> {
     }
 }
 
-fn open(place: Place<'_>) -> io::Result<File> {
+fn open(place: EntryAt<'_>) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(place.folder, os(place.name), flags, Mode::empty())?;
     Ok(file.into())
 }
 
-fn target(place: Place<'_>) -> io::Result<std::ffi::CString> {
+fn target(place: EntryAt<'_>) -> io::Result<std::ffi::CString> {
     let target = rustix::fs::readlinkat(place.folder, os(place.name), Vec::new());
     Ok(target?)
 }
@@ -111,49 +112,83 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn files_are_the_same_only_if_every_byte_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
-        let folder = File::open(dir.path()).unwrap();
-        fs::write(dir.path().join("to"), "text").unwrap();
-        let is_same = || {
-            let (a, b) = (Place::new(&folder, b"a"), Place::new(&folder, b"b"));
+    /// Two paths to compare.
+    struct Pair {
+        dir: tempfile::TempDir,
+        folder: File,
+        a: std::path::PathBuf,
+        b: std::path::PathBuf,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+            let folder = File::open(dir.path()).unwrap();
+            Self { dir, folder, a, b }
+        }
+
+        fn is_same(&self) -> bool {
+            let [a, b] = [b"a", b"b"].map(|name| EntryAt::new(&self.folder, name));
             is_same(a, b).unwrap()
-        };
+        }
+    }
+
+    #[test]
+    fn files_differ_in_any_byte() {
+        let pair = Pair::new();
+        let (a, b) = (&pair.a, &pair.b);
+        let is_same = || pair.is_same();
         for size in [1, 65_535, 65_536, 65_537, 200_000] {
             let mut bytes = vec![b'x'; size];
-            fs::write(&a, &bytes).unwrap();
-            fs::write(&b, &bytes).unwrap();
+            fs::write(a, &bytes).unwrap();
+            fs::write(b, &bytes).unwrap();
             assert!(is_same());
             for at in [0, size / 2, size - 1] {
                 bytes[at] = b'y';
-                fs::write(&b, &bytes).unwrap();
+                fs::write(b, &bytes).unwrap();
                 assert!(!is_same(), "{at} of {size}");
                 bytes[at] = b'x';
             }
         }
-        fs::write(&a, "").unwrap();
-        fs::write(&b, "").unwrap();
-        assert!(is_same());
-        fs::set_permissions(&b, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(!is_same(), "one can be executed");
-        fs::remove_file(&b).unwrap();
-        assert!(!is_same(), "one is not there");
+    }
+
+    #[test]
+    fn files_differ_in_the_executable_bit() {
+        let pair = Pair::new();
+        fs::write(&pair.a, "").unwrap();
+        fs::write(&pair.b, "").unwrap();
+        assert!(pair.is_same());
+        fs::set_permissions(&pair.b, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(!pair.is_same());
+    }
+
+    #[test]
+    fn links_differ_in_their_targets() {
+        let pair = Pair::new();
+        let (a, b) = (&pair.a, &pair.b);
+        fs::write(pair.dir.path().join("to"), "text").unwrap();
         for (target, expected) in [("to", true), ("ot", false), ("longer", false)] {
-            let _ = (fs::remove_file(&a), fs::remove_file(&b));
-            symlink("to", &a).unwrap();
-            symlink(target, &b).unwrap();
-            assert_eq!(is_same(), expected, "{target}");
-            assert!(open(Place::new(&folder, b"a")).is_err());
+            let _ = (fs::remove_file(a), fs::remove_file(b));
+            symlink("to", a).unwrap();
+            symlink(target, b).unwrap();
+            assert_eq!(pair.is_same(), expected, "{target}");
+            assert!(open(EntryAt::new(&pair.folder, b"a")).is_err());
         }
-        fs::remove_file(&a).unwrap();
-        fs::write(&a, "longer").unwrap();
-        assert!(!is_same(), "a file and a link");
-        for path in [&a, &b] {
+    }
+
+    #[test]
+    fn entries_of_other_kinds_differ() {
+        let pair = Pair::new();
+        let (a, b) = (&pair.a, &pair.b);
+        fs::write(a, "longer").unwrap();
+        assert!(!pair.is_same(), "a file and no entry");
+        symlink("longer", b).unwrap();
+        assert!(!pair.is_same(), "a file and a link");
+        for path in [a, b] {
             fs::remove_file(path).unwrap();
             fs::create_dir(path).unwrap();
         }
-        assert!(!is_same(), "folders are not compared");
+        assert!(!pair.is_same(), "folders are not compared");
     }
 }

@@ -1,4 +1,4 @@
-//! A store that is watched at work, for tests. All that it does another one does for it.
+//! A store that calls the test before reads and after writes, and delegates to [`Memory`].
 
 use std::io::Read;
 
@@ -6,13 +6,13 @@ use super::{Error, Memory, Store};
 use crate::action::{ActionKey, ActionResult};
 use crate::digest::Digest;
 
-pub(super) struct Watched<'a> {
+pub(super) struct SpyStore<'a> {
     store: &'a Memory,
     before_read: &'a (dyn Fn() + Sync),
     after_write: &'a (dyn Fn() + Sync),
 }
 
-impl<'a> Watched<'a> {
+impl<'a> SpyStore<'a> {
     pub(super) fn new(store: &'a Memory) -> Self {
         Self {
             store,
@@ -21,7 +21,7 @@ impl<'a> Watched<'a> {
         }
     }
 
-    /// Has something done whenever a blob is asked for.
+    /// Calls `before_read` before each read of a blob.
     pub(super) fn before_read(self, before_read: &'a (dyn Fn() + Sync)) -> Self {
         Self {
             before_read,
@@ -29,7 +29,7 @@ impl<'a> Watched<'a> {
         }
     }
 
-    /// Has something done whenever a blob was taken in.
+    /// Calls `after_write` after each write of a blob.
     pub(super) fn after_write(self, after_write: &'a (dyn Fn() + Sync)) -> Self {
         Self {
             after_write,
@@ -38,7 +38,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-impl Store for Watched<'_> {
+impl Store for SpyStore<'_> {
     fn result(&self, key: ActionKey) -> Result<Option<ActionResult>, Error> {
         self.store.result(key)
     }

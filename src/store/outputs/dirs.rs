@@ -1,5 +1,4 @@
-//! Folders below an open one, itself opened once, without following a link anywhere. It
-//! does not know what is looked for in them.
+//! Opens folders below another one without following links, and names entries in them.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,15 +12,15 @@ use super::{Error, io};
 use crate::path::RelPath;
 use crate::stamp::{FileKind, Stamp};
 
-/// So many folders are kept open by one operation.
+/// The number of folders that one operation keeps open.
 const KEPT_OPEN: usize = 16;
 
-/// Returns a name for system calls.
+/// Converts a name for system calls.
 pub(super) fn os(name: &[u8]) -> &OsStr {
     OsStr::from_bytes(name)
 }
 
-/// The folders of one operation, each opened once while it is in use.
+/// A cache of the folders that one operation has opened.
 pub(super) struct Folders<'r> {
     root: BorrowedFd<'r>,
     open: Vec<(RelPath, Rc<OwnedFd>)>,
@@ -35,7 +34,7 @@ impl<'r> Folders<'r> {
         }
     }
 
-    /// Opens a folder; `None` when there is none.
+    /// Opens a folder; `None` if it does not exist.
     pub(super) fn open(&mut self, path: &RelPath) -> Result<Option<Rc<OwnedFd>>, Error> {
         if let Some((_, folder)) = self.open.iter().find(|(open, _)| open == path) {
             return Ok(Some(folder.clone()));
@@ -48,7 +47,7 @@ impl<'r> Folders<'r> {
         }
     }
 
-    /// Opens a folder, making it and those above it where they are missing.
+    /// Opens a folder, creating it and its parents if necessary.
     pub(super) fn make(&mut self, path: &RelPath) -> Result<Rc<OwnedFd>, Error> {
         let mut missing = Vec::new();
         let mut at = path.clone();
@@ -74,7 +73,7 @@ impl<'r> Folders<'r> {
         Ok(folder)
     }
 
-    /// Forgets the folders at and below `path`, which is about to go.
+    /// Closes the folders at and below `path`, which is about to be removed.
     pub(super) fn forget(&mut self, path: &RelPath) {
         self.open.retain(|(open, _)| !open.is_within(path));
     }
@@ -94,32 +93,32 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opens the folder `name` in another one.
+/// Opens the folder `name` in another folder.
 pub(super) fn open_child(folder: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(folder, os(name), FOLDER, Mode::empty())
 }
 
-/// Opens a folder below `root`: `ELOOP` where a link is on the way or at its end.
+/// Opens a folder below `root`; `ELOOP` if any component is a link.
 fn open_folder(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    // With `O_NOFOLLOW` a link at the end would be told from other files no longer.
+    // With O_NOFOLLOW, the error for a link at the end would be ENOTDIR as for other files.
     let flags = FOLDER.difference(OFlags::NOFOLLOW);
     loop {
         match rustix::fs::openat2(root, path.as_path(), flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // A kernel before 5.6, or a container that hides the call.
+            // The kernel is older than 5.6, or a container filters the call.
             Err(Errno::NOSYS | Errno::PERM) => return open_by_steps(root, path),
             other => return other,
         }
     }
 }
 
-/// The same, one component after the other.
+/// Opens a folder one component at a time, with the results of [`open_folder`].
 fn open_by_steps(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd, Errno> {
     let mut folder = open_child(root, b".")?;
     for name in path.components() {
         folder = match open_child(&folder, name) {
-            // This is what a link gives together with `O_DIRECTORY`.
+            // O_DIRECTORY turns ELOOP into ENOTDIR.
             Err(Errno::NOTDIR) if is_link(&folder, name) => return Err(Errno::LOOP),
             other => other?,
         };
@@ -132,7 +131,7 @@ fn is_link(folder: &OwnedFd, name: &[u8]) -> bool {
     matches!(stamp, Ok(Some(stamp)) if stamp.kind() == FileKind::Link)
 }
 
-/// Says which link is on the way to `path`.
+/// Makes an [`Error::ThroughLink`] with the first link on `path`.
 fn through_link(root: BorrowedFd<'_>, path: &RelPath) -> Error {
     let mut link = RelPath::root();
     for name in path.components() {
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_opened_one_by_one_as_they_are_at_once() {
+    fn opening_by_steps_equals_opening_in_one_call() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
         fs::write(dir.path().join("a/file"), "").unwrap();
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_goes_is_forgotten_with_those_below_and_no_other() {
+    fn forget_closes_the_folder_and_those_below() {
         let dir = tempfile::tempdir().unwrap();
         for below in ["a/b", "ab"] {
             fs::create_dir_all(dir.path().join(below)).unwrap();
@@ -196,6 +195,9 @@ mod tests {
         let open = ["a", "a/b"].map(|text| folders.open(&path(text)).unwrap());
         assert!(open.iter().all(Option::is_none));
         fs::remove_dir(dir.path().join("ab")).unwrap();
-        assert!(folders.open(&path("ab")).unwrap().is_some(), "it is open");
+        assert!(
+            folders.open(&path("ab")).unwrap().is_some(),
+            "a folder in the cache"
+        );
     }
 }
