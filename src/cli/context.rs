@@ -202,8 +202,9 @@ fn enter(folder: &Path) -> Result<PathBuf, Failure> {
         Failure::usage(format!("cannot enter `{}`: {why}", folder.display()))
     };
     let path = folder.canonicalize().map_err(|error| refused(&error))?;
-    match path.is_dir() {
-        true => Ok(path),
-        false => Err(refused(&"it is not a folder")),
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err(refused(&"it is not a folder"))
     }
 }

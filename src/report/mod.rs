@@ -47,9 +47,10 @@ impl Style {
 
     /// Returns `text` in a colour, if colours are used.
     pub fn paint(self, color: Color, text: &str) -> String {
-        match self.color && !text.is_empty() {
-            true => format!("\x1b[{}m{text}\x1b[0m", color as u8),
-            false => text.to_owned(),
+        if self.color && !text.is_empty() {
+            format!("\x1b[{}m{text}\x1b[0m", color as u8)
+        } else {
+            text.to_owned()
         }
     }
 }

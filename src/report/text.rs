@@ -51,9 +51,10 @@ pub fn number(n: usize) -> String {
 /// Returns names as `a`, `a and b`, `a, b and c`, or with only `most` of them shown,
 /// `a, b and 12 others`.
 pub fn list(names: &[&str], most: usize) -> String {
-    let shown = match names.len() > most {
-        true => &names[..most],
-        false => names,
+    let shown = if names.len() > most {
+        &names[..most]
+    } else {
+        names
     };
     let rest = names.len() - shown.len();
     let others = match rest {
@@ -85,12 +86,13 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        match is_harmful(c) {
-            false => out.push(c),
-            true => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| {
+        if !is_harmful(c) {
+            out.push(c)
+        } else {
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| {
                 // Writing to a String cannot fail.
                 let _ = write!(out, "\\x{byte:02x}");
-            }),
+            })
         }
     }
     Cow::Owned(out)

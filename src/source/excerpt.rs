@@ -47,9 +47,10 @@ impl Excerpt {
         for line in text.split_inclusive('\n') {
             let range = at..at + line.len();
             at = range.end;
-            match shown.iter().any(|shown| shown.contains(&range.start)) {
-                true => writer.line(range, places),
-                false => writer.out.extend(line.ends_with('\n').then_some('\n')),
+            if shown.iter().any(|shown| shown.contains(&range.start)) {
+                writer.line(range, places)
+            } else {
+                writer.out.extend(line.ends_with('\n').then_some('\n'))
             }
         }
         let place = |was: &Range<usize>| Place {

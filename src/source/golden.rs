@@ -52,9 +52,10 @@ fn text((sources, diagnostics): &Said) -> String {
         color: false,
         width: 80,
     };
-    match diagnostics.is_empty() {
-        true => "nothing is wrong\n".to_owned(),
-        false => render_all(diagnostics, sources, options),
+    if diagnostics.is_empty() {
+        "nothing is wrong\n".to_owned()
+    } else {
+        render_all(diagnostics, sources, options)
     }
 }
 

@@ -37,9 +37,10 @@ pub fn render_all(diagnostics: &[Diagnostic], sources: &Sources, options: Render
 /// Shows one diagnostic; labels in several files become one snippet for each file.
 pub fn render(diagnostic: &Diagnostic, sources: &Sources, options: RenderOptions) -> String {
     let report = Report::new(diagnostic, sources);
-    let theme = match options.color {
-        true => GraphicalTheme::unicode(),
-        false => GraphicalTheme::unicode_nocolor(),
+    let theme = if options.color {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
     };
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_links(false)

@@ -82,12 +82,11 @@ fn check(context: &Context, before: Loaded, after: Loaded) -> Result<(), Failure
     let (mut new, sources) = mistakes(after);
     new.retain(|diagnostic| !old.contains(&diagnostic.message));
     context.eprint(&render_all(&new, &sources, context.render_options()));
-    match new.iter().any(|d| d.severity == Severity::Error) {
-        true => {
-            context.eprint("the new target would be wrong; nothing was written\n");
-            Err(Failure::shown())
-        }
-        false => Ok(()),
+    if new.iter().any(|d| d.severity == Severity::Error) {
+        context.eprint("the new target would be wrong; nothing was written\n");
+        Err(Failure::shown())
+    } else {
+        Ok(())
     }
 }
 

@@ -77,9 +77,10 @@ fn of_limits(limits: Limits) -> String {
         .max_age
         .map(|age| format!("nothing unused for {}", days(age)));
     let both: Vec<String> = max_size.into_iter().chain(max_age).collect();
-    match both.is_empty() {
-        true => "none; `cache max-size=\"2 GiB\"` in the Buildfile sets one".to_owned(),
-        false => both.join(", "),
+    if both.is_empty() {
+        "none; `cache max-size=\"2 GiB\"` in the Buildfile sets one".to_owned()
+    } else {
+        both.join(", ")
     }
 }
 
@@ -124,9 +125,10 @@ fn verify(context: &Context, repair: bool) -> Result<(), Failure> {
     let done = context.print(verdict(&found, repair).as_bytes());
     let is_sound = found.damaged.len() == found.repaired;
     session.close();
-    match is_sound {
-        true => done,
-        false => done.and(Err(Failure::silent(Exit::Target))),
+    if is_sound {
+        done
+    } else {
+        done.and(Err(Failure::silent(Exit::Target)))
     }
 }
 

@@ -16,9 +16,10 @@ use crate::report::text::count;
 use crate::source::{Diagnostic, render_all};
 
 pub(in crate::cli) fn run(context: &Context, args: &Check) -> Result<(), Failure> {
-    match args.drift {
-        true => check_drift(context),
-        false => check(context),
+    if args.drift {
+        check_drift(context)
+    } else {
+        check(context)
     }
 }
 

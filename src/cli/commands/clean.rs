@@ -17,9 +17,10 @@ use crate::store::outputs;
 
 pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure> {
     let session = Session::open(context, Access::Write)?;
-    let wanted: Vec<TargetId> = match args.targets.is_empty() {
-        true => session.workspace.graph.ids().collect(),
-        false => session.choose(&args.targets)?,
+    let wanted: Vec<TargetId> = if args.targets.is_empty() {
+        session.workspace.graph.ids().collect()
+    } else {
+        session.choose(&args.targets)?
     };
     let removed = remove_outputs(&session, &wanted)?;
     let text = format!(
@@ -27,9 +28,10 @@ pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure
         count(removed, "output"),
         count(wanted.len(), "target")
     );
-    match args.all {
-        true => remove_state(context, &session)?,
-        false => session.close(),
+    if args.all {
+        remove_state(context, &session)?
+    } else {
+        session.close()
     }
     context.print(text.as_bytes())
 }
@@ -145,8 +147,9 @@ fn remove_but(folder: &Path, kept: &Path) -> io::Result<()> {
 }
 
 fn ignore(error: io::Error, kind: io::ErrorKind) -> io::Result<()> {
-    match error.kind() == kind {
-        true => Ok(()),
-        false => Err(error),
+    if error.kind() == kind {
+        Ok(())
+    } else {
+        Err(error)
     }
 }

@@ -23,9 +23,10 @@ pub(in crate::cli) fn run(context: &Context, args: &Explain) -> Result<(), Failu
             sources,
             context.render_options(),
         ));
-        match failure.diagnostics.is_empty() {
-            true => Failure::usage(failure.message),
-            false => Failure::silent(Exit::Usage),
+        if failure.diagnostics.is_empty() {
+            Failure::usage(failure.message)
+        } else {
+            Failure::silent(Exit::Usage)
         }
     })?;
     let page = Page {
@@ -115,9 +116,10 @@ impl Page<'_> {
             Some(value) => fact_value(change.fact, value),
             None => "nothing".to_owned(),
         };
-        let name = match change.name.is_empty() {
-            true => String::new(),
-            false => format!(" {}", harmless(&change.name)),
+        let name = if change.name.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", harmless(&change.name))
         };
         let from = self
             .style

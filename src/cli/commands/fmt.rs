@@ -43,9 +43,10 @@ pub(in crate::cli) fn run(context: &Context, args: &Fmt) -> Result<(), Failure> 
         context.eprint("what is not KDL has no layout; nothing was changed\n");
         return Err(Failure::shown());
     }
-    match args.check {
-        true => tell(context, &changed, sources.len()),
-        false => write(context, changed, sources.len()),
+    if args.check {
+        tell(context, &changed, sources.len())
+    } else {
+        write(context, changed, sources.len())
     }
 }
 

@@ -94,10 +94,9 @@ fn of_command(command: &Command) -> io::Result<String> {
     let is_common = |arg: &clap::Arg| {
         arg.is_global_set() || ["help", "version"].contains(&arg.get_id().as_str())
     };
-    let own = command.clone().mut_args(|arg| match is_common(&arg) {
-        true => arg.hide(true),
-        false => arg,
-    });
+    let own = command
+        .clone()
+        .mut_args(|arg| if is_common(&arg) { arg.hide(true) } else { arg });
     let has_own = own.get_arguments().any(|arg| !arg.is_hide_set());
     let man = Man::new(own);
     let mut out = format!(".SS \"{name}\"\n");

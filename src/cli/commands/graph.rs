@@ -12,9 +12,10 @@ use crate::report::graph::{Format, State, View, all_roots, render};
 
 pub(in crate::cli) fn run(context: &Context, args: &Graph) -> Result<(), Failure> {
     let mut session = Session::open(context, Access::Read)?;
-    let roots = match args.targets.is_empty() {
-        true => all_roots(&session.workspace.graph),
-        false => session.resolve(&args.targets)?,
+    let roots = if args.targets.is_empty() {
+        all_roots(&session.workspace.graph)
+    } else {
+        session.resolve(&args.targets)?
     };
     let states = match args.format {
         GraphFormat::Tree | GraphFormat::Json => states(&mut session),

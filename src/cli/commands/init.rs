@@ -54,9 +54,10 @@ fn findings(proposal: &Proposal) -> String {
     let mut text = String::new();
     for found in &proposal.found {
         let targets: Vec<&str> = found.targets.iter().map(String::as_str).collect();
-        let targets = match targets.is_empty() {
-            true => "nothing to build or test".to_owned(),
-            false => list(&targets, MOST_NAMES),
+        let targets = if targets.is_empty() {
+            "nothing to build or test".to_owned()
+        } else {
+            list(&targets, MOST_NAMES)
         };
         text += &format!("  {}: {targets}\n", found.what);
     }

@@ -31,9 +31,10 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
         report_up_to_date(context, args, targets, start);
         return Ok(());
     }
-    let access = match args.dry_run {
-        true => Access::Read,
-        false => Access::Write,
+    let access = if args.dry_run {
+        Access::Read
+    } else {
+        Access::Write
     };
     let mut session = Session::open_with(context, access, lock)?;
     session.snapshot = snapshot.filter(|snapshot| snapshot.is_of(&session.workspace));

@@ -85,9 +85,10 @@ fn programs(tree: &Tree, folder: &RelPath, code: &[&RelPath], title: Option<&str
         };
         let name = parts.find(|part| !is_version(part)).unwrap_or("");
         let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-        match name.starts_with(char::is_alphanumeric) && name.chars().all(is_plain) {
-            true => name.to_owned(),
-            false => "program".to_owned(),
+        if name.starts_with(char::is_alphanumeric) && name.chars().all(is_plain) {
+            name.to_owned()
+        } else {
+            "program".to_owned()
         }
     };
     let program = |package: &RelPath| {

@@ -187,9 +187,10 @@ impl fmt::Display for Project {
         if let Some(title) = &self.title {
             write!(f, " `{}`", crate::report::text::harmless(title))?;
         }
-        match self.folder.is_root() {
-            true => Ok(()),
-            false => write!(f, " in `{}`", self.folder),
+        if self.folder.is_root() {
+            Ok(())
+        } else {
+            write!(f, " in `{}`", self.folder)
         }
     }
 }

@@ -61,12 +61,13 @@ impl Names {
 
     fn of_sources(&mut self, project: &Project) -> String {
         let (folder, kind) = (of_path(&project.folder), project.kind.word());
-        let wishes = match project.folder.is_root() {
-            true => vec![format!("{kind}-sources")],
-            false => vec![
+        let wishes = if project.folder.is_root() {
+            vec![format!("{kind}-sources")]
+        } else {
+            vec![
                 format!("{folder}-sources"),
                 format!("{folder}-{kind}-sources"),
-            ],
+            ]
         };
         take(&mut self.sources, &wishes)
     }
@@ -99,8 +100,9 @@ fn plain(text: &str) -> String {
         .chars()
         .take(60)
         .collect();
-    match plain.is_empty() {
-        true => "project".to_owned(),
-        false => plain,
+    if plain.is_empty() {
+        "project".to_owned()
+    } else {
+        plain
     }
 }

@@ -167,9 +167,10 @@ impl<'t> Package<'t> {
             _ => "dist/".to_owned(),
         };
         let below = self.folder.below(folder).unwrap_or_default();
-        match below.is_root() {
-            true => output,
-            false => format!("{below}/{output}"),
+        if below.is_root() {
+            output
+        } else {
+            format!("{below}/{output}")
         }
     }
 

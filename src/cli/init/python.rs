@@ -58,9 +58,10 @@ impl<'t> Python<'t> {
 
     fn project(&self, manifest: &'static str, inner: &[&RelPath]) -> Project {
         let tables = tables::read(&self.pyproject);
-        let kind = match self.tree.has(self.folder, "uv.lock") {
-            true => Kind::Uv,
-            false => Kind::Python,
+        let kind = if self.tree.has(self.folder, "uv.lock") {
+            Kind::Uv
+        } else {
+            Kind::Python
         };
         let wheel = tables::has(&tables, "build-system").then(|| self.wheel(kind));
         let test = self.has_tests(inner).then(|| self.test(kind, &tables));
@@ -105,9 +106,10 @@ impl<'t> Python<'t> {
 
     /// The folder for wheels: that of npm packages is another one's.
     fn wheels(&self) -> &'static str {
-        match self.tree.has(self.folder, "package.json") {
-            true => "wheels",
-            false => "dist",
+        if self.tree.has(self.folder, "package.json") {
+            "wheels"
+        } else {
+            "dist"
         }
     }
 
@@ -140,9 +142,10 @@ impl<'t> Python<'t> {
             .map(|name| self.tree.text_in(self.folder, name));
         let mentions = |text: &str| text.contains("pytest");
         let has_pytest = mentions(&self.pyproject) || texts.into_iter().any(|t| mentions(&t));
-        let run = match has_pytest {
-            true => "\"$TMPDIR/venv/bin/python\" -m pytest -p no:cacheprovider",
-            false => "\"$TMPDIR/venv/bin/python\" -m unittest discover",
+        let run = if has_pytest {
+            "\"$TMPDIR/venv/bin/python\" -m pytest -p no:cacheprovider"
+        } else {
+            "\"$TMPDIR/venv/bin/python\" -m unittest discover"
         };
         let mut script = match kind {
             Kind::Uv => vec![

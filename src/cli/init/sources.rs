@@ -96,16 +96,18 @@ fn makers<'n>(other: &'n Named, text: &str) -> Vec<&'n str> {
 
 /// Returns the pattern for an output.
 fn pattern(output: &str) -> String {
-    match output.ends_with('/') {
-        true => format!("{output}**"),
-        false => output.to_owned(),
+    if output.ends_with('/') {
+        format!("{output}**")
+    } else {
+        output.to_owned()
     }
 }
 
 /// Returns a pattern or path below a folder.
 pub(super) fn below(folder: &RelPath, rest: &str) -> String {
-    match folder.is_root() {
-        true => rest.to_owned(),
-        false => format!("{folder}/{rest}"),
+    if folder.is_root() {
+        rest.to_owned()
+    } else {
+        format!("{folder}/{rest}")
     }
 }

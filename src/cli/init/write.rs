@@ -132,9 +132,10 @@ const SOURCES: &str = "
 fn of_project(named: &Named, all: &[Named]) -> String {
     let project = &named.project;
     let sources = sources::of(named, all);
-    let place = match project.folder.is_root() {
-        true => String::new(),
-        false => format!(" in {}", project.folder),
+    let place = if project.folder.is_root() {
+        String::new()
+    } else {
+        format!(" in {}", project.folder)
     };
     let title = project
         .title
@@ -196,9 +197,10 @@ fn target(
         .iter()
         .map(|rest| in_quotes(&below(folder, rest)))
         .collect();
-    let except = match except.is_empty() {
-        true => String::new(),
-        false => format!(" {{ except {} }}", except.join(" ")),
+    let except = if except.is_empty() {
+        String::new()
+    } else {
+        format!(" {{ except {} }}", except.join(" "))
     };
     if !needs.is_empty() {
         let needs: Vec<String> = needs.iter().map(|name| quoted(name)).collect();

@@ -31,9 +31,10 @@ pub(super) fn dot(view: &View<'_>) -> String {
         if let Some(about) = about(graph, *named) {
             attributes.push(format!("tooltip={}", dot_string(about)));
         }
-        let attributes = match attributes.is_empty() {
-            true => String::new(),
-            false => format!(" [{}]", attributes.join(", ")),
+        let attributes = if attributes.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", attributes.join(", "))
         };
         // Writing to a String cannot fail.
         let _ = writeln!(out, "  {}{attributes}", dot_string(name(graph, *named)));

@@ -69,9 +69,10 @@ impl Tree<'_> {
                 open.push(Line {
                     child: *child,
                     indent: indent.clone(),
-                    branch: match i + 1 == children.len() {
-                        true => ["└─ ", "   "],
-                        false => ["├─ ", "│  "],
+                    branch: if i + 1 == children.len() {
+                        ["└─ ", "   "]
+                    } else {
+                        ["├─ ", "│  "]
                     },
                     depth: line.depth + 1,
                 });
@@ -84,9 +85,10 @@ impl Tree<'_> {
         let named = line.child.named;
         let mut below = children(self.view.graph, named);
         let is_deep = line.depth == DEEPEST && !below.is_empty();
-        let was_shown = match is_deep {
-            true => self.is_shown[slot(self.view.graph, named)],
-            false => std::mem::replace(&mut self.is_shown[slot(self.view.graph, named)], true),
+        let was_shown = if is_deep {
+            self.is_shown[slot(self.view.graph, named)]
+        } else {
+            std::mem::replace(&mut self.is_shown[slot(self.view.graph, named)], true)
         };
         let reference = match (was_shown && !below.is_empty(), is_deep) {
             (true, _) => " (shown above)",

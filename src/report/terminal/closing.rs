@@ -132,9 +132,12 @@ fn tail(failure: &Failure, style: Style) -> String {
     sieve.finish(&mut out);
     let text = String::from_utf8_lossy(&out);
     // Colours end with their line, which others follow.
-    let lines = text.lines().map(|line| match line.contains('\u{1b}') {
-        true => format!("{line}\u{1b}[0m\n"),
-        false => format!("{line}\n"),
+    let lines = text.lines().map(|line| {
+        if line.contains('\u{1b}') {
+            format!("{line}\u{1b}[0m\n")
+        } else {
+            format!("{line}\n")
+        }
     });
     lines.collect()
 }
@@ -182,9 +185,10 @@ fn counts(summary: &Summary) -> String {
     let parts: Vec<String> = some
         .map(|(n, what)| format!("{} {what}", number(*n)))
         .collect();
-    match parts.is_empty() {
-        true => "nothing done".to_owned(),
-        false => parts.join(", "),
+    if parts.is_empty() {
+        "nothing done".to_owned()
+    } else {
+        parts.join(", ")
     }
 }
 

@@ -208,9 +208,10 @@ impl Now {
         let width = size.columns.saturating_sub(1);
         let most = size.rows.saturating_sub(3).clamp(1, 12);
         let mut lines = vec![self.overview(width, style)];
-        let shown = match self.running.len() < most {
-            true => self.running.len(),
-            false => most.saturating_sub(2),
+        let shown = if self.running.len() < most {
+            self.running.len()
+        } else {
+            most.saturating_sub(2)
         };
         for running in &self.running[..shown] {
             lines.push(Line::new(&running.text(self.at_ms), width));
