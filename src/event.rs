@@ -1,5 +1,5 @@
-//! All that can happen in a run, as serialisable data: what reporters show, the journal
-//! keeps and `--json` prints. It knows nothing of who listens.
+//! The events of a run as serialisable data: reporters show them, the journal keeps them
+//! and `--json` prints them.
 
 use std::error::Error;
 
@@ -19,76 +19,76 @@ pub trait Sink {
 /// The version of the event format, in every `run-started`.
 pub const FORMAT: u32 = 1;
 
-/// Something that happened in a run, and when.
+/// An event of a run, and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// Milliseconds since the run started.
     pub at_ms: u64,
-    /// What happened.
+    /// The event itself.
     #[serde(flatten)]
-    pub what: What,
+    pub kind: EventKind,
 }
 
-/// What happened.
+/// The event itself, without its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "event",
     rename_all = "kebab-case",
     rename_all_fields = "camelCase"
 )]
-pub enum What {
+pub enum EventKind {
     /// The run began.
     RunStarted {
         /// The version of this format: [`FORMAT`].
         format: u32,
-        /// Which fbuild.
+        /// The version of fbuild.
         fbuild: String,
-        /// The names that were asked for.
+        /// The targets and groups that were requested.
         wanted: Vec<String>,
-        /// How many targets take part.
+        /// The number of targets in the run.
         targets: usize,
-        /// How many may run at once.
+        /// The most commands at once.
         jobs: usize,
-        /// How long past runs say it would take, if every target had to be built.
+        /// The expected time if every target had to be built, estimated from past runs.
         expected_ms: Option<u64>,
     },
     /// A target's commands are about to run.
     TargetStarted {
-        /// Its name.
+        /// The target's name.
         target: String,
-        /// Its number among those started or settled, from 1.
+        /// Its number among the targets started or finished, from 1.
         number: usize,
-        /// Why it runs.
+        /// The reason to run it.
         reason: Reason,
-        /// How long it took last time.
+        /// The time it took last.
         expected_ms: Option<u64>,
-        /// Which attempt, from 1.
+        /// The number of the attempt, from 1.
         attempt: u32,
-        /// Whether it is handed the terminal.
+        /// Whether it gets the terminal.
         interactive: bool,
     },
-    /// A target's commands printed something: as they print when its output is streamed,
-    /// otherwise in pieces just before it is settled. Not kept by the journal.
+    /// A target's commands printed text. Streamed output arrives while they run, other output
+    /// just before the target finishes. The journal does not keep it.
     TargetOutput {
-        /// Its name.
+        /// The target's name.
         target: String,
-        /// The next piece of what it printed, secrets masked.
+        /// The next piece of output, with secrets masked.
         text: Printed,
     },
-    /// A target is settled.
+    /// A target is finished.
     TargetFinished {
-        /// Its name.
+        /// The target's name.
         target: String,
-        /// Its number among those settled, from 1.
+        /// Its number among the finished targets, from 1.
         number: usize,
-        /// What became of it.
+        /// The outcome.
         outcome: Outcome,
-        /// Why it ran or was restored; `None` when it was up to date or skipped.
+        /// The reason to run or restore it; `None` if it was up to date or skipped.
         reason: Option<Reason>,
         /// The digest of its manifest, in hexadecimal.
         key: Option<String>,
-        /// How long its commands took; 0 when none ran.
+        /// The time its commands took; 0 if none ran.
         duration_ms: u64,
     },
     /// A problem that does not fail the build.
@@ -144,7 +144,7 @@ fn error_code<E: miette::Diagnostic>(error: &E) -> String {
     code.map_or_else(String::new, |code| code.to_string())
 }
 
-/// Bytes that a command printed; as JSON, text in which what is not UTF-8 is replaced.
+/// Bytes that a command printed. In JSON they are text, with invalid UTF-8 replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Printed(pub Vec<u8>);
 
@@ -160,7 +160,7 @@ impl<'de> Deserialize<'de> for Printed {
     }
 }
 
-/// What became of a target.
+/// The outcome of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "outcome",
@@ -170,22 +170,22 @@ impl<'de> Deserialize<'de> for Printed {
 pub enum Outcome {
     /// Its commands ran and succeeded.
     Built,
-    /// Its outputs came out of the cache.
+    /// Its outputs were restored from the cache.
     Restored,
-    /// Nothing was to be done.
+    /// Its outputs were up to date.
     UpToDate,
     /// In a dry run: its commands would run.
     WouldRun,
-    /// In a dry run: its outputs would come out of the cache.
+    /// In a dry run: its outputs would be restored from the cache.
     WouldRestore,
-    /// Its commands failed, or their result was no result.
+    /// Its commands failed, or did not make the declared outputs.
     Failed {
-        /// How it failed.
+        /// The failure.
         failure: Failure,
     },
-    /// It was not tried, because `because` failed or was itself skipped.
+    /// It was skipped because a needed target failed or was skipped.
     Skipped {
-        /// The target that failed.
+        /// The needed target.
         because: String,
     },
     /// It was stopped, or not started, because the run was interrupted.
@@ -193,7 +193,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Tells whether what depends on the target may go on.
+    /// Returns true if the targets that depend on this one may run.
     pub fn is_success(&self) -> bool {
         !matches!(
             self,
@@ -202,23 +202,23 @@ impl Outcome {
     }
 }
 
-/// How a target failed.
+/// The failure of a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// A stable code such as `fbuild::exec::exit`.
     pub code: String,
-    /// What is wrong, in a sentence.
+    /// The error, in a sentence.
     pub message: String,
-    /// What to do about it.
+    /// The cure.
     pub help: Option<String>,
-    /// The command to repeat it by hand, for a shell.
+    /// A shell command that repeats it by hand.
     pub repeat: Option<String>,
     /// The last lines printed.
     pub tail: String,
-    /// The exit code, when it ended by itself.
+    /// The exit code, unless a signal or fbuild ended the command.
     pub exit_code: Option<i32>,
-    /// The places in the Buildfile that it is about, if it is about any.
+    /// The mistakes in the Buildfile that caused it, with their places.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -235,7 +235,7 @@ impl Failure {
     }
 }
 
-/// Why a target runs, or why its outputs are put back. The sentence is in `Display`.
+/// The reason to run a target or to restore its outputs. `Display` words it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "why",
@@ -243,7 +243,7 @@ impl Failure {
     rename_all_fields = "camelCase"
 )]
 pub enum Reason {
-    /// There is no record of an earlier success.
+    /// No earlier success is recorded.
     NeverBuilt,
     /// `--force`.
     Forced,
@@ -251,136 +251,136 @@ pub enum Reason {
     Uncached,
     /// `cache #false`.
     NotCached,
-    /// In a dry run: a needed target would run, and may make something else.
+    /// In a dry run: a needed target would run, and may change its outputs.
     NeedWouldRun {
         /// The needed target.
         target: String,
     },
-    /// In a dry run that starts nothing: a tool was never asked for its version.
+    /// In a dry run without probes: the version of a tool is unknown.
     ToolUnknown {
         /// The tool.
         name: String,
     },
-    /// It changed, but what it was is no longer known in detail.
+    /// It changed, and the earlier manifest is lost.
     Changed,
     /// This version of fbuild writes keys in another format.
     FormatChanged,
-    /// An input has other content, mode or kind.
+    /// The content, mode or kind of an input changed.
     InputChanged {
-        /// Which.
+        /// The path.
         path: String,
-        /// How many others changed as well.
+        /// The number of other changes.
         others: usize,
     },
     /// An input is new.
     InputAdded {
-        /// Which.
+        /// The path.
         path: String,
-        /// How many others changed as well.
+        /// The number of other changes.
         others: usize,
     },
-    /// An input is gone.
+    /// An input was removed.
     InputRemoved {
-        /// Which.
+        /// The path.
         path: String,
-        /// How many others changed as well.
+        /// The number of other changes.
         others: usize,
     },
-    /// A needed target produced something else.
+    /// A needed target's outputs changed.
     NeedChanged {
         /// The needed target.
         target: String,
         /// One of the paths that changed.
         path: String,
     },
-    /// The target needs other targets than before.
+    /// The list of needed targets changed.
     NeedsChanged,
-    /// A variable has another value.
+    /// The value of a variable changed.
     EnvChanged {
-        /// Its name.
+        /// The name.
         name: String,
         /// Its value before; `None` is unset.
         from: Option<String>,
         /// Its value now; `None` is unset.
         to: Option<String>,
     },
-    /// A tool has another version.
+    /// The version of a tool changed.
     ToolChanged {
-        /// Its name.
+        /// The name.
         name: String,
-        /// Its version before; `None` when it was not used.
+        /// Its version before; `None` if it was not used.
         from: Option<String>,
-        /// Its version now; `None` when it is not used.
+        /// Its version now; `None` if it is not used.
         to: Option<String>,
     },
-    /// The commands are other ones.
+    /// The commands changed.
     CommandChanged,
-    /// The working directory is another one.
+    /// The working directory changed.
     DirChanged,
-    /// Other outputs are declared.
+    /// The declared outputs changed.
     OutputsChanged,
-    /// The system or the processor is another kind.
+    /// The platform changed.
     PlatformChanged,
-    /// An output is not there.
+    /// An output is missing.
     OutputDeleted {
-        /// Which.
+        /// The path.
         path: String,
     },
-    /// An output was changed by somebody else.
+    /// An output was changed by another program.
     OutputModified {
-        /// Which.
+        /// The path.
         path: String,
     },
-    /// An owned folder holds something that the target did not make.
+    /// An owned folder contains a file that the target did not make.
     OutputStray {
-        /// Which.
+        /// The path.
         path: String,
     },
-    /// Everything is as it was, but the result is no longer in the cache.
+    /// Nothing changed, but the result is no longer in the cache.
     Evicted,
 }
 
-/// The end of a run in numbers.
+/// The totals of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// How many targets took part.
+    /// The targets in the run.
     pub targets: usize,
-    /// How many were built.
+    /// The targets built.
     pub built: usize,
-    /// How many were restored from the cache.
+    /// The targets restored from the cache.
     pub restored: usize,
-    /// How many were up to date.
+    /// The targets that were up to date.
     pub up_to_date: usize,
-    /// How many failed.
+    /// The targets that failed.
     pub failed: usize,
-    /// How many were not tried because another failed.
+    /// The targets skipped because another failed.
     pub skipped: usize,
-    /// How many were stopped or not started because the run was interrupted.
+    /// The targets stopped or not started because the run was interrupted.
     pub cancelled: usize,
-    /// In a dry run: how many would run.
+    /// In a dry run: the targets that would run.
     pub would_run: usize,
-    /// In a dry run: how many would be restored.
+    /// In a dry run: the targets that would be restored.
     pub would_restore: usize,
-    /// From start to end.
+    /// The time from start to end.
     pub wall_ms: u64,
-    /// All commands' times added up.
+    /// The sum of the times of all commands.
     pub work_ms: u64,
-    /// The longest chain of commands that had to follow each other.
+    /// The time of the longest chain of dependent commands.
     pub critical_path_ms: u64,
-    /// No order could have been faster: the larger of `critical_path_ms` and
+    /// The lower bound of the time in any order: the larger of `critical_path_ms` and
     /// `work_ms` divided by the jobs.
     pub bound_ms: u64,
-    /// How many targets may run at once.
+    /// The most commands at once.
     pub jobs: usize,
-    /// How many warnings were given.
+    /// The number of warnings.
     pub warnings: usize,
     /// Whether the run was interrupted.
     pub interrupted: bool,
 }
 
 impl Summary {
-    /// Tells whether every target is up to date now and there was nothing to say.
+    /// Returns true if every target is up to date now and nothing was reported.
     pub fn went_well(&self) -> bool {
         let good = self.up_to_date + self.restored + self.built;
         good == self.targets && self.warnings == 0 && !self.interrupted

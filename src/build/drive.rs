@@ -15,7 +15,7 @@ use super::slot::{Answer, Job, Message, Question, Slot};
 use super::step::{Need, Step};
 use super::tally::Tally;
 use super::{Options, Parts, tools, warnings};
-use crate::event::{FORMAT, Outcome, Reason, Sink, Summary, Warning, What};
+use crate::event::{EventKind, FORMAT, Outcome, Reason, Sink, Summary, Warning};
 use crate::graph::{Graph, TargetId};
 use crate::journal::Memory;
 
@@ -176,7 +176,7 @@ impl<'a> Drive<'a> {
             .plan
             .longest_chain()
             .max(work / self.options.jobs.max(1) as u64);
-        let started = What::RunStarted {
+        let started = EventKind::RunStarted {
             format: FORMAT,
             fbuild: env!("CARGO_PKG_VERSION").to_owned(),
             wanted: names.to_vec(),
@@ -315,11 +315,11 @@ impl<'a> Drive<'a> {
         let noticed = (step.parts.notices)();
         for warning in recorded.into_iter().chain(noticed) {
             tally.warn();
-            emitter.emit(What::Warning(warning));
+            emitter.emit(EventKind::Warning(warning));
         }
         let interrupted = step.parts.cancel.is_raised();
         let summary = tally.finish(emitter.elapsed(), interrupted);
-        emitter.emit(What::RunFinished(summary.clone()));
+        emitter.emit(EventKind::RunFinished(summary.clone()));
         summary
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::drive::Drive;
 use super::make::millis;
 use super::spool::Spool;
-use crate::event::{Event, Printed, Reason, Sink, Warning, What};
+use crate::event::{Event, EventKind, Printed, Reason, Sink, Warning};
 use crate::graph::TargetId;
 use crate::journal::Success;
 
@@ -21,9 +21,9 @@ pub(super) struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
-    pub(super) fn emit(&mut self, what: What) {
+    pub(super) fn emit(&mut self, kind: EventKind) {
         let at_ms = self.elapsed();
-        self.sink.on_event(&Event { at_ms, what });
+        self.sink.on_event(&Event { at_ms, kind });
     }
 
     pub(super) fn tick(&mut self) {
@@ -43,13 +43,13 @@ impl Drive<'_> {
             Some(id) => warning.about(self.name(id)),
             None => warning,
         };
-        self.emitter.emit(What::Warning(warning));
+        self.emitter.emit(EventKind::Warning(warning));
     }
 
     pub(super) fn tell_started(&mut self, id: TargetId, reason: Reason, attempt: u32) {
         let name = self.step.parts.graph.name(id);
         let last = self.memory.success(name);
-        let started = What::TargetStarted {
+        let started = EventKind::TargetStarted {
             target: name.to_owned(),
             number: self.tally.settled() + self.plan.running(),
             reason,
@@ -61,7 +61,7 @@ impl Drive<'_> {
     }
 
     pub(super) fn tell_output(&mut self, id: TargetId, bytes: Vec<u8>) {
-        let printed = What::TargetOutput {
+        let printed = EventKind::TargetOutput {
             target: self.name(id).to_owned(),
             text: Printed(bytes),
         };

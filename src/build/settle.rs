@@ -7,7 +7,7 @@ use super::drive::Drive;
 use super::make::{Made, Miss, millis};
 use super::recorder::Settled;
 use super::step::{Need, Prepared};
-use crate::event::{Failure, Outcome, Reason, What};
+use crate::event::{EventKind, Failure, Outcome, Reason};
 use crate::graph::TargetId;
 use crate::journal::Success;
 
@@ -143,7 +143,7 @@ impl Drive<'_> {
             (Outcome::Built, Some(success)) => success.result.duration_ms,
             _ => since.map_or(0, |since| millis(since.elapsed())),
         };
-        let finished = What::TargetFinished {
+        let finished = EventKind::TargetFinished {
             target: self.name(id).to_owned(),
             number: self.tally.settle(id, &outcome, duration_ms),
             outcome,

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::event::{Event, Outcome, What};
+use crate::event::{Event, EventKind, Outcome};
 
 /// How many runs are kept.
 const MOST_RUNS: usize = 100;
@@ -33,15 +33,15 @@ impl RunLog {
 
     /// Takes in an event.
     pub fn record(&mut self, event: &Event) -> io::Result<()> {
-        match &event.what {
-            What::RunStarted { .. } => {
+        match &event.kind {
+            EventKind::RunStarted { .. } => {
                 self.started = Some(event.clone());
                 Ok(())
             }
-            What::TargetOutput { .. } => Ok(()),
-            What::TargetFinished { outcome, .. } if is_quiet(outcome) => Ok(()),
-            What::RunFinished(_) if self.file.is_none() => Ok(()),
-            What::RunFinished(_) => self.write(event).and_then(|()| self.close()),
+            EventKind::TargetOutput { .. } => Ok(()),
+            EventKind::TargetFinished { outcome, .. } if is_quiet(outcome) => Ok(()),
+            EventKind::RunFinished(_) if self.file.is_none() => Ok(()),
+            EventKind::RunFinished(_) => self.write(event).and_then(|()| self.close()),
             _ => self.write(event),
         }
     }

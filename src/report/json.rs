@@ -33,7 +33,7 @@ impl<W: Write> Sink for Json<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Failure, Outcome, Reason, Summary, What};
+    use crate::event::{EventKind, Failure, Outcome, Reason, Summary};
     use crate::report::testing::{Screen, begin, end, fail, over, print, skip, start, tell, warn};
     use crate::source::{Diagnostic, FileId, Span};
 
@@ -125,7 +125,7 @@ mod tests {
         );
         for reason in reasons() {
             let mut event = start(8, 1, "a");
-            if let What::TargetStarted { reason: place, .. } = &mut event.what {
+            if let EventKind::TargetStarted { reason: place, .. } = &mut event.kind {
                 *place = reason;
             }
             events.push(event);
@@ -190,10 +190,14 @@ mod tests {
     /// Fails to compile when there is a new kind of event, outcome or reason: add it to
     /// the samples above and to the schema.
     #[expect(dead_code, reason = "only its patterns matter")]
-    fn every_kind_is_sampled(what: &What, outcome: &Outcome, reason: &Reason) {
-        match what {
-            What::RunStarted { .. } | What::TargetStarted { .. } | What::TargetOutput { .. } => {}
-            What::TargetFinished { .. } | What::Warning(_) | What::RunFinished(_) => {}
+    fn every_kind_is_sampled(kind: &EventKind, outcome: &Outcome, reason: &Reason) {
+        match kind {
+            EventKind::RunStarted { .. }
+            | EventKind::TargetStarted { .. }
+            | EventKind::TargetOutput { .. } => {}
+            EventKind::TargetFinished { .. }
+            | EventKind::Warning(_)
+            | EventKind::RunFinished(_) => {}
         }
         match outcome {
             Outcome::Built | Outcome::Restored | Outcome::UpToDate | Outcome::WouldRun => {}

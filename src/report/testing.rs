@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::rc::Rc;
 
 use crate::event::{
-    Event, FORMAT, Failure, Outcome, Printed, Reason, Sink, Summary, Warning, What,
+    Event, EventKind, FORMAT, Failure, Outcome, Printed, Reason, Sink, Summary, Warning,
 };
 
 /// A writer whose bytes can be looked at while somebody else writes to it.
@@ -52,7 +52,7 @@ pub(super) fn tell(reporter: &mut dyn Sink, events: &[Event]) {
 pub(super) fn begin(targets: usize, jobs: usize) -> Event {
     at(
         0,
-        What::RunStarted {
+        EventKind::RunStarted {
             format: FORMAT,
             fbuild: "0.1.0".to_owned(),
             wanted: vec!["all".to_owned()],
@@ -64,7 +64,7 @@ pub(super) fn begin(targets: usize, jobs: usize) -> Event {
 }
 
 pub(super) fn start(at_ms: u64, number: usize, target: &str) -> Event {
-    let what = What::TargetStarted {
+    let kind = EventKind::TargetStarted {
         target: target.to_owned(),
         number,
         reason: Reason::NeverBuilt,
@@ -72,15 +72,15 @@ pub(super) fn start(at_ms: u64, number: usize, target: &str) -> Event {
         attempt: 1,
         interactive: false,
     };
-    at(at_ms, what)
+    at(at_ms, kind)
 }
 
 pub(super) fn print(at_ms: u64, target: &str, text: impl AsRef<[u8]>) -> Event {
-    let what = What::TargetOutput {
+    let kind = EventKind::TargetOutput {
         target: target.to_owned(),
         text: Printed(text.as_ref().to_vec()),
     };
-    at(at_ms, what)
+    at(at_ms, kind)
 }
 
 pub(super) fn end(
@@ -94,7 +94,7 @@ pub(super) fn end(
         Outcome::UpToDate | Outcome::Skipped { .. } | Outcome::Cancelled => None,
         _ => Some(Reason::NeverBuilt),
     };
-    let what = What::TargetFinished {
+    let kind = EventKind::TargetFinished {
         target: target.to_owned(),
         number,
         outcome,
@@ -102,7 +102,7 @@ pub(super) fn end(
         key: None,
         duration_ms,
     };
-    at(at_ms, what)
+    at(at_ms, kind)
 }
 
 pub(super) fn fail(message: &str) -> Outcome {
@@ -127,13 +127,13 @@ pub(super) fn skip(because: &str) -> Outcome {
 
 pub(super) fn warn(at_ms: u64, message: &str) -> Event {
     let warning = Warning::new("fbuild::store::corrupt", message).about("manager");
-    at(at_ms, What::Warning(warning))
+    at(at_ms, EventKind::Warning(warning))
 }
 
 pub(super) fn over(summary: Summary) -> Event {
-    at(summary.wall_ms, What::RunFinished(summary))
+    at(summary.wall_ms, EventKind::RunFinished(summary))
 }
 
-pub(super) fn at(at_ms: u64, what: What) -> Event {
-    Event { at_ms, what }
+pub(super) fn at(at_ms: u64, kind: EventKind) -> Event {
+    Event { at_ms, kind }
 }

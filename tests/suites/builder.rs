@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fbuild::digest::Digest;
-use fbuild::event::{Outcome, Warning, What};
+use fbuild::event::{EventKind, Outcome, Warning};
 
 use crate::oracle::World;
 use crate::step::{Harm, Look, Written};
@@ -93,9 +93,9 @@ pub(crate) enum How {
 
 impl Report {
     /// Takes in an event.
-    pub(crate) fn hear(&mut self, what: &What) {
-        match what {
-            What::TargetFinished {
+    pub(crate) fn hear(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::TargetFinished {
                 target,
                 outcome,
                 key,
@@ -109,7 +109,7 @@ impl Report {
                 let (how, key) = (How::of(outcome), key.clone());
                 self.ends.insert(target.clone(), Ended { how, key, why });
             }
-            What::Warning(warning) => {
+            EventKind::Warning(warning) => {
                 let Warning { code, message, .. } = warning;
                 self.warnings.push(format!("{code}: {message}"));
             }

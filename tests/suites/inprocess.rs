@@ -372,7 +372,7 @@ struct Heard(Report);
 
 impl Sink for Heard {
     fn on_event(&mut self, event: &Event) {
-        self.0.hear(&event.what);
+        self.0.hear(&event.kind);
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn report(output: &Output) -> Report {
     let mut report = Report::default();
     for line in output.stdout.split(|byte| *byte == b'\n') {
         if let Ok(event) = serde_json::from_slice::<Event>(line) {
-            report.hear(&event.what);
+            report.hear(&event.kind);
         }
     }
     report.exit = output.status.code().unwrap_or(-1);

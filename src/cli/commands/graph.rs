@@ -5,7 +5,7 @@ use crate::cli::args::{Graph, GraphFormat};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::session::{Access, Session};
-use crate::event::{Event, Sink, What};
+use crate::event::{Event, EventKind, Sink};
 use crate::graph::Named;
 use crate::report::Verbosity;
 use crate::report::graph::{Format, State, View, all_roots, render};
@@ -61,12 +61,12 @@ struct States(Vec<(String, State)>);
 
 impl Sink for States {
     fn on_event(&mut self, event: &Event) {
-        if let What::TargetFinished {
+        if let EventKind::TargetFinished {
             target,
             outcome,
             reason,
             ..
-        } = &event.what
+        } = &event.kind
         {
             let (outcome, reason) = (outcome.clone(), reason.clone());
             self.0.push((target.clone(), State { outcome, reason }));

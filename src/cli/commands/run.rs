@@ -11,7 +11,7 @@ use crate::cli::fanout::{Fanout, Show};
 use crate::cli::session::{self, Access, Session};
 use crate::cli::signals;
 use crate::cli::state;
-use crate::event::{Event, Sink as _, Summary, What};
+use crate::event::{Event, EventKind, Sink as _, Summary};
 use crate::graph::TargetId;
 use crate::report::Verbosity;
 use crate::report::terminal::Plain;
@@ -101,7 +101,7 @@ fn report_up_to_date(context: &Context, args: &Run, targets: usize, start: Insta
     let mut reporter = Plain::new(std::io::stdout(), context.out_style(verbosity(args)));
     reporter.on_event(&Event {
         at_ms: summary.wall_ms,
-        what: What::RunFinished(summary),
+        kind: EventKind::RunFinished(summary),
     });
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::closing::Closing;
 use super::sieve::Sieve;
-use crate::event::{Event, Outcome, Reason, Warning, What};
+use crate::event::{Event, EventKind, Outcome, Reason, Warning};
 use crate::report::text::{count, duration, harmless};
 use crate::report::{Color, Style, Verbosity, problem_head};
 use crate::source::{Severity, Sources};
@@ -65,8 +65,8 @@ impl Lines {
 
     /// Returns what there is to say about an event.
     pub(super) fn say(&mut self, event: &Event) -> Vec<u8> {
-        match &event.what {
-            What::RunStarted {
+        match &event.kind {
+            EventKind::RunStarted {
                 targets,
                 jobs,
                 expected_ms,
@@ -75,11 +75,11 @@ impl Lines {
                 self.targets = *targets;
                 self.head = Some(head(*targets, *jobs, *expected_ms));
             }
-            What::TargetStarted { .. } => self.started(&event.what),
-            What::TargetOutput { target, text } => self.output(target, &text.0),
-            What::TargetFinished { .. } => self.finished(event),
-            What::Warning(warning) => self.warning(warning),
-            What::RunFinished(summary) => {
+            EventKind::TargetStarted { .. } => self.started(&event.kind),
+            EventKind::TargetOutput { target, text } => self.output(target, &text.0),
+            EventKind::TargetFinished { .. } => self.finished(event),
+            EventKind::Warning(warning) => self.warning(warning),
+            EventKind::RunFinished(summary) => {
                 self.end_block();
                 let shown = self.on_screen.as_deref();
                 let text = self.closing.say(summary, shown, self.style);
@@ -94,14 +94,14 @@ impl Lines {
         self.block.as_ref().is_none_or(|block| block.is_whole)
     }
 
-    fn started(&mut self, what: &What) {
-        let What::TargetStarted {
+    fn started(&mut self, kind: &EventKind) {
+        let EventKind::TargetStarted {
             target,
             number,
             reason,
             attempt,
             ..
-        } = what
+        } = kind
         else {
             return;
         };
@@ -119,14 +119,14 @@ impl Lines {
     }
 
     fn finished(&mut self, event: &Event) {
-        let What::TargetFinished {
+        let EventKind::TargetFinished {
             target,
             number,
             outcome,
             reason,
             duration_ms,
             ..
-        } = &event.what
+        } = &event.kind
         else {
             return;
         };

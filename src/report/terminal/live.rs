@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Out;
 use super::lines::{Lines, Starts};
-use crate::event::{Event, Sink, What};
+use crate::event::{Event, EventKind, Sink};
 use crate::report::text::{columns, count, duration, fit, harmless};
 use crate::report::{Color, Style};
 use crate::source::Sources;
@@ -107,7 +107,7 @@ impl<W: Write> Sink for Live<W> {
     fn on_event(&mut self, event: &Event) {
         self.now.take_in(event);
         let lines = self.lines.say(event);
-        let starts = matches!(event.what, What::TargetStarted { .. });
+        let starts = matches!(event.kind, EventKind::TargetStarted { .. });
         if starts || !lines.is_empty() {
             let show_footer = starts || !self.footer.is_empty();
             self.write(&lines, show_footer && !self.now.is_over);
@@ -162,8 +162,8 @@ struct Line {
 impl Now {
     fn take_in(&mut self, event: &Event) {
         self.at_ms = event.at_ms;
-        match &event.what {
-            What::RunStarted {
+        match &event.kind {
+            EventKind::RunStarted {
                 targets,
                 expected_ms,
                 ..
@@ -172,7 +172,7 @@ impl Now {
                 self.targets = *targets;
                 self.expected_ms = *expected_ms;
             }
-            What::TargetStarted {
+            EventKind::TargetStarted {
                 target,
                 expected_ms,
                 interactive,
@@ -186,14 +186,14 @@ impl Now {
                     is_interactive: *interactive,
                 });
             }
-            What::TargetFinished { target, .. } => {
+            EventKind::TargetFinished { target, .. } => {
                 let before = self.running.len();
                 self.running.retain(|running| running.target != *target);
                 self.settled += 1;
                 self.spared += usize::from(before == self.running.len());
             }
-            What::RunFinished(_) => self.is_over = true,
-            What::TargetOutput { .. } | What::Warning(_) => {}
+            EventKind::RunFinished(_) => self.is_over = true,
+            EventKind::TargetOutput { .. } | EventKind::Warning(_) => {}
         }
     }
 
@@ -358,8 +358,9 @@ mod tests {
     }
 
     fn expect(mut event: Event, ms: u64) -> Event {
-        match &mut event.what {
-            What::RunStarted { expected_ms, .. } | What::TargetStarted { expected_ms, .. } => {
+        match &mut event.kind {
+            EventKind::RunStarted { expected_ms, .. }
+            | EventKind::TargetStarted { expected_ms, .. } => {
                 *expected_ms = Some(ms);
             }
             _ => {}
@@ -452,7 +453,7 @@ mod tests {
         let mut test = Test::new(80, 24);
         test.tell(&[begin(2, 2), start(0, 1, "api")]);
         let mut shell = start(5, 2, "shell");
-        if let What::TargetStarted { interactive, .. } = &mut shell.what {
+        if let EventKind::TargetStarted { interactive, .. } = &mut shell.kind {
             *interactive = true;
         }
         assert_eq!(test.tell(&[shell]), "\x1b[1A\r\x1b[J\x1b[?25h");

@@ -212,7 +212,7 @@ Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
     #[test]
     fn output_that_stands_just_above_is_not_repeated() {
         let mut events = a_failure();
-        events.retain(|e| !matches!(&e.what, crate::event::What::TargetFinished { target, .. } if target == "web"));
+        events.retain(|e| !matches!(&e.kind, crate::event::EventKind::TargetFinished { target, .. } if target == "web"));
         let text = shown(Style::PLAIN, &events);
         assert!(!text.contains("  | main.go:3"), "{text}");
         assert!(text.contains("to repeat it by hand"), "{text}");
