@@ -1,5 +1,5 @@
-//! What running a command costs beyond starting it and waiting for its end: 1,000 times
-//! `/bin/true`, bare and as fbuild runs it. Prints times; judges nothing.
+//! Measures the overhead of running a command: 1,000 times `/bin/true`, bare and as fbuild
+//! runs it. Prints the times.
 //!
 //! `cargo bench --bench spawn`
 
@@ -39,7 +39,7 @@ fn main() {
     };
     let local = Local::new(root, dir.join("tmp")).with_watchdog("/proc/self/exe".into());
     let (action, cancel) = (action(), Cancel::new());
-    // Once more each, in turn, so that a busy machine does not favour anybody.
+    // Alternate, so that a busy machine affects all of them alike.
     for round in 1..=3 {
         let bare = measure(bare);
         show(round, "Command::output", bare, bare);
@@ -52,11 +52,11 @@ fn main() {
         );
     }
     drop(local);
-    // What is left of it is only a folder in the system's place for such.
+    // Ignore the error: the folder is in the system's temporary folder.
     let _ = std::fs::remove_dir_all(&dir);
 }
 
-/// Returns the time that half of the runs stay below: others share the machine.
+/// Returns the median time, which other load on the machine affects least.
 fn measure(mut act: impl FnMut() -> bool) -> Duration {
     let mut time = || {
         let started = Instant::now();

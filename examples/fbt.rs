@@ -1,12 +1,12 @@
-//! A helper for tests: a small program that behaves as it is told, better or worse than a
-//! real tool would. It knows nothing of Buildfiles.
+//! A helper program for tests: it behaves as its arguments say, better or worse than a real
+//! tool.
 //!
 //! ```text
 //! fbt mix [-e NAME]… [-o OUT] IN…   OUT (or stdout) = SHA-256 over the words given, the
 //!                                   variables NAME, and names and contents of the files IN
 //! fbt exit CODE                     ends with that exit code
 //! fbt kill SIGNAL                   ends itself with a signal, by number
-//! fbt stop                          says `ready` and stops itself (SIGSTOP)
+//! fbt stop                          prints `ready` and stops itself (SIGSTOP)
 //! fbt echo WORD…                    prints its words
 //! fbt both N                        prints N lines, in turn to stdout and stderr
 //! fbt binary                        prints all 256 bytes
@@ -14,29 +14,32 @@
 //! fbt stdin                         prints how many bytes it could read
 //! fbt fds                           prints the numbers of its open descriptors
 //! fbt later MS WORD…                prints its words after a while
-//! fbt sleep MS                      says `ready` and sleeps
-//! fbt wait                          says `ready` and waits for ever
-//! fbt ignore-term                   the same, and says `term` on TERM instead of ending
+//! fbt sleep MS                      prints `ready` and sleeps
+//! fbt wait                          prints `ready` and waits forever
+//! fbt ignore-term                   the same, and prints `term` on TERM instead of ending
 //! fbt on-term FILE                  the same; TERM makes it write a line to FILE, clean up
 //!                                   for 50 ms and end
-//! fbt write FILE                    says `ready` and adds to FILE for ever
+//! fbt write FILE                    prints `ready` and appends to FILE forever
 //! fbt launch HOW… -- COMMAND…       starts another `fbt COMMAND…`, and ends when that is
 //!                                   ready. HOW: `session` (setsid), `fork` (its parent is
 //!                                   dead), `mute` (it does not hold the streams), `bare`
-//!                                   (no environment), `stay` (says `ready` and waits for ever)
+//!                                   (no environment), `stay` (prints `ready` and waits forever)
 //! fbt fork-setsid | hold-pipe       launch session mute -- wait | launch -- wait
 //! fbt write-after-exit FILE         launch session mute -- write FILE
-//! fbt peak FILE PROGRAM ARG…        runs it, and writes to FILE how much memory it, or a program
-//!                                   that it waited for, had at most at a time, in KiB
+//! fbt peak FILE PROGRAM ARG…        runs it, and writes to FILE the peak memory in KiB of it or
+//!                                   of a program that it waited for
 //! fbt drive [--terminal] ROOT -- ARGV… [++ ARGV…]…
-//!                                   runs ARGV as fbuild runs commands in ROOT, all at once,
-//!                                   with a watchdog; INT and TERM cancel. Says on stderr how
-//!                                   they ended, and the most memory that it used
+//!                                   runs each ARGV as fbuild runs commands in ROOT, all at
+//!                                   once, with a watchdog; INT and TERM cancel. Prints to
+//!                                   stderr how they ended, and its own peak memory
 //! ```
 //!
-//! Words that a command does not use are ignored: a test can mark a process with them.
+//! Unused words are ignored: tests mark processes with them.
 
-#![expect(clippy::disallowed_methods, reason = "this is no part of fbuild")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test program, not part of fbuild"
+)]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -58,7 +61,8 @@ use fbuild::path::{RelPath, Root};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-/// Before a command: whoever started this waits for a byte in its standard input's socket.
+/// The prefix of a launched command: its launcher waits for a byte from the socket at its
+/// standard input.
 const LAUNCHED: &str = "@launched";
 static IS_LAUNCHED: AtomicBool = AtomicBool::new(false);
 
@@ -87,12 +91,14 @@ fn act(words: &[OsString]) -> Result<ExitCode> {
         "exit" => return Ok(ExitCode::from(number::<u8>(rest)?)),
         "kill" => signal_hook::low_level::raise(number(rest)?)?,
         "stop" => stop()?,
-        "echo" => say(&[line(rest), b"\n".to_vec()].concat())?,
+        "echo" => write_stdout(&[line(rest), b"\n".to_vec()].concat())?,
         "both" => both(number(rest)?)?,
-        "binary" => say(&(0..=255).collect::<Vec<u8>>())?,
+        "binary" => write_stdout(&(0..=255).collect::<Vec<u8>>())?,
         "spam" => spam(number(rest)?)?,
-        "stdin" => say(format!("{}\n", io::stdin().read_to_end(&mut Vec::new())?).as_bytes())?,
-        "fds" => say(descriptors()?.as_bytes())?,
+        "stdin" => {
+            write_stdout(format!("{}\n", io::stdin().read_to_end(&mut Vec::new())?).as_bytes())?
+        }
+        "fds" => write_stdout(descriptors()?.as_bytes())?,
         "later" => later(number(rest)?, &rest[1..])?,
         "sleep" => sleep(number(rest)?)?,
         "wait" => wait()?,
@@ -136,21 +142,21 @@ fn shorthand(words: &[&str], rest: &[OsString]) -> Vec<OsString> {
         .collect()
 }
 
-fn say(bytes: &[u8]) -> Result {
+fn write_stdout(bytes: &[u8]) -> Result {
     let mut out = io::stdout();
     out.write_all(bytes)?;
     Ok(out.flush()?)
 }
 
 fn eprint(line: &str) {
-    // There is nobody else to tell.
+    // Ignore the error: there is no other place to report it.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Tells whoever waits for it that everything is as it was asked for.
+/// Reports to the launcher or the test that the command is set up.
 fn ready() -> Result {
     if !IS_LAUNCHED.load(Ordering::SeqCst) {
-        return say(b"ready\n");
+        return write_stdout(b"ready\n");
     }
     rustix::io::write(rustix::stdio::stdin(), b"r")?;
     Ok(rustix::stdio::dup2_stdin(File::open("/dev/null")?)?)
@@ -176,7 +182,7 @@ fn mix(words: &[OsString]) -> Result {
     let digest = format!("{}\n", Digest::of(&mixed));
     match out {
         Some(out) => Ok(fs::write(out, digest)?),
-        None => say(digest.as_bytes()),
+        None => write_stdout(digest.as_bytes()),
     }
 }
 
@@ -197,12 +203,13 @@ fn both(lines: usize) -> Result {
 }
 
 fn spam(mut bytes: usize) -> Result {
-    // The last of it is then written in one go. It is a pipe as a rule.
+    // With a large pipe the last part is written at once. Ignore the error: stdout may be a
+    // file.
     let _ = rustix::pipe::fcntl_setpipe_size(rustix::stdio::stdout(), 1 << 20);
     let block = b"all work and no play makes a dull tool\n".repeat(1024);
     while bytes > 0 {
         let piece = &block[..block.len().min(bytes)];
-        say(piece)?;
+        write_stdout(piece)?;
         bytes -= piece.len();
     }
     Ok(())
@@ -212,9 +219,9 @@ fn descriptors() -> Result<String> {
     let mut open = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
-        // The one that reads the folder leads to it.
-        let is_it = fs::read_link(Path::new("/proc/self/fd").join(&name));
-        if is_it.is_ok_and(|to| !to.ends_with("fd")) {
+        // Leave out the descriptor that reads this folder.
+        let target = fs::read_link(Path::new("/proc/self/fd").join(&name));
+        if target.is_ok_and(|to| !to.ends_with("fd")) {
             open.push(name.to_string_lossy().into_owned());
         }
     }
@@ -222,7 +229,7 @@ fn descriptors() -> Result<String> {
     Ok(format!("{}\n", open.join(" ")))
 }
 
-/// Counted from its own start on: whoever starts a program is no part of it.
+/// Runs a program and writes its peak memory, which excludes this process, to a file.
 fn peak(words: &[OsString]) -> Result<ExitCode> {
     let [file, program, arguments @ ..] = words else {
         return Err("no file or no program".into());
@@ -231,7 +238,7 @@ fn peak(words: &[OsString]) -> Result<ExitCode> {
     let pid = libc::pid_t::try_from(child.id())?;
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     let mut status = 0;
-    // SAFETY: both pointers are to variables of this function; all zeros are an `rusage`.
+    // SAFETY: both pointers are to local variables; all zeros are a valid `rusage`.
     let (ended, usage) = unsafe {
         let ended = libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr());
         (ended, usage.assume_init())
@@ -240,9 +247,10 @@ fn peak(words: &[OsString]) -> Result<ExitCode> {
         return Err(io::Error::last_os_error().into());
     }
     fs::write(file, format!("{}\n", usage.ru_maxrss))?;
-    match libc::WIFEXITED(status) {
-        true => Ok(ExitCode::from(u8::try_from(libc::WEXITSTATUS(status))?)),
-        false => Ok(ExitCode::from(98)),
+    if libc::WIFEXITED(status) {
+        Ok(ExitCode::from(u8::try_from(libc::WEXITSTATUS(status))?))
+    } else {
+        Ok(ExitCode::from(98))
     }
 }
 
@@ -251,7 +259,7 @@ fn later(millis: u64, words: &[OsString]) -> Result {
         ready()?;
     }
     std::thread::sleep(Duration::from_millis(millis));
-    say(&[line(words), b"\n".to_vec()].concat())
+    write_stdout(&[line(words), b"\n".to_vec()].concat())
 }
 
 fn sleep(millis: u64) -> Result {
@@ -271,12 +279,12 @@ fn ignore_term() -> Result {
     let mut signals = signal_hook::iterator::Signals::new([libc::SIGTERM])?;
     ready()?;
     for _ in signals.forever() {
-        say(b"term\n")?;
+        write_stdout(b"term\n")?;
     }
     Ok(())
 }
 
-/// Writes a line for each TERM, the first of which leaves it 50 ms to live.
+/// Writes a line for each TERM, and exits 50 ms after the first.
 fn on_term(file: &Path) -> Result {
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     let mut signals = signal_hook::iterator::Signals::new([libc::SIGTERM])?;
@@ -307,7 +315,7 @@ fn launch(words: &[OsString]) -> Result {
     let is = |wanted: &str| how.iter().any(|word| word == wanted);
     let mut child = Command::new(std::env::current_exe()?);
     if is("fork") {
-        // A launcher of its own that ends when its child is ready.
+        // A second launcher, which ends when its child is ready.
         let rest = how.iter().filter(|word| *word != "fork" && *word != "stay");
         child.arg("launch").args(rest).args(command);
         if !child.status()?.success() {
@@ -356,7 +364,7 @@ fn drive(words: &[OsString]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Executes one command, and says how it ended and how many processes it left behind.
+/// Executes one command, and describes its end and the processes it left behind.
 fn execute(local: &Local, argv: &[OsString], interactive: bool, cancel: &Cancel) -> String {
     let action = action(argv.to_vec());
     let task = Task {
@@ -365,7 +373,7 @@ fn execute(local: &Local, argv: &[OsString], interactive: bool, cancel: &Cancel)
         timeout: None,
         interactive,
     };
-    match local.execute(&task, &mut |bytes| drop(say(bytes)), cancel) {
+    match local.execute(&task, &mut |bytes| drop(write_stdout(bytes)), cancel) {
         Ok(Execution {
             end, left_behind, ..
         }) => match end {

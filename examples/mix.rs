@@ -1,13 +1,15 @@
-//! A command for tests, all of whose inputs are declared: what it makes is a digest of the
-//! words it is given, the variables and the files that they name. What it does is written
-//! in `tests/suites/mixer.rs`. It knows nothing of Buildfiles.
+//! A deterministic command for tests: its outputs are digests of its arguments and of the
+//! variables and files that they name. `tests/suites/mixer.rs` implements it.
 //!
-//! In the folder `$MIX_CONTROL` it adds a line to `journal`, the target's name, and if there
-//! is a socket called as the target, it says there when it starts and when it has read its
-//! inputs, and waits for an answer each time.
+//! It appends the target's name to `journal` in the folder `$MIX_CONTROL`. If that folder
+//! contains a socket with the target's name, the command reports there when it starts and
+//! when it has read its inputs, and waits for an answer each time.
 
-#![expect(clippy::disallowed_methods, reason = "this is no part of fbuild")]
-#![expect(dead_code, reason = "only some of these modules is for this program")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test program, not part of fbuild"
+)]
+#![expect(dead_code, reason = "this program uses only a part of these modules")]
 
 use std::error::Error;
 use std::fs::OpenOptions;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
     match run(&words) {
         Ok(code) => code,
         Err(error) => {
-            // There is nobody else to tell.
+            // Ignore the error: there is no other place to report it.
             let _ = writeln!(std::io::stderr(), "mix: {error}");
             ExitCode::from(99)
         }
@@ -63,7 +65,7 @@ fn run(words: &[String]) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// Whoever watches the command.
+/// The connection to the test that controls the command.
 struct Control(Option<UnixStream>);
 
 impl Control {
@@ -79,7 +81,7 @@ impl Control {
         Ok(Self(UnixStream::connect(folder.join(name)).ok()))
     }
 
-    /// Waits until whoever watches says that it may go on.
+    /// Waits until the test lets the command go on.
     fn pause(&mut self) -> std::io::Result<()> {
         match &mut self.0 {
             None => Ok(()),

@@ -1,8 +1,7 @@
-//! Content identity: a SHA-256 and a length. The only file that names a hash
-//! algorithm; it knows nothing of stores or keys.
+//! Identifies content by its SHA-256 and its length. No other file names a hash algorithm.
 //!
-//! The pair follows the `Digest` message of the Remote Execution API: a length
-//! beside the hash lets a reader refuse a wrong blob before hashing it.
+//! The pair follows the `Digest` message of the Remote Execution API: with the length, a
+//! reader can reject a wrong blob before hashing it.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -11,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-/// How much is read at a time when a file is hashed.
+/// The number of bytes per read when a file is hashed.
 pub const BUFFER_SIZE: usize = 256 * 1024;
 
 /// The SHA-256 and the length in bytes of some content.
@@ -43,7 +42,7 @@ impl Digest {
         }
     }
 
-    /// Puts together a digest that was taken apart for storage.
+    /// Builds a digest from its parts.
     pub const fn from_parts(hash: [u8; 32], size: u64) -> Self {
         Self { hash, size }
     }
@@ -63,14 +62,14 @@ impl Digest {
         hex(&self.hash)
     }
 
-    /// Adds the written form to `text`; the same as `Display` gives, but fast.
+    /// Appends the written form to `text`: the same as `Display`, but faster.
     pub fn push_to(&self, text: &mut String) {
         push_hex(text, &self.hash);
         text.push('/');
         text.push_str(&self.size.to_string());
     }
 
-    /// Returns the first 12 hexadecimal digits, for people.
+    /// Returns the first 12 hexadecimal digits, for display.
     pub fn short(&self) -> String {
         hex(&self.hash[..6])
     }
@@ -90,7 +89,7 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Takes in content piece by piece and gives its [`Digest`].
+/// Computes the [`Digest`] of content that arrives in pieces.
 #[derive(Clone, Default)]
 pub struct Hasher {
     sha: Sha256,
@@ -98,18 +97,18 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// Returns a hasher that has seen nothing.
+    /// Returns a hasher of empty content.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in the next piece.
+    /// Adds the next piece.
     pub fn update(&mut self, bytes: &[u8]) {
         self.sha.update(bytes);
         self.size += bytes.len() as u64;
     }
 
-    /// Returns the digest of everything taken in.
+    /// Returns the digest of all pieces.
     pub fn finish(self) -> Digest {
         Digest {
             hash: self.sha.finalize().into(),
@@ -129,8 +128,8 @@ impl Write for Hasher {
     }
 }
 
-/// A reader that hashes what passes through and, at the end, refuses content that
-/// is not what it should be, with [`io::ErrorKind::InvalidData`].
+/// A reader that verifies its content: it returns [`io::ErrorKind::InvalidData`] at the end
+/// if the content does not match the expected digest.
 pub struct Verified<R> {
     inner: R,
     expected: Digest,
@@ -138,7 +137,7 @@ pub struct Verified<R> {
 }
 
 impl<R: Read> Verified<R> {
-    /// Wraps `inner`, whose content must have the digest `expected`.
+    /// Wraps `inner`, whose content must match `expected`.
     pub fn new(inner: R, expected: Digest) -> Self {
         Self {
             inner,
@@ -162,6 +161,7 @@ impl<R: Read> Read for Verified<R> {
             self.check_end()?;
         } else if let Some(hasher) = &mut self.hasher {
             hasher.update(&buffer[..n]);
+            // Without this, an endless source would never be rejected.
             if hasher.size > self.expected.size {
                 return Err(mismatch(self.expected));
             }
@@ -190,7 +190,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Why a text is not a digest.
+/// The error for a text that is not a digest.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a digest of the form `<64 hex digits>/<length>`")]
 pub struct ParseError;
@@ -229,7 +229,7 @@ fn nibble(digit: u8) -> Result<u8, ParseError> {
     }
 }
 
-/// Text where people read (JSON), bytes where programs do (the state, the index).
+/// Serializes to text in readable formats (JSON) and to bytes in binary ones (state, index).
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -260,9 +260,13 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad/3";
 
     #[test]
-    fn matches_the_published_vector_and_survives_a_round_trip() {
+    fn digest_matches_the_published_vector() {
+        assert_eq!(Digest::of(b"abc").to_string(), ABC);
+    }
+
+    #[test]
+    fn digest_survives_a_round_trip() {
         let digest = Digest::of(b"abc");
-        assert_eq!(digest.to_string(), ABC);
         assert_eq!(ABC.parse(), Ok(digest));
         let json = serde_json::to_string(&digest).unwrap();
         assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_every_other_spelling() {
+    fn parse_rejects_other_spellings() {
         for text in ["", "abc/3", &ABC.to_uppercase(), &ABC[1..], "/3"] {
             assert_eq!(text.parse::<Digest>(), Err(ParseError), "{text}");
         }
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verified_reader_refuses_other_shorter_and_longer_content() {
+    fn verified_reader_rejects_other_content() {
         let read = |content: &[u8]| {
             let mut out = Vec::new();
             Verified::new(content, Digest::of(b"abc")).read_to_end(&mut out)

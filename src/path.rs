@@ -1,8 +1,8 @@
-//! Paths: [`Root`], the folder that a workspace owns, and [`RelPath`], a path below
-//! it that cannot leave it. The only file that joins the two; it knows no patterns.
+//! Defines [`Root`], the folder of a workspace, and [`RelPath`], a path below it that cannot
+//! leave it. No other file joins the two.
 //!
-//! Paths are bytes from end to end: a name need not be UTF-8, and may hold spaces,
-//! quotes and newlines. [`escape`] is the one way in which they become text.
+//! Paths are bytes: a name need not be UTF-8, and may contain spaces, quotes and newlines.
+//! [`escape`] is the only conversion to text.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -16,17 +16,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Longest path, in bytes, that the system takes (Linux `PATH_MAX` without its NUL).
+/// The longest path, in bytes, that the system accepts (Linux `PATH_MAX` without its NUL).
 pub const MAX_PATH: usize = 4095;
-/// Longest name of one file, in bytes (Linux `NAME_MAX`).
+/// The longest name of one file, in bytes (Linux `NAME_MAX`).
 pub const MAX_NAME: usize = 255;
 
-/// A normalised path below a [`Root`]: components joined by `/`, none of them empty,
-/// `.` or `..`. The empty path is the root itself.
+/// A normalised path below a [`Root`]: components joined by `/`, none of them empty, `.` or
+/// `..`. The empty path is the root itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RelPath(Box<[u8]>);
 
-/// Why a text is not a path below the root.
+/// The error for a text that is not a path below the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It begins with `/`.
@@ -52,7 +52,7 @@ impl RelPath {
         Self::default()
     }
 
-    /// Reads a path: repeated slashes, `.` components and a trailing slash go away.
+    /// Parses a path. Removes repeated slashes, `.` components and a trailing slash.
     pub fn new(text: impl AsRef<[u8]>) -> Result<Self, Error> {
         let text = text.as_ref();
         check(text)?;
@@ -85,7 +85,7 @@ impl RelPath {
         }
     }
 
-    /// Returns the folder it lies in, or `None` for the root.
+    /// Returns the folder that contains it, or `None` for the root.
     pub fn parent(&self) -> Option<Self> {
         if self.is_root() {
             return None;
@@ -105,7 +105,7 @@ impl RelPath {
         self.0.split(|b| *b == b'/').filter(|part| !part.is_empty())
     }
 
-    /// Tells whether it is `folder` or lies somewhere below it.
+    /// Returns true if it is `folder` or is below it.
     pub fn is_within(&self, folder: &Self) -> bool {
         folder.is_root()
             || self.0.starts_with(&folder.0)
@@ -124,7 +124,7 @@ impl RelPath {
         Some(Self(self.0[skip..].into()))
     }
 
-    /// Tells whether it is the root itself.
+    /// Returns true if it is the root itself.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
@@ -134,7 +134,7 @@ impl RelPath {
         &self.0
     }
 
-    /// Returns it for system calls relative to the root: `.` for the root itself.
+    /// Returns the path for system calls relative to the root: `.` for the root itself.
     pub fn as_path(&self) -> &Path {
         if self.is_root() {
             Path::new(".")
@@ -165,12 +165,13 @@ fn check(text: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes the path as text, escaped as [`escape`] says; `.` for the root.
+/// Formats the path with [`escape`]; the root is `.`.
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_root() {
-            true => f.write_str("."),
-            false => f.write_str(&escape(&self.0)),
+        if self.is_root() {
+            f.write_str(".")
+        } else {
+            f.write_str(&escape(&self.0))
         }
     }
 }
@@ -181,8 +182,9 @@ impl fmt::Debug for RelPath {
     }
 }
 
-/// Returns `bytes` as text: UTF-8 as it is, but a backslash doubled, and control
-/// characters, bidirectional marks and bytes that are not UTF-8 as `\xNN` each byte.
+/// Converts `bytes` to text. UTF-8 stays as it is, except that a backslash is doubled;
+/// control characters, bidirectional marks and bytes that are not UTF-8 become `\xNN` for
+/// each byte.
 pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !text.contains(is_escaped)
@@ -199,8 +201,7 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Tells whether a character would be dangerous or ambiguous on a terminal or in a
-/// line of text.
+/// Returns true if a character is dangerous or ambiguous on a terminal or in a line of text.
 pub fn is_escaped(c: char) -> bool {
     let is_bidi =
         matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
@@ -221,7 +222,7 @@ fn push_hex(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Reads back what [`escape`] wrote; `None` when `text` is not of that form.
+/// Reverses [`escape`]. Returns `None` if `text` is not in that form.
 pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -246,7 +247,7 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Escaped text where people read, plain bytes where programs do.
+/// Serializes to escaped text in readable formats and to plain bytes in binary ones.
 impl Serialize for RelPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -274,7 +275,7 @@ impl<'de> Deserialize<'de> for RelPath {
     }
 }
 
-/// The folder that a workspace owns, opened once; system calls go relative to it.
+/// The folder of a workspace, opened once; system calls are relative to it.
 #[derive(Clone, Debug)]
 pub struct Root {
     path: Arc<Path>,
@@ -282,7 +283,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// Opens the folder at `path` as a root; its path is made absolute and free of links.
+    /// Opens the folder at `path` as a root. Its path becomes absolute, with links resolved.
     pub fn open(path: &Path) -> io::Result<Self> {
         let path = path.canonicalize()?;
         let folder = File::open(&path)?;
@@ -300,16 +301,17 @@ impl Root {
         &self.path
     }
 
-    /// Returns the absolute path of `below`, for programs that must be given one.
+    /// Returns the absolute path of `below`, for programs that need one.
     pub fn absolute(&self, below: &RelPath) -> PathBuf {
-        match below.is_root() {
-            // Joining nothing would add a slash.
-            true => self.path.to_path_buf(),
-            false => self.path.join(OsStr::from_bytes(below.as_bytes())),
+        if below.is_root() {
+            // Joining the empty path would add a slash.
+            self.path.to_path_buf()
+        } else {
+            self.path.join(OsStr::from_bytes(below.as_bytes()))
         }
     }
 
-    /// Returns the path below this root that an absolute `path` names, if it is below it.
+    /// Returns the part of an absolute `path` below this root, if it is below it.
     pub fn relative(&self, path: &Path) -> Option<RelPath> {
         let below = path.strip_prefix(&self.path).ok()?;
         RelPath::new(below.as_os_str().as_bytes()).ok()
@@ -332,11 +334,19 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_normalised_and_cannot_leave_the_root() {
+    fn new_normalises_paths() {
         assert_eq!(path("./a//b/./c/").as_bytes(), b"a/b/c");
         assert!(path(".").is_root());
+    }
+
+    #[test]
+    fn new_rejects_paths_that_leave_the_root() {
         assert_eq!(RelPath::new("/etc"), Err(Error::Absolute));
         assert_eq!(RelPath::new("a/../b"), Err(Error::Parent));
+    }
+
+    #[test]
+    fn new_rejects_paths_the_system_cannot_open() {
         assert_eq!(RelPath::new("a\0b"), Err(Error::Nul));
         assert_eq!(RelPath::new("a/".repeat(3000)), Err(Error::TooLong));
         assert_eq!(RelPath::new("a".repeat(256)), Err(Error::NameTooLong));
@@ -347,22 +357,30 @@ mod tests {
         assert!(path("web/static/a").is_within(&path("web/static")));
         assert!(!path("web/static2").is_within(&path("web/static")));
         assert!(path("web").is_within(&RelPath::root()));
+    }
+
+    #[test]
+    fn below_removes_whole_components() {
         assert_eq!(path("a/b/c").below(&path("a")), Some(path("b/c")));
         assert_eq!(path("a").below(&path("a")), Some(RelPath::root()));
+    }
+
+    #[test]
+    fn parent_and_name_split_at_the_last_slash() {
         assert_eq!(path("a/b").parent(), Some(path("a")));
         assert_eq!(path("a").parent(), Some(RelPath::root()));
         assert_eq!(path("a/b").name(), b"b");
     }
 
     #[test]
-    fn dangerous_characters_are_shown_escaped() {
+    fn dangerous_characters_are_escaped() {
         let odd = RelPath::new(b"a\n\x1b[31m\xff\\\xe2\x80\xae").unwrap();
         assert_eq!(odd.to_string(), r"a\x0a\x1b[31m\xff\\\xe2\x80\xae");
     }
 
     proptest! {
         #[test]
-        fn every_name_survives_text_and_bytes(bytes in proptest::collection::vec(1u8.., 1..40)) {
+        fn every_path_survives_text_and_binary(bytes in proptest::collection::vec(1u8.., 1..40)) {
             let Ok(path) = RelPath::new(&bytes) else { return Ok(()) };
             let json = serde_json::to_string(&path).unwrap();
             prop_assert_eq!(&serde_json::from_str::<RelPath>(&json).unwrap(), &path);

@@ -1,4 +1,4 @@
-//! Turns the signals that ask a program to end into the wish to stop. It decides nothing.
+//! Raises the cancellation flag when a signal asks fbuild to end.
 
 use std::io;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use signal_hook::iterator::{Handle, Signals};
 
 use crate::cancel::Cancel;
 
-/// Watches for signals until it is dropped.
+/// Handles signals until it is dropped.
 pub(super) struct Watch {
     handle: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Has every signal raise `cancel` by one level: the second one kills.
+/// Starts to handle signals. Each one raises `cancel` by one level; the second one kills.
 pub(super) fn watch(cancel: &Cancel) -> io::Result<Watch> {
-    // A limit on the size of files is then an error of the write, not the end.
+    // A write beyond the file size limit then returns an error instead of ending fbuild.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut watched = vec![SIGINT, SIGTERM, SIGQUIT];
-    // Whoever starts a run with `nohup` wants it to outlive the terminal.
+    // Under `nohup`, SIGHUP is ignored, and the run must outlive the terminal.
     if !is_ignored(SIGHUP) {
         watched.push(SIGHUP);
     }
@@ -38,7 +38,7 @@ pub(super) fn watch(cancel: &Cancel) -> io::Result<Watch> {
     })
 }
 
-/// Tells whether whoever started this process had it ignore a signal.
+/// Returns true if the parent process had a signal ignored.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -50,7 +50,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.handle.close();
         if let Some(thread) = self.thread.take() {
-            // The thread does nothing that could fail.
+            // Ignore the error: the thread cannot panic.
             let _ = thread.join();
         }
     }

@@ -1,13 +1,13 @@
-//! What commands see: the variables and tools that are declared, and what a change of them
-//! does; secrets, which nobody else sees.
+//! Tests the environment of commands: declared variables and tools, the effect of changing
+//! them, and secrets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::project::{PATH, Project, unindent};
+use super::project::{Done, PATH, Project, unindent};
 
 #[test]
-fn the_environment_is_closed() {
+fn environment_is_closed() {
     let project = Project::new(
         r#"
         target t {
@@ -26,10 +26,10 @@ fn the_environment_is_closed() {
         .env("HIDDEN", "hidden");
     run.env("SET", "outer").env("TZ", "UTC").end().ok("");
     let seen = project.read("out");
-    let names = seen
+    let names: Vec<&str> = seen
         .lines()
-        .filter_map(|line| Some(line.split_once('=')?.0));
-    let names: Vec<&str> = names.collect();
+        .filter_map(|line| Some(line.split_once('=')?.0))
+        .collect();
     assert_eq!(
         names.join(" "),
         "DECLARED FBUILD_ACTION FBUILD_TARGET GIVEN HOME LANG PASSED PATH PWD SET TMPDIR TZ"
@@ -41,46 +41,59 @@ fn the_environment_is_closed() {
 }
 
 #[test]
-fn a_change_of_a_declared_variable_is_a_reason_and_of_a_passed_one_is_none() {
+fn changed_declared_variable_is_a_reason() {
     let project = Project::new(
-        r#"target t { env CGO_ENABLED EMPTY; pass GOCACHE; outputs out; sh "echo ${CGO_ENABLED-unset} > out" }"#,
+        r#"target t { env CGO_ENABLED; outputs out; sh "echo ${CGO_ENABLED-unset} > out" }"#,
     );
-    let starting = |value: Option<&str>, cache: &str| {
-        let run = project.fbuild("run -v t").env("GOCACHE", cache);
-        let run = match value {
-            Some(value) => run.env("CGO_ENABLED", value),
-            None => run,
-        };
-        let said = run.end().code(0).stdout;
-        let line = said.lines().find(|line| line.starts_with("[1/1]"));
+    let first_line = |value: Option<&str>| {
+        let mut run = project.fbuild("run -v t");
+        if let Some(value) = value {
+            run = run.env("CGO_ENABLED", value);
+        }
+        let stdout = run.end().code(0).stdout;
+        let line = stdout.lines().find(|line| line.starts_with("[1/1]"));
         line.unwrap_or("").to_owned()
     };
-    assert_eq!(
-        starting(Some("0"), "a"),
-        "[1/1] Starting t: never built here"
-    );
-    assert_eq!(starting(Some("0"), "b"), "[1/1] Up to date: t");
-    assert_eq!(
-        starting(Some("1"), "b"),
-        "[1/1] Starting t: `CGO_ENABLED` changed from `0` to `1`"
-    );
-    assert_eq!(
-        starting(None, "b"),
-        "[1/1] Starting t: `CGO_ENABLED` is no longer set, and was `1`"
-    );
-    assert_eq!(
-        starting(Some(""), "b"),
-        "[1/1] Starting t: `CGO_ENABLED` was set to ``"
-    );
-    assert_eq!(
-        starting(Some("0"), "b"),
-        "[1/1] Restored t from the cache: `CGO_ENABLED` changed from `` to `0` (total elapsed: [time])"
-    );
+    let runs = [
+        (Some("0"), "Starting t: never built here"),
+        (
+            Some("1"),
+            "Starting t: `CGO_ENABLED` changed from `0` to `1`",
+        ),
+        (
+            None,
+            "Starting t: `CGO_ENABLED` is no longer set, and was `1`",
+        ),
+        (Some(""), "Starting t: `CGO_ENABLED` was set to ``"),
+        (
+            Some("0"),
+            "Restored t from the cache: `CGO_ENABLED` changed from `` to `0` (total elapsed: [time])",
+        ),
+    ];
+    for (value, expected) in runs {
+        assert_eq!(first_line(value), format!("[1/1] {expected}"));
+    }
     assert_eq!(project.read("out"), "0\n");
 }
 
 #[test]
-fn values_reach_commands_as_they_are() {
+fn changed_passed_variable_is_no_reason() {
+    let project =
+        Project::new(r#"target t { pass GOCACHE; outputs out; sh "echo ${GOCACHE} > out" }"#);
+    let run = |cache: &str| {
+        project
+            .fbuild("run -v t")
+            .env("GOCACHE", cache)
+            .end()
+            .code(0)
+    };
+    run("a");
+    let stdout = run("b").stdout;
+    assert!(stdout.contains("[1/1] Up to date: t\n"), "{stdout}");
+}
+
+#[test]
+fn special_characters_in_values_are_kept() {
     let project = Project::new(
         r#"
         var greeting "hello there"
@@ -105,7 +118,7 @@ fn values_reach_commands_as_they_are() {
 }
 
 #[test]
-fn the_temporary_folder_is_private_and_gone_afterwards() {
+fn temporary_folder_is_private_and_removed() {
     let project = Project::new(
         r#"target t { outputs out; sh "ls -A $TMPDIR > out; echo x > $TMPDIR/left; echo $TMPDIR >> out" }"#,
     );
@@ -119,7 +132,7 @@ fn the_temporary_folder_is_private_and_gone_afterwards() {
     assert!(!fs::exists(format!("{folder}/left")).unwrap());
 }
 
-/// A Buildfile with a tool that is a script on `PATH`.
+/// Returns a project with a tool that is a script on `PATH`.
 fn with_tool(version: &str) -> Project {
     Project::new(
         r#"
@@ -137,7 +150,7 @@ fn compiler(version: &str) -> String {
 }
 
 #[test]
-fn another_version_of_a_tool_is_a_reason() {
+fn changed_tool_version_is_a_reason() {
     let project = with_tool("1.2.3");
     project.run("run -q t").ok("");
     let project = project.tool("compiler", &compiler("1.3.0"));
@@ -157,7 +170,7 @@ fn another_version_of_a_tool_is_a_reason() {
 }
 
 #[test]
-fn a_tool_that_would_be_found_first_now_is_the_tool() {
+fn first_executable_tool_on_path_is_used() {
     let project = with_tool("1.2.3");
     let base = project.base().to_str().unwrap();
     let path = format!("{base}/first:{base}/bin:{PATH}");
@@ -171,7 +184,7 @@ fn a_tool_that_would_be_found_first_now_is_the_tool() {
         let script = format!("#!/bin/sh\n{}", compiler("1.4.0"));
         project.write("../first/compiler", script);
         let first = project.path("../first/compiler");
-        assert_eq!(made(), "1.2.3\n", "it cannot be executed");
+        assert_eq!(made(), "1.2.3\n", "the first file is not executable");
         fs::set_permissions(&first, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(made(), "1.4.0\n");
         fs::remove_file(&first).unwrap();
@@ -179,7 +192,7 @@ fn a_tool_that_would_be_found_first_now_is_the_tool() {
 }
 
 #[test]
-fn a_tool_is_asked_once_and_remembered_by_its_file() {
+fn tool_is_probed_once_per_file() {
     let project = Project::new(
         r#"
         tool compiler { probe compiler -version }
@@ -188,15 +201,15 @@ fn a_tool_is_asked_once_and_remembered_by_its_file() {
         group all { needs a b }
         "#,
     )
-    .tool("compiler", "echo asked >> asked; echo 1.0\n");
+    .tool("compiler", "echo probed >> probes; echo 1.0\n");
     project.run("run -q all").ok("");
     project.run("run -q all").ok("");
     project.run("status all").code(0);
-    assert_eq!(project.read("asked"), "asked\n");
+    assert_eq!(project.read("probes"), "probed\n");
 }
 
 #[test]
-fn a_tool_that_is_too_old_is_said_with_where_it_is_and_what_wants_it() {
+fn old_tool_error_shows_its_path_and_the_requirement() {
     let project = with_tool("1.1.9");
     let done = project.run("run t").code(1);
     let expected = unindent(
@@ -219,11 +232,15 @@ fn a_tool_that_is_too_old_is_said_with_where_it_is_and_what_wants_it() {
 }
 
 #[test]
-fn a_tool_that_is_missing_or_does_not_say_its_version_is_said() {
+fn missing_tool_is_an_error() {
     let project = Project::new("tool none\ntarget t { tools none; sh \"true\" }\n");
     let done = project.run("run t").code(1);
     assert!(done.stdout.contains("`none`"), "{}", done.stdout);
     assert!(done.stdout.contains("not found"), "{}", done.stdout);
+}
+
+#[test]
+fn probe_without_version_is_an_error() {
     let project = with_tool("unknown");
     let done = project.run("run t").code(1);
     assert!(
@@ -232,6 +249,10 @@ fn a_tool_that_is_missing_or_does_not_say_its_version_is_said() {
         "{}",
         done.stdout
     );
+}
+
+#[test]
+fn failing_probe_is_an_error() {
     let project = Project::new("tool bad\ntarget t { tools bad; sh \"true\" }\n")
         .tool("bad", "echo no such option >&2; exit 2\n");
     let done = project.run("run t").code(1);
@@ -243,7 +264,7 @@ fn a_tool_that_is_missing_or_does_not_say_its_version_is_said() {
 }
 
 #[test]
-fn a_variable_one_letter_away_is_a_warning() {
+fn misspelled_variable_is_a_warning() {
     let project = Project::new("target t {\n    env CGOENABLED=\"0\"\n    sh \"true\"\n}\n");
     project.run("check").ended(
         0,
@@ -265,10 +286,11 @@ fn a_variable_one_letter_away_is_a_warning() {
     );
 }
 
-#[test]
-fn secrets_are_seen_by_the_command_and_by_nobody_else() {
-    const SECRET: &str = "hunter2-correct-horse";
-    let project = Project::new(
+const SECRET: &str = "hunter2-correct-horse";
+
+/// Returns a project whose commands print a secret.
+fn with_secret() -> Project {
+    Project::new(
         r#"
         target t {
             secret DEPLOY_TOKEN
@@ -284,16 +306,38 @@ fn secrets_are_seen_by_the_command_and_by_nobody_else() {
             sh "printf hunter2-; printf correct-horse"
         }
         "#,
-    );
-    let run = |words: &str| project.fbuild(words).env("DEPLOY_TOKEN", SECRET).end();
-    let done = run("run t").code(0);
-    assert!(
-        done.stdout.contains("token is ***\nDEPLOY_TOKEN=***\n"),
-        "{}",
-        done.stdout
-    );
+    )
+}
+
+fn run_with_secret(project: &Project, words: &str) -> Done {
+    project.fbuild(words).env("DEPLOY_TOKEN", SECRET).end()
+}
+
+#[test]
+fn command_gets_its_secret() {
+    let project = with_secret();
+    let stdout = run_with_secret(&project, "run t").code(0).stdout;
+    let masked = "token is ***\nDEPLOY_TOKEN=***\n";
+    assert!(stdout.contains(masked), "{stdout}");
     assert_eq!(project.read("out").trim(), SECRET.len().to_string());
+}
+
+#[test]
+fn changed_secret_keeps_the_result() {
+    let project = with_secret();
+    run_with_secret(&project, "run t").code(0);
+    fs::remove_file(project.path("out")).unwrap();
+    let run = project.fbuild("run t").env("DEPLOY_TOKEN", "another");
+    let stdout = run.end().code(0).stdout;
+    assert!(stdout.contains("token is ***"), "{stdout}");
+    assert!(stdout.contains("Restored t from the cache"), "{stdout}");
+}
+
+#[test]
+fn secret_is_neither_printed_nor_stored() {
+    let project = with_secret();
     for words in [
+        "run t",
         "run fails",
         "run splits",
         "run -v t --force",
@@ -302,23 +346,10 @@ fn secrets_are_seen_by_the_command_and_by_nobody_else() {
         "status t",
         "run t",
     ] {
-        let done = run(words);
-        let said = [done.stdout, done.stderr].concat();
-        assert!(!said.contains(SECRET), "{words}: {said}");
+        let done = run_with_secret(&project, words);
+        let printed = [done.stdout, done.stderr].concat();
+        assert!(!printed.contains(SECRET), "{words}: {printed}");
     }
-    // Another value is the same result, restored with what was printed.
-    fs::remove_file(project.path("out")).unwrap();
-    let done = project
-        .fbuild("run t")
-        .env("DEPLOY_TOKEN", "another")
-        .end()
-        .code(0);
-    assert!(done.stdout.contains("token is ***"), "{}", done.stdout);
-    assert!(
-        done.stdout.contains("Restored t from the cache"),
-        "{}",
-        done.stdout
-    );
     for name in project.names("") {
         let path = project.path(&name);
         if path.is_file() {

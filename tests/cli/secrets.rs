@@ -1,16 +1,16 @@
-//! T11: a secret, a variable that nobody declared, and what commands make of them, looked
-//! for in everything that fbuild keeps and prints, plain and encoded.
+//! Searches everything that fbuild stores and prints for a secret and for an undeclared
+//! variable, plain and encoded (suite T11).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::project::{Done, Project};
 
-/// 32 bytes that nothing else contains, with characters that encodings change.
+/// Unique values of 32 bytes, with characters that encodings change.
 const SECRET: &str = "s3cr3t/canary+value?&%=#0123456!";
 const HIDDEN: &str = "und3clared/canary+value?&%=#012!";
 
-/// Every way in which commands see and show the two.
+/// Targets that print the secret in every way.
 const BUILDFILE: &str = r#"
     target plain { secret TOKEN; outputs plain; sh "echo $TOKEN; echo $TOKEN >&2; echo ok > plain" }
     target encoded {
@@ -29,7 +29,7 @@ const BUILDFILE: &str = r#"
     target user { needs plain encoded; outputs user; sh "cat plain encoded > user" }
 "#;
 
-/// Says the secret in every encoding, alone and between other things.
+/// Prints the secret in every encoding, alone and inside other text.
 const ENCODE: &str = r#"
 for text in "$TOKEN" "x$TOKEN" "xy$TOKEN" "${TOKEN}z"; do
     printf %s "$text" | base64 -w0
@@ -43,7 +43,7 @@ printf '%s\n' "$TOKEN" | sed -e 's/%/%25/g' -e 's/\//%2F/g' -e 's/+/%2B/g' -e 's
     -e 's/&/%26/g' -e 's/=/%3D/g' -e 's/#/%23/g' -e 's/!/%21/g'
 "#;
 
-/// Says the secret one character at a time.
+/// Prints the secret one character at a time.
 const PIECES: &str = r#"
 rest=$TOKEN
 while [ -n "$rest" ]; do
@@ -52,15 +52,18 @@ while [ -n "$rest" ]; do
 done
 "#;
 
-/// Returns the texts by which somebody would know a secret again.
+/// Returns the texts that would reveal a secret.
 fn forms(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
     let bytes = secret.as_bytes();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let percent: String = bytes
         .iter()
-        .map(|byte| match byte.is_ascii_alphanumeric() {
-            true => char::from(*byte).to_string(),
-            false => format!("%{byte:02X}"),
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(*byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
         })
         .collect();
     let mut forms = vec![
@@ -71,7 +74,7 @@ fn forms(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("percent", percent.into_bytes()),
     ];
     for offset in 0..3 {
-        // The digits in the middle are the same whatever stands around.
+        // The digits in the middle do not depend on the surrounding text.
         let text = [&vec![b'x'; offset], bytes].concat();
         let digits = base64(&text);
         let middle = &digits[4..digits.len() - 4];
@@ -97,7 +100,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Returns the forms of the secrets that are in `bytes`.
+/// Returns the forms of the two values that occur in `bytes`.
 fn found(bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for (whose, secret) in [("the secret", SECRET), ("the variable", HIDDEN)] {
@@ -115,20 +118,21 @@ fn run(project: &Project, words: &str) -> Done {
     run.env("UNDECLARED", HIDDEN).end()
 }
 
-fn everything(folder: &Path) -> Vec<PathBuf> {
+fn all_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => files.extend(everything(&path)),
-            false => files.push(path),
+        if path.is_dir() {
+            files.extend(all_files(&path));
+        } else {
+            files.push(path);
         }
     }
     files
 }
 
 #[test]
-fn the_search_finds_what_it_looks_for() {
+fn search_finds_every_form() {
     let text = format!("x{}y", base64(format!("token={SECRET};").as_bytes()));
     assert_eq!(found(text.as_bytes())[0], "the secret (base64)");
     assert_eq!(
@@ -139,7 +143,7 @@ fn the_search_finds_what_it_looks_for() {
 }
 
 #[test]
-fn no_secret_is_kept_or_shown_in_any_form() {
+fn secret_is_stored_or_printed_in_no_form() {
     let project = Project::new(BUILDFILE)
         .file("in", "1")
         .file("encode.sh", ENCODE)
@@ -174,17 +178,17 @@ fn no_secret_is_kept_or_shown_in_any_form() {
     run(&project, &commands[0]).code(0);
     for words in &commands {
         let done = run(&project, words);
-        let said = [done.stdout, done.stderr].concat();
-        assert_eq!(found(said.as_bytes()), [""; 0], "{words}: {said}");
+        let printed = [done.stdout, done.stderr].concat();
+        assert_eq!(found(printed.as_bytes()), [""; 0], "{words}: {printed}");
     }
-    // Again out of the cache, with what was printed then.
+    // Restored results print their recorded output.
     for output in ["plain", "encoded", "pieces", "environment"] {
         fs::remove_file(project.path(output)).unwrap();
     }
     let done = run(&project, &format!("run -v {targets}"));
     assert!(done.stdout.contains("***"), "{}", done.stdout);
     assert_eq!(found(done.stdout.as_bytes()), [""; 0], "{}", done.stdout);
-    let kept = everything(&project.path(".build-cache"));
+    let kept = all_files(&project.path(".build-cache"));
     assert!(kept.len() > 20, "{kept:?}");
     for path in kept {
         let name = path.as_os_str().as_encoded_bytes();

@@ -1,5 +1,5 @@
-//! More than one fbuild: in one tree the second waits, in two trees they share what they
-//! make, and whoever is interrupted leaves a state from which the next goes on.
+//! Tests concurrent and interrupted runs: in one tree the second run waits, two checkouts
+//! share results, and the next run continues after an interruption.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::helpers::{Place, fbt};
 use super::project::{Project, eventually};
 
-/// A target that says when it runs, and waits before it goes on.
+/// A target that reports that it runs, and waits before it goes on.
 const MEETING: &str = r#"
     target t {
         inputs in
@@ -19,15 +19,15 @@ const MEETING: &str = r#"
 "#;
 
 #[test]
-fn the_second_in_a_tree_waits_and_says_for_whom() {
+fn second_run_waits_and_names_the_first() {
     let project = Project::new(MEETING).file("in", "1\n");
     let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
     let first = project.fbuild("run t").start();
     reached.wait();
     let mut second = project.fbuild("run -v t").start();
-    let said = second.says("\n");
+    let message = second.says("\n");
     assert_eq!(
-        said,
+        message,
         "waiting for another run in this folder: `fbuild run t` (process [pid])\n"
     );
     go.go();
@@ -44,7 +44,7 @@ fn the_second_in_a_tree_waits_and_says_for_whom() {
 }
 
 #[test]
-fn one_that_wants_something_else_in_the_tree_waits_as_well() {
+fn run_of_another_target_waits_too() {
     let quick = "target quick { outputs quick; sh \"echo > quick\" }\n";
     let project = Project::new(&format!("{MEETING}{quick}")).file("in", "1\n");
     let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
@@ -60,7 +60,7 @@ fn one_that_wants_something_else_in_the_tree_waits_as_well() {
 }
 
 #[test]
-fn those_who_only_look_do_not_wait() {
+fn read_only_commands_do_not_wait() {
     let project = Project::new(MEETING).file("in", "1\n");
     let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
     let first = project.fbuild("run -q t").start();
@@ -81,7 +81,7 @@ fn those_who_only_look_do_not_wait() {
 }
 
 #[test]
-fn whoever_waits_while_everything_is_removed_starts_anew() {
+fn waiting_clean_runs_after_the_first_run() {
     let project = Project::new(MEETING).file("in", "1\n");
     let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
     let first = project.fbuild("run -q t").start();
@@ -91,13 +91,11 @@ fn whoever_waits_while_everything_is_removed_starts_anew() {
     go.go();
     first.end().ok("");
     clean.end().ok("removed 1 output of 1 target\n");
-    // Two that both wait for one that removes: the lock that they wait for is gone.
-    project.run("run -q list-nothing").code(2);
     assert!(!project.has("out"));
 }
 
 #[test]
-fn an_interrupt_stops_all_that_was_started_and_the_next_run_goes_on() {
+fn interrupt_stops_commands_and_next_run_continues() {
     let place = Place::new();
     let project = Project::new(&format!(
         r#"
@@ -122,7 +120,7 @@ fn an_interrupt_stops_all_that_was_started_and_the_next_run_goes_on() {
     eventually("the grandchild runs", || place.alive().len() >= 2);
     run.signal(Signal::INT);
     let mut done = run.end();
-    // Who is settled first is not settled.
+    // The order of these two lines is not fixed.
     done.stdout = done.stdout.replace("[3/3] Stopped", "[2/3] Stopped");
     done.ended(
         130,
@@ -140,23 +138,21 @@ fn an_interrupt_stops_all_that_was_started_and_the_next_run_goes_on() {
     assert_eq!(
         project.read("long"),
         "before\n",
-        "what was there is put back"
+        "the old output is restored"
     );
     assert!(!project.has("after"));
-    // The next run goes on where this one stopped.
+    // The next run continues after the finished target.
     project.write("../go-on", "");
     let next = project.fbuild("run after").start();
     reached.wait();
-    let said = next.end().code(0).stdout;
-    assert!(
-        said.contains("Finished in [time]: 2 built, 1 up to date"),
-        "{said}"
-    );
+    let stdout = next.end().code(0).stdout;
+    let finished = "Finished in [time]: 2 built, 1 up to date";
+    assert!(stdout.contains(finished), "{stdout}");
     assert_eq!(project.read("after"), "1\n");
 }
 
 #[test]
-fn a_second_interrupt_kills_what_does_not_listen() {
+fn second_interrupt_kills_commands_that_ignore_term() {
     let place = Place::new();
     let project = Project::new(&format!(
         "target t {{\n    sh \"echo > ../reached; exec {} ignore-term {}\"\n}}\n",
@@ -166,9 +162,9 @@ fn a_second_interrupt_kills_what_does_not_listen() {
     let reached = project.pipe("../reached");
     let mut run = project.fbuild("run t").start();
     reached.wait();
-    eventually("it ignores the signal", || !place.alive().is_empty());
-    // Two that come at the same time count as one.
-    eventually("it ends long before its patience does", || {
+    eventually("the command runs", || !place.alive().is_empty());
+    // Two signals at the same time may count as one, so they are sent until it ends.
+    eventually("it ends before the grace period", || {
         run.signal(Signal::INT);
         run.child.try_wait().unwrap().is_some()
     });
@@ -177,7 +173,7 @@ fn a_second_interrupt_kills_what_does_not_listen() {
 }
 
 #[test]
-fn a_terminal_that_goes_away_ends_a_run_but_not_one_under_nohup() {
+fn hangup_ends_a_run() {
     let project = Project::new(MEETING).file("in", "1\n");
     let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
     let run = project
@@ -188,6 +184,13 @@ fn a_terminal_that_goes_away_ends_a_run_but_not_one_under_nohup() {
     run.signal(Signal::HUP);
     run.end().code(130);
     assert!(!project.has("out"));
+    drop(go);
+}
+
+#[test]
+fn hangup_does_not_end_a_run_under_nohup() {
+    let project = Project::new(MEETING).file("in", "1\n");
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
     let run = project.fbuild("run -q t").under(["nohup"]).start();
     reached.wait();
     run.signal(Signal::HUP);
@@ -197,7 +200,7 @@ fn a_terminal_that_goes_away_ends_a_run_but_not_one_under_nohup() {
 }
 
 #[test]
-fn what_is_killed_leaves_a_state_from_which_the_next_run_goes_on() {
+fn killed_run_leaves_nothing_and_next_run_continues() {
     let place = Place::new();
     let project = Project::new(&MEETING.replace("sh \"", &format!("sh \": {}; ", place.mark)))
         .file("in", "1\n")
@@ -207,7 +210,7 @@ fn what_is_killed_leaves_a_state_from_which_the_next_run_goes_on() {
     reached.wait();
     run.signal(Signal::KILL);
     run.end().code(-9);
-    eventually("what it had started is gone", || place.alive().is_empty());
+    eventually("its commands have ended", || place.alive().is_empty());
     let next = project.fbuild("run -q t").start();
     reached.wait();
     go.go();
@@ -222,7 +225,7 @@ fn what_is_killed_leaves_a_state_from_which_the_next_run_goes_on() {
 }
 
 #[test]
-fn whoever_ends_commands_when_fbuild_is_killed_is_there_before_the_first() {
+fn watchdog_starts_before_the_first_command() {
     let project = Project::new(r#"target t { outputs out; sh "echo > out" }"#);
     let log = project.path("log");
     let trace = ["strace", "-f", "-qq", "-e", "trace=execve", "-o"].map(OsString::from);
@@ -231,13 +234,13 @@ fn whoever_ends_commands_when_fbuild_is_killed_is_there_before_the_first() {
     let traced = fs::read_to_string(&log).unwrap();
     let first = |part: &str| {
         let at = traced.lines().position(|line| line.contains(part));
-        at.unwrap_or_else(|| panic!("nobody started {part}: {traced}"))
+        at.unwrap_or_else(|| panic!("{part} was not started: {traced}"))
     };
     assert!(first("__watchdog") < first("echo > out"), "{traced}");
 }
 
 #[test]
-fn going_back_to_a_branch_restores_what_was_built_there() {
+fn switching_back_restores_earlier_outputs() {
     let project = Project::new(
         r#"
         target gen { inputs in; outputs "gen/"; sh "mkdir -p gen; for w in $(cat in); do echo $w > gen/$w; done" }
@@ -260,7 +263,7 @@ fn going_back_to_a_branch_restores_what_was_built_there() {
 }
 
 #[test]
-fn two_checkouts_share_what_they_make() {
+fn two_checkouts_share_results() {
     const BUILDFILE: &str = r#"
         cache dir="../shared"
         target t { inputs in; outputs out; sh "cp in out; echo printed" }
@@ -291,7 +294,7 @@ fn two_checkouts_share_what_they_make() {
 }
 
 #[test]
-fn holders_of_one_lock_never_run_at_the_same_time() {
+fn targets_with_one_lock_run_one_at_a_time() {
     let target = |name: &str| {
         format!(
             "target {name} {{\n    locks port\n    sh \"mkdir held; echo > ../reached; read go < ../go; rmdir held\"\n}}\n"
@@ -313,8 +316,8 @@ fn holders_of_one_lock_never_run_at_the_same_time() {
 }
 
 #[test]
-fn as_many_run_at_once_as_may_and_no_more() {
-    // Each of the two waits for the other.
+fn jobs_allow_that_many_commands_at_once() {
+    // Each of the two commands waits for the other.
     let project = Project::new(
         r#"
         target a { sh "echo > ../a; read x < ../b" }
@@ -324,6 +327,10 @@ fn as_many_run_at_once_as_may_and_no_more() {
     project.pipe("../a");
     project.pipe("../b");
     project.run("run -q -j 2 a b").ok("");
+}
+
+#[test]
+fn jobs_allow_no_more_commands_at_once() {
     let project = Project::new(
         r#"
         target a { sh "mkdir held; rmdir held" }
