@@ -1,10 +1,9 @@
-//! What the system says of a file without opening it, as a fingerprint: when nothing in
-//! it changed, and it is old enough, the content did not change either. It hashes nothing.
+//! The stat data of a file as a value. While the stamp is the same, and old enough, the content
+//! is the same.
 //!
-//! A stamp is only ever a reason not to read a file again; content decides. Sources of
-//! the rule: git's `racy-git` document (a file changed in the same tick in which it was
-//! read keeps its stamp) and the fact that only the change time (`ctime`) cannot be set
-//! back by a program.
+//! A stamp is only a reason not to read a file again; content decides. The rule follows git's
+//! `racy-git` document (a file that changes in the clock tick in which it was read keeps its
+//! stamp), and the fact that no program can set back the change time (`ctime`).
 
 use std::fmt;
 use std::fs::File;
@@ -17,12 +16,12 @@ use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::path::Arg;
 use serde::{Deserialize, Serialize};
 
-/// A file is trusted once its times lie this far (nanoseconds) before it was looked at:
-/// several ticks of the coarsest clock that Linux file systems with fine stamps use.
+/// The age (in nanoseconds) from which on a stamp is reliable: several ticks of the coarsest
+/// clock that Linux file systems with fine stamps use.
 const FINE_TICK: i64 = 20_000_000;
-/// The same for file systems that keep whole seconds only (two: FAT counts in pairs).
+/// The same for file systems that store whole seconds (two, because FAT stores even ones).
 const COARSE_TICK: i64 = 2_000_000_000;
-/// The longest tick of a system's clock.
+/// The longest tick of a kernel's clock.
 const TICK: i64 = 10_000_000;
 const SECOND: i64 = 1_000_000_000;
 
@@ -68,9 +67,9 @@ pub struct Stamp {
     pub mode: u32,
     /// Length in bytes.
     pub size: u64,
-    /// When the content changed, in nanoseconds since 1970.
+    /// The time of the last change of the content, in nanoseconds since 1970.
     pub mtime: i64,
-    /// When content or metadata changed, in nanoseconds since 1970.
+    /// The time of the last change of content or metadata, in nanoseconds since 1970.
     pub ctime: i64,
     /// The inode's number.
     pub inode: u64,
@@ -79,13 +78,13 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Returns the stamp of what stands at `path` below the open folder `at`, links not
-    /// followed; `None` when nothing does.
+    /// Returns the stamp of `path` below the open folder `at`, without following a link; `None`
+    /// if nothing is there.
     pub fn at(at: impl AsFd, path: impl Arg) -> io::Result<Option<Self>> {
         Self::stat(at, path, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// Returns the stamp of what `path` leads to, links followed; `None` when it leads nowhere.
+    /// Returns the stamp of `path`, links followed; `None` if nothing is there.
     pub fn followed(at: impl AsFd, path: impl Arg) -> io::Result<Option<Self>> {
         Self::stat(at, path, AtFlags::empty())
     }
@@ -99,8 +98,8 @@ impl Stamp {
         }
     }
 
-    /// Returns the stamp of what the absolute `path` leads to; `None` when it leads nowhere
-    /// or the system refuses to say.
+    /// Returns the stamp of the absolute `path`, links followed; `None` if nothing is there or
+    /// the system refuses.
     pub fn of_path(path: &Path) -> Option<Self> {
         Self::followed(rustix::fs::CWD, path).ok().flatten()
     }
@@ -132,19 +131,20 @@ impl Stamp {
         self.mode & 0o100 != 0
     }
 
-    /// Tells whether its file system seems to keep whole seconds only.
+    /// Returns true if its file system seems to store whole seconds only.
     pub fn is_coarse(&self) -> bool {
         self.mtime % SECOND == 0 && self.ctime % SECOND == 0
     }
 
-    /// Tells whether a change made after `looked_at` (nanoseconds since 1970) would show
-    /// in the stamp. One made in the same tick of the clock might not.
-    pub fn is_old_enough(&self, looked_at: i64) -> bool {
-        let tick = match self.is_coarse() {
-            true => COARSE_TICK,
-            false => FINE_TICK,
+    /// Returns true if any change after `since` (nanoseconds since 1970) shows in the stamp. A
+    /// change in the same tick of the clock as the last one may not.
+    pub fn is_old_enough(&self, since: i64) -> bool {
+        let tick = if self.is_coarse() {
+            COARSE_TICK
+        } else {
+            FINE_TICK
         };
-        self.mtime.max(self.ctime).saturating_add(tick) < looked_at
+        self.mtime.max(self.ctime).saturating_add(tick) < since
     }
 }
 
@@ -166,8 +166,8 @@ impl From<&Stat> for Stamp {
     }
 }
 
-/// Returns the time now, in nanoseconds since 1970, or a little earlier: a stamp that is made
-/// now is not before it. The clock that stamps are made with is behind by up to one tick.
+/// Returns the time now, in nanoseconds since 1970, minus one tick: the clock that stamps are
+/// made with is behind by up to that, and a stamp made now must not seem to be older.
 pub fn now() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_as_young_as_the_look_is_not_trusted() {
+    fn young_stamp_is_not_reliable() {
         let stamp = |time| Stamp {
             mode: 0o100_644,
             size: 1,
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_sees_what_stands_at_a_path_and_what_a_link_leads_to() {
+    fn link_is_followed_only_if_asked() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "abc").unwrap();
         std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();

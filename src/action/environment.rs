@@ -1,5 +1,5 @@
-//! The closed environment of a target's commands: what they see, and what of it decides
-//! the result. It is given the host_env environment and never reads it.
+//! The closed environment of a target's commands: the variables that they see, and those that
+//! are part of the key. The caller passes the variables around fbuild: nothing is read here.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -7,8 +7,8 @@ use std::ffi::{OsStr, OsString};
 use super::ResolvedCommand;
 use crate::buildfile::model::{Command, EnvValue, Piece, Target, Text};
 
-/// What every command sees besides what its target declares, when it is set. None of it
-/// is in a key. `TMPDIR`, a private folder, comes with each attempt.
+/// The variables that every command sees, if they are set, besides those that its target
+/// declares. None of them is in a key. `TMPDIR`, a private folder, is set per attempt.
 pub const STANDARD: &[&str] = &[
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ",
 ];
@@ -16,17 +16,17 @@ pub const STANDARD: &[&str] = &[
 /// The variables around fbuild itself.
 pub type HostEnv = BTreeMap<OsString, OsString>;
 
-/// The variables of a target's commands that its key knows of.
+/// The variables of a target's commands that are part of its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// Those in the key, with their values; unset ones are `None`.
+    /// Variables whose values are in the key; unset ones are `None`.
     pub env: BTreeMap<String, Option<OsString>>,
-    /// Those that nothing may show; only their names are in the key.
+    /// Variables whose values are never shown; only their names are in the key.
     pub secrets: BTreeMap<String, OsString>,
 }
 
 impl Environment {
-    /// Chooses the variables of a target.
+    /// Returns the variables of a target.
     pub fn of(target: &Target, host_env: &HostEnv) -> Self {
         let outer = |name: &str| host_env.get(OsStr::new(name)).cloned();
         let secrets = target.secret.iter().map(|name| &name.value);
@@ -37,7 +37,7 @@ impl Environment {
         }
     }
 
-    /// Puts the values of declared variables into a command.
+    /// Replaces the declared variables in a command by their values.
     pub fn expand(&self, command: &Command) -> ResolvedCommand {
         match command {
             Command::Run(argv) => {
@@ -61,8 +61,8 @@ pub fn inherited(target: &Target, host_env: &HostEnv) -> BTreeMap<String, OsStri
         .collect()
 }
 
-/// Returns the values of the variables that a target declares. Inherited ones first, so
-/// that a value written in the Buildfile can refer to them.
+/// Returns the values of the variables that a target declares. Inherited ones come first, so
+/// that values written in the Buildfile can refer to them.
 fn env_of(target: &Target, host_env: &HostEnv) -> BTreeMap<String, Option<OsString>> {
     let mut env = BTreeMap::new();
     for var in &target.env {

@@ -1,5 +1,5 @@
-//! Variables that are set around fbuild, that a target's tools read, and that the target
-//! hides from them: likely a surprise, so `fbuild check` says so. It knows names only.
+//! Finds variables that are set around fbuild, that a target's tools read, and that the target
+//! hides from them: `fbuild check` warns of each. Only names are compared.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -8,7 +8,7 @@ use super::environment::{HostEnv, STANDARD};
 use crate::buildfile::model::{Spanned, Target};
 use crate::source::Diagnostic;
 
-/// What tools read that can decide what they make, by the documentation of each.
+/// Tools, and the variables that change their results, from the documentation of each.
 const READ: &[(&[&str], &[&str])] = &[
     (
         &["go"],
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_a_tool_reads_and_a_target_hides_is_said() {
+    fn hidden_variable_of_a_tool_is_a_warning() {
         let said = ["`GOFLAGS` is set here and `go` reads it, but targets hide it"];
         assert_eq!(messages("env GOOS", "GOFLAGS"), said);
         for body in ["env GOFLAGS", "pass GOFLAGS", "secret GOFLAGS"] {

@@ -1,5 +1,5 @@
-//! Finds what a target's `inputs` and `outputs` nodes mean on the disk right now. It
-//! knows one target at a time and nothing of the graph.
+//! Finds the files that a target's `inputs` and `outputs` nodes match on the disk. It knows
+//! one target at a time and not the graph.
 
 use super::index::{self, FileIndex, Selection};
 use super::{Entry, OutputSpec};
@@ -7,19 +7,19 @@ use crate::buildfile::model::{Inputs, Output, Spanned, Target};
 use crate::glob::Pattern;
 use crate::source::Diagnostic;
 
-/// Why the inputs of a target could not be found.
+/// Why the inputs of a target cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Files could not be read.
+    /// A file cannot be read.
     #[error(transparent)]
     Index(#[from] index::Error),
-    /// Patterns match nothing: one diagnostic for each.
+    /// Some patterns match nothing: one diagnostic for each.
     #[error("{} match nothing", .0.len())]
     Empty(Vec<Diagnostic>),
 }
 
-/// Returns the input files of a target, sorted by path, each once. Its own outputs are
-/// never among them.
+/// Returns the input files of a target, sorted by path, each once. Its own outputs are never
+/// inputs.
 pub fn find(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Error> {
     let own = own_outputs(target);
     let mut entries = Vec::new();
@@ -32,7 +32,7 @@ pub fn find(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Error> {
             except: &except,
             folders: false,
         })?;
-        empty.extend(unmatched(index, inputs, &found.matches));
+        empty.extend(unmatched(index, inputs, &found.counts));
         entries.extend(found.entries);
     }
     if !empty.is_empty() {
@@ -45,8 +45,8 @@ pub fn find(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Error> {
     Ok(entries)
 }
 
-/// Returns what stands where a target's outputs belong, sorted by path. In an owned folder
-/// that is every folder, too, also one that is there only for what is kept in it.
+/// Returns everything at the paths of a target's outputs, sorted by path. In an owned folder
+/// that includes every folder, also one that exists only for a kept file.
 pub fn find_outputs(index: &FileIndex, specs: &[OutputSpec]) -> Result<Vec<Entry>, index::Error> {
     let mut entries = Vec::new();
     for spec in specs {
@@ -84,7 +84,7 @@ fn find_spec(
     Ok(found.entries)
 }
 
-/// Returns a target's outputs as they are declared.
+/// Returns the declared outputs of a target.
 pub fn specs(target: &Target) -> Vec<OutputSpec> {
     let spec = |outputs: &crate::buildfile::model::Outputs, output: &Spanned<Output>| OutputSpec {
         output: output.value.clone(),
@@ -151,7 +151,7 @@ mod tests {
     use crate::path::Root;
 
     #[test]
-    fn what_several_lines_find_is_sorted_and_there_once() {
+    fn inputs_of_several_nodes_are_sorted_and_unique() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a", "b", "c", "d"] {
             fs::write(dir.path().join(name), name).unwrap();

@@ -1,9 +1,9 @@
-//! An action as canonical text, the digest of which is its key. The same text, kept as a
-//! blob, is what `explain` compares: the reason shown cannot disagree with the key.
+//! Writes an action as canonical text, whose digest is its key. `explain` compares the same
+//! text, stored as a blob: the reason shown cannot disagree with the key.
 //!
-//! Format 1: a line a fact, its fields separated by tabs, each field escaped as
-//! [`path::escape`] does (so that none holds a tab or a newline), the lines in the order
-//! of the list below and sorted within each kind.
+//! Format 1: one line per fact, its fields separated by tabs, each field escaped by
+//! [`path::escape`] (so that none contains a tab or a newline), the lines in the order of the
+//! list below and sorted within each kind.
 //!
 //! ```text
 //! fbuild-action 1
@@ -13,11 +13,11 @@
 //! output <file|folder|glob> <path> [committed] [keep <pattern>…]
 //! tool <name> <version> <digest of the probe's output>
 //! env <name> [=<value>]      secret <name>
-//! input <path> <what>        need <path> <what>
+//! input <path> <content>     need <path> <content>
 //! ```
 //!
-//! `<what>` is `file`, `exec` or `link`, and the digest (a link: its text, the digest of
-//! what is behind it) or `folder`.
+//! `<content>` is `file` or `exec` and the digest; `link`, its text, and the digest of the file
+//! behind it, if any; or `folder`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -42,20 +42,20 @@ pub struct Manifest {
 pub struct Change {
     /// What kind of fact it is about.
     pub fact: Fact,
-    /// What it is called: a path, a variable, a tool; empty where there is only one.
+    /// Its name: a path, a variable, a tool; empty where there is only one.
     pub name: String,
-    /// What was there before, escaped; `None` if nothing.
+    /// The old value, escaped; `None` if it is new.
     pub from: Option<String>,
-    /// What is there now, escaped; `None` if nothing.
+    /// The new value, escaped; `None` if it is gone.
     pub to: Option<String>,
 }
 
-/// The kinds of facts in a manifest, in the order in which they are the better reason.
+/// The kinds of facts in a manifest, the better reasons first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fact {
     /// The version of the key format.
     Format,
-    /// System and processor.
+    /// The system and the processor.
     Platform,
     /// A tool and its version.
     Tool,
@@ -71,12 +71,12 @@ pub enum Fact {
     Output,
     /// An input file.
     Input,
-    /// Something that a needed target made.
+    /// An output of a needed target.
     Need,
 }
 
 impl Manifest {
-    /// Writes an action down.
+    /// Returns the manifest of an action.
     pub fn of(action: &Action) -> Self {
         let files = action.inputs.len() + action.needs.values().map(Vec::len).sum::<usize>();
         let mut lines = Lines(String::with_capacity(512 + files * 128));
@@ -113,7 +113,7 @@ impl Manifest {
         Self { text: lines.0 }
     }
 
-    /// Reads a manifest back; `None` if it is not one of this format.
+    /// Decodes a manifest; `None` if it is not of this format.
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
         let text = String::from_utf8(bytes).ok()?;
         text.starts_with(HEADER).then_some(Self { text })
@@ -139,21 +139,21 @@ impl Manifest {
                 commands += 1;
                 return Some((fact, commands.to_string(), line));
             }
-            let (name, value) = match has_name {
-                true => rest.split_once('\t').unwrap_or((rest, "")),
-                false => ("", rest),
+            let (name, value) = if has_name {
+                rest.split_once('\t').unwrap_or((rest, ""))
+            } else {
+                ("", rest)
             };
             Some((fact, name.to_owned(), value))
         })
     }
 
-    /// Returns what differs between an earlier manifest and this one, the better reasons first.
+    /// Returns the differences from an earlier manifest to this one, the better reasons first.
     pub fn changes_since(&self, earlier: &Self) -> Vec<Change> {
         let facts = |manifest: &Self| -> BTreeMap<(Fact, String), String> {
             let facts = manifest.facts();
-            facts
-                .map(|(f, name, value)| ((f, name), value.to_owned()))
-                .collect()
+            let pair = |(fact, name, value): (_, _, &str)| ((fact, name), value.to_owned());
+            facts.map(pair).collect()
         };
         let (mut old, new) = (facts(earlier), facts(self));
         let mut changes = Vec::new();
@@ -196,8 +196,8 @@ fn fact(word: &str) -> Option<(Fact, bool)> {
     })
 }
 
-/// What the needed targets made, sorted by path, each once: by which target is not part
-/// of the key.
+/// Returns the outputs of the needed targets, sorted by path, each once: which target made one
+/// is not part of the key.
 fn merged(needs: &BTreeMap<String, Vec<Entry>>) -> Vec<&Entry> {
     let mut entries: Vec<&Entry> = needs.values().flatten().collect();
     entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_what_the_format_says() {
+    fn text_has_the_documented_format() {
         let os = std::env::consts::OS;
         let arch = std::env::consts::ARCH;
         let (tool, module, generated) = (
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_decides_a_result_changes_the_key_and_is_named() {
+    fn command_variable_or_input_changes_the_key() {
         let one = |fact, name: &str| vec![(fact, name.to_owned())];
         assert_eq!(changes(|_| {}), []);
         let command = |a: &mut Action| a.commands.push(ResolvedCommand::Sh("true".into()));
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn names_links_needs_tools_and_outputs_decide_a_result_too() {
+    fn path_need_tool_or_output_changes_the_key() {
         let one = |fact, name: &str| vec![(fact, name.to_owned())];
         let moved = |a: &mut Action| a.inputs[0].path = RelPath::new("go.sum").unwrap();
         let both = [one(Fact::Input, "go.mod"), one(Fact::Input, "go.sum")];
@@ -417,11 +417,15 @@ mod tests {
         };
         let contents = [None, Some(Digest::of(b"a")), Some(Digest::of(b"b"))];
         let keys: std::collections::BTreeSet<_> = contents.map(link).into();
-        assert_eq!(keys.len(), 3, "what is behind a link is part of the key");
+        assert_eq!(
+            keys.len(),
+            3,
+            "the content behind a link is part of the key"
+        );
     }
 
     #[test]
-    fn what_does_not_decide_a_result_is_not_in_the_key() {
+    fn inherited_and_secret_values_are_not_in_the_key() {
         assert_eq!(changes(|a| a.inherited.clear()), []);
         let secret = |a: &mut Action| a.secrets.insert("TOKEN".into(), "other".into());
         assert_eq!(changes(|a| drop(secret(a))), []);

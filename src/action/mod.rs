@@ -1,7 +1,7 @@
-//! An [`Action`] is everything that decides a result, and an [`ActionResult`] is what
-//! came of it. Neither knows where results are kept or how they are made.
+//! An [`Action`] is everything that decides a result, and an [`ActionResult`] is that result.
+//! Neither knows where results are stored or how they are made.
 //!
-//! `inputs` finds and hashes the files, with `index` remembering digests by stat;
+//! `inputs` finds and hashes the files, and `index` caches their digests by stat data;
 //! `manifest` writes an action as canonical text, whose digest is its key.
 
 pub mod environment;
@@ -31,7 +31,7 @@ impl fmt::Debug for ActionKey {
     }
 }
 
-/// Everything that decides a result, and what a command is given besides.
+/// Everything that decides a result, and the variables that do not.
 #[derive(Clone, Debug)]
 pub struct Action {
     /// The commands after expansion.
@@ -44,13 +44,13 @@ pub struct Action {
     pub inherited: BTreeMap<String, OsString>,
     /// Variables that commands see and nothing may show.
     pub secrets: BTreeMap<String, OsString>,
-    /// The tools and what their probes said.
+    /// The tools and their versions.
     pub tools: BTreeMap<String, ToolVersion>,
     /// The input files, sorted by path, each once.
     pub inputs: Vec<Entry>,
-    /// What the needed targets produced, by their names.
+    /// The outputs of the needed targets, by the targets' names.
     pub needs: BTreeMap<String, Vec<Entry>>,
-    /// What is to be made.
+    /// The declared outputs.
     pub outputs: Vec<OutputSpec>,
 }
 
@@ -63,7 +63,7 @@ pub enum ResolvedCommand {
     Sh(String),
 }
 
-/// What a tool's probe said.
+/// The version that a tool's probe printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolVersion {
     /// The first version number in the probe's output, such as `1.26.8`.
@@ -72,27 +72,27 @@ pub struct ToolVersion {
     pub output: Digest,
 }
 
-/// A declared output and how it is treated.
+/// A declared output and its options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputSpec {
-    /// What is made.
+    /// Its path or pattern.
     pub output: Output,
     /// Lives in version control: rewritten only where the content differs.
     pub committed: bool,
-    /// What in an owned folder is not ours; relative to the root.
+    /// The patterns of files in an owned folder that do not belong to it, from the root.
     pub keep: Vec<Pattern>,
 }
 
-/// A file, link or folder with its content's identity: an input, or part of a result.
+/// A file, link or folder with the digest of its content: an input, or a part of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Where it is.
+    /// Its path.
     pub path: RelPath,
-    /// What it is.
+    /// Its kind and content.
     pub kind: EntryKind,
 }
 
-/// What stands at a path.
+/// The kind and content of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntryKind {
     /// A regular file.
@@ -104,17 +104,17 @@ pub enum EntryKind {
     },
     /// A symbolic link, never followed to a folder.
     Link {
-        /// Where it points, as written.
+        /// Its text.
         #[serde(with = "bytes_as_text")]
         target: Vec<u8>,
-        /// The content of the regular file it leads to, when it is an input and leads to one.
+        /// The content of the regular file behind it; `None` if there is none, and in results.
         content: Option<Digest>,
     },
     /// A folder (listed in results only, so that empty ones come back).
     Folder,
 }
 
-/// The bytes of a link's target: escaped text where people read, bytes elsewhere.
+/// Serializes the text of a link: escaped in formats for people, as bytes elsewhere.
 mod bytes_as_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -136,16 +136,16 @@ mod bytes_as_text {
     }
 }
 
-/// What came of an action: enough to put its outputs back and to show what it said.
+/// The result of an action: enough to restore its outputs and to print its log again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionResult {
-    /// Everything it made, sorted by path, each once; folders before what is in them.
+    /// Its outputs, sorted by path, each once; a folder comes before its entries.
     pub outputs: Vec<Entry>,
-    /// What it printed (secrets masked), as a blob; `None` when it printed nothing.
+    /// The blob of its log, with secrets masked; `None` if it printed nothing.
     pub log: Option<Digest>,
-    /// Its manifest, as a blob.
+    /// The blob of its manifest.
     pub manifest: Digest,
-    /// How long its commands took, in milliseconds.
+    /// The time that its commands took, in milliseconds.
     pub duration_ms: u64,
 }
 

@@ -52,7 +52,7 @@ impl Step<'_> {
     }
 
     fn marks_now(&self, miss: &Miss) -> Vec<Fingerprint> {
-        let marks = read_by(miss).map(|entry| self.parts.index.mark(&entry.path));
+        let marks = read_by(miss).map(|entry| self.parts.index.fingerprint(&entry.path));
         marks.collect()
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::spool::Spool;
 use super::step::Step;
 use super::{failure, warnings};
-use crate::action::index::{FileIndex, Seen};
+use crate::action::index::{FileIndex, HashedFile};
 use crate::action::manifest::Manifest;
 use crate::action::{Action, ActionKey, ActionResult};
 use crate::digest::Digest;
@@ -259,10 +259,10 @@ impl Keep<'_> {
 /// Has the index remember files that were just written or read.
 pub(super) fn learn(index: &FileIndex, stamps: Vec<(RelPath, Stamp, Digest)>, looked_at: i64) {
     for (path, stamp, digest) in stamps {
-        index.learn(Seen {
+        index.insert(HashedFile {
             path,
             stamp,
-            looked_at,
+            read_at: looked_at,
             digest,
         });
     }

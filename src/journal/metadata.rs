@@ -1,6 +1,6 @@
-//! The last success of a target as JSON, for people and programs:
-//! `metadata/<target>.meta.json`, described by `schemas/metadata.schema.json`. fbuild
-//! itself never reads it.
+//! Writes the last success of a target as JSON, for people and programs:
+//! `metadata/<target>.meta.json`, described by `schemas/metadata.schema.json`. fbuild itself
+//! never reads it.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::checked_file::{self, system_error};
 use crate::digest::Digest;
 use crate::path::escape;
 
-/// The longest part of a file's name taken from a target's name, in bytes.
+/// The most bytes of a target's name in the name of its file.
 const MOST_NAME: usize = 150;
 
 /// The version of the format.
@@ -28,12 +28,12 @@ struct Metadata<'a> {
     manifest: Digest,
     log: Option<Digest>,
     duration_ms: u64,
-    /// When the outputs were made or put back, in milliseconds since 1970.
+    /// The time when the outputs were made or restored, in milliseconds since 1970.
     settled_at_ms: i64,
     outputs: Vec<Output>,
 }
 
-/// An output: its path, and what stands there.
+/// An output: its path, kind and content.
 #[derive(Serialize)]
 struct Output {
     path: String,
@@ -92,15 +92,16 @@ fn publish(folder: &Path, name: &str, json: &[u8]) -> io::Result<()> {
     checked_file::replace(&folder.join(name), file)
 }
 
-/// Returns the file's name: the target's, with what file systems cannot take written as
-/// `%XX`, and for a very long one its beginning and digest, so that no two share a file.
+/// Returns the file's name: the target's, with bytes that some file systems refuse written as
+/// `%XX`, and a very long one cut and followed by its digest, so that no two share a file.
 fn file_name(target: &str) -> String {
     let mut name = String::new();
     for byte in target.bytes() {
         let is_plain = byte.is_ascii_alphanumeric() || b"-_.+@:".contains(&byte);
-        match is_plain && !(name.is_empty() && byte == b'.') {
-            true => name.push(byte as char),
-            false => name.push_str(&format!("%{byte:02X}")),
+        if is_plain && !(name.is_empty() && byte == b'.') {
+            name.push(byte as char);
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
         }
     }
     if name.len() > MOST_NAME {
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_as_its_schema_says() {
+    fn metadata_matches_its_schema() {
         let schema = serde_json::from_str(SCHEMA).unwrap();
         let validator = jsonschema::draft202012::new(&schema).unwrap();
         let mut metadata = written(&success());
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_targets_share_a_file() {
+    fn targets_have_different_files() {
         assert_eq!(file_name("webapp-static"), "webapp-static.meta.json");
         assert_eq!(file_name("a/b"), "a%2Fb.meta.json");
         assert_eq!(file_name("a%2Fb"), "a%252Fb.meta.json");

@@ -1,6 +1,5 @@
-//! What is remembered of runs: the last success of each target, and the events of each
-//! run in which anything happened. It decides nothing: a memory that is lost costs time,
-//! never a wrong result.
+//! Records of runs: the last success of each target, and the events of each run in which
+//! something happened. If they are lost, the next run takes longer, and is still correct.
 
 mod metadata;
 mod runs;
@@ -21,29 +20,29 @@ pub use runs::RunLog;
 
 const MAGIC: &Magic = b"fbuild-state  1\n";
 
-/// The last success of a target: what its outputs are unless somebody touched them.
+/// The last success of a target: its outputs are those of the result unless they were changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Success {
-    /// The key it had.
+    /// The key.
     pub key: ActionKey,
-    /// What came of it.
+    /// The result.
     pub result: ActionResult,
 }
 
-/// What a tool's probe said, and of which program file it said so.
+/// The version of a tool, and the program file that printed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probed {
     /// The program file.
     pub program: PathBuf,
-    /// What the system said of it.
+    /// Its stamp.
     pub stamp: Stamp,
-    /// The command that was run.
+    /// The command that printed the version.
     pub probe: Vec<String>,
-    /// What it printed.
+    /// The version.
     pub version: ToolVersion,
 }
 
-/// The last success of each target, and what tools said.
+/// The last success of each target, and the versions of tools.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
     successes: HashMap<String, Arc<Success>>,
@@ -53,14 +52,14 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Reads what an earlier run wrote; whatever is wrong with it, it is then empty.
+    /// Reads the file that an earlier run saved; empty if it is missing or damaged.
     pub fn read(file: &Path) -> Self {
         let checked = checked_file::read(file, MAGIC);
         let memory = checked.and_then(|bytes| postcard::from_bytes(&bytes).ok());
         memory.unwrap_or_default()
     }
 
-    /// Writes it, atomically, if it changed.
+    /// Saves it to `file`, atomically, if it changed.
     pub fn save(&mut self, file: &Path) -> io::Result<()> {
         if !std::mem::take(&mut self.changed) {
             return Ok(());
@@ -74,7 +73,7 @@ impl Memory {
         self.successes.get(target)
     }
 
-    /// Notes a success, and tells whether it is another one than the last.
+    /// Records a success; returns true if it differs from the last one.
     pub fn succeed(&mut self, target: &str, success: &Arc<Success>) -> bool {
         let is_same = |last: &Arc<Success>| Arc::ptr_eq(last, success) || last == success;
         if self.successes.get(target).is_some_and(is_same) {
@@ -85,22 +84,22 @@ impl Memory {
         true
     }
 
-    /// Forgets a target: its outputs are not what they were.
+    /// Forgets the last success of a target, because its outputs changed.
     pub fn forget(&mut self, target: &str) {
         self.changed |= self.successes.remove(target).is_some();
     }
 
-    /// Returns the keys of all last successes: results that are in use.
+    /// Returns the keys of all last successes: these results are in use.
     pub fn keys(&self) -> impl Iterator<Item = ActionKey> {
         self.successes.values().map(|success| success.key)
     }
 
-    /// Returns what is known of a tool.
+    /// Returns the recorded version of a tool.
     pub fn tool(&self, name: &str) -> Option<&Probed> {
         self.tools.get(name)
     }
 
-    /// Notes what a tool said.
+    /// Records the version of a tool.
     pub fn probed(&mut self, name: &str, probed: Probed) {
         if self.tools.get(name) != Some(&probed) {
             self.tools.insert(name.to_owned(), probed);
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_survives_and_is_written_only_when_it_changed() {
+    fn memory_is_saved_only_if_it_changed() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("state");
         let mut memory = Memory::read(&file);

@@ -1,5 +1,5 @@
-//! The events of a run as a file of JSON lines, kept for the last runs in which anything
-//! happened. A run in which everything was up to date leaves none.
+//! Writes the events of a run as a file of JSON lines, and keeps the files of the last runs. A
+//! run in which all targets were up to date has none.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 
 use crate::event::{Event, EventKind, Outcome};
 
-/// How many runs are kept.
+/// How many files are kept.
 const MOST_RUNS: usize = 100;
 
-/// The log of the run that is going on.
+/// The log of the current run.
 pub struct RunLog {
     folder: PathBuf,
     name: String,
-    /// The start of the run, written once something happens.
+    /// The first event, written together with the second that matters.
     started: Option<Event>,
     file: Option<BufWriter<File>>,
 }
 
 impl RunLog {
-    /// Prepares the log of a run that starts now, as a file in `folder`.
+    /// Prepares the log of a run that starts now. Its file in `folder` is made when needed.
     pub fn new(folder: &Path) -> Self {
         let now = crate::stamp::now() / 1_000_000;
         Self {
@@ -31,7 +31,7 @@ impl RunLog {
         }
     }
 
-    /// Takes in an event.
+    /// Records an event.
     pub fn record(&mut self, event: &Event) -> io::Result<()> {
         match &event.kind {
             EventKind::RunStarted { .. } => {

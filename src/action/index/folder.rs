@@ -1,73 +1,79 @@
-//! What is remembered of one folder: its listing and its files. It makes no system calls.
+//! The cache of one folder: its listing and its files. It makes no system calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::Seen;
+use super::HashedFile;
 use crate::action::EntryKind;
 use crate::digest::Digest;
 use crate::stamp::{FileKind, Stamp};
 
-/// One folder.
+/// The cached state of one folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Folder {
-    /// What the folder's own stamp was when it was listed; `None` when it never was, and
-    /// `files` holds only those asked for by name.
-    pub(super) listed: Option<Look>,
-    /// The epoch in which the listing was last found to hold.
+    /// The folder's own stamp when it was listed; `None` if it never was, and `files` holds
+    /// only those that were looked up by name.
+    pub(super) listed: Option<TimedStamp>,
+    /// The epoch in which the listing was last confirmed.
     #[serde(skip)]
     pub(super) checked: u64,
-    /// Whether it was there, and no link, when last checked.
+    /// Whether it existed, and was no link, when last checked.
     #[serde(skip)]
     pub(super) exists: bool,
-    /// Names that stood for neither a file nor a link when this run asked for them.
+    /// Names that this run looked up and that were neither files nor links.
     #[serde(skip)]
     pub(super) absent: BTreeSet<Box<[u8]>>,
-    /// Whether this run saw it, or what is in it, change.
+    /// Whether its listing changed during this run.
     #[serde(skip)]
     pub(super) racy: bool,
-    /// What is in it, sorted by name.
+    /// Its entries, sorted by name.
     files: Vec<File>,
-    /// What was asked for by name and is not among `files` yet: putting each of ten thousand
-    /// outputs into its place there would move all the others.
+    /// Files that were looked up by name and are not in `files` yet: to insert each of ten
+    /// thousand outputs there would move all the others every time.
     #[serde(skip)]
     new: BTreeMap<Box<[u8]>, File>,
 }
 
-/// A stamp and when it was taken.
+/// A stamp, and when it was taken (nanoseconds since 1970).
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Look {
+pub(super) struct TimedStamp {
     pub(super) stamp: Stamp,
     pub(super) at: i64,
 }
 
-impl Look {
-    /// Tells whether what was seen then still holds, given the stamp of now.
-    pub(super) fn holds(&self, now: &Stamp) -> bool {
+impl TimedStamp {
+    /// Returns true if what was read after this stamp was taken is still valid, given the
+    /// stamp of now.
+    pub(super) fn is_valid(&self, now: &Stamp) -> bool {
         self.stamp == *now && now.is_old_enough(self.at)
+    }
+
+    /// Returns true if any later change shows in the stamp.
+    pub(super) fn is_reliable(&self) -> bool {
+        self.stamp.is_old_enough(self.at)
     }
 }
 
-/// Something in a folder.
+/// An entry of a folder.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct File {
     #[serde(with = "bytes")]
     pub(super) name: Box<[u8]>,
     pub(super) kind: FileKind,
-    pub(super) known: Option<Known>,
-    /// The epoch in which `known` was last found to hold; 0 if not in this run.
+    pub(super) cached: Option<CachedContent>,
+    /// The epoch in which `cached` was last confirmed; 0 if not in this run.
     #[serde(skip)]
     pub(super) checked: u64,
-    /// Whether this run saw it change.
+    /// Whether it changed during this run.
     #[serde(skip)]
     pub(super) racy: bool,
 }
 
-/// What a file held when it was looked at.
+/// The content of a file or link when it was last read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Known {
-    pub(super) look: Look,
+pub(super) struct CachedContent {
+    pub(super) own: TimedStamp,
     pub(super) content: Content,
 }
 
@@ -77,22 +83,22 @@ pub(super) enum Content {
     Link(Box<Link>),
 }
 
-/// A link: its text, and what is behind it if that is a regular file.
+/// A link: its text, and the regular file that it leads to, if any.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Link {
     pub(super) target: Vec<u8>,
-    pub(super) behind: Option<(Look, Digest)>,
+    pub(super) behind: Option<(TimedStamp, Digest)>,
 }
 
-/// What the system said of a file, and of what is behind it if it is a link, when its
-/// content was last found out. While two are equal, nobody wrote to the file in between.
+/// The stamps of a file, and of the file behind it if it is a link, when its content was last
+/// read. While two fingerprints are equal, nothing wrote to the file in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(Option<(Stamp, Option<Stamp>)>);
 
 impl Fingerprint {
-    /// Tells whether a change made after `since` (nanoseconds since 1970) and taken back
-    /// could leave the mark as it is: only where a file system counts whole seconds is that
-    /// more than a thought.
+    /// Returns true if a change after `since` (nanoseconds since 1970) that was undone could
+    /// leave the fingerprint as it is. That needs a file system that stores whole seconds: on
+    /// others a write within one tick of the clock is too unlikely.
     pub fn hides_changes(&self, since: i64) -> bool {
         let hides = |stamp: &Stamp| stamp.is_coarse() && !stamp.is_old_enough(since);
         match &self.0 {
@@ -102,21 +108,21 @@ impl Fingerprint {
     }
 }
 
-impl Known {
-    fn mark(&self) -> (Stamp, Option<Stamp>) {
+impl CachedContent {
+    fn stamps(&self) -> (Stamp, Option<Stamp>) {
         let behind = match &self.content {
             Content::File(_) => None,
-            Content::Link(link) => link.behind.map(|(look, _)| look.stamp),
+            Content::Link(link) => link.behind.map(|(behind, _)| behind.stamp),
         };
-        (self.look.stamp, behind)
+        (self.own.stamp, behind)
     }
 
-    /// Returns it in the words of the rest of the program.
+    /// Returns it as part of an action.
     pub(super) fn to_entry_kind(&self) -> EntryKind {
         match &self.content {
             Content::File(digest) => EntryKind::File {
                 digest: *digest,
-                executable: self.look.stamp.is_executable(),
+                executable: self.own.stamp.is_executable(),
             },
             Content::Link(link) => EntryKind::Link {
                 target: link.target.clone(),
@@ -127,13 +133,13 @@ impl Known {
 }
 
 impl Folder {
-    /// Returns the mark of the file `name`.
-    pub(super) fn mark(&self, name: &[u8]) -> Fingerprint {
-        let known = self.find(name).and_then(|file| file.known.as_ref());
-        Fingerprint(known.map(Known::mark))
+    /// Returns the fingerprint of the file `name`.
+    pub(super) fn fingerprint(&self, name: &[u8]) -> Fingerprint {
+        let cached = self.find(name).and_then(|file| file.cached.as_ref());
+        Fingerprint(cached.map(CachedContent::stamps))
     }
 
-    /// Returns all that is in it, sorted by name.
+    /// Returns all its entries, sorted by name.
     pub(super) fn files(&mut self) -> &[File] {
         if !self.new.is_empty() {
             self.files
@@ -143,17 +149,17 @@ impl Folder {
         &self.files
     }
 
-    /// Returns what is called `name`.
+    /// Returns the entry `name`.
     pub(super) fn find(&self, name: &[u8]) -> Option<&File> {
-        match self.place(name) {
+        match self.position(name) {
             Ok(at) => self.files.get(at),
             Err(_) => self.new.get(name),
         }
     }
 
-    /// Returns what is called `name`, added if it is new.
+    /// Returns the entry `name`, added if it is new.
     pub(super) fn file(&mut self, name: &[u8], kind: FileKind) -> &mut File {
-        match self.place(name) {
+        match self.position(name) {
             Ok(at) => &mut self.files[at],
             Err(_) => {
                 let new = self.new.entry(name.into());
@@ -162,15 +168,16 @@ impl Folder {
         }
     }
 
-    fn place(&self, name: &[u8]) -> Result<usize, usize> {
+    fn position(&self, name: &[u8]) -> Result<usize, usize> {
         self.files.binary_search_by(|file| (*file.name).cmp(name))
     }
 
-    /// Takes in a fresh listing, keeping what is known of files that are still there.
+    /// Replaces the listing, and keeps the cached content of entries that still exist.
     /// `names` need not be sorted.
-    pub(super) fn relist(&mut self, look: Look, mut names: Vec<(Box<[u8]>, FileKind)>) {
+    pub(super) fn relist(&mut self, stamp: TimedStamp, mut names: Vec<(Box<[u8]>, FileKind)>) {
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.files();
+        // An entry that this run has examined and that is gone or another now.
         let mut racy = false;
         let mut old = std::mem::take(&mut self.files).into_iter().peekable();
         self.files = names
@@ -189,42 +196,41 @@ impl Folder {
             })
             .collect();
         self.racy |= racy | old.any(|gone| gone.checked != 0);
-        self.listed = Some(look);
+        self.listed = Some(stamp);
     }
 
-    pub(super) fn learn(&mut self, seen: &Seen, epoch: u64) {
-        let known = Known {
-            look: Look {
-                stamp: seen.stamp,
-                at: seen.looked_at,
-            },
-            content: Content::File(seen.digest),
+    /// Caches a file that was hashed elsewhere, in `epoch`.
+    pub(super) fn insert(&mut self, hashed: &HashedFile, epoch: u64) {
+        let own = TimedStamp {
+            stamp: hashed.stamp,
+            at: hashed.read_at,
         };
-        self.know(seen.path.name(), known, epoch);
+        let content = Content::File(hashed.digest);
+        self.set_content(hashed.path.name(), CachedContent { own, content }, epoch);
     }
 
-    /// Takes in what a file or link held in `epoch`, unless something later is known.
-    pub(super) fn know(&mut self, name: &[u8], known: Known, epoch: u64) {
+    /// Caches the content of a file or link, read in `epoch`, unless a later one is cached.
+    pub(super) fn set_content(&mut self, name: &[u8], cached: CachedContent, epoch: u64) {
         let was_absent = self.absent.contains(name);
-        let kind = match known.content {
+        let kind = match cached.content {
             Content::File(_) => FileKind::File,
             Content::Link(_) => FileKind::Link,
         };
         let file = self.file(name, kind);
-        let is_other = |before: &Known| before.mark() != known.mark();
-        file.racy |= was_absent;
-        file.racy |= file.checked != 0 && file.known.as_ref().is_some_and(is_other);
+        let before = file.cached.as_ref().filter(|_| file.checked != 0);
+        let has_changed = before.is_some_and(|before| before.stamps() != cached.stamps());
+        file.racy |= was_absent || has_changed;
         if file.checked > epoch {
             return;
         }
         file.kind = kind;
         file.checked = epoch;
-        file.known = Some(known);
+        file.cached = Some(cached);
     }
 
-    /// Notes that a name stands for neither a file nor a link.
-    pub(super) fn miss(&mut self, name: &[u8]) {
-        let file = match self.place(name) {
+    /// Records that `name` is neither a file nor a link.
+    pub(super) fn set_absent(&mut self, name: &[u8]) {
+        let file = match self.position(name) {
             Ok(at) => self.files.get_mut(at),
             Err(_) => self.new.get_mut(name),
         };
@@ -236,7 +242,7 @@ impl Folder {
 
     pub(super) fn encode(&mut self) -> Vec<u8> {
         self.files();
-        // Writing plain data to memory cannot fail; an empty slab reads as unknown.
+        // Writing plain data to memory cannot fail; an empty slab is decoded as `None`.
         postcard::to_stdvec(self).unwrap_or_default()
     }
 
@@ -250,14 +256,14 @@ impl File {
         Self {
             name: name.into(),
             kind,
-            known: None,
+            cached: None,
             checked: 0,
             racy: false,
         }
     }
 }
 
-/// Names as bytes rather than as a sequence of numbers.
+/// Serializes names as bytes rather than as a sequence of numbers.
 mod bytes {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -276,7 +282,7 @@ mod tests {
     use super::*;
 
     const SECOND: i64 = 1_000_000_000;
-    /// A time that a file system which counts whole seconds cannot tell.
+    /// A time that no file system with whole seconds stores.
     const FINE: i64 = 5 * SECOND + 1;
     const COARSE: i64 = 5 * SECOND;
 
@@ -291,14 +297,14 @@ mod tests {
         }
     }
 
-    fn look(time: i64, at: i64) -> Look {
+    fn timed(time: i64, at: i64) -> TimedStamp {
         let stamp = stamp(time);
-        Look { stamp, at }
+        TimedStamp { stamp, at }
     }
 
-    fn known(time: i64) -> Known {
-        Known {
-            look: look(time, time + SECOND),
+    fn cached(time: i64) -> CachedContent {
+        CachedContent {
+            own: timed(time, time + SECOND),
             content: Content::File(Digest::of(b"text")),
         }
     }
@@ -310,12 +316,12 @@ mod tests {
             .collect()
     }
 
-    /// A folder with these files, of which this run looked at some.
-    fn folder(files: &[&str], looked_at: &[&str]) -> Folder {
+    /// Returns a folder with these files, some of which this run examined.
+    fn folder(files: &[&str], examined: &[&str]) -> Folder {
         let mut folder = Folder::default();
-        folder.relist(look(FINE, FINE + SECOND), names(files));
-        for name in looked_at {
-            folder.know(name.as_bytes(), known(FINE), 1);
+        folder.relist(timed(FINE, FINE + SECOND), names(files));
+        for name in examined {
+            folder.set_content(name.as_bytes(), cached(FINE), 1);
         }
         folder
     }
@@ -325,103 +331,125 @@ mod tests {
     }
 
     #[test]
-    fn a_look_holds_while_the_stamp_is_the_same_and_was_old_enough() {
-        assert!(look(FINE, FINE + SECOND).holds(&stamp(FINE)));
-        assert!(!look(FINE, FINE).holds(&stamp(FINE)), "too young");
-        assert!(!look(FINE, FINE + SECOND).holds(&stamp(FINE + 1)));
+    fn stamp_is_valid_if_equal_and_old_enough() {
+        assert!(timed(FINE, FINE + SECOND).is_valid(&stamp(FINE)));
+        assert!(!timed(FINE, FINE).is_valid(&stamp(FINE)), "too young");
+        assert!(!timed(FINE, FINE + SECOND).is_valid(&stamp(FINE + 1)));
     }
 
     #[test]
-    fn a_mark_hides_changes_only_while_a_coarse_clock_has_not_gone_on() {
+    fn coarse_fingerprint_hides_changes_for_a_while() {
         let hides = |stamps, since| Fingerprint(stamps).hides_changes(since);
         assert!(!hides(None, COARSE));
         assert!(hides(Some((stamp(COARSE), None)), COARSE));
         assert!(!hides(Some((stamp(COARSE), None)), COARSE + 3 * SECOND));
         assert!(!hides(Some((stamp(FINE), None)), FINE));
+    }
+
+    #[test]
+    fn fingerprint_includes_the_file_behind_a_link() {
+        let hides = |stamps, since| Fingerprint(stamps).hides_changes(since);
         let behind = Some(stamp(COARSE));
         assert!(hides(Some((stamp(FINE), behind)), COARSE));
         assert!(!hides(Some((stamp(FINE), behind)), COARSE + 3 * SECOND));
         assert!(!hides(Some((stamp(FINE), Some(stamp(FINE)))), FINE));
     }
 
-    #[test]
-    fn a_new_listing_keeps_what_is_known_and_says_if_what_was_looked_at_went() {
-        let again = |looked_at: &[&str], left: &[&str]| {
-            let mut folder = folder(&["a", "b", "c", "d"], looked_at);
-            folder.relist(look(FINE, FINE + SECOND), names(left));
-            let found: Vec<_> = folder.files().iter().map(|file| &*file.name).collect();
-            let expected: Vec<_> = left.iter().map(|name| name.as_bytes()).collect();
-            assert_eq!(found, expected);
-            for name in looked_at.iter().filter(|name| left.contains(name)) {
-                assert!(folder.find(name.as_bytes()).unwrap().known.is_some());
-            }
-            folder.racy
-        };
-        assert!(!again(&["b"], &["a", "b", "c", "d"]));
-        assert!(!again(&["b"], &["b"]));
-        assert!(!again(&[], &["b"]));
-        for left in [&["a"][..], &["c"], &["a", "c", "d"], &[]] {
-            assert!(again(&["b"], left), "{left:?}");
-        }
-        assert!(again(&["b", "d"], &["c"]), "one before and one after");
+    /// Lists a folder of four files again, and returns it.
+    fn relisted(examined: &[&str], left: &[&str]) -> Folder {
+        let mut folder = folder(&["a", "b", "c", "d"], examined);
+        folder.relist(timed(FINE, FINE + SECOND), names(left));
+        folder
     }
 
     #[test]
-    fn a_new_kind_is_another_file_and_shakes_the_folder_if_it_was_looked_at() {
-        for (looked_at, expected) in [(&["a"][..], true), (&[], false)] {
-            let mut folder = folder(&["a"], looked_at);
-            folder.relist(look(FINE, FINE), vec![((*b"a").into(), FileKind::Folder)]);
+    fn relist_keeps_content_of_files_that_remain() {
+        for left in [&["a", "b", "c", "d"][..], &["b"], &["b", "d"], &["c"]] {
+            let mut folder = relisted(&["b", "d"], left);
+            let found: Vec<_> = folder.files().iter().map(|file| &*file.name).collect();
+            let expected: Vec<_> = left.iter().map(|name| name.as_bytes()).collect();
+            assert_eq!(found, expected);
+            for name in ["b", "d"].iter().filter(|name| left.contains(name)) {
+                assert!(folder.find(name.as_bytes()).unwrap().cached.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn relist_is_racy_if_an_examined_file_is_gone() {
+        let is_racy = |examined: &[&str], left: &[&str]| relisted(examined, left).racy;
+        assert!(!is_racy(&["b"], &["a", "b", "c", "d"]));
+        assert!(!is_racy(&["b"], &["b"]));
+        assert!(!is_racy(&[], &["b"]));
+        for left in [&["a"][..], &["c"], &["a", "c", "d"], &[]] {
+            assert!(is_racy(&["b"], left), "{left:?}");
+        }
+        assert!(is_racy(&["b", "d"], &["c"]), "one before and one after");
+    }
+
+    #[test]
+    fn relist_is_racy_if_an_examined_file_changes_kind() {
+        for (examined, expected) in [(&["a"][..], true), (&[], false)] {
+            let mut folder = folder(&["a"], examined);
+            folder.relist(timed(FINE, FINE), vec![((*b"a").into(), FileKind::Folder)]);
             let file = folder.find(b"a").unwrap();
-            assert!(file.known.is_none() && file.kind == FileKind::Folder);
+            assert!(file.cached.is_none() && file.kind == FileKind::Folder);
             assert_eq!(folder.racy, expected);
-            folder.relist(look(FINE, FINE), vec![((*b"a").into(), FileKind::Folder)]);
+            folder.relist(timed(FINE, FINE), vec![((*b"a").into(), FileKind::Folder)]);
             assert_eq!(folder.racy, expected, "it stays so");
         }
     }
 
     #[test]
-    fn a_file_is_shaky_once_a_run_saw_two_things_of_it() {
+    fn file_is_racy_once_a_run_read_two_versions() {
         let mut folder = folder(&["a", "b", "c"], &["a", "b"]);
-        folder.know(b"a", known(FINE), 2);
-        folder.know(b"b", known(FINE + 1), 2);
-        folder.know(b"c", known(FINE), 2);
-        assert_eq!(
-            ["a", "b", "c"].map(|name| is_racy(&folder, name)),
-            [false, true, false]
-        );
-        folder.know(b"b", known(FINE + 1), 3);
+        folder.set_content(b"a", cached(FINE), 2);
+        folder.set_content(b"b", cached(FINE + 1), 2);
+        folder.set_content(b"c", cached(FINE), 2);
+        let racy = ["a", "b", "c"].map(|name| is_racy(&folder, name));
+        assert_eq!(racy, [false, true, false]);
+        folder.set_content(b"b", cached(FINE + 1), 3);
         assert!(is_racy(&folder, "b"), "it stays so");
+    }
+
+    #[test]
+    fn saved_file_may_change_between_runs() {
+        let mut folder = folder(&["a"], &["a"]);
         let slab = folder.encode();
         let mut later = Folder::decode(&slab).unwrap();
-        later.know(b"a", known(FINE + 1), 1);
-        assert!(!is_racy(&later, "a"), "between runs everything may change");
+        later.set_content(b"a", cached(FINE + 1), 1);
+        assert!(!is_racy(&later, "a"));
         assert!(Folder::decode(&slab[..slab.len() - 1]).is_none());
     }
 
     #[test]
-    fn what_was_found_out_late_does_not_replace_what_was_looked_at_since() {
+    fn late_content_does_not_replace_a_newer_one() {
         let mut folder = folder(&["a"], &[]);
-        folder.know(b"a", known(FINE + 1), 2);
-        let now = folder.mark(b"a");
-        folder.know(b"a", known(FINE), 1);
-        assert_eq!(folder.mark(b"a"), now);
+        folder.set_content(b"a", cached(FINE + 1), 2);
+        let now = folder.fingerprint(b"a");
+        folder.set_content(b"a", cached(FINE), 1);
+        assert_eq!(folder.fingerprint(b"a"), now);
         assert!(is_racy(&folder, "a"));
-        folder.know(b"a", known(FINE + 2), 2);
-        assert_ne!(folder.mark(b"a"), now, "of two in one epoch the later");
+        folder.set_content(b"a", cached(FINE + 2), 2);
+        assert_ne!(
+            folder.fingerprint(b"a"),
+            now,
+            "of two in one epoch the later"
+        );
     }
 
     #[test]
-    fn a_file_that_was_not_there_for_a_while_is_racy() {
+    fn file_that_was_absent_for_a_while_is_racy() {
         let mut folder = folder(&["a", "b"], &["a"]);
         for name in ["a", "b", "c"] {
-            folder.miss(name.as_bytes());
+            folder.set_absent(name.as_bytes());
         }
         assert!(is_racy(&folder, "a") && !is_racy(&folder, "b"));
-        folder.know(b"b", known(FINE), 1);
-        folder.know(b"c", known(FINE), 1);
+        folder.set_content(b"b", cached(FINE), 1);
+        folder.set_content(b"c", cached(FINE), 1);
         assert!(is_racy(&folder, "b") && is_racy(&folder, "c"));
-        folder.know(b"d", known(FINE), 1);
-        folder.miss(b"d");
+        folder.set_content(b"d", cached(FINE), 1);
+        folder.set_absent(b"d");
         assert!(is_racy(&folder, "d"), "one that was not listed");
     }
 }

@@ -1,5 +1,5 @@
-//! Reads files that the index does not know and takes in what they hold. The only part
-//! of the index that opens files.
+//! Reads files that are not cached and caches their content. No other part of the index opens
+//! files.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -8,20 +8,20 @@ use std::io;
 use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags};
 
-use super::folder::{Content, Known, Link, Look};
+use super::folder::{CachedContent, Content, Link, TimedStamp};
 use super::{Error, FileIndex, lock};
 use crate::action::{Entry, EntryKind};
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
 use crate::stamp::{self, FileKind, Stamp};
 
-/// How often a file is read again when it changed meanwhile.
+/// How often a file is read again if it changed meanwhile.
 const ATTEMPTS: usize = 5;
-/// From how many files on reading is shared between processors.
+/// From how many files on reading is spread over all processors.
 const SEVERAL: usize = 2;
 
 impl FileIndex {
-    /// Reads many files, on all processors. Those that are gone meanwhile are left out.
+    /// Reads many files, on all processors. Files that no longer exist are left out.
     pub(super) fn read_all(&self, paths: &[RelPath]) -> Result<Vec<Entry>, Error> {
         let read = |path: &RelPath| {
             let entry = |kind| Entry {
@@ -38,31 +38,34 @@ impl FileIndex {
         Ok(entries?.into_iter().flatten().collect())
     }
 
-    /// Reads a file or a link and remembers what it holds; `None` if it is neither.
+    /// Reads a file or a link and caches its content; `None` if the path is neither.
     pub(super) fn read(&self, path: &RelPath) -> Result<Option<EntryKind>, Error> {
-        let failed = |source| Error::Io {
-            operation: "read",
-            path: path.clone(),
-            source,
-        };
         for _ in 0..ATTEMPTS {
-            // What is read in part before an epoch begins is no answer of that epoch.
+            // Before the first byte is read: if an epoch begins meanwhile, this read belongs
+            // to the one before.
             let epoch = self.epoch();
             match self.try_read(path) {
-                Ok(Attempt::Read(known)) => return Ok(Some(self.remember(path, known, epoch))),
+                Ok(Attempt::Read(cached)) => return Ok(Some(self.cache(path, cached, epoch))),
                 Ok(Attempt::Changed) => {}
-                Ok(Attempt::Neither) => return Ok(self.gone(path)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.gone(path)),
-                Err(error) => return Err(failed(error)),
+                Ok(Attempt::Neither) => return Ok(self.set_absent(path)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(self.set_absent(path));
+                }
+                Err(source) => {
+                    return Err(Error::Io {
+                        operation: "read",
+                        path: path.clone(),
+                        source,
+                    });
+                }
             }
         }
         Err(Error::Unstable { path: path.clone() })
     }
 
-    /// Notes that something was there when it was looked at and is not any more.
-    fn gone(&self, path: &RelPath) -> Option<EntryKind> {
+    fn set_absent(&self, path: &RelPath) -> Option<EntryKind> {
         let folder = self.folder(&path.parent().unwrap_or_default());
-        lock(&folder).miss(path.name());
+        lock(&folder).set_absent(path.name());
         None
     }
 
@@ -71,17 +74,17 @@ impl FileIndex {
         let Some(before) = Stamp::at(&self.root, path.as_path())? else {
             return Ok(Attempt::Neither);
         };
-        let look = Look { stamp: before, at };
         let content = match before.kind() {
             FileKind::File => Content::File(file_digest(&self.root, path)?),
             FileKind::Link => Content::Link(Box::new(self.read_link(path)?)),
-            _ => return Ok(Attempt::Neither),
+            FileKind::Folder | FileKind::Special => return Ok(Attempt::Neither),
         };
         let after = Stamp::at(&self.root, path.as_path())?;
-        Ok(match after == Some(before) {
-            true => Attempt::Read(Known { look, content }),
-            false => Attempt::Changed,
-        })
+        if after != Some(before) {
+            return Ok(Attempt::Changed);
+        }
+        let own = TimedStamp { stamp: before, at };
+        Ok(Attempt::Read(CachedContent { own, content }))
     }
 
     fn read_link(&self, path: &RelPath) -> io::Result<Link> {
@@ -89,10 +92,10 @@ impl FileIndex {
         let at = stamp::now();
         let behind = match Stamp::followed(&self.root, path.as_path()) {
             Ok(Some(stamp)) if stamp.kind() == FileKind::File => Some((
-                Look { stamp, at },
+                TimedStamp { stamp, at },
                 digest(&self.root, path, OFlags::empty())?,
             )),
-            // Dangling, a loop, a folder: the text is all there is to it.
+            // Dangling, a loop, or a folder: only the text counts.
             _ => None,
         };
         Ok(Link {
@@ -101,12 +104,12 @@ impl FileIndex {
         })
     }
 
-    fn remember(&self, path: &RelPath, known: Known, epoch: u64) -> EntryKind {
-        let kind = known.to_entry_kind();
+    fn cache(&self, path: &RelPath, cached: CachedContent, epoch: u64) -> EntryKind {
+        let kind = cached.to_entry_kind();
         if let Some(parent) = path.parent() {
             let folder = self.folder(&parent);
-            self.owe(known.look.stamp.size);
-            lock(&folder).know(path.name(), known, epoch);
+            self.add_cost(cached.own.stamp.size);
+            lock(&folder).set_content(path.name(), cached, epoch);
         }
         kind
     }
@@ -121,15 +124,16 @@ pub(super) fn digest(root: &Root, path: &RelPath, flags: OFlags) -> io::Result<D
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
+    // If a pipe took the file's place, opening it must not wait for a writer.
     let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = rustix::fs::openat(root, path.as_path(), flags, Mode::empty())?;
     BUFFER.with_borrow_mut(|buffer| Digest::of_reader(&mut File::from(file), buffer))
 }
 
 enum Attempt {
-    Read(Known),
+    Read(CachedContent),
     /// It changed while it was read.
     Changed,
-    /// It is gone, or neither a file nor a link.
+    /// It is absent, or neither a file nor a link.
     Neither,
 }

@@ -1,11 +1,10 @@
-//! Remembers what files hold by what the system says of them, so that nothing that did
-//! not change is read twice: not within a run, not from one run to the next. It knows
-//! paths and contents, not targets.
+//! Caches the content of files by their stamps, so that a file that did not change is not read
+//! again: neither within a run nor in the next. It knows paths and contents, not targets.
 //!
-//! The unit is the folder: its listing is trusted while the folder's own stamp stands
-//! still, and each file's digest while the file's does (see [`crate::stamp`]). Within a
-//! run a file is looked at once for each *epoch*; whoever runs a command or writes
-//! outputs begins a new one with [`FileIndex::begin_epoch`].
+//! The unit is the folder: its listing is valid while the folder's own stamp is the same, and
+//! each file's digest while the file's is (see [`crate::stamp`]). Within a run a file is
+//! examined once per *epoch*; a caller that runs a command or writes outputs begins a new one
+//! with [`FileIndex::begin_epoch`].
 
 mod folder;
 mod hash;
@@ -29,33 +28,33 @@ pub use folder::Fingerprint;
 use folder::Folder;
 pub use hash::file_digest;
 pub use saved::{Saved, boot_id};
-pub use walk::{Found, Selection};
+pub use walk::{Matches, Selection};
 
-/// What a file was when it was looked at, kept by [`FileIndex::learn`].
+/// A file that was hashed outside of the index, for [`FileIndex::insert`].
 #[derive(Clone, Debug)]
-pub struct Seen {
-    /// Where it is.
+pub struct HashedFile {
+    /// The path.
     pub path: RelPath,
-    /// What the system said of it, the same before and after it was read.
+    /// Its stamp, the same before and after it was read.
     pub stamp: Stamp,
-    /// When it was about to be read, in nanoseconds since 1970.
-    pub looked_at: i64,
-    /// What it held.
+    /// The time just before it was read, in nanoseconds since 1970.
+    pub read_at: i64,
+    /// Its content.
     pub digest: Digest,
 }
 
-/// What went wrong while files were looked at.
+/// Why files could not be examined.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// The system refused.
     #[error("cannot {operation} `{path}`")]
     #[diagnostic(code(fbuild::action::read))]
     Io {
-        /// A verb: "read", "list", "look at".
+        /// A verb: "read", "list", "examine".
         operation: &'static str,
-        /// Where.
+        /// The path.
         path: RelPath,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// A file changed each time it was read.
@@ -65,36 +64,36 @@ pub enum Error {
         help("something is writing to it; wait until that has ended, then run again")
     )]
     Unstable {
-        /// Which file.
+        /// The path.
         path: RelPath,
     },
 }
 
-/// The memory of what files hold.
+/// A cache of file contents below a root. All methods can be called by many threads at once.
 pub struct FileIndex {
     root: Root,
-    /// Folders that are nobody's inputs: the cache and the state.
+    /// Folders that are never inputs: the cache and the state.
     hidden: Vec<RelPath>,
     shards: Vec<Mutex<HashMap<RelPath, Arc<Mutex<Folder>>>>>,
     hasher: RandomState,
     saved: Saved,
     epoch: AtomicU64,
-    /// How much would have to be read again, in bytes, if what was found out were not saved.
-    owed: AtomicU64,
+    /// The cost of reading again what is cached and not saved, in bytes.
+    unsaved: AtomicU64,
 }
 
 const SHARDS: usize = 64;
-/// What opening a file or folder costs, in bytes that could be written meanwhile.
-const COST: u64 = 16 * 1024;
+/// The cost of opening a file or folder, in bytes that could be written in that time.
+const OPEN_COST: u64 = 16 * 1024;
 
 impl FileIndex {
-    /// Opens the memory kept in `file`; one that is missing, damaged, of another format or
-    /// from before the last boot is empty. Folders in `hidden` are nobody's inputs.
+    /// Opens the index that was saved to `file`. It is empty if the file is missing, damaged,
+    /// of another format or from before the last boot. Folders in `hidden` are never inputs.
     pub fn open(root: Root, file: &Path, hidden: Vec<RelPath>) -> Self {
         Self::new(root, Saved::read(file), hidden)
     }
 
-    /// Opens a memory that was read before.
+    /// Opens a saved index that was read before.
     pub fn new(root: Root, saved: Saved, hidden: Vec<RelPath>) -> Self {
         Self {
             root,
@@ -105,54 +104,54 @@ impl FileIndex {
             hasher: RandomState::new(),
             saved,
             epoch: AtomicU64::new(1),
-            owed: AtomicU64::new(0),
+            unsaved: AtomicU64::new(0),
         }
     }
 
-    /// Returns the root that paths are below.
+    /// Returns the root that all paths are relative to.
     pub fn root(&self) -> &Root {
         &self.root
     }
 
-    /// Says that files may have changed from here on: they are looked at again.
+    /// Begins a new epoch: files may have changed, and are examined again.
     pub fn begin_epoch(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Returns what stands at `path`, or `None` if nothing does or a link is on the way.
+    /// Returns the file or link at `path`; `None` if there is neither, or a folder above it is
+    /// a link.
     pub fn entry(&self, path: &RelPath) -> Result<Option<EntryKind>, Error> {
-        match self.look(path)? {
+        match self.lookup(path)? {
             None => Ok(None),
-            Some(walk::Looked::Known(kind)) => Ok(Some(kind)),
-            Some(walk::Looked::Unread) => self.read(path),
+            Some(walk::Lookup::Cached(kind)) => Ok(Some(kind)),
+            Some(walk::Lookup::Unread) => self.read(path),
         }
     }
 
-    /// Returns the mark of a file as it was last looked at; it is not looked at for this.
-    pub fn mark(&self, path: &RelPath) -> Fingerprint {
+    /// Returns the fingerprint of a file as it was last examined, without examining it.
+    pub fn fingerprint(&self, path: &RelPath) -> Fingerprint {
         let folder = self.folder(&path.parent().unwrap_or_default());
         let folder = lock(&folder);
-        folder.mark(path.name())
+        folder.fingerprint(path.name())
     }
 
-    /// Takes in what somebody else found out while reading or writing a file.
-    pub fn learn(&self, seen: Seen) {
-        let Some(parent) = seen.path.parent() else {
+    /// Caches a file that was hashed while it was read or written for another purpose.
+    pub fn insert(&self, hashed: HashedFile) {
+        let Some(parent) = hashed.path.parent() else {
             return;
         };
         let folder = self.folder(&parent);
-        lock(&folder).learn(&seen, self.epoch());
-        self.owe(seen.stamp.size);
+        lock(&folder).insert(&hashed, self.epoch());
+        self.add_cost(hashed.stamp.size);
     }
 
-    /// Writes the memory to `file`, atomically, if that is less than what would have to be
-    /// read again otherwise. It is not flushed to the disk: a memory that is lost is only a
-    /// reason to read files again.
+    /// Saves the index to `file`, atomically, if that costs less than reading again what is
+    /// not saved. It is not flushed to the disk: if it is lost, files are read again.
     pub fn save(&self, file: &Path) -> io::Result<()> {
-        if self.owed.load(Ordering::Relaxed) <= self.saved.size() {
+        if self.unsaved.load(Ordering::Relaxed) <= self.saved.size() {
             return Ok(());
         }
-        self.owed.store(0, Ordering::Relaxed);
+        self.unsaved.store(0, Ordering::Relaxed);
         let mut used = Vec::new();
         for shard in &self.shards {
             for (path, folder) in lock(shard).iter() {
@@ -162,16 +161,16 @@ impl FileIndex {
         self.saved.write_with(used, file)
     }
 
-    /// Notes that so many bytes of a file or folder were read.
-    fn owe(&self, bytes: u64) {
-        self.owed.fetch_add(bytes + COST, Ordering::Relaxed);
+    /// Adds the cost of reading a file or folder of so many bytes.
+    fn add_cost(&self, bytes: u64) {
+        self.unsaved.fetch_add(bytes + OPEN_COST, Ordering::Relaxed);
     }
 
     fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::SeqCst)
     }
 
-    /// Returns the memory of a folder, taken over from the last run when first asked for.
+    /// Returns the cache of a folder; at first use, as the last run saved it.
     fn folder(&self, path: &RelPath) -> Arc<Mutex<Folder>> {
         let shard = usize::try_from(self.hasher.hash_one(path) % SHARDS as u64).unwrap_or(0);
         let mut folders = lock(&self.shards[shard]);
@@ -185,7 +184,7 @@ impl FileIndex {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change to what is behind these locks is whole: a panic elsewhere harms nothing.
+    // Every change under these locks is complete: a panic elsewhere leaves valid data.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -111,7 +111,7 @@ impl Folder {
             _ if self.racy => Expectation::RacyFolder,
             _ if !self.exists => unless_made_since(Expectation::NoFolder, path, root),
             None => Expectation::Folder,
-            Some(look) if look.stamp.is_old_enough(look.at) => Expectation::Listing(look.stamp),
+            Some(listed) if listed.is_reliable() => Expectation::Listing(listed.stamp),
             Some(_) => Expectation::RacyFolder,
         }
     }
@@ -119,28 +119,23 @@ impl Folder {
 
 impl File {
     fn observe(&self, path: &RelPath, each: &mut impl FnMut(&RelPath, Expectation)) {
-        let known = self.known.as_ref().filter(|_| !self.racy);
-        let Some(known) = known.filter(|known| known.look.stamp.is_old_enough(known.look.at))
-        else {
+        let cached = self.cached.as_ref().filter(|_| !self.racy);
+        let Some(cached) = cached.filter(|cached| cached.own.is_reliable()) else {
             return each(path, Expectation::RacyFile);
         };
-        let link = match &known.content {
+        let link = match &cached.content {
             Content::File(digest) => {
-                return each(path, Expectation::File(known.look.stamp, *digest));
+                return each(path, Expectation::File(cached.own.stamp, *digest));
             }
             Content::Link(link) => link,
         };
-        each(path, Expectation::Link(known.look.stamp));
-        each(
-            path,
-            match link.behind {
-                None => Expectation::LinkToNoFile,
-                Some((look, _)) if look.stamp.is_old_enough(look.at) => {
-                    Expectation::LinkToFile(look.stamp)
-                }
-                Some(_) => Expectation::RacyFile,
-            },
-        );
+        each(path, Expectation::Link(cached.own.stamp));
+        let behind = match link.behind {
+            None => Expectation::LinkToNoFile,
+            Some((behind, _)) if behind.is_reliable() => Expectation::LinkToFile(behind.stamp),
+            Some(_) => Expectation::RacyFile,
+        };
+        each(path, behind);
     }
 }
 

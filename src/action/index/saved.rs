@@ -1,5 +1,5 @@
-//! The index as a file: read whole, decoded folder by folder as they are asked for,
-//! written whole and atomically. It knows nothing of what the slabs mean.
+//! The index as a file: read whole, decoded folder by folder on demand, written whole and
+//! atomically. Slabs are opaque here: `folder` encodes them.
 //!
 //! Format 1, in a checked file: the length of the table (u32, little endian), the table
 //! (postcard), the slabs one after another.
@@ -15,22 +15,22 @@ use crate::checked_file::{self, CheckedFile, Magic};
 use crate::path::RelPath;
 
 const MAGIC: &Magic = b"fbuild-index  1\n";
-/// How long (in days) a folder is remembered that no run asked for.
+/// How many days an unused folder stays in the file.
 const MOST_IDLE: u64 = 30;
 
-/// What an earlier run left.
+/// The index that an earlier run saved.
 #[derive(Default)]
 pub struct Saved {
     file: CheckedFile,
     table: Table,
-    /// Where the slabs begin.
+    /// Where in the file the slabs begin.
     slabs: usize,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 struct Table {
-    /// What the system calls the time since it was started: after a crash, stamps that
-    /// reached the disk may belong to contents that did not.
+    /// The boot in which it was saved: after a crash, stamps that reached the disk may belong
+    /// to contents that did not.
     boot: String,
     /// Sorted by path.
     rows: Vec<Row>,
@@ -39,14 +39,14 @@ struct Table {
 #[derive(Serialize, Deserialize)]
 struct Row {
     path: RelPath,
-    /// Days since 1970 on which a run last asked for it.
+    /// The day since 1970 on which a run last used it.
     used: u64,
     start: u64,
     len: u64,
 }
 
 impl Saved {
-    /// Reads the file; whatever is wrong with it, it is then empty.
+    /// Reads the file; empty if it is missing, damaged, of another format or another boot.
     pub fn read(file: &Path) -> Self {
         let checked = checked_file::read(file, MAGIC);
         checked.and_then(Self::parse).unwrap_or_default()
@@ -56,7 +56,9 @@ impl Saved {
         let (len, rest) = file.split_first_chunk::<4>()?;
         let len = u32::from_le_bytes(*len) as usize;
         let table: Table = postcard::from_bytes(rest.get(..len)?).ok()?;
-        (table.boot == boot_id()).then_some(())?;
+        if table.boot != boot_id() {
+            return None;
+        }
         Some(Self {
             slabs: 4 + len,
             table,
@@ -64,7 +66,7 @@ impl Saved {
         })
     }
 
-    /// Returns what was remembered of a folder.
+    /// Returns the saved cache of a folder.
     pub(super) fn folder(&self, path: &RelPath) -> Option<Folder> {
         let rows = &self.table.rows;
         let at = rows.binary_search_by(|row| row.path.cmp(path)).ok()?;
@@ -77,20 +79,20 @@ impl Saved {
         self.file.get(start..end)
     }
 
-    /// Returns how long the file is, in bytes.
+    /// Returns the size of the file in bytes.
     pub(super) fn size(&self) -> u64 {
         self.file.len() as u64
     }
 
-    /// Writes the folders of this run, and those of earlier runs that it did not ask for.
+    /// Writes the folders that this run used, and the saved ones that it did not.
     pub(super) fn write_with(&self, used: Vec<(RelPath, Vec<u8>)>, file: &Path) -> io::Result<()> {
         let today = u64::try_from(crate::stamp::now()).unwrap_or(0) / 86_400_000_000_000;
-        let asked: HashSet<&RelPath> = used.iter().map(|(path, _)| path).collect();
+        let fresh: HashSet<&RelPath> = used.iter().map(|(path, _)| path).collect();
         let idle = self
             .table
             .rows
             .iter()
-            .filter(|row| !asked.contains(&row.path) && row.used + MOST_IDLE >= today);
+            .filter(|row| !fresh.contains(&row.path) && row.used + MOST_IDLE >= today);
         let mut slabs: Vec<(&RelPath, u64, &[u8])> = idle
             .filter_map(|row| Some((&row.path, row.used, self.slab(row)?)))
             .chain(
@@ -127,7 +129,7 @@ fn write(slabs: &[(&RelPath, u64, &[u8])], file: &Path) -> io::Result<()> {
     checked_file::write(file, MAGIC, &parts)
 }
 
-/// Returns the system's name for the time since it was started; empty where it has none.
+/// Returns the system's identifier of the current boot; empty where it has none.
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }

@@ -35,7 +35,7 @@ fn patterns_find_files_sorted_and_each_once() {
 }
 
 #[test]
-fn what_was_asked_for_by_name_in_any_order_is_found_by_name_by_pattern_and_later() {
+fn paths_looked_up_by_name_are_found_by_pattern() {
     let names = ["m", "z", "a", "q"];
     let tree = Tree::new(&names.map(|name| (name, name)));
     let index = tree.index();
@@ -56,7 +56,7 @@ fn what_was_asked_for_by_name_in_any_order_is_found_by_name_by_pattern_and_later
 }
 
 #[test]
-fn version_control_and_the_cache_are_nobodys_inputs() {
+fn git_and_cache_folders_are_never_inputs() {
     let tree = Tree::new(&[
         (".git/HEAD", ""),
         (".build-cache/x", ""),
@@ -68,7 +68,7 @@ fn version_control_and_the_cache_are_nobodys_inputs() {
 }
 
 #[test]
-fn a_rewrite_of_the_same_size_in_the_same_instant_is_seen() {
+fn rewrite_within_a_clock_tick_is_detected() {
     let tree = Tree::new(&[("a", "one")]);
     let index = tree.index();
     assert_eq!(index.entry(&path("a")).unwrap(), Some(file("one")));
@@ -81,7 +81,7 @@ fn a_rewrite_of_the_same_size_in_the_same_instant_is_seen() {
 }
 
 #[test]
-fn a_new_file_a_removed_file_and_a_new_kind_are_seen_in_the_next_epoch() {
+fn next_epoch_finds_new_and_removed_files() {
     let tree = Tree::new(&[("d/a", "1"), ("d/b", "2")]);
     let index = tree.index();
     assert_eq!(find(&index, &["d/**"], &[]), ["d/a", "d/b"]);
@@ -93,43 +93,41 @@ fn a_new_file_a_removed_file_and_a_new_kind_are_seen_in_the_next_epoch() {
     assert_eq!(find(&index, &["d/**"], &[]), ["d/b/inner", "d/c"]);
 }
 
-#[test]
-fn links_count_by_their_text_and_by_the_file_behind_them() {
-    let tree = Tree::new(&[("real", "1"), ("folder/x", "")]);
-    let at = |p: &str| tree.at(p);
-    symlink("real", at("to-file")).unwrap();
-    symlink("folder", at("to-folder")).unwrap();
-    symlink("nowhere", at("dangling")).unwrap();
-    let index = tree.index();
-    let link = |target: &str, content: Option<&str>| {
-        Some(EntryKind::Link {
-            target: target.into(),
-            content: content.map(|c| Digest::of(c.as_bytes())),
-        })
-    };
-    assert_eq!(
-        index.entry(&path("to-file")).unwrap(),
-        link("real", Some("1"))
-    );
-    assert_eq!(
-        index.entry(&path("to-folder")).unwrap(),
-        link("folder", None)
-    );
-    assert_eq!(
-        index.entry(&path("dangling")).unwrap(),
-        link("nowhere", None)
-    );
-    assert_eq!(find(&index, &["to-folder/**", "to-folder/x"], &[]), [""; 0]);
-    tree.write("real", "2");
-    index.begin_epoch();
-    assert_eq!(
-        index.entry(&path("to-file")).unwrap(),
-        link("real", Some("2"))
-    );
+fn link(target: &str, content: Option<&str>) -> Option<EntryKind> {
+    Some(EntryKind::Link {
+        target: target.into(),
+        content: content.map(|c| Digest::of(c.as_bytes())),
+    })
 }
 
 #[test]
-fn the_executable_bit_counts() {
+fn link_has_its_text_and_the_content_behind_it() {
+    let tree = Tree::new(&[("real", "1"), ("folder/x", "")]);
+    symlink("real", tree.at("to-file")).unwrap();
+    symlink("folder", tree.at("to-folder")).unwrap();
+    symlink("nowhere", tree.at("dangling")).unwrap();
+    let index = tree.index();
+    let entry = |name| index.entry(&path(name)).unwrap();
+    assert_eq!(entry("to-file"), link("real", Some("1")));
+    assert_eq!(entry("to-folder"), link("folder", None));
+    assert_eq!(entry("dangling"), link("nowhere", None));
+    assert_eq!(find(&index, &["to-folder/**", "to-folder/x"], &[]), [""; 0]);
+}
+
+#[test]
+fn next_epoch_finds_new_content_behind_a_link() {
+    let tree = Tree::new(&[("real", "1")]);
+    symlink("real", tree.at("to-file")).unwrap();
+    let index = tree.index();
+    let entry = || index.entry(&path("to-file")).unwrap();
+    assert_eq!(entry(), link("real", Some("1")));
+    tree.write("real", "2");
+    index.begin_epoch();
+    assert_eq!(entry(), link("real", Some("2")));
+}
+
+#[test]
+fn executable_bit_is_part_of_the_content() {
     let tree = Tree::new(&[("a", "1")]);
     let index = tree.index();
     assert_eq!(index.entry(&path("a")).unwrap(), Some(file("1")));
@@ -143,7 +141,7 @@ fn the_executable_bit_counts() {
 }
 
 #[test]
-fn a_saved_index_that_was_damaged_anywhere_is_empty_and_never_wrong() {
+fn damaged_index_is_empty() {
     let tree = Tree::new(&[("a", "one"), ("d/b", "two")]);
     let index = tree.index();
     find(&index, &["**"], &[]);
@@ -175,7 +173,7 @@ fn a_saved_index_that_was_damaged_anywhere_is_empty_and_never_wrong() {
 }
 
 #[test]
-fn folders_that_a_run_did_not_ask_for_stay_remembered() {
+fn unused_folders_stay_in_the_saved_index() {
     let tree = Tree::new(&[("a/x", "1"), ("b/x", "2")]);
     let first = tree.index();
     find(&first, &["**"], &[]);
@@ -188,7 +186,7 @@ fn folders_that_a_run_did_not_ask_for_stay_remembered() {
 }
 
 #[test]
-fn what_was_remembered_before_the_system_was_started_is_not_trusted() {
+fn index_from_before_a_boot_is_empty() {
     let tree = Tree::new(&[("a", "1")]);
     let index = tree.index();
     find(&index, &["**"], &[]);
@@ -210,7 +208,7 @@ fn what_was_remembered_before_the_system_was_started_is_not_trusted() {
 }
 
 #[test]
-fn a_path_that_is_written_out_is_found_as_a_pattern_would_find_it() {
+fn literal_path_follows_the_rules_of_patterns() {
     let tree = Tree::new(&[("a/b", ""), ("a/dir/x", ""), (".git/HEAD", "")]);
     tree.write(".build-cache/x", "");
     let index = tree.index();
@@ -244,7 +242,7 @@ fn a_path_that_is_written_out_is_found_as_a_pattern_would_find_it() {
 }
 
 #[test]
-fn each_pattern_is_told_how_much_it_found() {
+fn matches_are_counted_per_pattern() {
     let tree = Tree::new(&[("a", "1"), ("b", "1")]);
     let index = tree.index();
     let patterns = ["*", "none*", "a", "none"].map(|text| Pattern::new(text).unwrap());
@@ -254,51 +252,63 @@ fn each_pattern_is_told_how_much_it_found() {
             except: &[],
             folders: false,
         };
-        assert_eq!(index.find(selection).unwrap().matches, [2, 0, 1, 0]);
+        assert_eq!(index.find(selection).unwrap().counts, [2, 0, 1, 0]);
     }
 }
 
+fn make_pipe(tree: &Tree, name: &str) {
+    let (kind, mode) = (rustix::fs::FileType::Fifo, 0o600.into());
+    rustix::fs::mknodat(rustix::fs::CWD, tree.at(name), kind, mode, 0).unwrap();
+}
+
 #[test]
-fn a_file_is_read_where_it_stands_and_nobody_waits_for_a_pipe() {
+fn digest_follows_a_link_only_if_asked() {
     let tree = Tree::new(&[("a", "1")]);
-    let index = tree.index();
-    symlink("a", index.root().absolute(&path("link"))).unwrap();
-    let digest = |text, flags| hash::digest(index.root(), &path(text), flags);
+    symlink("a", tree.at("link")).unwrap();
+    let digest = |text, flags| hash::digest(&tree.root(), &path(text), flags);
     let nofollow = rustix::fs::OFlags::NOFOLLOW;
     assert_eq!(digest("a", nofollow).unwrap(), Digest::of(b"1"));
     assert!(digest("link", nofollow).is_err());
     let followed = digest("link", rustix::fs::OFlags::empty());
     assert_eq!(followed.unwrap(), Digest::of(b"1"));
-    let pipe = index.root().absolute(&path("pipe"));
-    let (kind, mode) = (rustix::fs::FileType::Fifo, 0o600.into());
-    rustix::fs::mknodat(rustix::fs::CWD, pipe, kind, mode, 0).unwrap();
-    assert_eq!(digest("pipe", nofollow).unwrap(), Digest::of(b""));
 }
 
 #[test]
-fn a_folder_that_vanishes_before_it_is_listed_is_none_and_one_that_cannot_be_is_said() {
-    let tree = Tree::new(&[("a", "1")]);
-    let index = tree.index();
-    let listed = |text| {
-        let mut folder = folder::Folder::default();
-        folder.exists = true;
-        let listed = index.list(&mut folder, &path(text)).is_ok();
-        (listed, folder.exists, folder.racy)
-    };
-    assert_eq!(listed("gone"), (true, false, true));
-    assert_eq!(listed("a"), (false, true, false));
-    fs::create_dir(index.root().absolute(&path("d"))).unwrap();
-    symlink("d", index.root().absolute(&path("link"))).unwrap();
-    assert_eq!(listed("link"), (false, true, false));
-    let pipe = index.root().absolute(&path("pipe"));
-    let (kind, mode) = (rustix::fs::FileType::Fifo, 0o600.into());
-    rustix::fs::mknodat(rustix::fs::CWD, pipe, kind, mode, 0).unwrap();
-    assert_eq!(listed("pipe"), (false, true, false), "nobody waits for it");
-    assert_eq!(listed("d"), (true, true, false));
+fn digest_of_a_pipe_does_not_wait_for_a_writer() {
+    let tree = Tree::new(&[]);
+    make_pipe(&tree, "pipe");
+    let digest = file_digest(&tree.root(), &path("pipe"));
+    assert_eq!(digest.unwrap(), Digest::of(b""));
+}
+
+/// Lists a path that was a folder when it was checked; returns whether that went well, and
+/// whether the folder exists and is racy then.
+fn list(tree: &Tree, name: &str) -> (bool, bool, bool) {
+    let mut folder = folder::Folder::default();
+    folder.exists = true;
+    let listed = tree.index().list(&mut folder, &path(name)).is_ok();
+    (listed, folder.exists, folder.racy)
 }
 
 #[test]
-fn a_folder_that_came_or_went_while_a_run_went_on_is_racy() {
+fn folder_gone_before_it_is_listed_is_absent() {
+    let tree = Tree::new(&[("d/a", "1")]);
+    assert_eq!(list(&tree, "d"), (true, true, false));
+    assert_eq!(list(&tree, "gone"), (true, false, true));
+}
+
+#[test]
+fn listing_anything_but_a_folder_is_an_error() {
+    let tree = Tree::new(&[("a", "1"), ("d/a", "1")]);
+    symlink("d", tree.at("link")).unwrap();
+    make_pipe(&tree, "pipe");
+    for name in ["a", "link", "pipe"] {
+        assert_eq!(list(&tree, name), (false, true, false), "{name}");
+    }
+}
+
+#[test]
+fn folder_that_changes_during_a_run_is_racy() {
     let tree = Tree::new(&[("d/a", "1"), ("e/a", "1")]);
     let at = |text: &str| tree.at(text);
     // All of it is old.
@@ -326,7 +336,7 @@ fn a_folder_that_came_or_went_while_a_run_went_on_is_racy() {
 }
 
 #[test]
-fn what_others_asked_before_an_epoch_began_is_no_answer_of_it() {
+fn answer_from_before_an_epoch_is_not_used_in_it() {
     let tree = Tree::new(&[("other", "1")]);
     let at = |text: &str| tree.at(text);
     let (index, is_done) = (tree.index(), AtomicBool::new(false));
@@ -355,33 +365,44 @@ fn what_others_asked_before_an_epoch_began_is_no_answer_of_it() {
     assert_eq!(wrong, []);
 }
 
-#[test]
-fn what_did_not_change_is_not_read_again_and_not_kept_twice() {
+/// A tree with files and links that are old, and its saved index.
+fn saved_when_old() -> Tree {
     let tree = Tree::new(&[("d/a", "1"), ("e/b", "2"), ("real", "3")]);
     symlink("../real", tree.at("d/link")).unwrap();
     symlink("nowhere", tree.at("d/dangling")).unwrap();
     examine_when_old(&tree, &["**"], &[]);
     let index = tree.index();
     assert_eq!(find(&index, &["**"], &[]).len(), 5);
-    assert!(index.owed.load(Ordering::Relaxed) >= 5 * COST);
+    assert!(index.unsaved.load(Ordering::Relaxed) >= 5 * OPEN_COST);
     index.save(&tree.saved()).unwrap();
-    assert_eq!(index.owed.load(Ordering::Relaxed), 0);
-    let size = fs::metadata(tree.saved()).unwrap().len();
-    let later = tree.index();
-    assert!((2..=size).contains(&later.saved.size()));
+    assert_eq!(index.unsaved.load(Ordering::Relaxed), 0);
+    tree
+}
+
+#[test]
+fn unchanged_files_are_not_read_again() {
+    let tree = saved_when_old();
+    let index = tree.index();
     for _ in ["a run", "the next epoch"] {
-        assert_eq!(find(&later, &["**"], &[]).len(), 5);
-        assert_eq!(later.owed.load(Ordering::Relaxed), 0);
-        later.begin_epoch();
+        assert_eq!(find(&index, &["**"], &[]).len(), 5);
+        assert_eq!(index.unsaved.load(Ordering::Relaxed), 0);
+        index.begin_epoch();
     }
-    // It is written if that is less than what would have to be read again.
-    later.save(&tree.saved()).unwrap();
+}
+
+#[test]
+fn index_is_saved_only_if_that_is_cheaper() {
+    let tree = saved_when_old();
+    let size = fs::metadata(tree.saved()).unwrap().len();
+    let index = tree.index();
+    assert!((2..=size).contains(&index.saved.size()));
+    find(&index, &["**"], &[]);
     fs::remove_file(tree.saved()).unwrap();
-    later.save(&tree.saved()).unwrap();
-    assert!(!tree.saved().exists(), "there was nothing to write");
-    later.owe(0);
-    assert!(COST > size, "else this shows nothing");
-    later.save(&tree.saved()).unwrap();
+    index.save(&tree.saved()).unwrap();
+    assert!(!tree.saved().exists(), "nothing is unsaved");
+    index.add_cost(0);
+    assert!(OPEN_COST > size, "else this shows nothing");
+    index.save(&tree.saved()).unwrap();
     assert_eq!(fs::metadata(tree.saved()).unwrap().len(), size);
 }
 
@@ -414,7 +435,7 @@ fn files_gone_before_they_are_read_are_left_out() {
 fn paths_that_are_not_examined_are_not_observed() {
     let tree = Tree::new(&[("d/a", "1")]);
     let index = tree.index();
-    index.mark(&path("d/a"));
+    index.fingerprint(&path("d/a"));
     index.observe(|path, _| panic!("{path} was not examined"));
 }
 

@@ -1,5 +1,5 @@
-//! Finds files by patterns, in one walk over each folder that a pattern can reach, and
-//! tells of each what it holds. Links to folders are never followed.
+//! Finds files by patterns, in one walk over each folder that a pattern can reach, and returns
+//! their content. Links to folders are never followed.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,64 +7,64 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 
-use super::folder::{Content, Folder, Known, Look};
+use super::folder::{CachedContent, Content, Folder, TimedStamp};
 use super::{Error, FileIndex, lock};
 use crate::action::{Entry, EntryKind};
 use crate::glob::Pattern;
 use crate::path::RelPath;
 use crate::stamp::{self, FileKind, Stamp};
 
-/// Which files are meant: all that `include` matches but `except` does not.
+/// Selects all files that `include` matches and `except` does not.
 #[derive(Clone, Copy, Debug)]
 pub struct Selection<'a> {
-    /// What is included.
+    /// The patterns to find.
     pub include: &'a [&'a Pattern],
-    /// What is left out again.
+    /// The patterns to leave out.
     pub except: &'a [&'a Pattern],
-    /// Whether folders are told of as well.
+    /// Whether folders are selected, too.
     pub folders: bool,
 }
 
-/// What a [`Selection`] found.
+/// The files of a [`Selection`].
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Matches {
     /// The files, sorted by path, each once.
     pub entries: Vec<Entry>,
     /// For each included pattern, how many files it matched.
-    pub matches: Vec<usize>,
+    pub counts: Vec<usize>,
 }
 
-/// What is known of a file after a look at its stamp.
-pub(super) enum Looked {
-    Known(EntryKind),
+/// The content of a file as far as its stamp decides it.
+pub(super) enum Lookup {
+    Cached(EntryKind),
     /// It has to be read.
     Unread,
 }
 
 impl FileIndex {
-    /// Finds the files of a selection and what they hold.
-    pub fn find(&self, selection: Selection<'_>) -> Result<Found, Error> {
+    /// Finds the files of a selection, with their content.
+    pub fn find(&self, selection: Selection<'_>) -> Result<Matches, Error> {
         let mut walk = Walk {
             index: self,
             selection,
             entries: Vec::new(),
             unread: Vec::new(),
         };
-        let mut matches = Vec::with_capacity(selection.include.len());
+        let mut counts = Vec::with_capacity(selection.include.len());
         for pattern in selection.include {
-            let before = walk.entries.len() + walk.unread.len();
+            let before = walk.len();
             walk.pattern(pattern)?;
-            matches.push(walk.entries.len() + walk.unread.len() - before);
+            counts.push(walk.len() - before);
         }
         let mut entries = walk.entries;
         entries.extend(self.read_all(&walk.unread)?);
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         entries.dedup_by(|a, b| a.path == b.path);
-        Ok(Found { entries, matches })
+        Ok(Matches { entries, counts })
     }
 
-    /// Returns the paths of what is in a folder, whatever it is; none if there is no such
-    /// folder.
+    /// Returns the paths of all entries of a folder, whatever they are; none if there is no
+    /// such folder.
     pub fn children(&self, path: &RelPath) -> Result<Vec<RelPath>, Error> {
         if !self.is_folder(path)? {
             return Ok(Vec::new());
@@ -76,8 +76,8 @@ impl FileIndex {
         Ok(files.map(|file| path.child(&file.name)).collect())
     }
 
-    /// Looks at one path without reading it; `None` if there is no file or link.
-    pub(super) fn look(&self, path: &RelPath) -> Result<Option<Looked>, Error> {
+    /// Looks up one path without reading it; `None` if it is neither a file nor a link.
+    pub(super) fn lookup(&self, path: &RelPath) -> Result<Option<Lookup>, Error> {
         let Some(parent) = path.parent() else {
             return Ok(None);
         };
@@ -86,15 +86,14 @@ impl FileIndex {
         }
         let folder = self.folder(&parent);
         let mut folder = lock(&folder);
-        self.look_in(&mut folder, path)
+        self.lookup_in(&mut folder, path)
     }
 
-    /// Tells whether `path` is a folder with no link on the way to it.
+    /// Returns true if `path` is a folder and no folder above it is a link.
     fn is_folder(&self, path: &RelPath) -> Result<bool, Error> {
-        // What was asked before an epoch began, of it or of a folder above, is no answer of
-        // that epoch.
+        // Read before any check: a check that an epoch overtakes belongs to the one before.
         let epoch = self.epoch();
-        // The ancestors first, so that each is looked at once and none is a link.
+        // From the top down, so that each folder is checked once and after its parent.
         let mut pending = vec![path.clone()];
         while let Some(parent) = pending.last().and_then(RelPath::parent) {
             if lock(&self.folder(&parent)).checked >= epoch {
@@ -117,22 +116,24 @@ impl FileIndex {
         Ok(lock(&self.folder(path)).exists)
     }
 
-    /// Looks at a folder's stamp and forgets its listing if that no longer holds.
+    /// Checks a folder's stamp, and drops its listing if that is no longer valid.
     fn check_folder(
         &self,
         folder: &mut Folder,
         path: &RelPath,
         parent_exists: bool,
     ) -> Result<(), Error> {
-        let stamp = match parent_exists {
-            true => self.stamp(path)?,
-            false => None,
+        let stamp = if parent_exists {
+            self.stamp(path)?
+        } else {
+            None
         };
         let stamp = stamp.filter(|stamp| stamp.kind() == FileKind::Folder);
         let was_checked = folder.checked != 0;
         folder.racy |= was_checked && folder.exists != stamp.is_some();
         folder.exists = stamp.is_some();
-        if !matches!((&folder.listed, &stamp), (Some(look), Some(stamp)) if look.holds(stamp)) {
+        let is_valid = |listed: &TimedStamp| stamp.is_some_and(|stamp| listed.is_valid(&stamp));
+        if !folder.listed.as_ref().is_some_and(is_valid) {
             folder.racy |= was_checked && folder.listed.is_some();
             folder.listed = None;
         }
@@ -141,20 +142,20 @@ impl FileIndex {
 
     fn stamp(&self, path: &RelPath) -> Result<Option<Stamp>, Error> {
         Stamp::at(&self.root, path.as_path()).map_err(|source| Error::Io {
-            operation: "look at",
+            operation: "examine",
             path: path.clone(),
             source,
         })
     }
 
-    /// Lists a folder that was checked, unless its listing is known.
+    /// Lists a folder that was checked, unless its listing is cached.
     pub(super) fn list(&self, folder: &mut Folder, path: &RelPath) -> Result<(), Error> {
         if folder.listed.is_some() || !folder.exists {
             return Ok(());
         }
         let at = stamp::now();
         match read_folder(self, path) {
-            Ok((stamp, names)) => folder.relist(Look { stamp, at }, names),
+            Ok((stamp, names)) => folder.relist(TimedStamp { stamp, at }, names),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 folder.exists = false;
                 folder.racy = true;
@@ -167,48 +168,49 @@ impl FileIndex {
                 });
             }
         }
-        self.owe(0);
+        self.add_cost(0);
         Ok(())
     }
 
-    /// Looks at a file in a folder whose lock is held.
-    fn look_in(&self, folder: &mut Folder, path: &RelPath) -> Result<Option<Looked>, Error> {
+    /// Looks up a path in its folder, which is locked.
+    fn lookup_in(&self, folder: &mut Folder, path: &RelPath) -> Result<Option<Lookup>, Error> {
         let epoch = self.epoch();
         let fresh = folder.find(path.name()).filter(|f| f.checked >= epoch);
-        if let Some(known) = fresh.and_then(|file| file.known.as_ref()) {
-            return Ok(Some(Looked::Known(known.to_entry_kind())));
+        if let Some(cached) = fresh.and_then(|file| file.cached.as_ref()) {
+            return Ok(Some(Lookup::Cached(cached.to_entry_kind())));
         }
         let stamp = self.stamp(path)?;
         let stamp = stamp.map(|stamp| (stamp.kind(), stamp));
         let Some((kind @ (FileKind::File | FileKind::Link), stamp)) = stamp else {
-            folder.miss(path.name());
+            folder.set_absent(path.name());
             return Ok(None);
         };
         let was_absent = !folder.absent.is_empty() && folder.absent.contains(path.name());
         let file = folder.file(path.name(), kind);
         file.kind = kind;
         file.racy |= was_absent;
-        match &file.known {
-            Some(known) if known.look.holds(&stamp) && self.is_same_behind(known, path) => {
+        match &file.cached {
+            Some(cached) if cached.own.is_valid(&stamp) && self.is_valid_behind(cached, path) => {
                 file.checked = epoch;
-                Ok(Some(Looked::Known(known.to_entry_kind())))
+                Ok(Some(Lookup::Cached(cached.to_entry_kind())))
             }
             _ => {
+                // Cached in this run and no longer valid: it changed while the run went on.
                 file.racy |= file.checked != 0;
-                Ok(Some(Looked::Unread))
+                Ok(Some(Lookup::Unread))
             }
         }
     }
 
-    /// Tells whether what is behind a link is what it was; true for what is no link.
-    fn is_same_behind(&self, known: &Known, path: &RelPath) -> bool {
-        let Content::Link(link) = &known.content else {
+    /// Returns true if the file behind a link is still the cached one, or if it is no link.
+    fn is_valid_behind(&self, cached: &CachedContent, path: &RelPath) -> bool {
+        let Content::Link(link) = &cached.content else {
             return true;
         };
         let behind = Stamp::followed(&self.root, path.as_path()).ok().flatten();
         let file = behind.filter(|stamp| stamp.kind() == FileKind::File);
         match (&link.behind, file) {
-            (Some((look, _)), Some(stamp)) => look.holds(&stamp),
+            (Some((behind, _)), Some(stamp)) => behind.is_valid(&stamp),
             (None, None) => true,
             _ => false,
         }
@@ -221,6 +223,7 @@ fn read_folder(index: &FileIndex, path: &RelPath) -> io::Result<(Stamp, Names)> 
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = rustix::fs::openat(&index.root, path.as_path(), flags, Mode::empty())?;
     let open = std::fs::File::from(open);
+    // Before the first name is read: a name added meanwhile makes the stamp invalid.
     let stamp = Stamp::of(&open)?;
     let mut names = Names::new();
     for entry in Dir::read_from(&open)? {
@@ -230,11 +233,12 @@ fn read_folder(index: &FileIndex, path: &RelPath) -> io::Result<(Stamp, Names)> 
             continue;
         }
         let kind = match entry.file_type() {
+            // Some file systems do not store kinds in folders.
             FileType::Unknown => match Stamp::at(&open, OsStr::from_bytes(name))? {
                 Some(stamp) => stamp.kind(),
                 None => continue,
             },
-            kind => kind.into(),
+            kind => FileKind::from(kind),
         };
         names.push((name.into(), kind));
     }
@@ -250,6 +254,10 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    fn len(&self) -> usize {
+        self.entries.len() + self.unread.len()
+    }
+
     fn pattern(&mut self, pattern: &Pattern) -> Result<(), Error> {
         if let Some(path) = pattern.as_literal() {
             return self.literal(path);
@@ -268,17 +276,17 @@ impl Walk<'_> {
         if is_hidden || self.is_excepted(path) {
             return Ok(());
         }
-        match self.index.look(path)? {
-            Some(looked) => self.push(path.clone(), looked),
+        match self.index.lookup(path)? {
+            Some(lookup) => self.push(path.clone(), lookup),
             None if self.selection.folders && self.index.is_folder(path)? => {
-                self.push(path.clone(), Looked::Known(EntryKind::Folder));
+                self.push(path.clone(), Lookup::Cached(EntryKind::Folder));
             }
             None => {}
         }
         Ok(())
     }
 
-    /// Takes what matches in one folder and notes the folders below it.
+    /// Adds the matches in one folder, and the folders in it to `pending`.
     fn folder(
         &mut self,
         pattern: &Pattern,
@@ -297,15 +305,15 @@ impl Walk<'_> {
                 FileKind::Special => {}
                 FileKind::Folder => {
                     if matches && self.selection.folders && self.enters(&child) {
-                        self.push(child.clone(), Looked::Known(EntryKind::Folder));
+                        self.push(child.clone(), Lookup::Cached(EntryKind::Folder));
                     }
                     if pattern.reaches_into(&child) {
                         pending.push(child);
                     }
                 }
                 FileKind::File | FileKind::Link if matches => {
-                    if let Some(looked) = self.index.look_in(&mut folder, &child)? {
-                        self.push(child, looked);
+                    if let Some(lookup) = self.index.lookup_in(&mut folder, &child)? {
+                        self.push(child, lookup);
                     }
                 }
                 FileKind::File | FileKind::Link => {}
@@ -314,10 +322,10 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn push(&mut self, path: RelPath, looked: Looked) {
-        match looked {
-            Looked::Known(kind) => self.entries.push(Entry { path, kind }),
-            Looked::Unread => self.unread.push(path),
+    fn push(&mut self, path: RelPath, lookup: Lookup) {
+        match lookup {
+            Lookup::Cached(kind) => self.entries.push(Entry { path, kind }),
+            Lookup::Unread => self.unread.push(path),
         }
     }
 
@@ -325,8 +333,8 @@ impl Walk<'_> {
         self.selection.except.iter().any(|e| e.matches(path))
     }
 
-    /// Tells whether anything in a folder can be meant. Where folders are told of, one that
-    /// is left out is left out with all that is in it.
+    /// Returns true if the selection can match anything in a folder. If folders are selected,
+    /// a folder that is left out is left out with everything in it.
     fn enters(&self, folder: &RelPath) -> bool {
         let folders = self.selection.folders;
         let mut except = self.selection.except.iter();
