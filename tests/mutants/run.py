@@ -21,41 +21,37 @@ as caught.
     run.py --jobs N        so many at a time
     run.py --programs P,…  only these test programs (lib store_faults process driver cli)
     run.py --list          only makes the copy, and says what can be tried
+    run.py --seeded        the bugs of `seeded.toml` instead of mutants (`seeded.py`)
+    run.py --seeded NAME…  these bugs; with --list, only checks that all rows fit the sources
 
 What survives has to be in `tests/mutants/accepted.txt`, with a reason; the exit code is 1 if
 one is not, or if one that is there is caught. Results are kept in `mutants/results.json` of
 the target folder: when nothing has changed since, what was tried is not tried again.
 
-Needs Linux, Python 3.9 and `cargo install cargo-mutants`; `tree-sitter` and
+Needs Linux, Python 3.11 and `cargo install cargo-mutants`; `tree-sitter` and
 `tree-sitter-rust` come from PyPI, into a folder of their own below the target folder.
 """
 
 import argparse
 import collections
-import contextlib
-import json
 import os
-import queue
 import re
-import shutil
 import subprocess
 import sys
-import threading
 import time
 
 # Nothing is left beside the sources.
 sys.dont_write_bytecode = True
 
+import seeded
 import tree
 from tree import PROGRAMS, SCRATCH, TREE, load, save
+from workers import in_parallel
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ACCEPTED = os.path.join(HERE, "accepted.txt")
 # Tests that take so many seconds come last.
 SLOW = 1
-# Some mutants signal every process that they can see: these see only their own.
-APART = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-APART += [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
 
 
 def main():
@@ -66,9 +62,13 @@ def main():
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--programs", default=",".join(PROGRAMS))
+    parser.add_argument("--seeded", action="store_true")
+    parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     os.makedirs(SCRATCH, exist_ok=True)
     tree.use_packages()
+    if options.seeded:
+        return seeded.main(options)
     mutants = tree.listed()
     digest, outer = tree.make_copy()
     fates = tree.plant_all(mutants)
@@ -85,64 +85,6 @@ def main():
 
 
 # Which test meets which mutant, and which it notices.
-
-
-class Worker:
-    """A process that runs tests: `trial.py`."""
-
-    def __init__(self):
-        self.scratch = scratch()
-        self.process = subprocess.Popen(
-            [*APART, sys.executable, os.path.join(HERE, "trial.py"), self.scratch],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, asked):
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-def scratch():
-    """Makes a folder in memory, with a name so short that no message is broken differently."""
-    memory = "/dev/shm" if os.path.isdir("/dev/shm") else "/tmp"
-    for name in (f"m{number}" for number in range(10)):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.join(memory, name))
-            return os.path.join(memory, name)
-    sys.exit(f"error: remove {memory}/m0 to {memory}/m9, which earlier runs left")
-
-
-def in_parallel(jobs, asked, then):
-    """Has workers answer all that is asked; `then` gets each with its answer, one at a time."""
-    waiting, lock = queue.Queue(), threading.Lock()
-    for one in asked:
-        waiting.put(one)
-
-    def work():
-        worker = Worker()
-        while True:
-            try:
-                one = waiting.get_nowait()
-            except queue.Empty:
-                break
-            answer = worker.ask(one)
-            with lock:
-                then(one, answer)
-        worker.end()
-
-    threads = [threading.Thread(target=work) for _ in range(max(jobs, 1))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 class Baseline:

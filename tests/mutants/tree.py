@@ -72,9 +72,10 @@ def listed():
     return mutants
 
 
-def make_copy():
-    """Copies what is needed, but writes only what has changed. Returns two digests: of all of
-    it, and of what test programs see, without the unit tests."""
+def make_copy(planted=None):
+    """Copies what is needed, but writes only what has changed; with `planted` texts of files
+    in place of mutants. Returns two digests: of all of it, and of what test programs see,
+    without the unit tests."""
     digest, outer, names = hashlib.sha256(), hashlib.sha256(), {"src/mutants.rs"}
     for name in tracked():
         path = os.path.join(ROOT, name)
@@ -84,7 +85,9 @@ def make_copy():
             digest.update(f"{name} {len(content)}\n".encode() + content)
             outer.update(without_unit_tests(name, content))
         names.add(name)
-        if not is_mutated(name):
+        if planted is not None and name.startswith("src/") and name.endswith(".rs"):
+            write(name, patched(name, planted.get(name, content.decode())))
+        elif not is_mutated(name):
             write(name, patched(name, content.decode()) if name.endswith(".rs") else content)
             shutil.copymode(path, os.path.join(TREE, name))
     for name in ["mutants.rs", "plant.py"]:
