@@ -1,5 +1,5 @@
 //! A deterministic command for tests: its outputs are digests of its arguments and of the
-//! variables and files that they name. `tests/suites/mixer.rs` implements it.
+//! variables and files that they name. `tests/support/fake_tool.rs` implements it.
 //!
 //! It appends the target's name to `journal` in the folder `$MIX_CONTROL`. If that folder
 //! contains a socket with the target's name, the command reports there when it starts and
@@ -18,14 +18,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-#[path = "../tests/suites/glob.rs"]
+#[path = "../tests/support/fake_tool.rs"]
+mod fake_tool;
+#[path = "../tests/support/glob.rs"]
 mod glob;
-#[path = "../tests/suites/mixer.rs"]
-mod mixer;
-#[path = "../tests/suites/tree.rs"]
+#[path = "../tests/support/tree.rs"]
 mod tree;
 
-use mixer::{Outcome, Words};
+use fake_tool::{Outcome, Words};
 
 /// The exit code of a command that fails as it was told to.
 const FAILED: u8 = 3;
@@ -47,7 +47,7 @@ fn run(words: &[String]) -> Result<ExitCode, Box<dyn Error>> {
     let mut control = Control::new(&name)?;
     let words = Words::parse(words.iter().map(String::as_str))?;
     let root = Path::new(if words.indoors { ".." } else { "." });
-    let view = mixer::Disk(root);
+    let view = fake_tool::Disk(root);
     control.pause()?;
     let (inputs, needs) = (words.read_inputs(&view), words.read_needs(&view));
     control.pause()?;

@@ -6,6 +6,7 @@
 
 #![expect(clippy::expect_used, reason = "these are tests")]
 
+#[path = "support/sources.rs"]
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};

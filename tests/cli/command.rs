@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::helpers;
+use super::processes;
 use super::project::Project;
 
 /// Builds a target that fails and returns what is said at the end, from the error on.
@@ -80,7 +80,7 @@ fn one_killed_by_a_signal_names_the_signal() {
 
 #[test]
 fn one_that_hangs_past_its_timeout_is_ended_with_all_it_started() {
-    let (fbt, place) = (helpers::fbt().display(), helpers::Place::new());
+    let (fbt, place) = (processes::fbt().display(), processes::Place::new());
     let project = Project::new(&format!(
         "target bad {{\n    timeout \"200ms\"\n    run \"{fbt}\" launch stay -- wait {}\n}}\n",
         place.mark
@@ -108,7 +108,7 @@ fn one_that_would_end_after_its_timeout_does_not_come_to_that() {
 
 #[test]
 fn one_that_leaves_others_behind_is_said_and_they_are_ended() {
-    let (fbt, place) = (helpers::fbt().display(), helpers::Place::new());
+    let (fbt, place) = (processes::fbt().display(), processes::Place::new());
     let project = Project::new(&format!(
         "target ok {{\n    run \"{fbt}\" launch session mute -- wait {}\n}}\n",
         place.mark
@@ -126,7 +126,7 @@ fn one_that_leaves_others_behind_is_said_and_they_are_ended() {
 #[test]
 fn one_that_prints_without_end_fills_no_memory() {
     const BYTES: usize = 256 << 20;
-    let fbt = helpers::fbt().display();
+    let fbt = processes::fbt().display();
     let project = Project::new(&format!(
         "target loud {{\n    run \"{fbt}\" spam {BYTES}\n}}\n"
     ));
@@ -143,7 +143,7 @@ fn one_that_prints_without_end_fills_no_memory() {
 
 #[test]
 fn bytes_that_are_no_text_pass_unchanged_and_are_replaced_in_json() {
-    let fbt = helpers::fbt().display();
+    let fbt = processes::fbt().display();
     let project = Project::new(&format!(
         "target binary {{\n    outputs x\n    run \"{fbt}\" binary\n    sh \"touch x\"\n}}\n"
     ));
@@ -195,13 +195,13 @@ fn a_failed_command_leaves_the_old_outputs_in_place() {
 
 #[test]
 fn standard_input_is_empty_and_nothing_of_fbuilds_is_inherited() {
-    let fbt = helpers::fbt().display();
+    let fbt = processes::fbt().display();
     let project = Project::new(&format!(
         "target t {{\n    run \"{fbt}\" stdin\n    run \"{fbt}\" fds\n}}\n"
     ));
     let done = project.run("run t").code(0);
     // What whoever started fbuild let it have is not fbuild's to close.
-    let inherited = std::process::Command::new(helpers::fbt())
+    let inherited = std::process::Command::new(processes::fbt())
         .arg("fds")
         .stdin(std::process::Stdio::null())
         .output();

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FileType, Mode};
 
 use super::forge::{Entry, Kind, Payload, RawDigest, Record};
 use super::forge::{file, folder, link, objects, place, raw};
-use super::helpers::fbt;
+use super::processes::fbt;
 use super::project::Project;
 
 const HONEST: &[u8] = b"honest\n";

@@ -8,9 +8,9 @@
     reason = "this plays the shell that starts fbuild"
 )]
 
-#[path = "../helpers/mod.rs"]
+#[path = "../support/processes.rs"]
 #[expect(dead_code, reason = "places are for tests of processes")]
-mod helpers;
+mod processes;
 mod project;
 mod redact;
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::helpers;
+use super::processes;
 
 /// Replaces the project's folder, durations, percentages of the best possible, process
 /// numbers and shortened digests.
@@ -13,7 +13,7 @@ pub(crate) fn redact(text: &str, root: &Path) -> String {
     let text = text.replace(&format!("{base}/bin:{}", super::project::PATH), "[path]");
     let text = text.replace(base, "[base]");
     let text = match text.contains("/examples/fbt") {
-        true => text.replace(helpers::fbt().to_str().unwrap(), "[fbt]"),
+        true => text.replace(processes::fbt().to_str().unwrap(), "[fbt]"),
         false => text,
     };
     let text = text.replace(std::env::consts::ARCH, "[arch]");

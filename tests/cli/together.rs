@@ -6,7 +6,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::helpers::{Place, fbt};
+use super::processes::{Place, fbt};
 use super::project::{Project, eventually};
 
 /// A target that reports that it runs, and waits before it goes on.

@@ -19,7 +19,7 @@ as caught.
     run.py --survivors     those that no test has caught yet, and that are not accepted
     run.py --unaccepted    all but those that are accepted: quick, if tests are known that catch
     run.py --jobs N        so many at a time
-    run.py --programs P,…  only these test programs (lib store_faults process driver cli)
+    run.py --programs P,…  only these test programs (lib suites process driver cli)
     run.py --list          only makes the copy, and says what can be tried
     run.py --seeded        the bugs of `seeded.toml` instead of mutants (`seeded.py`)
     run.py --seeded NAME…  these bugs; with --list, only checks that all rows fit the sources
@@ -45,7 +45,7 @@ sys.dont_write_bytecode = True
 
 import seeded
 import tree
-from tree import PROGRAMS, SCRATCH, TREE, load, save
+from tree import PROGRAMS, QUICK, SCRATCH, TREE, load, save
 from workers import in_parallel
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -108,7 +108,8 @@ class Baseline:
         asked, tests = [], []
         for program, file in self.programs.items():
             said = subprocess.run([file, "--list"], stdout=subprocess.PIPE, text=True, cwd=TREE)
-            for test in re.findall(r"^(\S+): test$", said.stdout, re.M):
+            found = re.findall(r"^(\S+): test$", said.stdout, re.M)
+            for test in filter(lambda test: test.startswith(QUICK.get(program, "")), found):
                 one = {"program": program, "file": file, "folder": TREE, "test": test}
                 asked.append({**one, "record": count})
         print(f"{len(asked)} tests without a mutant", flush=True)

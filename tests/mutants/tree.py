@@ -21,7 +21,9 @@ SCRATCH = os.path.join(os.path.abspath(TARGET), "mutants")
 TREE = os.path.join(SCRATCH, "tree")
 PACKAGES = ["tree-sitter==0.26.*", "tree-sitter-rust==0.24.*"]
 # In this order; `lib` are the unit tests.
-PROGRAMS = ["lib", "store_faults", "process", "driver", "cli"]
+PROGRAMS = ["lib", "suites", "process", "driver", "cli"]
+# Only these tests of a program, if it is here: the others take minutes for each mutant.
+QUICK = {"suites": "crash::file_systems::"}
 # What the copy needs besides: the number goes to every process that is started, and tests
 # keep their files below one folder, which is removed.
 PATCHES = [
@@ -34,7 +36,7 @@ PATCHES = [
     ),
     ("tests/cli/project.rs", 'Path::new("/dev/shm")', 'std::env::temp_dir().as_path()'),
 ]
-NOT_COPIED = ("tests/bench/", "tests/peers/", "tests/mutants/")
+NOT_COPIED = ("tests/perf/", "tests/mutants/")
 # What is built: fast to run, with all checks, and without what only a person reads.
 BUILD = {
     "CARGO_PROFILE_DEV_OPT_LEVEL": "1",

@@ -1,0 +1,338 @@
+//! What the command `mix` does, as a function: from its words, its variables and the files
+//! that it declares to the files that it makes. The program, the executor within the test
+//! process and the oracle all call it; each brings its own view of the files.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use fbuild::digest::Digest;
+
+use super::glob;
+use super::tree::{Node, Tree, ancestors, child};
+
+/// A tree as a command sees it.
+pub(crate) trait View {
+    /// Returns what stands at a path; files without their content.
+    fn kind(&self, path: &str) -> Option<Kind>;
+    /// Returns the names in a folder.
+    fn names(&self, folder: &str) -> Vec<String>;
+    /// Returns the content of the regular file that a path leads to.
+    fn content(&self, path: &str) -> Option<String>;
+}
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    File { exec: bool },
+    Link(String),
+    Folder,
+}
+
+/// A file that a command read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fact {
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
+    /// What it holds, or what is behind it if it is a link and anything is.
+    pub(crate) content: Option<String>,
+}
+
+/// The words of a command, understood.
+#[derive(Debug, Default)]
+pub(crate) struct Words<'w> {
+    all: Vec<&'w str>,
+    coarse: bool,
+    pub(crate) indoors: bool,
+    env: Vec<&'w str>,
+    pub(crate) inputs: Vec<Patterns<'w>>,
+    needs: Vec<(&'w str, Vec<&'w str>)>,
+    outputs: Vec<&'w str>,
+}
+
+/// The patterns of an `inputs` node.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns<'w> {
+    pub(crate) include: Vec<&'w str>,
+    pub(crate) except: Vec<&'w str>,
+}
+
+/// What comes of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It succeeds and has written these.
+    Made(Vec<(String, Node)>),
+    /// It fails and has written these.
+    Failed(Vec<(String, Node)>),
+}
+
+impl<'w> Words<'w> {
+    /// Understands the words of a command, or says which it does not.
+    pub(crate) fn parse(words: impl IntoIterator<Item = &'w str>) -> Result<Self, &'w str> {
+        let mut parsed = Self::default();
+        let mut inputs = Patterns::default();
+        for word in words {
+            parsed.all.push(word);
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("salt" | "say", _) => {}
+                ("coarse", _) => parsed.coarse = true,
+                ("indoors", _) => parsed.indoors = true,
+                ("env", name) => parsed.env.push(name),
+                ("in", pattern) => inputs.include.push(pattern),
+                ("not", pattern) => inputs.except.push(pattern),
+                ("end", _) => parsed.inputs.push(std::mem::take(&mut inputs)),
+                ("need", need) => parsed.needs.push((need, Vec::new())),
+                ("keep", keep) => parsed.needs.last_mut().ok_or(word)?.1.push(keep),
+                ("out", output) => parsed.outputs.push(output),
+                _ => return Err(word),
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// Reads the declared inputs, sorted by path, each once.
+    pub(crate) fn read_inputs(&self, view: &dyn View) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        for patterns in &self.inputs {
+            for pattern in &patterns.include {
+                let found = find(view, pattern, &patterns.except);
+                facts.extend(found.into_iter().filter_map(|path| fact(view, path)));
+            }
+        }
+        facts.sort_unstable();
+        facts.dedup();
+        facts
+    }
+
+    /// Reads what the needed targets made: files and links, sorted by path, each once.
+    pub(crate) fn read_needs(&self, view: &dyn View) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        for (need, keep) in &self.needs {
+            let (what, path) = need.split_once(':').unwrap_or((need, ""));
+            let pattern = match what {
+                "folder" => format!("{}/**", path.replace('[', "\\[")),
+                _ => path.to_owned(),
+            };
+            let is_kept = |path: &str| keep.iter().any(|keep| glob::matches(keep, path));
+            let found = find(view, &pattern, keep).into_iter();
+            let found = found.filter(|path| !ancestors(path).any(is_kept));
+            facts.extend(found.filter_map(|path| match fact(view, path)? {
+                // What is behind it is somebody else's.
+                fact if matches!(fact.kind, Kind::Link(_)) => Some(Fact {
+                    content: None,
+                    ..fact
+                }),
+                fact => Some(fact),
+            }));
+        }
+        facts.sort_unstable();
+        facts.dedup();
+        facts
+    }
+
+    /// Returns what it makes of what it read. `env` is asked for the values of variables.
+    pub(crate) fn mix(
+        &self,
+        env: &dyn Fn(&str) -> Option<String>,
+        inputs: &[Fact],
+        needs: &[Fact],
+    ) -> Outcome {
+        let mut mixed = Mixed::default();
+        self.all.iter().for_each(|word| mixed.add(word));
+        for name in &self.env {
+            mixed.add(name);
+            mixed.add(&format!("{:?}", env(name)));
+        }
+        for fact in inputs.iter().chain(needs) {
+            mixed.add(&format!("{fact:?}"));
+        }
+        let digest = mixed.digest();
+        let seed = match self.coarse {
+            true => [digest[0] & 1; 32],
+            false => digest,
+        };
+        let mut made: Vec<(String, Node)> = Vec::new();
+        let says = |word: &str| {
+            let contents = inputs.iter().filter_map(|fact| fact.content.as_deref());
+            contents
+                .into_iter()
+                .any(|content| content.starts_with(word))
+        };
+        let (fails, skips) = (says("FAIL"), says("SKIP"));
+        let count = self.outputs.len() - usize::from((fails || skips) && !self.outputs.is_empty());
+        for output in &self.outputs[..count] {
+            made.extend(produce(&seed, output));
+        }
+        match fails {
+            true => Outcome::Failed(made),
+            false => Outcome::Made(made),
+        }
+    }
+}
+
+/// Text that is put together and digested.
+#[derive(Default)]
+struct Mixed(Vec<u8>);
+
+impl Mixed {
+    fn add(&mut self, part: &str) {
+        self.0.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(part.as_bytes());
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        *Digest::of(&self.0).hash()
+    }
+}
+
+/// Returns the files and links that a pattern matches, sorted. Links are not followed.
+pub(crate) fn find(view: &dyn View, pattern: &str, except: &[&str]) -> Vec<String> {
+    let is_excepted = |path: &str| except.iter().any(|except| glob::matches(except, path));
+    let is_leaf =
+        |path: &String| matches!(view.kind(path), Some(Kind::File { .. } | Kind::Link(_)));
+    let is_folder = |path: &str| path.is_empty() || view.kind(path) == Some(Kind::Folder);
+    if glob::is_literal(pattern) {
+        let path = glob::unescaped(pattern);
+        let is_open = ancestors(&path).all(is_folder);
+        let found = Some(path).filter(|path| is_open && !is_excepted(path) && is_leaf(path));
+        return found.into_iter().collect();
+    }
+    let folder = glob::folder(pattern);
+    let mut found = Vec::new();
+    let mut pending: Vec<String> = match ancestors(&folder).all(is_folder) && is_folder(&folder) {
+        true => vec![folder],
+        false => Vec::new(),
+    };
+    while let Some(folder) = pending.pop() {
+        for name in view.names(&folder) {
+            let path = child(&folder, &name);
+            match view.kind(&path) {
+                Some(Kind::Folder) => pending.push(path),
+                Some(_) if glob::matches(pattern, &path) && !is_excepted(&path) => found.push(path),
+                _ => {}
+            }
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+fn fact(view: &dyn View, path: String) -> Option<Fact> {
+    Some(Fact {
+        kind: view.kind(&path)?,
+        content: view.content(&path),
+        path,
+    })
+}
+
+/// Returns what is made for one declared output. Nothing in it is what targets `keep`.
+fn produce(seed: &[u8; 32], output: &str) -> Vec<(String, Node)> {
+    let mut mixed = Mixed(seed.to_vec());
+    mixed.add(output);
+    let bits = mixed.digest();
+    let text = |salt: u8| {
+        let hex = Digest::of(&[&bits[..], &[salt]].concat()).hex();
+        hex[..8 + usize::from(bits[usize::from(salt)] % 56)].to_owned()
+    };
+    let has = |bit: u8| bits[31] >> bit & 1 == 1;
+    let file = |salt: u8, exec| Node::File {
+        text: text(salt),
+        exec,
+    };
+    let (what, path) = output.split_once(':').unwrap_or((output, ""));
+    match what {
+        "file" => vec![(path.to_owned(), file(0, false))],
+        "exec" => vec![(path.to_owned(), file(0, has(0)))],
+        "link" => vec![(path.to_owned(), Node::Link(text(0)))],
+        "glob" => {
+            let names = ["a", "b", "c d"].iter().enumerate();
+            let is_made = |i: usize| i == 0 || has(i as u8);
+            let names = names.filter(|(i, _)| is_made(*i));
+            let made = names.map(|(i, name)| (path.replace('*', name), file(i as u8, has(3))));
+            made.collect()
+        }
+        _ => {
+            let mut made = vec![(path.to_owned(), Node::Folder)];
+            let names = ["f0", "f 1", "s/f2", "s/t/f3", "s/é"].iter().enumerate();
+            let names = names.filter(|(i, _)| has(*i as u8));
+            made.extend(names.map(|(i, name)| (child(path, name), file(i as u8, has(7)))));
+            if has(5) {
+                made.push((child(path, "e"), Node::Folder));
+            }
+            if has(6) {
+                made.push((child(path, "l"), Node::Link(text(6))));
+            }
+            made
+        }
+    }
+}
+
+impl View for Tree {
+    fn kind(&self, path: &str) -> Option<Kind> {
+        Some(match self.get(path)? {
+            Node::File { exec, .. } => Kind::File { exec: *exec },
+            Node::Link(target) => Kind::Link(target.clone()),
+            Node::Folder => Kind::Folder,
+        })
+    }
+
+    fn names(&self, folder: &str) -> Vec<String> {
+        let skip = if folder.is_empty() {
+            0
+        } else {
+            folder.len() + 1
+        };
+        let names = self.below(folder).map(|(path, _)| &path[skip..]);
+        names
+            .filter(|name| !name.contains('/'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn content(&self, path: &str) -> Option<String> {
+        self.content(path).map(str::to_owned)
+    }
+}
+
+/// The tree below a folder on the disk.
+pub(crate) struct Disk<'p>(pub(crate) &'p Path);
+
+impl View for Disk<'_> {
+    fn kind(&self, path: &str) -> Option<Kind> {
+        let path = self.0.join(path);
+        let metadata = path.symlink_metadata().ok()?;
+        if metadata.is_symlink() {
+            return Some(Kind::Link(
+                fs::read_link(path).ok()?.to_string_lossy().into_owned(),
+            ));
+        }
+        Some(match metadata.is_dir() {
+            true => Kind::Folder,
+            false => Kind::File {
+                exec: metadata.permissions().mode() & 0o100 != 0,
+            },
+        })
+    }
+
+    fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.0.join(folder))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let names = entries.map(|entry| {
+            let name = entry.file_name();
+            String::from_utf8_lossy(name.as_bytes()).into_owned()
+        });
+        names
+            .filter(|name| name != ".build-cache" && name != ".git")
+            .collect()
+    }
+
+    fn content(&self, path: &str) -> Option<String> {
+        let path = self.0.join(path);
+        let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
+        let text = is_file.then(|| fs::read(path).ok())??;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+}
