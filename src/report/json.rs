@@ -1,5 +1,5 @@
-//! Events as JSON, one object on each line, as `schemas/events.schema.json` describes
-//! them. It adds nothing to them and leaves nothing out.
+//! Prints events as JSON, one object on each line, as `schemas/events.schema.json`
+//! describes.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ pub struct Json<W> {
 }
 
 impl<W: Write> Json<W> {
-    /// Writes to `writer`; once that fails, nothing more is written.
+    /// Creates a reporter. After a failed write it writes nothing more.
     pub fn new(writer: W) -> Self {
         Self {
             out: Out::new(writer),
@@ -22,7 +22,7 @@ impl<W: Write> Json<W> {
 
 impl<W: Write> Sink for Json<W> {
     fn on_event(&mut self, event: &Event) {
-        // Events are plain data: turning them into JSON cannot fail.
+        // Events are plain data: serialising them cannot fail.
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');
             self.out.write(&line);
@@ -111,7 +111,7 @@ mod tests {
         ]
     }
 
-    /// One event of each kind, with each outcome and each reason.
+    /// Returns an event of each kind, with each outcome and each reason.
     fn samples() -> Vec<Event> {
         let mut events = vec![
             begin(3, 2),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_is_one_line_that_reads_back_as_the_event() {
+    fn event_line_reads_back_as_the_event() {
         let text = written(&samples());
         assert_eq!(text.lines().count(), samples().len());
         for (line, event) in text.lines().zip(samples()) {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_a_line_does_not_change() {
+    fn event_line_keeps_its_form() {
         let events = [
             start(12, 1, "manager"),
             end(900, 1, "manager", Outcome::Built, 888),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_as_their_schema_says_and_the_schema_says_no_more() {
+    fn events_match_their_schema() {
         let schema = include_str!("../../schemas/events.schema.json");
         let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
         let validator = jsonschema::draft202012::new(&schema).unwrap();
@@ -187,8 +187,8 @@ mod tests {
         assert!(validator.validate(&strange).is_err());
     }
 
-    /// Fails to compile when there is a new kind of event, outcome or reason: add it to
-    /// the samples above and to the schema.
+    /// Fails to compile if a kind of event, outcome or reason is added: add it to the
+    /// samples above and to the schema.
     #[expect(dead_code, reason = "only its patterns matter")]
     fn every_kind_is_sampled(kind: &EventKind, outcome: &Outcome, reason: &Reason) {
         match kind {

@@ -1,5 +1,5 @@
-//! Shows the events of a run: on a terminal, as plain lines, as JSON; and shows the graph.
-//! It decides nothing and reads nothing but what it is given, not even the environment.
+//! Prints the events of a run (live on a terminal, as plain lines, as JSON) and the graph.
+//! Has no policy and does no input, not even from the environment.
 
 pub mod graph;
 pub mod json;
@@ -11,33 +11,33 @@ pub mod text;
 
 use crate::source::Severity;
 
-/// How things are to look.
+/// The looks of printed text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Whether colours are used.
     pub color: bool,
-    /// Whether a terminal reads it, on which escape sequences act.
+    /// Whether the reader is a terminal, which acts on escape sequences.
     pub terminal: bool,
-    /// How many columns there are.
+    /// The width in columns.
     pub width: usize,
-    /// How much is said.
+    /// How much is printed.
     pub verbosity: Verbosity,
 }
 
-/// How much is said.
+/// How much is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Only what went wrong.
+    /// Problems only.
     Quiet,
-    /// What was done.
+    /// Problems, and the targets that ran.
     #[default]
     Normal,
-    /// What was not to be done as well.
+    /// Everything, including targets that did not run.
     Verbose,
 }
 
 impl Style {
-    /// No colours, no terminal, 80 columns, as much as usual.
+    /// No colours, no terminal, 80 columns, the usual verbosity.
     pub const PLAIN: Self = Self {
         color: false,
         terminal: false,
@@ -45,7 +45,7 @@ impl Style {
         verbosity: Verbosity::Normal,
     };
 
-    /// Returns `text` in a colour, if colours are used.
+    /// Returns `text` in a colour if colours are on.
     pub fn paint(self, color: Color, text: &str) -> String {
         if self.color && !text.is_empty() {
             format!("\x1b[{}m{text}\x1b[0m", color as u8)
@@ -69,19 +69,19 @@ pub fn problem_head(severity: Severity, code: &str, style: Style) -> String {
     style.paint(color, &head)
 }
 
-/// A colour, or a weight, by its number in the escape sequence.
+/// A colour or weight; the value is its number in the escape sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Color {
-    /// What matters most.
+    /// For names.
     Bold = 1,
-    /// What matters least.
+    /// For details.
     Dim = 2,
-    /// What went wrong.
+    /// For errors.
     Red = 31,
-    /// What went well.
+    /// For success.
     Green = 32,
-    /// What may be wrong.
+    /// For warnings.
     Yellow = 33,
-    /// What came out of the cache.
+    /// For restored results.
     Cyan = 36,
 }

@@ -1,12 +1,12 @@
-//! The one sentence for each [`Reason`]. It decides nothing and knows nothing of who asks.
+//! Words each [`Reason`] as one sentence.
 
 use std::fmt;
 
 use super::text::{count, fit, harmless};
 use crate::event::Reason;
 
-/// The most columns of a variable's value that are shown.
-const VALUE: usize = 60;
+/// The most columns of a variable's value to print.
+const MAX_VALUE_COLUMNS: usize = 60;
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,29 +17,31 @@ impl fmt::Display for Reason {
             Self::NotCached => f.write_str("it always runs"),
             Self::NeedWouldRun { target } => write!(f, "{} would run before it", quoted(target)),
             Self::ToolUnknown { name } => {
-                write!(f, "{} was not asked for its version yet", quoted(name))
+                write!(f, "the version of {} is not known yet", quoted(name))
             }
             Self::Changed => f.write_str("it changed"),
             Self::FormatChanged => f.write_str("this version of fbuild writes keys differently"),
-            Self::InputChanged { path, others } => of_input(f, (path, "changed"), *others),
-            Self::InputAdded { path, others } => of_input(f, (path, "is new"), *others),
-            Self::InputRemoved { path, others } => of_input(f, (path, "was removed"), *others),
+            Self::InputChanged { path, others } => input(f, path, "changed", *others),
+            Self::InputAdded { path, others } => input(f, path, "is new", *others),
+            Self::InputRemoved { path, others } => input(f, path, "was removed", *others),
             Self::NeedChanged { target, path } => {
                 write!(f, "{} changed, made by {}", quoted(path), quoted(target))
             }
             Self::NeedsChanged => f.write_str("it needs other targets than before"),
-            Self::EnvChanged { name, from, to } => of_env(f, name, (from.as_ref(), to.as_ref())),
-            Self::ToolChanged { name, from, to } => of_tool(f, name, (from.as_ref(), to.as_ref())),
+            Self::EnvChanged { name, from, to } => {
+                variable(f, name, from.as_deref(), to.as_deref())
+            }
+            Self::ToolChanged { name, from, to } => tool(f, name, from.as_deref(), to.as_deref()),
             Self::CommandChanged => f.write_str("the command changed"),
             Self::DirChanged => f.write_str("the working directory changed"),
             Self::OutputsChanged => f.write_str("other outputs are declared"),
-            Self::PlatformChanged => f.write_str("the system or the processor is another kind"),
+            Self::PlatformChanged => f.write_str("the platform changed"),
             Self::OutputDeleted { path } => write!(f, "its output {} was deleted", quoted(path)),
             Self::OutputModified { path } => write!(f, "its output {} was modified", quoted(path)),
             Self::OutputStray { path } => {
                 write!(
                     f,
-                    "{} lies in its folder and is not its output",
+                    "{} is in its output folder but is not one of its outputs",
                     quoted(path)
                 )
             }
@@ -52,19 +54,23 @@ fn quoted(text: &str) -> String {
     format!("`{}`", harmless(text))
 }
 
-fn of_input(f: &mut fmt::Formatter<'_>, (path, verb): (&str, &str), others: usize) -> fmt::Result {
+fn input(f: &mut fmt::Formatter<'_>, path: &str, verb: &str, others: usize) -> fmt::Result {
     write!(f, "{} {verb}", quoted(path))?;
-    match others {
-        0 => Ok(()),
-        n => write!(f, ", and {}", count(n, "other")),
+    if others > 0 {
+        write!(f, ", and {}", count(others, "other"))?;
     }
+    Ok(())
 }
 
-type Change<'a> = (Option<&'a String>, Option<&'a String>);
-
-fn of_env(f: &mut fmt::Formatter<'_>, name: &str, change: Change<'_>) -> fmt::Result {
-    let (name, value) = (quoted(name), |v: &str| quoted(&fit(&harmless(v), VALUE)));
-    match change {
+fn variable(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> fmt::Result {
+    let name = quoted(name);
+    let value = |text: &str| quoted(&fit(&harmless(text), MAX_VALUE_COLUMNS));
+    match (from, to) {
         (Some(from), Some(to)) => {
             write!(f, "{name} changed from {} to {}", value(from), value(to))
         }
@@ -74,11 +80,20 @@ fn of_env(f: &mut fmt::Formatter<'_>, name: &str, change: Change<'_>) -> fmt::Re
     }
 }
 
-fn of_tool(f: &mut fmt::Formatter<'_>, name: &str, change: Change<'_>) -> fmt::Result {
+fn tool(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> fmt::Result {
     let name = quoted(name);
-    match change {
+    match (from, to) {
         (Some(from), Some(to)) if from == to => {
-            write!(f, "{name} changed, and still calls itself {}", harmless(to))
+            write!(
+                f,
+                "{name} changed, and still reports version {}",
+                harmless(to)
+            )
         }
         (Some(from), Some(to)) => {
             write!(
@@ -115,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_names_the_changed_thing() {
+    fn reason_names_the_change() {
         let path = || "pkg/api/openapi.yaml".to_owned();
         let target = || "gen".to_owned();
         let cases = [
@@ -162,7 +177,7 @@ mod tests {
                 Reason::ToolUnknown {
                     name: "go".to_owned(),
                 },
-                "`go` was not asked for its version yet",
+                "the version of `go` is not known yet",
             ),
             (
                 Reason::OutputDeleted { path: path() },
@@ -174,7 +189,7 @@ mod tests {
             ),
             (
                 Reason::OutputStray { path: path() },
-                "`pkg/api/openapi.yaml` lies in its folder and is not its output",
+                "`pkg/api/openapi.yaml` is in its output folder but is not one of its outputs",
             ),
             (
                 env(Some("0"), Some("1")),
@@ -192,7 +207,7 @@ mod tests {
             ),
             (
                 tool(Some("1.26.2"), Some("1.26.2")),
-                "`go` changed, and still calls itself 1.26.2",
+                "`go` changed, and still reports version 1.26.2",
             ),
             (tool(None, Some("1.26.2")), "`go` is used now"),
             (tool(Some("1.26.2"), None), "`go` is no longer used"),
@@ -206,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_cut_and_do_not_act_on_a_terminal() {
+    fn reason_cuts_and_escapes_values() {
         let sentence = env(Some("\u{1b}[31m\n"), Some(&"x".repeat(500))).to_string();
         let cut = "x".repeat(59);
         assert_eq!(

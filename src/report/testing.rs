@@ -1,4 +1,4 @@
-//! Events for tests, with little to type.
+//! Short constructors of events, for tests.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -8,12 +8,12 @@ use crate::event::{
     Event, EventKind, FORMAT, Failure, Outcome, Printed, Reason, Sink, Summary, Warning,
 };
 
-/// A writer whose bytes can be looked at while somebody else writes to it.
+/// A writer whose bytes can be read while a reporter holds it.
 #[derive(Clone, Default)]
 pub(super) struct Screen(Rc<RefCell<Vec<u8>>>);
 
 impl Screen {
-    /// Returns what was written since the last time.
+    /// Takes the text written since the last call.
     pub(super) fn take(&self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut *self.0.borrow_mut())).into_owned()
     }
@@ -29,7 +29,7 @@ impl Write for Screen {
     }
 }
 
-/// A writer that breaks, as a pipe does that nobody reads.
+/// A writer that fails, as a pipe without a reader does; counts the attempts.
 pub(super) struct Broken(pub(super) Rc<RefCell<usize>>);
 
 impl Write for Broken {

@@ -1,13 +1,12 @@
-//! The one place where durations, sizes, counts and foreign text become words for people.
-//! It does not know what they are about.
+//! Formats durations, sizes, counts, lists and foreign text for people.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// How many digits of an id people are shown.
+/// The length of a shortened id.
 const SHORT_ID: usize = 12;
 
-/// Returns a duration in milliseconds as `850ms`, `4.1s`, `1m 02s` or `2h 05m`.
+/// Formats milliseconds as `850ms`, `4.1s`, `1m 02s` or `2h 05m`.
 pub fn duration(ms: u64) -> String {
     let tenths = (ms + 50) / 100;
     let seconds = (ms + 500) / 1000;
@@ -20,7 +19,7 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
-/// Returns a number of bytes as `812 B`, `45 KiB` or `1.5 GiB`.
+/// Formats a number of bytes as `812 B`, `45 KiB` or `1.5 GiB`.
 pub fn size(bytes: u64) -> String {
     let places = |bytes: u64| if bytes < 10 * 1024 * 1024 { 0 } else { 1 };
     let options = humansize::BINARY
@@ -29,13 +28,13 @@ pub fn size(bytes: u64) -> String {
     humansize::format_size(bytes, options)
 }
 
-/// Returns a number and what is counted, such as `1 target` or `12,000 targets`.
+/// Formats a number with its noun, as in `1 target` or `12,000 targets`.
 pub fn count(n: usize, noun: &str) -> String {
     let ending = if n == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", number(n))
 }
 
-/// Returns a number with commas between the thousands.
+/// Formats a number with commas between the thousands.
 pub fn number(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -48,7 +47,7 @@ pub fn number(n: usize) -> String {
     out
 }
 
-/// Returns names as `a`, `a and b`, `a, b and c`, or with only `most` of them shown,
+/// Formats names as `a`, `a and b` or `a, b and c`. After `most` names it counts the rest:
 /// `a, b and 12 others`.
 pub fn list(names: &[&str], most: usize) -> String {
     let shown = if names.len() > most {
@@ -71,14 +70,14 @@ pub fn list(names: &[&str], most: usize) -> String {
     }
 }
 
-/// Returns the beginning of an id, long enough to tell it from others.
+/// Returns the beginning of an id.
 pub fn short(id: &str) -> &str {
     id.get(..SHORT_ID).unwrap_or(id)
 }
 
-/// Returns text that does nothing to a terminal and stays on its line: control characters
-/// and marks that turn the writing direction are shown as `\x1b`. Unlike
-/// [`crate::path::escape`] it leaves backslashes alone, so escaped paths pass unchanged.
+/// Escapes control characters and marks that change the writing direction, as in `\x1b`, so
+/// that text cannot act on a terminal or leave its line. Unlike [`crate::path::escape`] it
+/// keeps backslashes, so escaped paths pass unchanged.
 pub fn harmless(text: &str) -> Cow<'_, str> {
     let is_harmful = |c: char| c != '\\' && crate::path::is_escaped(c);
     if !text.contains(is_harmful) {
@@ -98,14 +97,14 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Returns how many columns a text takes on a terminal. Characters of East Asian scripts
-/// and pictures count as two; combining marks are not looked for, so it may be too many.
+/// Returns the width of a text on a terminal in columns. East Asian characters and pictures
+/// count as two. Combining marks count as well, so the result may be too large.
 pub fn columns(text: &str) -> usize {
     let wide = |c: &char| matches!(*c, '\u{1100}'..='\u{115F}' | '\u{2E80}'..='\u{A4CF}' | '\u{AC00}'..='\u{D7A3}' | '\u{F900}'..='\u{FAFF}' | '\u{FE30}'..='\u{FE6F}' | '\u{FF00}'..='\u{FF60}' | '\u{1F300}'..='\u{1FAFF}' | '\u{20000}'..='\u{3FFFD}');
     text.chars().count() + text.chars().filter(wide).count()
 }
 
-/// Returns as much of a text as fits into `width` columns, `…` at its end when some is left out.
+/// Cuts a text to `width` columns, and ends it with `…` if anything is cut.
 pub fn fit(text: &str, width: usize) -> Cow<'_, str> {
     if columns(text) <= width {
         return Cow::Borrowed(text);
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_the_unit_that_fits_and_never_sixty_of_one() {
+    fn duration_uses_the_largest_fitting_unit() {
         let shown = [
             0, 4, 999, 1000, 4149, 59_949, 59_950, 62_000, 3_599_499, 3_599_500, 7_500_000,
         ]
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_binary() {
+    fn size_uses_binary_units() {
         let shown = [0, 812, 1024, 46_080, 47_185_920, 1_610_612_736].map(size);
         assert_eq!(
             shown,
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_have_their_plural_and_their_commas() {
+    fn count_adds_plural_and_commas() {
         assert_eq!(count(0, "target"), "0 targets");
         assert_eq!(count(1, "target"), "1 target");
         assert_eq!(count(1_234_567, "target"), "1,234,567 targets");
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_are_cut_and_counted() {
+    fn list_counts_the_names_it_cuts() {
         assert_eq!(list(&[], 3), "");
         assert_eq!(list(&["a"], 3), "a");
         assert_eq!(list(&["a", "b", "c"], 3), "a, b and c");
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_neither_acts_nor_leaves_its_line() {
+    fn harmless_escapes_control_characters() {
         assert_eq!(
             harmless("a\u{1b}[2J\n\u{202e}\\x"),
             r"a\x1b[2J\x0a\xe2\x80\xae\x"
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_to_the_columns_it_takes() {
+    fn fit_cuts_to_columns() {
         assert_eq!(fit("abcdef", 6), "abcdef");
         assert_eq!(fit("abcdef", 5), "abcd…");
         assert_eq!(fit("日本語", 5), "日本…");
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_shortened() {
+    fn short_cuts_ids() {
         assert_eq!(short("0123456789abcdef"), "0123456789ab");
         assert_eq!(short("abc"), "abc");
     }

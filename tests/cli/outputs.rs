@@ -70,7 +70,7 @@ fn other_file_in_an_owned_folder_causes_a_restore() {
     project.write("site/sub/stray", "x");
     project.run("run site").ok("
         Building 1 target; everything takes about [time]
-        [1/1] Restored site from the cache: `site/sub/stray` lies in its folder and is not its output (total elapsed: [time])
+        [1/1] Restored site from the cache: `site/sub/stray` is in its output folder but is not one of its outputs (total elapsed: [time])
         Finished in [time]: 1 restored
         ");
     assert_eq!(project.names("site"), SITE);

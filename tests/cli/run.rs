@@ -121,7 +121,7 @@ fn a_failure_shows_its_output_how_to_repeat_it_and_what_it_cost() {
             cd [root] && env -i HOME=/nonexistent LANG=C.UTF-8 PATH=[path] FBUILD_TARGET=bad sh -eu -c 'echo one; echo two >&2; exit 3'
           not built because of it: late and other
 
-        Failed after [time]: 1 failed, 2 not tried
+        Failed after [time]: 1 failed, 2 skipped
         ",
         "",
     );
@@ -150,7 +150,7 @@ fn keep_going_goes_on_with_what_does_not_depend_on_the_failure() {
             cd [root] && env -i HOME=/nonexistent LANG=C.UTF-8 PATH=[path] FBUILD_TARGET=bad sh -eu -c 'echo one; echo two >&2; exit 3'
           not built because of it: late
 
-        Failed after [time]: 1 failed, 1 not tried, 1 built; [time] of work
+        Failed after [time]: 1 failed, 1 skipped, 1 built; [time] of work
         ",
         "",
     );

@@ -1,5 +1,5 @@
-//! A graph in the languages of two drawing programs: Graphviz and Mermaid. An arrow goes
-//! from a target to what it needs, and a dashed one to what it only follows.
+//! Prints a graph for Graphviz and Mermaid. An arrow leads from a target to a target that
+//! it needs, a dashed arrow to one that it only follows.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::event::Outcome;
 use crate::graph::Named;
 use crate::report::text::harmless;
 
-/// Returns the graph for Graphviz.
+/// Formats the graph for Graphviz.
 pub(super) fn dot(view: &View<'_>) -> String {
     let graph = view.graph;
     let project = dot_string(view.project().unwrap_or("fbuild"));
@@ -56,7 +56,7 @@ pub(super) fn dot(view: &View<'_>) -> String {
     out + "}\n"
 }
 
-/// Returns the graph for Mermaid.
+/// Formats the graph for Mermaid.
 pub(super) fn mermaid(view: &View<'_>) -> String {
     let graph = view.graph;
     let id = |named: Named| format!("n{}", slot(graph, named));
@@ -108,19 +108,19 @@ fn color(state: &State) -> &'static str {
     }
 }
 
-/// Returns text as a quoted string of Graphviz.
+/// Quotes text for Graphviz.
 fn dot_string(text: &str) -> String {
     dot_lines(&harmless(text))
 }
 
-/// The same for text that was made harmless and has lines.
+/// Quotes harmless text with line breaks for Graphviz.
 fn dot_lines(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", text.replace('\n', "\\n"))
 }
 
-/// Returns text for a quoted label of Mermaid, where it is read as HTML and, in backquotes,
-/// as Markdown: everything but letters, digits and a few marks is written by its number.
+/// Escapes text for a quoted label of Mermaid, which reads it as HTML and, in backquotes, as
+/// Markdown: all characters except letters, digits and a few marks become numbers.
 fn mermaid_text(text: &str) -> String {
     let mut out = String::new();
     for c in harmless(text).chars() {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn graphviz_reads_it() {
+    fn dot_prints_nodes_and_edges() {
         assert_eq!(
             dot(&view(&sample())),
             r#"digraph "fbuild" {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn mermaid_reads_it() {
+    fn mermaid_prints_nodes_and_edges() {
         assert_eq!(
             mermaid(&view(&sample())),
             "flowchart LR
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_can_break_out_of_its_quotes() {
+    fn quotes_hold_any_name() {
         assert_eq!(dot_string("a\"]\n\\"), r#""a\"]\\x0a\\""#);
         assert_eq!(mermaid_text("a\"]<b>`#;"), "a#34;#93;#60;b#62;#96;#35;#59;");
     }

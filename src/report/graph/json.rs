@@ -1,5 +1,5 @@
-//! A graph as one JSON document, as `schemas/graph.schema.json` describes it. Groups are
-//! resolved: a program that reads it need not know what a group is.
+//! Prints a graph as one JSON document, as `schemas/graph.schema.json` describes. Groups are
+//! resolved, so that readers need not follow them.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::buildfile::model::{Inputs, Output, Outputs, Spanned};
 use crate::glob::Pattern;
 use crate::graph::{Graph, Named, TargetId};
 
-/// The version of the document's form.
+/// The version of the format.
 const FORMAT: u32 = 1;
 
 /// Returns the document, indented, with a newline at its end.
@@ -31,7 +31,7 @@ pub(super) fn render(view: &View<'_>) -> String {
             }),
         }
     }
-    // The document is plain data: turning it into JSON cannot fail.
+    // The document is plain data: serialising it cannot fail.
     serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
 }
 
@@ -127,7 +127,7 @@ fn made(outputs: &Outputs) -> impl Iterator<Item = Made<'_>> {
     })
 }
 
-/// Returns the state, its outcome by the word that events use.
+/// Converts a state; the outcome is the word used in events.
 fn condition(state: &State) -> Condition {
     let outcome = serde_json::to_value(&state.outcome).unwrap_or_default();
     Condition {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_says_what_the_graph_is() {
+    fn document_lists_targets_and_groups() {
         let expected = serde_json::json!({
             "format": 1,
             "project": "test",
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_as_its_schema_says() {
+    fn document_matches_its_schema() {
         let schema = include_str!("../../../schemas/graph.schema.json");
         let schema = serde_json::from_str(schema).unwrap();
         let validator = jsonschema::draft202012::new(&schema).unwrap();

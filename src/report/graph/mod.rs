@@ -1,5 +1,4 @@
-//! Shows a graph to people (a tree), to drawing programs (Graphviz, Mermaid) and to other
-//! programs (JSON). It adds no edges and does not know where the states come from.
+//! Prints a graph: as a tree for people, for Graphviz and Mermaid, and as JSON.
 
 mod drawing;
 mod json;
@@ -11,40 +10,40 @@ use crate::graph::{Graph, Named, TargetId};
 
 use super::{Color, Style};
 
-/// A graph, what of it is to be shown, and how its targets are.
+/// A graph, the part of it to print, and the states of its targets.
 pub struct View<'g> {
     /// The graph.
     pub graph: &'g Graph,
-    /// What to begin with; everything that it needs or follows is shown as well.
+    /// The targets and groups to start from; all that they need or follow is printed as well.
     pub roots: Vec<Named>,
-    /// For each target, by its index, what would become of it; empty when nobody asked.
+    /// The state of each target, by its index; empty if unknown.
     pub states: Vec<Option<State>>,
 }
 
-/// What would become of a target, or what became of it.
+/// The outcome of a target, past or expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// What.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why.
+    /// The reason.
     pub reason: Option<Reason>,
 }
 
-/// How a graph is shown.
+/// A format of the graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Lines and names; shared parts are shown once.
+    /// A tree of lines and names; shared parts are printed once.
     #[default]
     Tree,
     /// For Graphviz.
     Dot,
-    /// For Mermaid, which many web pages draw.
+    /// For Mermaid.
     Mermaid,
-    /// For programs, as `schemas/graph.schema.json` describes it.
+    /// JSON, as `schemas/graph.schema.json` describes.
     Json,
 }
 
-/// Shows a graph in one of the formats; only the tree has a style.
+/// Formats a graph; the style applies to the tree only.
 pub fn render(view: &View<'_>, format: Format, style: Style) -> String {
     match format {
         Format::Tree => tree::render(view, style),
@@ -54,8 +53,8 @@ pub fn render(view: &View<'_>, format: Format, style: Style) -> String {
     }
 }
 
-/// Returns where to begin so that everything is shown: the groups that nothing names, and
-/// the targets that nothing needs and no group holds.
+/// Returns the roots that lead to the whole graph: the groups and targets that no other
+/// target or group names.
 pub fn all_roots(graph: &Graph) -> Vec<Named> {
     let groups = (0..graph.groups().len()).map(Named::Group);
     let all: Vec<Named> = groups.chain(graph.ids().map(Named::Target)).collect();
@@ -69,11 +68,11 @@ pub fn all_roots(graph: &Graph) -> Vec<Named> {
     roots.copied().collect()
 }
 
-/// What a target or group names, as written.
+/// A target or group that another one names.
 #[derive(Clone, Copy)]
 struct Child {
     named: Named,
-    /// Whether it is only followed.
+    /// Whether it is named with `after` only.
     is_after: bool,
 }
 
@@ -92,7 +91,7 @@ fn children(graph: &Graph, named: Named) -> Vec<Child> {
         .collect()
 }
 
-/// Returns a place of its own for each target and group.
+/// Returns the index of a target or group in a table of both.
 fn slot(graph: &Graph, named: Named) -> usize {
     match named {
         Named::Target(id) => id.index(),
@@ -119,8 +118,7 @@ impl View<'_> {
         self.states.get(id.index())?.as_ref()
     }
 
-    /// Returns everything to be shown: the roots and all that they lead to, groups and
-    /// targets in the order of the Buildfile.
+    /// Returns the roots and everything that they lead to, in the order of the Buildfile.
     fn reached(&self) -> Vec<Named> {
         let mut is_reached = vec![false; self.graph.len() + self.graph.groups().len()];
         let mut open = self.roots.clone();
@@ -142,7 +140,7 @@ impl View<'_> {
 }
 
 impl State {
-    /// Returns it in words, the reason included.
+    /// Words the outcome and its reason.
     fn words(&self) -> String {
         let word = match &self.outcome {
             Outcome::Built => "built",
@@ -151,7 +149,7 @@ impl State {
             Outcome::WouldRun => "would run",
             Outcome::WouldRestore => "would be restored",
             Outcome::Failed { .. } => "failed",
-            Outcome::Skipped { .. } => "not tried",
+            Outcome::Skipped { .. } => "skipped",
             Outcome::Cancelled => "not finished",
         };
         match &self.reason {
@@ -186,7 +184,7 @@ mod tests {
         group all needs build docs";
 
     #[test]
-    fn everything_hangs_on_what_nothing_names() {
+    fn all_roots_are_named_by_nothing() {
         let graph = graph(TEXT);
         let names: Vec<&str> = all_roots(&graph).iter().map(|n| name(&graph, *n)).collect();
         assert_eq!(names, ["all"]);

@@ -1,5 +1,5 @@
-//! A graph as lines and names for people. What several targets need is shown in full once
-//! and referred to afterwards, so the tree is no longer than the Buildfile.
+//! Prints a graph as a tree for people. A target that several others need is printed in
+//! full once and referred to afterwards, so the tree is no longer than the Buildfile.
 
 use std::collections::VecDeque;
 
@@ -8,11 +8,11 @@ use crate::graph::Named;
 use crate::report::text::{columns, fit, harmless};
 use crate::report::{Color, Style};
 
-/// The deepest level; what is deeper is continued at the left edge, or else the
-/// indentation of a chain of 50,000 targets would fill gigabytes.
-const DEEPEST: usize = 30;
-/// The fewest columns in which the words about a target are worth showing.
-const FEWEST_COLUMNS: usize = 12;
+/// The deepest level. Deeper targets continue at the left edge, because the indentation
+/// of a chain of 50,000 targets would fill gigabytes.
+const MAX_DEPTH: usize = 30;
+/// The fewest columns worth printing a description in.
+const MIN_ABOUT_COLUMNS: usize = 12;
 
 pub(super) fn render(view: &View<'_>, style: Style) -> String {
     let roots = view.roots.iter().map(|root| (*root, ""));
@@ -32,19 +32,26 @@ pub(super) fn render(view: &View<'_>, style: Style) -> String {
 struct Tree<'v> {
     view: &'v View<'v>,
     style: Style,
-    /// For each target and group, whether what it needs was shown.
+    /// Whether the children of each target and group are printed already.
     is_shown: Vec<bool>,
-    /// What begins at the left edge, and what is said of that.
+    /// The targets and groups to print at the left edge, each with its mark.
     roots: VecDeque<(Named, &'static str)>,
     out: String,
 }
 
-/// A line to be written.
+/// How much a line says about a target or group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Name,
+    Full,
+}
+
+/// A line to print.
 struct Line {
     child: Child,
-    /// What stands before the lines of its parent's other children.
+    /// The indentation of its siblings.
     indent: String,
-    /// What stands before it, and below that before its own children.
+    /// The branch before it, and the branch before its children.
     branch: [&'static str; 2],
     depth: usize,
 }
@@ -80,11 +87,11 @@ impl Tree<'_> {
         }
     }
 
-    /// Writes a line, and returns which children are to be shown below it.
+    /// Writes a line and returns the children to print below it.
     fn write(&mut self, line: &Line, mark: Option<&'static str>) -> Vec<Child> {
         let named = line.child.named;
         let mut below = children(self.view.graph, named);
-        let is_deep = line.depth == DEEPEST && !below.is_empty();
+        let is_deep = line.depth == MAX_DEPTH && !below.is_empty();
         let was_shown = if is_deep {
             self.is_shown[slot(self.view.graph, named)]
         } else {
@@ -104,12 +111,17 @@ impl Tree<'_> {
         let after = if line.child.is_after { " (after)" } else { "" };
         let marks = format!("{after}{}{reference}", mark.unwrap_or_default());
         let start = format!("{}{}", line.indent, line.branch[0]);
-        self.line(&start, named, (&marks, !was_shown && !is_deep));
+        let detail = if was_shown || is_deep {
+            Detail::Name
+        } else {
+            Detail::Full
+        };
+        self.line(&start, named, &marks, detail);
         below
     }
 
-    /// Writes a name with its marks, and `in_full` how it is and what it is for.
-    fn line(&mut self, start: &str, named: Named, (marks, in_full): (&str, bool)) {
+    /// Writes a name with its marks; in full, also with its state and description.
+    fn line(&mut self, start: &str, named: Named, marks: &str, detail: Detail) {
         let graph = self.view.graph;
         let name = harmless(name(graph, named));
         let group = if matches!(named, Named::Group(_)) {
@@ -118,7 +130,7 @@ impl Tree<'_> {
             ""
         };
         let state = match named {
-            Named::Target(id) if in_full => self.view.state(id),
+            Named::Target(id) if detail == Detail::Full => self.view.state(id),
             _ => None,
         };
         let words = state
@@ -127,7 +139,7 @@ impl Tree<'_> {
         let used =
             columns(start) + columns(&name) + columns(group) + columns(marks) + columns(&words);
         let about = about(graph, named)
-            .filter(|_| in_full)
+            .filter(|_| detail == Detail::Full)
             .map(|about| self.about(about, used));
         let style = self.style;
         self.out.push_str(&style.paint(Color::Dim, start));
@@ -141,12 +153,12 @@ impl Tree<'_> {
         self.out.push('\n');
     }
 
-    /// Returns what a target is for; on a terminal, as much of it as stays on the line.
+    /// Returns the description of a target; on a terminal, cut to the rest of the line.
     fn about(&self, about: &str, used: usize) -> String {
         let about = harmless(about);
         let left = self.style.width.saturating_sub(used + 2);
         let about = match self.style.terminal {
-            true if left < FEWEST_COLUMNS => return String::new(),
+            true if left < MIN_ABOUT_COLUMNS => return String::new(),
             true => fit(&about, left),
             false => about,
         };
@@ -173,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_parts_are_shown_once_and_leaves_as_often_as_needed() {
+    fn tree_prints_shared_parts_once() {
         let text = "target gen needs spec
             target spec
             target web needs gen after lint
@@ -195,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn states_and_purposes_stand_beside_the_names() {
+    fn tree_prints_states_and_descriptions() {
         let graph = graph("target a needs b\ntarget b");
         let mut buildfile = graph.buildfile().clone();
         buildfile.targets[0].about = Some("the thing\u{1b} itself".to_owned());
@@ -231,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_in_groups_are_shown_as_written() {
+    fn tree_nests_groups_as_written() {
         assert_eq!(
             shown(&graph(TEXT), &["all", "lint"], Style::PLAIN),
             "all (group)\n\
@@ -249,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_fifty_thousand_is_fifty_thousand_lines_and_not_much_wider() {
+    fn tree_of_a_long_chain_stays_narrow() {
         let line = |i: usize| format!("target t{i} needs t{}\n", i + 1);
         let mut text: String = (0..49_999).map(line).collect();
         text.push_str("target t49999");

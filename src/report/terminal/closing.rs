@@ -1,5 +1,4 @@
-//! What is said at the end of a run: the failures, what was not built because of them, and
-//! the run in numbers. It works out nothing that the events do not say.
+//! Words the end of a run: its failures, the targets skipped because of them, and its totals.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,19 +8,19 @@ use crate::report::text::{count, duration, harmless, list, number};
 use crate::report::{Color, Style, Verbosity, problem_head};
 use crate::source::{RenderOptions, Severity, Sources, render_all};
 
-use super::sieve::Sieve;
+use super::escapes::EscapeFilter;
 
-/// The most names of targets that were not built because of one failure.
-const MOST_NAMES: usize = 8;
+/// The most skipped targets to name for one failure.
+const MAX_NAMES: usize = 8;
 
-/// What is kept of the events for the end.
+/// The part of the events that the end of a run needs.
 #[derive(Default)]
 pub(super) struct Closing {
-    /// The texts in which failures may have places.
+    /// The source texts of diagnostics.
     pub(super) sources: Option<Arc<Sources>>,
     failures: Vec<Failed>,
-    /// For each target that failed or was skipped, the failure behind it.
-    behind: HashMap<String, usize>,
+    /// The failure that caused each failed or skipped target.
+    cause: HashMap<String, usize>,
 }
 
 struct Failed {
@@ -31,11 +30,11 @@ struct Failed {
 }
 
 impl Closing {
-    /// Takes in what became of a target.
-    pub(super) fn settle(&mut self, target: &str, outcome: &Outcome) {
+    /// Records the outcome of a target.
+    pub(super) fn record(&mut self, target: &str, outcome: &Outcome) {
         match outcome {
             Outcome::Failed { failure } => {
-                self.behind.insert(target.to_owned(), self.failures.len());
+                self.cause.insert(target.to_owned(), self.failures.len());
                 self.failures.push(Failed {
                     target: target.to_owned(),
                     failure: failure.clone(),
@@ -43,8 +42,8 @@ impl Closing {
                 });
             }
             Outcome::Skipped { because } => {
-                if let Some(failure) = self.behind.get(because).copied() {
-                    self.behind.insert(target.to_owned(), failure);
+                if let Some(failure) = self.cause.get(because).copied() {
+                    self.cause.insert(target.to_owned(), failure);
                     self.failures[failure].not_built.push(target.to_owned());
                 }
             }
@@ -52,12 +51,17 @@ impl Closing {
         }
     }
 
-    /// Returns the last words, below the output of the target `shown`.
-    pub(super) fn say(&self, summary: &Summary, shown: Option<&str>, style: Style) -> String {
+    /// Returns the text for the end. The output of the target `on_screen` is printed just
+    /// above and not repeated.
+    pub(super) fn text(&self, summary: &Summary, on_screen: Option<&str>, style: Style) -> String {
         let mut out = String::new();
         for failed in &self.failures {
-            let is_shown = shown == Some(&*failed.target);
-            out.push_str(&failed.say(is_shown, self.sources.as_deref(), style));
+            let tail = if on_screen == Some(&*failed.target) {
+                String::new()
+            } else {
+                tail(&failed.failure, style)
+            };
+            out.push_str(&failed.text(&tail, self.sources.as_deref(), style));
         }
         let is_bad =
             summary.failed + summary.skipped + summary.cancelled > 0 || summary.interrupted;
@@ -73,15 +77,13 @@ impl Closing {
 }
 
 impl Failed {
-    /// Tells of a failure; its output is left out when it is on the screen already.
-    fn say(&self, is_shown: bool, sources: Option<&Sources>, style: Style) -> String {
+    /// Words the failure, with the last lines of its output.
+    fn text(&self, tail: &str, sources: Option<&Sources>, style: Style) -> String {
         let mut out = format!("\n{}\n", self.message(sources, style));
-        if !is_shown {
-            for line in tail(&self.failure, style).lines() {
-                out.push_str(&format!("  | {line}\n"));
-            }
+        for line in tail.lines() {
+            out.push_str(&format!("  | {line}\n"));
         }
-        // What has its place in the Buildfile has its help there.
+        // A diagnostic prints the help below its place in the Buildfile.
         let is_placed = sources.is_some() && !self.failure.diagnostics.is_empty();
         if let Some(help) = self.failure.help.as_ref().filter(|_| !is_placed) {
             out.push_str(&format!("  help: {}\n", harmless(help)));
@@ -96,7 +98,7 @@ impl Failed {
             let names: Vec<&str> = self.not_built.iter().map(String::as_str).collect();
             out.push_str(&format!(
                 "  not built because of it: {}\n",
-                list(&names, MOST_NAMES)
+                list(&names, MAX_NAMES)
             ));
         }
         out
@@ -122,16 +124,16 @@ impl Failed {
     }
 }
 
-/// Returns the last lines that a failed target printed, as they may be shown.
+/// Returns the last lines of a failed target's output.
 fn tail(failure: &Failure, style: Style) -> String {
     if !style.terminal {
         return failure.tail.clone();
     }
-    let (mut sieve, mut out) = (Sieve::default(), Vec::new());
-    sieve.push(failure.tail.as_bytes(), &mut out);
-    sieve.finish(&mut out);
+    let (mut filter, mut out) = (EscapeFilter::default(), Vec::new());
+    filter.push(failure.tail.as_bytes(), &mut out);
+    filter.finish(&mut out);
     let text = String::from_utf8_lossy(&out);
-    // Colours end with their line, which others follow.
+    // The next line must not inherit a colour.
     let lines = text.lines().map(|line| {
         if line.contains('\u{1b}') {
             format!("{line}\u{1b}[0m\n")
@@ -169,11 +171,11 @@ fn nothing(summary: &Summary) -> String {
     }
 }
 
-/// Returns how many targets came to what, leaving out what none came to.
+/// Words the number of targets for each outcome that occurs.
 fn counts(summary: &Summary) -> String {
     let counts = [
         (summary.failed, "failed"),
-        (summary.skipped, "not tried"),
+        (summary.skipped, "skipped"),
         (summary.cancelled, "not finished"),
         (summary.built, "built"),
         (summary.would_run, "would run"),
@@ -192,7 +194,7 @@ fn counts(summary: &Summary) -> String {
     }
 }
 
-/// Returns how much work the commands did, and how near that came to what could be.
+/// Words the work of all commands, and how close the run came to its lower bound.
 fn work(summary: &Summary) -> String {
     let ran = summary.built + summary.failed;
     if ran < 2 || summary.work_ms == 0 {

@@ -1,27 +1,27 @@
-//! What is said of each event, as bytes: a line when a target starts, what it printed in
-//! a block, a line when it is settled. It writes nowhere and keeps no time.
+//! Words each event as bytes: a line for the start of a target, a block for its output, and
+//! a line for its end.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::closing::Closing;
-use super::sieve::Sieve;
+use super::escapes::EscapeFilter;
 use crate::event::{Event, EventKind, Outcome, Reason, Warning};
 use crate::report::text::{count, duration, harmless};
 use crate::report::{Color, Style, Verbosity, problem_head};
 use crate::source::{Severity, Sources};
 
-/// Events in words.
+/// Turns events into text.
 pub(super) struct Lines {
     style: Style,
-    /// Whether a line says that a target starts; otherwise its last line says why it ran.
+    /// Whether the start of a target has a line; if not, its last line has the reason.
     starts: Starts,
-    /// What is said before the first thing that is done.
+    /// The line before the first target that runs, until it is printed.
     head: Option<String>,
     targets: usize,
     running: HashSet<String>,
     block: Option<Block>,
-    /// The target whose output stands last on the screen, but for the line that it failed.
+    /// The target whose output is the last text on the screen, except for its final line.
     on_screen: Option<String>,
     closing: Closing,
     out: Vec<u8>,
@@ -34,13 +34,13 @@ pub(super) enum Starts {
     Hidden,
 }
 
-/// A target's output on the screen, while nothing else stands below it.
+/// The output of a target, while it is the last text on the screen.
 struct Block {
     target: String,
-    /// Whether the last byte was a line's end.
-    is_whole: bool,
-    /// What replayed output passes through on its way to a terminal.
-    sieve: Option<Sieve>,
+    /// Whether the last byte was a line break.
+    is_at_line_start: bool,
+    /// Filters replayed output on its way to a terminal.
+    filter: Option<EscapeFilter>,
 }
 
 impl Lines {
@@ -58,13 +58,13 @@ impl Lines {
         }
     }
 
-    /// Takes in the texts in which failures may have places.
-    pub(super) fn show_places_in(&mut self, sources: Arc<Sources>) {
+    /// Sets the source texts of diagnostics.
+    pub(super) fn set_sources(&mut self, sources: Arc<Sources>) {
         self.closing.sources = Some(sources);
     }
 
-    /// Returns what there is to say about an event.
-    pub(super) fn say(&mut self, event: &Event) -> Vec<u8> {
+    /// Returns the text for an event.
+    pub(super) fn text(&mut self, event: &Event) -> Vec<u8> {
         match &event.kind {
             EventKind::RunStarted {
                 targets,
@@ -82,16 +82,18 @@ impl Lines {
             EventKind::RunFinished(summary) => {
                 self.end_block();
                 let shown = self.on_screen.as_deref();
-                let text = self.closing.say(summary, shown, self.style);
+                let text = self.closing.text(summary, shown, self.style);
                 self.out.extend(text.bytes());
             }
         }
         std::mem::take(&mut self.out)
     }
 
-    /// Tells whether the last line said so far is whole, so that others can follow it.
+    /// Returns true if the last line is complete, so that another can follow.
     pub(super) fn is_at_line_start(&self) -> bool {
-        self.block.as_ref().is_none_or(|block| block.is_whole)
+        self.block
+            .as_ref()
+            .is_none_or(|block| block.is_at_line_start)
     }
 
     fn started(&mut self, kind: &EventKind) {
@@ -106,7 +108,7 @@ impl Lines {
             return;
         };
         self.running.insert(target.clone());
-        self.begin();
+        self.add_head();
         let again = match attempt {
             0 | 1 => String::new(),
             n => format!(" again (attempt {n})"),
@@ -131,8 +133,8 @@ impl Lines {
             return;
         };
         let had_started = self.running.remove(target);
-        self.closing.settle(target, outcome);
-        let say = Finished {
+        self.closing.record(target, outcome);
+        let finished = Finished {
             name: self.name(target),
             why: self.why(reason.as_ref()),
             took: duration(*duration_ms),
@@ -141,18 +143,18 @@ impl Lines {
             starts: self.starts,
         };
         let is_verbose = self.style.verbosity == Verbosity::Verbose;
-        let Some(text) = say.text(outcome, self.style, is_verbose) else {
+        let Some(text) = finished.text(outcome, self.style, is_verbose) else {
             return;
         };
         let own = self.on_screen.take_if(|shown| shown == target);
         if had_started || *outcome == Outcome::Restored {
-            self.begin();
+            self.add_head();
         }
         self.numbered(*number, &text);
         self.on_screen = own;
     }
 
-    /// Returns the reason as it stands behind a settled target.
+    /// Words the reason for the line of a finished target.
     fn why(&self, reason: Option<&Reason>) -> String {
         let why = reason.map(|reason| format!(": {reason}"));
         self.style.paint(Color::Dim, &why.unwrap_or_default())
@@ -169,22 +171,22 @@ impl Lines {
         {
             let header = format!("output of {}:", self.name(target));
             let header = self.style.paint(Color::Dim, &header);
-            self.begin();
+            self.add_head();
             self.line(&header);
             self.on_screen = Some(target.to_owned());
             let is_replayed = self.style.terminal && !self.running.contains(target);
             self.block = Some(Block {
                 target: target.to_owned(),
-                is_whole: true,
-                sieve: is_replayed.then(Sieve::default),
+                is_at_line_start: true,
+                filter: is_replayed.then(EscapeFilter::default),
             });
         }
         let Some(block) = &mut self.block else { return };
-        match &mut block.sieve {
-            Some(sieve) => sieve.push(bytes, &mut self.out),
+        match &mut block.filter {
+            Some(filter) => filter.push(bytes, &mut self.out),
             None => self.out.extend_from_slice(bytes),
         }
-        block.is_whole = bytes.ends_with(b"\n");
+        block.is_at_line_start = bytes.ends_with(b"\n");
     }
 
     fn warning(&mut self, warning: &Warning) {
@@ -197,13 +199,13 @@ impl Lines {
         self.out.extend(line.bytes());
     }
 
-    /// Says something about the target with this number.
+    /// Adds a line about the target with this number.
     fn numbered(&mut self, number: usize, text: &str) {
         let line = format!("[{number}/{}] {text}", self.targets);
         self.line(&line);
     }
 
-    /// Says something, unless nothing is to be said.
+    /// Adds a line, unless the verbosity is quiet.
     fn line(&mut self, text: &str) {
         if self.style.verbosity == Verbosity::Quiet {
             return;
@@ -214,26 +216,26 @@ impl Lines {
         self.out.push(b'\n');
     }
 
-    /// Says what is about to be done, before the first thing that is.
-    fn begin(&mut self) {
+    /// Adds the head line, before the first target that runs.
+    fn add_head(&mut self) {
         if let Some(head) = self.head.take() {
             self.line(&head);
         }
     }
 
-    /// Ends a block of output; other words follow.
+    /// Ends a block of output, because other text follows.
     fn end_block(&mut self) {
         let Some(mut block) = self.block.take() else {
             return;
         };
-        if let Some(sieve) = &mut block.sieve {
-            sieve.finish(&mut self.out);
+        if let Some(filter) = &mut block.filter {
+            filter.finish(&mut self.out);
         }
         if self.style.terminal {
-            // Colours that a command left switched on must not colour what follows.
+            // A colour that the command left on must not colour the next line.
             self.out.extend(b"\x1b[0m");
         }
-        if !block.is_whole {
+        if !block.is_at_line_start {
             self.out.push(b'\n');
         }
     }
@@ -253,7 +255,7 @@ fn head(targets: usize, jobs: usize, expected_ms: Option<u64>) -> String {
     format!("Building {}{at_once}{expected}", count(targets, "target"))
 }
 
-/// What is said of a settled target.
+/// The facts about a finished target.
 struct Finished {
     name: String,
     why: String,

@@ -1,6 +1,6 @@
-//! Lines that stay, and below them what is happening now: how much is done, what runs
-//! and for how long, and when it may be over. No alternate screen: what was said can be
-//! scrolled to, searched and copied, and what was said last stays when the program ends.
+//! Prints events as lines, and below them a footer with the progress: the number of finished
+//! targets, the running ones, and the time left. Does not use the alternate screen, so that
+//! all lines can be scrolled to, searched and copied, during and after the run.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -15,19 +15,19 @@ use crate::source::Sources;
 
 const HIDE_CURSOR: &str = "\x1b[?25l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
-/// Goes to the start of the line and clears from there to the end of the screen.
+/// Moves to the start of the line and clears from there to the end of the screen.
 const CLEAR_BELOW: &str = "\r\x1b[J";
 
-/// Columns and rows of a terminal.
+/// The size of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// How many characters are in a line.
+    /// The characters in a line.
     pub columns: usize,
-    /// How many lines there are.
+    /// The number of lines.
     pub rows: usize,
 }
 
-/// Asks a terminal for its size; `None` when it has none to tell.
+/// Returns the size of a terminal, or `None` if it is unknown.
 pub fn size_of(terminal: impl AsFd) -> Option<Size> {
     let size = rustix::termios::tcgetwinsize(terminal).ok()?;
     let size = Size {
@@ -37,39 +37,40 @@ pub fn size_of(terminal: impl AsFd) -> Option<Size> {
     (size.columns > 0 && size.rows > 0).then_some(size)
 }
 
-/// Writes what happens, and keeps a footer below it up to date.
+/// Prints events as lines above a footer that it redraws.
 pub struct Live<W: Write> {
     lines: Lines,
     out: Out<W>,
     style: Style,
     size: Box<dyn Fn() -> Option<Size>>,
-    now: Now,
-    /// The columns of each line of the footer on the screen; empty when there is none.
+    progress: ProgressState,
+    /// The width of each line of the footer on the screen; empty if there is none.
     footer: Vec<usize>,
 }
 
 impl<W: Write> Live<W> {
-    /// Writes to `writer`, a terminal whose size `size` tells each time it is asked.
+    /// Creates a reporter for a terminal; `size` returns its current size.
     pub fn new(writer: W, style: Style, size: impl Fn() -> Option<Size> + 'static) -> Self {
         Self {
             lines: Lines::new(style, Starts::Hidden),
             out: Out::new(writer),
             style,
             size: Box::new(size),
-            now: Now::default(),
+            progress: ProgressState::default(),
             footer: Vec::new(),
         }
     }
 
-    /// Gives the texts in which failures may have places, so that these are shown.
+    /// Adds the source texts of diagnostics, so that their places are printed.
     #[must_use]
     pub fn with_sources(mut self, sources: Arc<Sources>) -> Self {
-        self.lines.show_places_in(sources);
+        self.lines.set_sources(sources);
         self
     }
 
-    /// Writes lines that stay above the footer, in one go with the new footer.
-    fn write(&mut self, lines: &[u8], show_footer: bool) {
+    /// Writes lines above the footer and redraws or removes it, in a single write to avoid
+    /// flicker.
+    fn write(&mut self, lines: &[u8], footer: Footer) {
         let had_footer = !self.footer.is_empty();
         let size = (self.size)().unwrap_or(Size {
             columns: self.style.width,
@@ -77,10 +78,13 @@ impl<W: Write> Live<W> {
         });
         let mut frame = self.clear(size).into_bytes();
         frame.extend_from_slice(lines);
-        if show_footer && self.lines.is_at_line_start() && !self.now.is_handed_over() {
-            let footer = self.now.footer(size, self.style);
-            self.footer = footer.iter().map(|line| line.columns).collect();
-            let texts: Vec<String> = footer.into_iter().map(|line| line.text).collect();
+        if footer == Footer::Redrawn
+            && self.lines.is_at_line_start()
+            && !self.progress.is_handed_over()
+        {
+            let lines = self.progress.footer(size, self.style);
+            self.footer = lines.iter().map(|line| line.columns).collect();
+            let texts: Vec<String> = lines.into_iter().map(|line| line.text).collect();
             frame.extend(if had_footer { "" } else { HIDE_CURSOR }.bytes());
             frame.extend(texts.join("\r\n").bytes());
         } else if had_footer {
@@ -89,8 +93,8 @@ impl<W: Write> Live<W> {
         self.out.write(&frame);
     }
 
-    /// Returns what takes the footer away. Its lines were cut to the terminal's width
-    /// then; in a narrower one they are broken now.
+    /// Returns the escape sequence that clears the footer. Its lines fitted the terminal when
+    /// they were written; if that became narrower, each takes several rows now.
     fn clear(&mut self, size: Size) -> String {
         let width = size.columns.max(1);
         let rows = |columns: usize| columns.max(1).div_ceil(width);
@@ -105,19 +109,24 @@ impl<W: Write> Live<W> {
 
 impl<W: Write> Sink for Live<W> {
     fn on_event(&mut self, event: &Event) {
-        self.now.take_in(event);
-        let lines = self.lines.say(event);
+        self.progress.record(event);
+        let lines = self.lines.text(event);
         let starts = matches!(event.kind, EventKind::TargetStarted { .. });
         if starts || !lines.is_empty() {
-            let show_footer = starts || !self.footer.is_empty();
-            self.write(&lines, show_footer && !self.now.is_over);
+            let has_footer = starts || !self.footer.is_empty();
+            let footer = if has_footer && !self.progress.is_over {
+                Footer::Redrawn
+            } else {
+                Footer::Removed
+            };
+            self.write(&lines, footer);
         }
     }
 
     fn tick(&mut self, at_ms: u64) {
-        self.now.at_ms = at_ms;
-        if self.now.has_begun && !self.now.is_over {
-            self.write(b"", true);
+        self.progress.at_ms = at_ms;
+        if self.progress.has_begun && !self.progress.is_over {
+            self.write(b"", Footer::Redrawn);
         }
     }
 }
@@ -125,23 +134,30 @@ impl<W: Write> Sink for Live<W> {
 impl<W: Write> Drop for Live<W> {
     fn drop(&mut self) {
         if !self.footer.is_empty() {
-            self.write(b"", false);
+            self.write(b"", Footer::Removed);
         }
     }
 }
 
-/// What is happening now.
+/// Whether a write leaves a footer on the screen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Footer {
+    Redrawn,
+    Removed,
+}
+
+/// The progress of the run.
 #[derive(Default)]
-struct Now {
+struct ProgressState {
     at_ms: u64,
     has_begun: bool,
     is_over: bool,
     targets: usize,
-    /// How many targets are settled.
-    settled: usize,
-    /// How many of them did not run.
-    spared: usize,
-    /// How long past runs say that everything takes.
+    /// The number of finished targets.
+    finished: usize,
+    /// The number of these that did not run.
+    not_run: usize,
+    /// The expected time if every target runs, estimated from past runs.
     expected_ms: Option<u64>,
     running: Vec<Running>,
 }
@@ -153,14 +169,14 @@ struct Running {
     is_interactive: bool,
 }
 
-/// A line of the footer and how many columns it takes.
+/// A line of the footer and its width.
 struct Line {
     text: String,
     columns: usize,
 }
 
-impl Now {
-    fn take_in(&mut self, event: &Event) {
+impl ProgressState {
+    fn record(&mut self, event: &Event) {
         self.at_ms = event.at_ms;
         match &event.kind {
             EventKind::RunStarted {
@@ -189,21 +205,21 @@ impl Now {
             EventKind::TargetFinished { target, .. } => {
                 let before = self.running.len();
                 self.running.retain(|running| running.target != *target);
-                self.settled += 1;
-                self.spared += usize::from(before == self.running.len());
+                self.finished += 1;
+                self.not_run += usize::from(before == self.running.len());
             }
             EventKind::RunFinished(_) => self.is_over = true,
             EventKind::TargetOutput { .. } | EventKind::Warning(_) => {}
         }
     }
 
-    /// Tells whether a target owns the terminal.
+    /// Returns true if a running target owns the terminal.
     fn is_handed_over(&self) -> bool {
         self.running.iter().any(|running| running.is_interactive)
     }
 
-    /// Returns the footer's lines, none of which reaches the last column (some terminals
-    /// break the line there), and which leave some rows for what was said before.
+    /// Returns the lines of the footer. None reaches the last column, where some terminals
+    /// break the line, and they leave some rows for earlier lines.
     fn footer(&self, size: Size, style: Style) -> Vec<Line> {
         let width = size.columns.saturating_sub(1);
         let most = size.rows.saturating_sub(3).clamp(1, 12);
@@ -234,7 +250,7 @@ impl Now {
         };
         let text = format!(
             "{}/{} done{running}, {} elapsed{}",
-            self.settled,
+            self.finished,
             count(self.targets, "target"),
             whole(self.at_ms),
             left.unwrap_or_default()
@@ -243,7 +259,7 @@ impl Now {
         if bar < 8 {
             return Line::new(&text, width);
         }
-        let full = (bar * self.settled.min(self.targets)).checked_div(self.targets);
+        let full = (bar * self.finished.min(self.targets)).checked_div(self.targets);
         let full = full.unwrap_or(bar);
         let (done, open) = ("━".repeat(full), "─".repeat(bar - full));
         let (done, open) = (
@@ -256,19 +272,19 @@ impl Now {
         }
     }
 
-    /// Returns how long it may yet take. What is known of the past is how long everything
-    /// takes, and each target that runs; targets that need not run are taken to be of
-    /// average length. `None` when the past says nothing.
+    /// Estimates the time left from the times of past runs: that of the whole run, and those
+    /// of the running targets. Targets that did not run count as average. Returns `None`
+    /// without past runs.
     fn left_ms(&self) -> Option<u64> {
         let left = |running: &Running| {
             let expected = running.expected_ms?;
             Some((running.since_ms + expected).saturating_sub(self.at_ms))
         };
         let running = self.running.iter().filter_map(left).max();
-        let are_all_running = self.settled + self.running.len() == self.targets;
+        let are_all_running = self.finished + self.running.len() == self.targets;
         let whole = match (
             self.expected_ms,
-            self.targets - self.spared.min(self.targets),
+            self.targets - self.not_run.min(self.targets),
         ) {
             _ if are_all_running => None,
             (Some(expected), to_run) if self.targets > 0 => {
@@ -292,7 +308,7 @@ impl Running {
     }
 }
 
-/// Returns a time in whole seconds: tenths would only flicker.
+/// Formats a time in whole seconds, because tenths would flicker.
 fn whole(ms: u64) -> String {
     match ms {
         0..60_000 => format!("{}s", ms / 1000),
@@ -369,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn the_footer_shows_what_runs_below_the_lines_that_stay() {
+    fn footer_lists_running_targets_below_lines() {
         let mut test = Test::new(70, 24);
         assert_eq!(test.tell(&[expect(begin(3, 2), 9000)]), "");
         assert_eq!(
@@ -394,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_takes_the_footer_away_and_brings_the_cursor_back() {
+    fn end_of_run_clears_footer_and_shows_cursor() {
         let mut test = Test::new(80, 24);
         test.tell(&[begin(1, 1), start(10, 1, "api")]);
         let summary = Summary {
@@ -414,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cursor_comes_back_however_the_run_ends() {
+    fn drop_restores_the_cursor() {
         let mut test = Test::new(80, 24);
         test.tell(&[begin(1, 1), start(10, 1, "api")]);
         drop(test.live);
@@ -422,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_has_nothing_to_do_shows_no_footer() {
+    fn no_op_run_draws_no_footer() {
         let mut test = Test::new(80, 24);
         let summary = Summary {
             up_to_date: 1,
@@ -436,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn no_footer_breaks_into_an_unfinished_line_of_output() {
+    fn footer_waits_for_the_end_of_a_line() {
         let mut test = Test::new(80, 24);
         test.tell(&[begin(1, 1), start(0, 1, "api")]);
         assert_eq!(
@@ -449,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_handed_the_terminal_has_it_alone() {
+    fn footer_is_hidden_for_interactive_targets() {
         let mut test = Test::new(80, 24);
         test.tell(&[begin(2, 2), start(0, 1, "api")]);
         let mut shell = start(5, 2, "shell");
@@ -463,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrower_terminal_has_broken_the_footer_into_more_lines() {
+    fn clear_covers_lines_broken_by_a_resize() {
         let mut test = Test::new(80, 24);
         test.tell(&[begin(1, 1), start(0, 1, "api")]);
         test.columns.set(20);
@@ -475,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn many_targets_do_not_fill_the_screen() {
+    fn footer_leaves_rows_for_lines() {
         let mut test = Test::new(80, 7);
         test.tell(&[begin(9, 9)]);
         let names = ["a", "b", "c", "d", "e", "f"];
@@ -488,14 +504,14 @@ mod tests {
     }
 
     #[test]
-    fn names_in_the_footer_do_not_act_on_the_terminal() {
+    fn footer_escapes_names() {
         let mut test = Test::new(80, 24);
         let frame = test.tell(&[begin(1, 1), start(0, 1, "a\u{1b}[2J")]);
         assert!(frame.ends_with("  a\\x1b[2J  0s"), "{frame:?}");
     }
 
     #[test]
-    fn failures_are_told_with_the_reason_they_ran_for() {
+    fn live_prints_failures() {
         let mut test = Test::new(80, 24);
         test.tell(&[begin(1, 1), start(0, 1, "a")]);
         let text = test.tell(&[end(5, 1, "a", fail("it exited with code 1"), 5)]);
@@ -506,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn once_nobody_reads_nothing_more_is_written() {
+    fn closed_pipe_gets_no_second_write() {
         let tries = Rc::new(RefCell::new(0));
         let mut live = Live::new(Broken(tries.clone()), TERMINAL, || None);
         tell(&mut live, &[begin(1, 1), start(0, 1, "a")]);

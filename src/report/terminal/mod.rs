@@ -1,21 +1,20 @@
-//! Events for people: as lines that are written once ([`Plain`]), or above a part that
-//! shows what is happening now ([`Live`]). Both say the same in the same words (`lines`,
-//! `closing`); neither knows what is behind the writer that it is given.
+//! Prints events for people: as plain lines ([`Plain`]), or as lines above a footer that
+//! shows the progress ([`Live`]). `lines` and `closing` word them for both.
 
 mod closing;
+mod escapes;
 mod lines;
 mod live;
 mod plain;
-mod sieve;
 
 use std::io::Write;
 
+pub use escapes::EscapeFilter;
 pub use live::{Live, Size, size_of};
 pub use plain::Plain;
-pub use sieve::Sieve;
 
-/// A writer that falls silent when nobody reads any more: what cannot be shown must not
-/// fail a build.
+/// A writer that ignores everything after its first error: a closed pipe must not fail a
+/// build.
 pub(super) struct Out<W> {
     writer: W,
     is_broken: bool,
@@ -29,7 +28,7 @@ impl<W: Write> Out<W> {
         }
     }
 
-    /// Writes all bytes at once and sees to it that they arrive.
+    /// Writes and flushes all bytes at once.
     pub(super) fn write(&mut self, bytes: &[u8]) {
         if self.is_broken || bytes.is_empty() {
             return;

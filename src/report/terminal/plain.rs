@@ -1,5 +1,4 @@
-//! Lines that are written once, in the order in which things happen: for files, for
-//! pipes, for terminals that can do no more. It does not know how they are worded.
+//! Prints events as plain lines, in their order: for files, pipes and simple terminals.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -10,14 +9,14 @@ use crate::event::{Event, Sink};
 use crate::report::Style;
 use crate::source::Sources;
 
-/// Writes what happens as plain lines.
+/// Prints events as plain lines.
 pub struct Plain<W> {
     lines: Lines,
     out: Out<W>,
 }
 
 impl<W: Write> Plain<W> {
-    /// Writes to `writer`; once that fails, nothing more is written.
+    /// Creates a reporter. After a failed write it writes nothing more.
     pub fn new(writer: W, style: Style) -> Self {
         Self {
             lines: Lines::new(style, Starts::Shown),
@@ -25,17 +24,17 @@ impl<W: Write> Plain<W> {
         }
     }
 
-    /// Gives the texts in which failures may have places, so that these are shown.
+    /// Adds the source texts of diagnostics, so that their places are printed.
     #[must_use]
     pub fn with_sources(mut self, sources: Arc<Sources>) -> Self {
-        self.lines.show_places_in(sources);
+        self.lines.set_sources(sources);
         self
     }
 }
 
 impl<W: Write> Sink for Plain<W> {
     fn on_event(&mut self, event: &Event) {
-        let bytes = self.lines.say(event);
+        let bytes = self.lines.text(event);
         self.out.write(&bytes);
     }
 }
@@ -72,8 +71,8 @@ mod tests {
         }
     }
 
-    /// Two generators, the second of which has something to say, then the manager.
-    fn a_build() -> Vec<Event> {
+    /// A build of two generators, the second of which prints output, and the manager.
+    fn build_events() -> Vec<Event> {
         vec![
             begin(4, 2),
             end(5, 1, "lint", Outcome::UpToDate, 0),
@@ -99,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn a_build_is_told_line_by_line() {
+    fn plain_prints_a_build_line_by_line() {
         assert_eq!(
-            shown(Style::PLAIN, &a_build()),
+            shown(Style::PLAIN, &build_events()),
             "Building 4 targets, up to 2 at once\n\
              [2/4] Starting generate-go: never built here\n\
              [3/4] Starting generate-py: never built here\n\
@@ -117,12 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_build_that_goes_well_says_nothing() {
-        assert_eq!(shown(quiet(), &a_build()), "");
+    fn quiet_prints_nothing_on_success() {
+        assert_eq!(shown(quiet(), &build_events()), "");
     }
 
     #[test]
-    fn when_nothing_was_to_be_done_one_line_says_so() {
+    fn no_op_build_prints_one_line() {
         let mut events = vec![begin(6, 4)];
         events.extend((1..=6).map(|n| end(2, n, &format!("t{n}"), Outcome::UpToDate, 0)));
         events.push(over(Summary {
@@ -140,8 +139,8 @@ mod tests {
         assert_eq!(shown(verbose(), &events), lines + line);
     }
 
-    /// The API fails while the web app runs; two targets stand on it.
-    fn a_failure() -> Vec<Event> {
+    /// A build in which `api` fails while `web` runs, and two targets are skipped.
+    fn failed_events() -> Vec<Event> {
         vec![
             begin(5, 2),
             start(0, 1, "api"),
@@ -175,11 +174,11 @@ error[fbuild::exec::exit]: api failed: `go` exited with code 1
     (cd /src && go build ./...)
   not built because of it: manager and all
 
-Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
+Failed after 1.2s: 1 failed, 2 skipped, 1 built, 1 up to date; 2.1s of work
 ";
 
     #[test]
-    fn a_failure_is_told_at_once_and_again_at_the_end() {
+    fn failure_is_printed_at_once_and_at_the_end() {
         let before = "Building 5 targets, up to 2 at once\n\
              [1/5] Starting api: never built here\n\
              [2/5] Starting web: never built here\n\
@@ -189,19 +188,19 @@ Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
              [1/5] Failed api (900ms, total elapsed: 900ms): `go` exited with code 1\n\
              [4/5] Completed web (1.2s, total elapsed: 1.2s)\n";
         assert_eq!(
-            shown(Style::PLAIN, &a_failure()),
+            shown(Style::PLAIN, &failed_events()),
             format!("{before}{CLOSING}")
         );
     }
 
     #[test]
-    fn a_quiet_build_still_tells_what_failed() {
-        assert_eq!(shown(quiet(), &a_failure()), CLOSING);
+    fn quiet_prints_failures() {
+        assert_eq!(shown(quiet(), &failed_events()), CLOSING);
     }
 
     #[test]
-    fn a_verbose_build_names_each_target_that_was_not_tried() {
-        let text = shown(verbose(), &a_failure());
+    fn verbose_names_each_skipped_target() {
+        let text = shown(verbose(), &failed_events());
         assert!(
             text.contains("[2/5] Skipped manager: `api` was not built\n"),
             "{text}"
@@ -210,8 +209,8 @@ Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
-    fn output_that_stands_just_above_is_not_repeated() {
-        let mut events = a_failure();
+    fn closing_does_not_repeat_output_just_above() {
+        let mut events = failed_events();
         events.retain(|e| !matches!(&e.kind, crate::event::EventKind::TargetFinished { target, .. } if target == "web"));
         let text = shown(Style::PLAIN, &events);
         assert!(!text.contains("  | main.go:3"), "{text}");
@@ -264,7 +263,7 @@ Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
-    fn an_interrupted_run_says_what_was_stopped() {
+    fn interrupted_run_names_stopped_targets() {
         let events = [
             begin(3, 1),
             start(0, 1, "a"),
@@ -288,7 +287,7 @@ Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
-    fn warnings_are_said_however_quiet_it_is_to_be() {
+    fn quiet_prints_warnings() {
         let line = "warning[fbuild::store::corrupt]: manager: blob `x` is damaged\n";
         assert_eq!(
             shown(quiet(), &[begin(1, 1), warn(1, "blob `x` is damaged")]),
@@ -297,7 +296,7 @@ Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
-    fn outputs_that_alternate_each_have_their_head() {
+    fn alternating_outputs_each_have_a_header() {
         let events = [
             begin(2, 2),
             start(0, 1, "a"),
@@ -333,7 +332,7 @@ Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
-    fn names_neither_act_on_a_terminal_nor_break_a_line() {
+    fn names_are_escaped() {
         let text = shown(Style::PLAIN, &[begin(1, 1), start(0, 1, "a\u{1b}[2J\nb")]);
         assert!(
             text.ends_with("[1/1] Starting a\\x1b[2J\\x0ab: never built here\n"),
@@ -342,12 +341,12 @@ Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
-    fn colours_are_beside_the_words() {
+    fn colours_do_not_change_the_words() {
         let color = Style {
             color: true,
             ..Style::PLAIN
         };
-        let text = shown(color, &a_build());
+        let text = shown(color, &build_events());
         let bare = text
             .replace("\x1b[1m", "")
             .replace("\x1b[2m", "")
@@ -357,15 +356,15 @@ Failed after 1.2s: 1 failed, 2 not tried, 1 built, 1 up to date; 2.1s of work
             text.contains("\x1b[32mCompleted\x1b[0m \x1b[1mgenerate-go\x1b[0m"),
             "{text}"
         );
-        assert_eq!(bare, shown(Style::PLAIN, &a_build()));
+        assert_eq!(bare, shown(Style::PLAIN, &build_events()));
     }
 
     #[test]
-    fn once_nobody_reads_nothing_more_is_written() {
+    fn closed_pipe_gets_no_second_write() {
         let tries = Rc::new(RefCell::new(0));
         tell(
             &mut Plain::new(Broken(tries.clone()), Style::PLAIN),
-            &a_build(),
+            &build_events(),
         );
         assert_eq!(*tries.borrow(), 1);
     }

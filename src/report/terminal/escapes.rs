@@ -1,18 +1,17 @@
-//! Makes visible what in a command's output could act on a terminal: everything but
-//! text, line ends, tabs and colours. It works on a stream, piece by piece.
+//! Filters the escape sequences in the output of commands, piece by piece.
 //!
-//! Output that a command prints now passes a terminal as it is: the person started the
-//! command. What comes out of the cache may have been printed elsewhere, for another
-//! terminal; a title, a cursor movement or an answer-back request has no place in it.
+//! The output of a running command reaches a terminal as it is, because the user started the
+//! command. Output from the cache may have been printed for another terminal: only text,
+//! line breaks, tabs and colours pass; titles, cursor movements and queries become visible.
 
-/// The longest colour sequence that is let through.
-const LONGEST: usize = 64;
+/// The longest colour sequence that passes.
+const MAX_SEQUENCE: usize = 64;
 
-/// Lets text and colours through and shows other escape sequences as `^[…`.
+/// Passes text and colours, and makes other escape sequences visible as `^[…`.
 #[derive(Debug, Default)]
-pub struct Sieve {
+pub struct EscapeFilter {
     state: State,
-    /// The part of an escape sequence seen so far.
+    /// The escape sequence so far.
     sequence: Vec<u8>,
 }
 
@@ -20,7 +19,7 @@ pub struct Sieve {
 enum State {
     #[default]
     Text,
-    /// Within a character of several bytes, of which so many are to come.
+    /// Within a character, with the number of bytes to come.
     Character(u8),
     /// After `0xC2`, which begins the control characters U+0080 to U+009F.
     Control,
@@ -29,15 +28,15 @@ enum State {
     Sequence,
 }
 
-impl Sieve {
-    /// Takes in the next piece, and adds what may be shown to `out`.
+impl EscapeFilter {
+    /// Filters the next piece into `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for byte in bytes {
             self.take(*byte, out);
         }
     }
 
-    /// Shows what was held back because a sequence might have come of it.
+    /// Writes an unfinished sequence.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         match self.state {
             State::Escape | State::Sequence => self.show_sequence(out),
@@ -53,7 +52,7 @@ impl Sieve {
                 self.sequence.push(byte);
                 self.state = State::Sequence;
             }
-            (State::Sequence, b'0'..=b'9' | b';' | b':') if self.sequence.len() < LONGEST => {
+            (State::Sequence, b'0'..=b'9' | b';' | b':') if self.sequence.len() < MAX_SEQUENCE => {
                 self.sequence.push(byte);
             }
             (State::Sequence, b'm') => {
@@ -104,7 +103,7 @@ impl Sieve {
         }
     }
 
-    /// Shows a sequence that is not a colour.
+    /// Writes a sequence that is not a colour in visible form.
     fn show_sequence(&mut self, out: &mut Vec<u8>) {
         out.extend(b"^[");
         out.extend(self.sequence.drain(..).skip(1));
@@ -116,45 +115,45 @@ impl Sieve {
 mod tests {
     use super::*;
 
-    fn sieved(bytes: &[u8]) -> Vec<u8> {
-        let (mut sieve, mut out) = (Sieve::default(), Vec::new());
-        sieve.push(bytes, &mut out);
-        sieve.finish(&mut out);
+    fn filtered(bytes: &[u8]) -> Vec<u8> {
+        let (mut filter, mut out) = (EscapeFilter::default(), Vec::new());
+        filter.push(bytes, &mut out);
+        filter.finish(&mut out);
         out
     }
 
     #[test]
-    fn text_colours_and_odd_bytes_pass() {
+    fn filter_passes_text_and_colours() {
         let plain = "ok\t\r\n\u{1b}[1;31mrot\u{1b}[0m \u{1b}[38:2::1:2:3m äé日本 😀 ©";
-        assert_eq!(sieved(plain.as_bytes()), plain.as_bytes());
+        assert_eq!(filtered(plain.as_bytes()), plain.as_bytes());
         assert_eq!(
-            sieved(b"\xff\xfe latin \xe4 end"),
+            filtered(b"\xff\xfe latin \xe4 end"),
             b"\xff\xfe latin \xe4 end"
         );
     }
 
     #[test]
-    fn what_acts_on_a_terminal_is_shown() {
-        assert_eq!(sieved(b"\x1b]0;title\x07"), b"^[]0;title^G");
-        assert_eq!(sieved(b"\x1b[2J\x1b[6n"), b"^[[2J^[[6n");
-        assert_eq!(sieved(b"\x1bc\x08\x7f\x00"), b"^[c^H^?^@");
-        assert_eq!(sieved("\u{9b}31m".as_bytes()), b"\\xc2\\x9b31m");
-        assert_eq!(sieved(b"\x9b31m"), b"\\x9b31m");
-        assert_eq!(sieved(b"\x1b\x1b[31m"), b"^[\x1b[31m");
-        assert_eq!(sieved(b"\x1b[31"), b"^[[31");
-        assert_eq!(sieved(b"\xc2"), b"\xc2");
+    fn filter_shows_other_sequences() {
+        assert_eq!(filtered(b"\x1b]0;title\x07"), b"^[]0;title^G");
+        assert_eq!(filtered(b"\x1b[2J\x1b[6n"), b"^[[2J^[[6n");
+        assert_eq!(filtered(b"\x1bc\x08\x7f\x00"), b"^[c^H^?^@");
+        assert_eq!(filtered("\u{9b}31m".as_bytes()), b"\\xc2\\x9b31m");
+        assert_eq!(filtered(b"\x9b31m"), b"\\x9b31m");
+        assert_eq!(filtered(b"\x1b\x1b[31m"), b"^[\x1b[31m");
+        assert_eq!(filtered(b"\x1b[31"), b"^[[31");
+        assert_eq!(filtered(b"\xc2"), b"\xc2");
         let long = [b"\x1b[".to_vec(), vec![b'1'; 100], b"m".to_vec()].concat();
-        assert_eq!(sieved(&long)[..3], *b"^[[");
+        assert_eq!(filtered(&long)[..3], *b"^[[");
     }
 
     #[test]
-    fn pieces_are_as_good_as_the_whole() {
+    fn filter_accepts_any_piece_size() {
         let text = "a\u{1b}[31mé日\u{9b}\u{1b}]x\u{1b}[2Jz".as_bytes();
-        let (mut sieve, mut out) = (Sieve::default(), Vec::new());
+        let (mut filter, mut out) = (EscapeFilter::default(), Vec::new());
         for byte in text {
-            sieve.push(&[*byte], &mut out);
+            filter.push(&[*byte], &mut out);
         }
-        sieve.finish(&mut out);
-        assert_eq!(out, sieved(text));
+        filter.finish(&mut out);
+        assert_eq!(out, filtered(text));
     }
 }
