@@ -1,33 +1,32 @@
-//! What a target's result depends on, and what changed since its last success: the two
-//! manifests compared, nothing run.
+//! Explains a target: what its result depends on, and what changed since its last success.
+//! Compares two manifests; runs no commands.
 
 use std::sync::Arc;
 
-use super::make::Draft;
-use super::step::{Need, Policy, Step};
-use super::{Parts, tools};
-use crate::action::inputs;
+use super::step::{Draft, Need, Step};
+use super::{Parts, Policy, outputs, tools};
 use crate::action::manifest::{Change, Manifest};
 use crate::event::{Failure, Reason};
 use crate::graph::TargetId;
 use crate::journal::{Memory, Success};
 
-/// Everything there is to say about a target's key.
+/// The facts behind a target's key.
 pub struct Explained {
-    /// What decides its result now.
+    /// Everything that decides its result now.
     pub manifest: Manifest,
-    /// What is different from the last success; `None` if that is not known.
+    /// The differences from the last success; `None` if they are not known.
     pub changes: Option<Vec<Change>>,
-    /// What is wrong with its outputs; `None` if nothing is.
+    /// A difference between its outputs in the tree and those of the last success.
     pub touched: Option<Reason>,
     /// Its last success.
     pub last: Option<Arc<Success>>,
-    /// Needed targets of which nobody knows what they make: they never succeeded.
+    /// Needed targets that never succeeded: their outputs are not known.
     pub unknown: Vec<TargetId>,
 }
 
-/// Explains a target as it would be if what it needs were up to date.
+/// Explains a target as if everything it needs were up to date.
 pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<Explained, Failure> {
+    let graph = parts.graph();
     let step = Step {
         parts,
         versions: &tools::versions(parts, &[id], memory, tools::Probing::Allowed),
@@ -36,27 +35,26 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
             ..Policy::default()
         },
     };
-    let needs =
-        parts
-            .graph
-            .needs(id)
-            .iter()
-            .map(|need| match memory.success(parts.graph.name(*need)) {
-                Some(success) => Need::Made(*need, success.clone()),
-                None => Need::Unknown(*need),
-            });
+    let needs = graph
+        .needs(id)
+        .iter()
+        .map(|need| match memory.success(graph.name(*need)) {
+            Some(success) => Need::Made(*need, success.clone()),
+            None => Need::Unknown(*need),
+        });
     let needs: Vec<Need> = needs.collect();
-    let draft = Draft::new(step.action(parts.graph.target(id), &needs)?);
-    let last = memory.success(parts.graph.name(id)).cloned();
+    let draft = Draft::new(step.action(graph.target(id), &needs)?);
+    let last = memory.success(graph.name(id)).cloned();
     let earlier = last.as_ref().map(|last| step.manifest(&last.result));
     let touched = match &last {
         Some(last) => {
-            let found = inputs::find_outputs(parts.index, &draft.action.outputs);
-            let found = found.map_err(|error| Failure::of(&error))?;
-            step.touched(&last.result.outputs, &found)
+            let found = outputs::find(parts.index, &draft.action.outputs)?;
+            outputs::change(parts.index, &last.result.outputs, &found)
         }
         None => None,
     };
+    let unknown = needs.iter().filter(|need| need.success().is_none());
+    let unknown = unknown.map(Need::target);
     Ok(Explained {
         changes: earlier
             .flatten()
@@ -64,6 +62,6 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
         manifest: draft.manifest,
         touched,
         last,
-        unknown: needs.iter().filter_map(Need::unknown).collect(),
+        unknown: unknown.collect(),
     })
 }

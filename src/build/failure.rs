@@ -1,4 +1,4 @@
-//! Puts what can go wrong with a target into the words of an event. It decides nothing.
+//! Describes failures of targets in the words of an event.
 
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,7 +22,7 @@ pub(super) fn of_diagnostics(diagnostics: Vec<Diagnostic>) -> Failure {
     }
 }
 
-/// Describes how commands ended, when they did not end well.
+/// Describes the end of commands that did not succeed.
 pub(super) fn of_end(end: End, task: &Task<'_>, command: usize) -> Failure {
     let shown = match task.action.commands.get(command) {
         Some(ResolvedCommand::Run(argv)) => argv.first().map(|program| escape(program.as_bytes())),

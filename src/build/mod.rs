@@ -1,86 +1,151 @@
-//! Brings targets up to date, many at once: the one loop that drives plan, steps and
-//! store and tells what happens.
+//! Brings targets up to date, many at once.
 //!
-//! [`run`] loops on one thread, which alone owns the plan, the memory and the audience.
-//! rayon finds out keys and restores outputs (work for processors); commands run on slots,
-//! plain threads of which there are as many as jobs; one more thread records results, many
-//! at a time, because that waits for the disk. All of them answer over channels.
+//! [`run`] is one loop on one thread, which alone owns the plan, the memory and the sink.
+//! rayon computes keys and restores outputs, which is work for processors. Commands run on
+//! slots, plain threads of which there are at most `jobs`. One more thread records results
+//! in batches, because that waits for the disk. All of them answer over channels.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `run` | the loop, and the transitions of a target |
+//! | `plan`, `tally` | the state of each target, and the counts; no I/O |
+//! | `step` | one target: its key, and whether its result is known |
+//! | `runner`, `input_check` | one target: its commands, and whether inputs changed meanwhile |
+//! | `slot`, `recorder` | the threads |
+//! | `emitter`, `spool` | events, and the output of commands |
 
 mod drift;
-mod drive;
 mod emitter;
 mod explain;
 mod failure;
 mod input_check;
-mod make;
+mod outputs;
 mod plan;
-mod ready;
 mod reason;
 mod recorder;
-mod settle;
+mod run;
+mod runner;
 mod slot;
 mod spool;
 mod step;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod warnings;
+
+use std::io;
 
 use crate::action::environment::HostEnv;
 use crate::action::index::FileIndex;
 use crate::cancel::Cancel;
-use crate::event::Warning;
+use crate::event::{Summary, Warning};
 use crate::exec::Executor;
-use crate::graph::Graph;
+use crate::graph::{Graph, TargetId};
 use crate::journal::Memory;
-use crate::path::Root;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::store::outputs::Stage;
-use crate::workspace::Layout;
+use crate::workspace::{Layout, Workspace};
 
-pub use drive::run;
 pub use explain::{Explained, explain};
-pub use step::Policy;
+pub use run::run;
 
-/// What a build works with.
+/// Everything that a build works with.
 #[derive(Clone, Copy)]
 pub struct Parts<'a> {
-    /// The targets.
-    pub graph: &'a Graph,
-    /// The folder that their paths are below.
-    pub root: &'a Root,
-    /// The folders that fbuild keeps.
+    /// The targets, and the folder that their paths are relative to.
+    pub workspace: &'a Workspace,
+    /// The folders that fbuild keeps for this run.
     pub layout: &'a Layout,
     /// The folder through which outputs move.
     pub stage: &'a Stage,
-    /// What files hold.
+    /// The content of files.
     pub index: &'a FileIndex,
-    /// Where results live.
+    /// Where results are kept.
     pub store: &'a dyn Store,
-    /// Who runs commands.
+    /// Runs commands.
     pub executor: &'a dyn Executor,
-    /// The variables around fbuild.
+    /// The variables of fbuild's own process.
     pub host_env: &'a HostEnv,
-    /// The snapshot of the last run; `None` with `--force`, `--no-cache` or `--dry-run`.
-    pub snapshot: Option<&'a Snapshot>,
-    /// Raised when the run is to stop.
+    /// Raised to stop the run.
     pub cancel: &'a Cancel,
-    /// What the store has to say at the end of a run.
-    pub notices: &'a (dyn Fn() -> Vec<Warning> + Sync),
-    /// Called once all targets of a run are settled, while what they made is recorded, which
-    /// waits for the disk.
-    pub meanwhile: &'a (dyn Fn(&mut Memory) + Sync),
 }
 
-/// How a build is to go about it.
+/// A request to bring targets up to date.
+pub struct Request<'a> {
+    /// The names that the user typed.
+    pub names: &'a [String],
+    /// The targets, with everything that they need.
+    pub wanted: &'a [TargetId],
+    /// How to do it.
+    pub options: Options,
+    /// The observations of the last clean run, if this run may rely on them.
+    pub snapshot: Option<&'a Snapshot>,
+    /// Warnings from before the run, emitted at its end.
+    pub warnings: Vec<Warning>,
+}
+
+/// The options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How many commands may run at once.
     pub jobs: usize,
-    /// Whether to go on with what does not depend on a failed target.
+    /// Whether to continue with targets that do not depend on a failed one.
     pub keep_going: bool,
-    /// Whether output is told as it is printed, not when its target is settled.
+    /// Whether output is emitted while it is printed, not when its target is finished.
     pub stream: bool,
-    /// What else the run is to do or not to do.
+    /// What else to do or to omit.
     pub policy: Policy,
+}
+
+/// Deviations from the usual run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Run the commands of every target even if its result is known.
+    pub force: bool,
+    /// Look nothing up in the store and keep nothing in it.
+    pub no_cache: bool,
+    /// Change nothing; only report what a run would do.
+    pub dry_run: bool,
+    /// Change no committed output; fail if one differs from what its target makes.
+    pub drift: bool,
+    /// Start no program, not even the probe of a tool whose version is unknown.
+    pub no_probes: bool,
+}
+
+/// A run that ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its numbers, as in its last event.
+    pub summary: Summary,
+    /// The error that kept its index, memory or compiled Buildfile from being saved.
+    pub unsaved: Option<io::Error>,
+}
+
+impl Policy {
+    fn probing(self) -> tools::Probing {
+        if self.no_probes {
+            tools::Probing::Forbidden
+        } else {
+            tools::Probing::Allowed
+        }
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// Saves the index, the memory and the compiled Buildfile for the next run.
+    pub fn save(&self, memory: &mut Memory) -> io::Result<()> {
+        // Each is of use without the others.
+        let results = [
+            self.index.save(&self.layout.index()),
+            memory.save(&self.layout.successes()),
+            self.workspace.keep_compiled(self.layout),
+        ];
+        results.into_iter().collect()
+    }
+
+    fn graph(&self) -> &'a Graph {
+        &self.workspace.graph
+    }
 }

@@ -1,21 +1,22 @@
-//! Who waits, who is ready, who runs, who is done: a pure state machine. It makes no
-//! system calls, starts no threads and reads no clock; the loop asks it and tells it.
+//! The state of every target in a run: a pure state machine. Makes no system calls, starts
+//! no threads and reads no clock.
 //!
 //! ```text
 //! Waiting ──all before it succeeded──▶ Ready ──next_to_prepare──▶ Preparing
-//! Preparing ──settle──▶ Done      Preparing ──queue──▶ Queued ──next_to_run──▶ Running
-//! Running ──settle──▶ Done        Waiting ──one before it failed──▶ Done
+//! Preparing ──queue──▶ Queued ──next_to_run──▶ Running
+//! Preparing, Running ──succeed, fail──▶ Done
+//! Waiting ──one before it failed──▶ Done        Waiting, Ready, Queued ──close──▶ Done
 //! ```
 
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use crate::graph::{Graph, TargetId};
 
-/// The state of every target in a run.
+/// The states of all targets, and the queues between them.
 pub(super) struct Plan<'g> {
     graph: &'g Graph,
     states: Vec<State>,
-    /// For each target, the time from its start to the end of the longest chain it begins.
+    /// For each target, the duration of the longest chain that it begins, in milliseconds.
     urgency: Vec<u64>,
     ready: VecDeque<TargetId>,
     queue: BinaryHeap<(u64, std::cmp::Reverse<TargetId>)>,
@@ -27,28 +28,28 @@ pub(super) struct Plan<'g> {
     closed: bool,
 }
 
-/// Where a target is.
+/// The state of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// It takes no part.
     Absent,
-    /// So many before it are not done.
+    /// This many targets before it are not done.
     Waiting(usize),
     /// Everything before it succeeded.
     Ready,
-    /// Its key is being found out.
+    /// Its key is being computed and its result looked up.
     Preparing,
-    /// Its commands are to run.
+    /// Its commands must run.
     Queued,
-    /// Its commands run.
+    /// Its commands are running.
     Running,
-    /// It is settled.
+    /// It is finished.
     Done,
 }
 
 impl<'g> Plan<'g> {
-    /// Plans to settle `wanted`, which must hold everything that its members need. `cost`
-    /// is how long a target is expected to take, in milliseconds.
+    /// Plans to finish `wanted`, which must include everything that its members need. `cost`
+    /// returns the expected duration of a target, in milliseconds.
     pub(super) fn new(
         graph: &'g Graph,
         wanted: &[TargetId],
@@ -86,7 +87,7 @@ impl<'g> Plan<'g> {
         plan
     }
 
-    /// Returns a target whose key is to be found out.
+    /// Returns a target to prepare.
     pub(super) fn next_to_prepare(&mut self) -> Option<TargetId> {
         if self.closed {
             return None;
@@ -97,12 +98,12 @@ impl<'g> Plan<'g> {
         Some(id)
     }
 
-    /// Tells whether there are targets whose keys are to be found out.
+    /// Returns true if there are targets to prepare.
     pub(super) fn has_ready(&self) -> bool {
         !self.closed && !self.ready.is_empty()
     }
 
-    /// Notes that a prepared target has to run.
+    /// Queues a prepared target whose commands must run.
     pub(super) fn queue(&mut self, id: TargetId) {
         self.move_to(id, State::Preparing, State::Queued);
         self.preparing -= 1;
@@ -110,8 +111,8 @@ impl<'g> Plan<'g> {
             .push((self.urgency[id.index()], std::cmp::Reverse(id)));
     }
 
-    /// Returns the most urgent target that may run now: there is a free job, nobody holds
-    /// its locks, and the terminal is free if it wants it (and not taken from it).
+    /// Returns the most urgent target that may run now: there is a free job, its locks are
+    /// free, and so is the terminal. An interactive target runs alone.
     pub(super) fn next_to_run(&mut self) -> Option<TargetId> {
         if self.closed || self.running >= self.jobs {
             return None;
@@ -134,7 +135,7 @@ impl<'g> Plan<'g> {
         Some(id)
     }
 
-    /// Notes that a target is settled well: what waits for it comes nearer.
+    /// Finishes a target that succeeded. Those that waited only for it become ready.
     pub(super) fn succeed(&mut self, id: TargetId) {
         self.finish(id);
         for dependant in self.graph.dependants(id) {
@@ -149,8 +150,8 @@ impl<'g> Plan<'g> {
         }
     }
 
-    /// Notes that a target failed, and returns all that is settled by that: what waits for
-    /// it, directly or not, nearest first.
+    /// Finishes a target that failed, and all that wait for it, directly or not. Returns
+    /// those, the nearest first.
     pub(super) fn fail(&mut self, id: TargetId) -> Vec<TargetId> {
         self.finish(id);
         let mut skipped: Vec<TargetId> = Vec::new();
@@ -167,8 +168,8 @@ impl<'g> Plan<'g> {
         skipped
     }
 
-    /// Starts nothing more, and returns all that is settled by that: whatever was neither
-    /// being prepared nor running. Later calls return what was prepared meanwhile.
+    /// Closes the plan: nothing more starts. Finishes and returns every target that is
+    /// neither being prepared nor running.
     pub(super) fn close(&mut self) -> Vec<TargetId> {
         self.closed = true;
         self.ready.clear();
@@ -182,45 +183,43 @@ impl<'g> Plan<'g> {
         idle
     }
 
-    /// Tells whether nothing more is started.
+    /// Returns true if nothing more starts.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Tells whether every target is settled.
+    /// Returns true if every target is finished.
     pub(super) fn is_finished(&self) -> bool {
         self.unfinished == 0
     }
 
-    /// Returns how many targets run.
+    /// Returns how many targets are running.
     pub(super) fn running(&self) -> usize {
         self.running
     }
 
-    /// Returns how many targets' keys are being found out.
+    /// Returns how many targets are being prepared.
     pub(super) fn preparing(&self) -> usize {
         self.preparing
     }
 
-    /// Tells whether something is being prepared or runs, so that there is something to
-    /// wait for.
+    /// Returns true if a target is being prepared or running: there is an answer to wait for.
     pub(super) fn is_busy(&self) -> bool {
         self.preparing + self.running > 0
     }
 
-    /// Tells whether one running target is all there is until it ends: everything else
-    /// that is not settled waits for it.
+    /// Returns true if a single target is running and every other unfinished one waits for it.
     pub(super) fn is_alone(&self) -> bool {
         let idle = self.preparing == 0 && self.ready.is_empty() && self.queue.is_empty();
         self.running == 1 && idle
     }
 
-    /// Returns what settling everything would take with unlimited jobs, in milliseconds.
+    /// Returns how long the run would take with unlimited jobs, in milliseconds.
     pub(super) fn longest_chain(&self) -> u64 {
         self.urgency.iter().copied().max().unwrap_or(0)
     }
 
-    /// Returns how many targets that take part run before this one.
+    /// Returns how many targets of this run must finish before this one.
     fn before(&self, id: TargetId) -> usize {
         let before = self.graph.needs(id).iter().chain(self.graph.after(id));
         before
@@ -228,7 +227,7 @@ impl<'g> Plan<'g> {
             .count()
     }
 
-    /// Works out how urgent each target is, last ones first.
+    /// Computes the urgency of each target from that of its dependants.
     fn weigh(&mut self, cost: impl Fn(TargetId) -> u64) {
         for &id in self.graph.order().iter().rev() {
             if self.states[id.index()] != State::Absent {
@@ -243,6 +242,7 @@ impl<'g> Plan<'g> {
         self.states[id.index()] == State::Waiting(0)
     }
 
+    /// Returns true if nothing that runs conflicts with a queued target.
     fn may_run(&self, id: TargetId) -> bool {
         let is_taken = locks(self.graph, id).any(|lock| self.held.contains(lock));
         !is_taken
@@ -259,7 +259,7 @@ impl<'g> Plan<'g> {
                     self.held.remove(lock);
                 }
             }
-            State::Absent | State::Done => unreachable!("bug: a target was settled twice"),
+            State::Absent | State::Done => unreachable!("bug: a target finished twice"),
             State::Waiting(_) | State::Ready | State::Queued => {}
         }
         self.states[id.index()] = State::Done;
@@ -334,7 +334,7 @@ mod tests {
         target d { run one }";
 
     #[test]
-    fn a_target_is_ready_once_everything_before_it_succeeded() {
+    fn a_target_is_ready_once_all_before_it_succeeded() {
         let graph = graph(CHAIN);
         let mut plan = plan(&graph, 9);
         assert_eq!(queue_all(&mut plan), ["a", "d"]);
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_skips_what_waits_for_it_and_nothing_else() {
+    fn a_failure_skips_only_what_waits_for_it() {
         let graph = graph(CHAIN);
         let mut plan = plan(&graph, 9);
         queue_all(&mut plan);
@@ -365,13 +365,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_plan_starts_nothing_and_lets_what_runs_finish() {
+    fn a_closed_plan_lets_running_targets_finish() {
         let graph = graph(CHAIN);
         let mut plan = plan(&graph, 1);
         queue_all(&mut plan);
         assert_eq!(next(&mut plan).as_deref(), Some("a"));
-        let settled = plan.close();
-        assert_eq!(settled.len(), 3);
+        assert_eq!(plan.close().len(), 3);
         assert_eq!(next(&mut plan), None);
         plan.succeed(id(&graph, "a"));
         assert_eq!(plan.next_to_prepare(), None);
@@ -379,35 +378,49 @@ mod tests {
     }
 
     #[test]
-    fn jobs_locks_and_the_terminal_bound_what_runs_at_once() {
+    fn at_most_as_many_targets_run_as_jobs() {
+        let graph = graph("target a { run one }; target b { run one }");
+        let mut plan = plan(&graph, 1);
+        queue_all(&mut plan);
+        assert!(next(&mut plan).is_some());
+        assert_eq!(next(&mut plan), None);
+    }
+
+    #[test]
+    fn targets_with_the_same_lock_run_one_by_one() {
         let graph = graph(
             "target a { locks db; run one }
              target b { locks db; run one }
-             target c { run one }
-             target i { interactive #true; run one }",
+             target c { run one }",
         );
-        let mut limited = plan(&graph, 1);
-        queue_all(&mut limited);
-        assert!(next(&mut limited).is_some());
-        assert_eq!(next(&mut limited), None);
         let mut plan = plan(&graph, 9);
         queue_all(&mut plan);
         assert_eq!(next(&mut plan).as_deref(), Some("a"));
         assert_eq!(next(&mut plan).as_deref(), Some("c"));
-        assert_eq!(
-            next(&mut plan),
-            None,
-            "b waits for the lock, i for the terminal"
-        );
+        assert_eq!(next(&mut plan), None);
         plan.succeed(id(&graph, "a"));
         assert_eq!(next(&mut plan).as_deref(), Some("b"));
-        plan.succeed(id(&graph, "b"));
-        plan.succeed(id(&graph, "c"));
+    }
+
+    #[test]
+    fn an_interactive_target_runs_alone() {
+        let graph = graph(
+            "target a { run one }
+             target i { interactive #true; run one }
+             target z { run one }",
+        );
+        let mut plan = plan(&graph, 9);
+        queue_all(&mut plan);
+        assert_eq!(next(&mut plan).as_deref(), Some("a"));
+        assert_eq!(next(&mut plan).as_deref(), Some("z"));
+        assert_eq!(next(&mut plan), None);
+        plan.succeed(id(&graph, "a"));
+        plan.succeed(id(&graph, "z"));
         assert_eq!(next(&mut plan).as_deref(), Some("i"));
     }
 
     #[test]
-    fn a_chain_of_fifty_thousand_targets_needs_no_stack() {
+    fn a_long_chain_does_not_overflow_the_stack() {
         let text: String = (0..50_000)
             .map(|n| match n {
                 0 => "target t0 { run one }\n".to_owned(),

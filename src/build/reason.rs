@@ -1,12 +1,10 @@
-//! Turns the differences between two manifests, or between a result and the tree, into
-//! the one [`Reason`] that a person wants to read. It compares nothing itself but lists.
+//! Turns the differences between two manifests into the one [`Reason`] to show.
 
 use std::collections::BTreeMap;
 
 use crate::action::manifest::{Change, Fact, Manifest};
-use crate::action::{Action, Entry, EntryKind};
+use crate::action::{Action, Entry};
 use crate::event::Reason;
-use crate::path::RelPath;
 
 /// Returns why an action with this manifest has another key than the last success.
 pub(super) fn of_changes(earlier: &Manifest, now: &Manifest, action: &Action) -> Reason {
@@ -50,7 +48,8 @@ pub(super) fn of_changes(earlier: &Manifest, now: &Manifest, action: &Action) ->
     }
 }
 
-/// Names a change of which it is known which target made it: of what is gone, it is not.
+/// Names a changed output and the target that makes it. The maker of a removed output is not
+/// known.
 fn of_needs(changes: &[Change], needs: &BTreeMap<String, Vec<Entry>>) -> Reason {
     let makes = |entries: &[Entry], path: &str| entries.iter().any(|e| e.path.to_string() == path);
     let maker = |path: &str| needs.iter().find(|(_, entries)| makes(entries, path));
@@ -65,43 +64,14 @@ fn of_needs(changes: &[Change], needs: &BTreeMap<String, Vec<Entry>>) -> Reason 
     }
 }
 
-/// The version in the value of a `tool` line.
+/// Returns the version in the value of a `tool` line.
 fn version(value: &str) -> String {
     value.split('\t').next().unwrap_or(value).to_owned()
 }
 
-/// The value in an `env` line: nothing when the variable is unset.
+/// Returns the value in an `env` line; `None` if the variable is unset.
 fn value(value: &str) -> Option<String> {
     value.strip_prefix('=').map(str::to_owned)
-}
-
-/// Returns what is different between the outputs as they should be and as they are; both
-/// sorted by path. `None` if nothing is. A folder of which `is_kept` may be there or not.
-pub(super) fn of_outputs(
-    wanted: &[Entry],
-    found: &[Entry],
-    is_kept: &dyn Fn(&RelPath) -> bool,
-) -> Option<Reason> {
-    for entry in wanted {
-        let path = || entry.path.to_string();
-        match found.binary_search_by(|f| f.path.cmp(&entry.path)) {
-            Err(_) => return Some(Reason::OutputDeleted { path: path() }),
-            Ok(at) if !is_same(entry, &found[at]) => {
-                return Some(Reason::OutputModified { path: path() });
-            }
-            Ok(_) => {}
-        }
-    }
-    if found.len() == wanted.len() {
-        return None;
-    }
-    let is_wanted = |path: &RelPath| wanted.binary_search_by(|w| w.path.cmp(path)).is_ok();
-    let may_stay = |entry: &Entry| entry.kind == EntryKind::Folder && is_kept(&entry.path);
-    let mut strays = found.iter().filter(|entry| !is_wanted(&entry.path));
-    let stray = strays.find(|entry| !may_stay(entry))?;
-    Some(Reason::OutputStray {
-        path: stray.path.to_string(),
-    })
 }
 
 /// Returns a path at which two lists of entries, both sorted by path, differ.
@@ -113,56 +83,4 @@ pub(super) fn first_difference(before: &[Entry], now: &[Entry]) -> Option<String
     let changed = before.iter().find(|entry| odd(now, entry));
     let added = now.iter().find(|entry| odd(before, entry));
     changed.or(added).map(|entry| entry.path.to_string())
-}
-
-/// Tells whether an output is as it should be. A link counts by its text: what is behind
-/// it is somebody else's.
-pub(super) fn is_same(wanted: &Entry, found: &Entry) -> bool {
-    use crate::action::EntryKind::Link;
-    match (&wanted.kind, &found.kind) {
-        (Link { target: a, .. }, Link { target: b, .. }) => a == b,
-        (wanted, found) => wanted == found,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::digest::Digest;
-
-    fn entry(path: &str, text: &str) -> Entry {
-        Entry {
-            path: RelPath::new(path).unwrap(),
-            kind: EntryKind::File {
-                digest: Digest::of(text.as_bytes()),
-                executable: false,
-            },
-        }
-    }
-
-    #[test]
-    fn outputs_are_intact_deleted_modified_or_joined_by_a_stray() {
-        let wanted = [entry("a", "1"), entry("b", "2")];
-        let path = || "b".to_owned();
-        let of_outputs = |wanted: &[Entry], found: &[Entry]| of_outputs(wanted, found, &|_| false);
-        assert_eq!(of_outputs(&wanted, &wanted), None);
-        let deleted = Reason::OutputDeleted { path: path() };
-        assert_eq!(of_outputs(&wanted, &wanted[..1]), Some(deleted));
-        let modified = Reason::OutputModified { path: path() };
-        let found = [entry("a", "1"), entry("b", "x")];
-        assert_eq!(of_outputs(&wanted, &found), Some(modified));
-        let stray = Reason::OutputStray { path: path() };
-        assert_eq!(of_outputs(&wanted[..1], &wanted), Some(stray));
-    }
-
-    #[test]
-    fn a_folder_that_is_there_for_what_is_kept_in_it_is_no_stray() {
-        let folder = Entry {
-            kind: EntryKind::Folder,
-            ..entry("out/kept", "")
-        };
-        let of_outputs = |is_kept| of_outputs(&[], std::slice::from_ref(&folder), &|_| is_kept);
-        assert_eq!(of_outputs(true), None);
-        assert!(of_outputs(false).is_some());
-    }
 }

@@ -1,99 +1,174 @@
-//! The threads that run commands, one target's after another's, and what they and the
-//! processors' threads answer to the loop. They decide nothing.
+//! The threads that work for the loop, and the messages that they answer with.
 
-use std::sync::Arc;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::failure;
-use super::make::{Listener, Made, Miss};
+use super::recorder::{NewSuccess, Recorder};
+use super::runner::{Attempt, Listener, Miss, Runner};
 use super::spool::Spool;
-use super::step::{Need, Prepared, Step};
+use super::step::{Preparation, Prepare, Step};
 use crate::event::{Failure, Warning};
 use crate::graph::TargetId;
-use crate::journal::Success;
 
-/// How long answers are kept back to be sent together.
+/// How long results of preparing are held back, to be sent together.
 const PATIENCE: Duration = Duration::from_millis(1);
+/// The most pieces of streamed output that wait for the loop: a command that prints faster
+/// than its output is shown must wait itself.
+const MOST_PIECES: usize = 64;
 
-/// What the other threads answer.
+/// An answer to the loop.
 pub(super) enum Message {
-    /// Keys were found out.
-    Prepared(Vec<Answer>),
-    /// An attempt failed and another follows, once this was heard and the last is dropped:
-    /// else what that one prints could be told first.
-    Retried(TargetId, u32, Failure, Spool, Sender<()>),
+    /// Targets were prepared.
+    Prepared(Vec<Preparation>),
+    /// An attempt failed. The next one starts when this message is dropped: its output must
+    /// not overtake the output of the failed one.
+    Retried {
+        id: TargetId,
+        attempt: u32,
+        failure: Failure,
+        spool: Spool,
+        _dropped: Sender<()>,
+    },
     /// Commands ended.
-    Made(TargetId, Made, Spool),
-    /// Something went wrong that fails nothing.
+    Ended(TargetId, Attempt, Spool),
+    /// A problem that fails nothing.
     Warned(TargetId, Warning),
 }
 
-/// What came of preparing a target.
-pub(super) struct Answer {
-    pub(super) id: TargetId,
-    pub(super) prepared: Result<Prepared, Failure>,
-    pub(super) warnings: Vec<Warning>,
+/// The loop's ends of the channels.
+pub(super) struct Channels {
+    /// Answers from all threads.
+    pub(super) messages: Receiver<Message>,
+    /// Output that is streamed.
+    pub(super) pieces: Receiver<(TargetId, Vec<u8>)>,
+    /// The other end of `messages`, to be cloned.
+    pub(super) answers: Sender<Message>,
+    /// Commands for the slots.
+    pub(super) jobs: Sender<Job>,
+    /// Successes for the recorder.
+    pub(super) successes: Sender<NewSuccess>,
 }
 
-/// A target that is to be prepared.
-pub(super) struct Question {
-    pub(super) id: TargetId,
-    /// What it needs, as far as that is known.
-    pub(super) needs: Vec<Need>,
-    /// Its last success.
-    pub(super) last: Option<Arc<Success>>,
+/// Creates the channels between the loop, the slots and the recorder.
+pub(super) fn channels<'a>(step: &'a Step<'a>) -> (Channels, Slot<'a>, Recorder<'a>) {
+    let (answers, messages) = unbounded();
+    let (piece_sender, pieces) = bounded(MOST_PIECES);
+    let (jobs, job_receiver) = unbounded();
+    let (successes, success_receiver) = unbounded();
+    let slot = Slot {
+        step,
+        jobs: job_receiver,
+        messages: answers.clone(),
+        pieces: piece_sender,
+    };
+    let channels = Channels {
+        messages,
+        pieces,
+        answers,
+        jobs,
+        successes,
+    };
+    (channels, slot, Recorder::new(step.parts, success_receiver))
 }
 
-impl Question {
-    /// Prepares the target.
-    pub(super) fn answer(&self, step: &Step<'_>) -> Answer {
-        let mut warnings = Vec::new();
-        let prepare = || step.prepare(self.id, &self.needs, self.last.as_ref(), &mut warnings);
-        let prepared = guarded(prepare);
-        Answer {
-            id: self.id,
-            prepared,
-            warnings,
-        }
-    }
-}
-
-/// Prepares targets one after another. Answers that have waited for a while are sent
-/// before all are there, so that commands need not wait for a slow one.
-pub(super) fn answer_all(questions: &[Question], step: &Step<'_>, sender: &Sender<Message>) {
-    let mut answers = Vec::with_capacity(questions.len());
+/// Prepares targets one after another, in a worker of the pool.
+pub(super) fn prepare_all(all: &[Prepare], step: &Step<'_>, answers: &Sender<Message>) {
+    let mut prepared = Vec::with_capacity(all.len());
     let mut since = Instant::now();
-    for question in questions {
-        answers.push(question.answer(step));
+    for prepare in all {
+        prepared.push(prepare.run(step));
+        // Commands need not wait for a slow target behind them.
         if since.elapsed() > PATIENCE {
-            // The loop ends only after all answers are in.
-            let _ = sender.send(Message::Prepared(std::mem::take(&mut answers)));
+            // The loop receives until all answers are in.
+            let _ = answers.send(Message::Prepared(std::mem::take(&mut prepared)));
             since = Instant::now();
         }
     }
-    let _ = sender.send(Message::Prepared(answers));
+    let _ = answers.send(Message::Prepared(prepared));
 }
 
-/// A target's commands for a slot, and whether what they print is told at once.
+/// The threads of a run, each started when the loop first needs it.
+pub(super) struct Workers<'scope, 'env> {
+    threads: &'scope Scope<'scope, 'env>,
+    slot: Slot<'env>,
+    slots: usize,
+    recorder: Recording<'scope, 'env>,
+}
+
+enum Recording<'scope, 'env> {
+    Waiting(Recorder<'env>),
+    Started(ScopedJoinHandle<'scope, Vec<Warning>>),
+}
+
+impl<'scope, 'env> Workers<'scope, 'env> {
+    /// Returns the workers of a run; no thread is started yet.
+    pub(super) fn new(
+        threads: &'scope Scope<'scope, 'env>,
+        slot: Slot<'env>,
+        recorder: Recorder<'env>,
+    ) -> Self {
+        Self {
+            threads,
+            slot,
+            slots: 0,
+            recorder: Recording::Waiting(recorder),
+        }
+    }
+
+    /// Starts slots until there are as many as targets that run, and with the first one the
+    /// recorder.
+    pub(super) fn start_slots(&mut self, running: usize) {
+        if self.slots == 0 {
+            let executor = self.slot.step.parts.executor;
+            self.threads.spawn(|| executor.get_ready());
+        }
+        if let Recording::Waiting(recorder) = &self.recorder {
+            let recorder = recorder.clone();
+            let record = || recorder.record_all();
+            self.recorder = Recording::Started(self.threads.spawn(record));
+        }
+        while self.slots < running {
+            self.slots += 1;
+            let slot = self.slot.clone();
+            self.threads.spawn(move || slot.serve());
+        }
+    }
+
+    /// Waits until all successes are recorded; returns the warnings about that.
+    pub(super) fn finish(self) -> Vec<Warning> {
+        match self.recorder {
+            // No command ran, so there is too little to record for a thread.
+            Recording::Waiting(recorder) => recorder.record_all(),
+            Recording::Started(recorder) => {
+                let warnings = recorder.join();
+                warnings.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+        }
+    }
+}
+
+/// Commands for a slot.
 pub(super) struct Job {
     pub(super) miss: Box<Miss>,
+    /// Whether output is passed on while it is printed.
     pub(super) stream: bool,
 }
 
-/// A thread that runs one target's commands after another's.
+/// A thread that runs the commands of one target after another.
 #[derive(Clone)]
 pub(super) struct Slot<'a> {
-    pub(super) step: &'a Step<'a>,
-    pub(super) jobs: Receiver<Job>,
-    pub(super) messages: Sender<Message>,
-    pub(super) pieces: Sender<(TargetId, Vec<u8>)>,
+    step: &'a Step<'a>,
+    jobs: Receiver<Job>,
+    messages: Sender<Message>,
+    pieces: Sender<(TargetId, Vec<u8>)>,
 }
 
 impl Slot<'_> {
-    /// Runs what it is given until nobody gives it any more.
-    pub(super) fn serve(self) {
+    /// Runs jobs until there are no more senders.
+    fn serve(self) {
         while let Ok(Job { miss, stream }) = self.jobs.recv() {
             let id = miss.id;
             let mut listener = ToLoop {
@@ -101,17 +176,18 @@ impl Slot<'_> {
                 id,
                 stream,
             };
-            let made = guarded(|| Ok(self.step.make(&miss, &mut listener)));
-            let (made, mut spool) =
-                made.unwrap_or_else(|failure| (Made::Failed(Box::new(failure)), Spool::default()));
+            let mut runner = Runner::new(self.step, &miss, &mut listener);
+            let ended = guarded(|| Ok(runner.run()));
+            let failed = |failure| (Attempt::Failed(Box::new(failure)), Spool::default());
+            let (attempt, mut spool) = ended.unwrap_or_else(failed);
             spool.mark_streamed(stream);
-            // The loop ends only after all answers are in.
-            let _ = self.messages.send(Message::Made(id, made, spool));
+            // The loop receives until all answers are in.
+            let _ = self.messages.send(Message::Ended(id, attempt, spool));
         }
     }
 }
 
-/// Passes on what happens in a slot.
+/// Passes on to the loop what happens in a slot.
 struct ToLoop<'a> {
     slot: &'a Slot<'a>,
     id: TargetId,
@@ -119,21 +195,27 @@ struct ToLoop<'a> {
 }
 
 impl Listener for ToLoop<'_> {
-    fn printed(&mut self, bytes: &[u8]) {
+    fn on_output(&mut self, bytes: &[u8]) {
         if self.stream {
             let _ = self.slot.pieces.send((self.id, bytes.to_vec()));
         }
     }
 
-    fn retried(&mut self, attempt: u32, failure: Failure, mut spool: Spool) {
+    fn on_retry(&mut self, attempt: u32, failure: Failure, mut spool: Spool) {
         spool.mark_streamed(self.stream);
-        let (heard, until_heard) = bounded(0);
-        let retried = Message::Retried(self.id, attempt, failure, spool, heard);
-        let _ = self.slot.messages.send(retried);
-        let _ = until_heard.recv();
+        let (dropped, until_dropped) = bounded(0);
+        let _ = self.slot.messages.send(Message::Retried {
+            id: self.id,
+            attempt,
+            failure,
+            spool,
+            _dropped: dropped,
+        });
+        // Fails as soon as the sender is dropped with the message.
+        let _ = until_dropped.recv();
     }
 
-    fn warned(&mut self, warning: Warning) {
+    fn on_warning(&mut self, warning: Warning) {
         let _ = self.slot.messages.send(Message::Warned(self.id, warning));
     }
 }

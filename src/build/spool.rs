@@ -1,12 +1,12 @@
-//! What one target printed, kept until it is shown and stored: in memory while it is
-//! little, in a file without a name when it is much. It knows nothing of who printed it.
+//! The output of one target, kept until it is emitted and stored: in memory while it is
+//! short, in an anonymous file when it is long.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek as _, Write as _};
 
-/// From how many bytes on output goes to a file.
+/// The longest output that is kept in memory, in bytes.
 const MOST_IN_MEMORY: usize = 256 * 1024;
-/// How much of the end is kept for the message about a failure.
+/// How much of the end is kept for the message about a failure, in bytes.
 const TAIL: usize = 8 * 1024;
 
 /// Output in the order it was printed.
@@ -20,7 +20,7 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Takes in the next piece.
+    /// Appends a piece.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.size += bytes.len() as u64;
         self.keep_tail(bytes);
@@ -39,22 +39,22 @@ impl Spool {
         }
     }
 
-    /// Tells whether nothing was printed.
+    /// Returns true if nothing was printed.
     pub(super) fn is_empty(&self) -> bool {
         self.size == 0
     }
 
-    /// Notes whether it was told while it was printed.
+    /// Sets whether it was emitted while it was printed.
     pub(super) fn mark_streamed(&mut self, streamed: bool) {
         self.streamed = streamed;
     }
 
-    /// Tells whether it was told while it was printed.
+    /// Returns true if it was emitted while it was printed.
     pub(super) fn was_streamed(&self) -> bool {
         self.streamed
     }
 
-    /// Opens what was printed for reading from its beginning.
+    /// Opens the output for reading, from its beginning.
     pub(super) fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
         match &self.file {
             None => Ok(Box::new(Cursor::new(&self.head))),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn little_and_much_come_back_as_they_were_as_often_as_asked() {
+    fn output_of_any_length_can_be_read_twice() {
         for pieces in [0, 3, 3000] {
             let mut spool = Spool::default();
             let mut expected = Vec::new();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_the_last_lines() {
+    fn the_tail_holds_the_last_lines() {
         let mut spool = Spool::default();
         for n in 0..100_000 {
             spool.push(format!("line {n}\n").as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! Counts what became of the targets of a run and adds up their times. It reads no clock.
+//! Counts the outcomes of a run and adds up durations. Reads no clock.
 
 use crate::event::{Outcome, Summary};
 use crate::graph::{Graph, TargetId};
@@ -7,13 +7,13 @@ use crate::graph::{Graph, TargetId};
 pub(super) struct Tally<'g> {
     graph: &'g Graph,
     summary: Summary,
-    /// For each target, the commands' times on the longest chain that ends with it.
+    /// For each target, the duration of the longest chain of commands that ends with it.
     chains: Vec<u64>,
-    settled: usize,
+    finished: usize,
 }
 
 impl<'g> Tally<'g> {
-    /// Starts counting a run of so many targets.
+    /// Returns the counts of a run that has just begun.
     pub(super) fn new(graph: &'g Graph, targets: usize, jobs: usize) -> Self {
         Self {
             graph,
@@ -23,12 +23,12 @@ impl<'g> Tally<'g> {
                 ..Summary::default()
             },
             chains: vec![0; graph.len()],
-            settled: 0,
+            finished: 0,
         }
     }
 
-    /// Counts a settled target, whose commands took so long, and returns its number.
-    pub(super) fn settle(&mut self, id: TargetId, outcome: &Outcome, duration_ms: u64) -> usize {
+    /// Counts a finished target and returns its number, from 1.
+    pub(super) fn count(&mut self, id: TargetId, outcome: &Outcome, duration_ms: u64) -> usize {
         let summary = &mut self.summary;
         let count = match outcome {
             Outcome::Built => &mut summary.built,
@@ -47,8 +47,8 @@ impl<'g> Tally<'g> {
         let chain = longest.unwrap_or(0) + duration_ms;
         self.chains[id.index()] = chain;
         summary.critical_path_ms = summary.critical_path_ms.max(chain);
-        self.settled += 1;
-        self.settled
+        self.finished += 1;
+        self.finished
     }
 
     /// Counts a warning.
@@ -56,12 +56,12 @@ impl<'g> Tally<'g> {
         self.summary.warnings += 1;
     }
 
-    /// Returns how many targets are settled.
-    pub(super) fn settled(&self) -> usize {
-        self.settled
+    /// Returns how many targets are finished.
+    pub(super) fn finished(&self) -> usize {
+        self.finished
     }
 
-    /// Returns the numbers of a run that took so long.
+    /// Returns the numbers of a run that took `wall_ms`.
     pub(super) fn finish(mut self, wall_ms: u64, interrupted: bool) -> Summary {
         let summary = &mut self.summary;
         let jobs = summary.jobs.max(1) as u64;

@@ -1,5 +1,5 @@
-//! Finds the tools that targets use and asks each for its version: once for each program
-//! file, remembered by its stamp. Runs nothing but probes.
+//! Finds the tools that targets use and probes their versions: once for each program file,
+//! remembered by its stamp. Runs only probes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -18,40 +18,42 @@ use crate::path::Root;
 use crate::source::Diagnostic;
 use crate::stamp::Stamp;
 
-/// What each tool said, or why it cannot be used.
+/// The version of each tool, or why it cannot be used.
 pub(super) type Versions = BTreeMap<String, Result<ToolVersion, Failure>>;
 
 /// Whether programs may be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probing {
-    /// Tools that are not remembered are asked.
+    /// Tools that are not remembered are probed.
     Allowed,
-    /// Tools that are not remembered are left out.
+    /// Tools that are not remembered are omitted.
     Forbidden,
 }
 
-/// Asks all tools that `wanted` targets use, at the same time, those that are remembered
-/// not at all.
+/// Returns the versions of all tools that `wanted` targets use. Probes those that are not
+/// remembered, all at the same time.
 pub(super) fn versions(
     parts: &Parts<'_>,
     wanted: &[TargetId],
     memory: &mut Memory,
     probing: Probing,
 ) -> Versions {
-    let used = wanted.iter().flat_map(|id| &parts.graph.target(*id).tools);
+    let used = wanted
+        .iter()
+        .flat_map(|id| &parts.graph().target(*id).tools);
     let names: BTreeSet<&str> = used.map(|tool| tool.value.as_str()).collect();
     let tools: Vec<&Tool> = names
         .iter()
-        .filter_map(|name| parts.graph.tool(name))
+        .filter_map(|name| parts.graph().tool(name))
         .collect();
     let probes = std::thread::scope(|threads| {
-        let ask = |tool| {
+        let probe = |tool| {
             let remembered = memory.tool(&tool_name(tool)).cloned();
             threads.spawn(move || version(tool, remembered, parts, probing))
         };
-        let asked: Vec<_> = tools.iter().copied().map(ask).collect();
-        let answers = asked.into_iter().map(std::thread::ScopedJoinHandle::join);
-        answers.collect::<Vec<_>>()
+        let probes: Vec<_> = tools.iter().copied().map(probe).collect();
+        let results = probes.into_iter().map(std::thread::ScopedJoinHandle::join);
+        results.collect::<Vec<_>>()
     });
     let mut versions = Versions::new();
     for (tool, probed) in tools.into_iter().zip(probes) {
@@ -74,15 +76,15 @@ fn tool_name(tool: &Tool) -> String {
     tool.name.value.clone()
 }
 
-/// Finds a tool and what it says: from memory if the same file was asked the same before;
-/// `None` if it may not be asked.
+/// Finds a tool and its version: from memory if the same file was probed with the same
+/// command. `None` if it may not be probed.
 fn version(
     tool: &Tool,
     remembered: Option<Probed>,
     parts: &Parts<'_>,
     probing: Probing,
 ) -> Result<Option<Probed>, exec::Error> {
-    let (program, stamp) = find(parts.host_env, parts.root, &tool.name.value)?;
+    let (program, stamp) = find(parts.host_env, &parts.workspace.root, &tool.name.value)?;
     let stamp = stamp.unwrap_or_else(Stamp::unknown);
     let is_same = |known: &Probed| {
         known.stamp == stamp && known.program == program && known.probe == tool.probe
@@ -91,7 +93,7 @@ fn version(
         (Some(known), _) => Ok(Some(known)),
         (None, Probing::Forbidden) => Ok(None),
         (None, Probing::Allowed) => Ok(Some(Probed {
-            version: ask(tool, parts)?,
+            version: run_probe(tool, parts)?,
             probe: tool.probe.clone(),
             program,
             stamp,
@@ -100,14 +102,14 @@ fn version(
 }
 
 /// Runs a tool's probe.
-fn ask(tool: &Tool, parts: &Parts<'_>) -> Result<ToolVersion, exec::Error> {
+fn run_probe(tool: &Tool, parts: &Parts<'_>) -> Result<ToolVersion, exec::Error> {
     let argv: Vec<OsString> = tool.probe.iter().map(OsString::from).collect();
     let host_env = |name: &str| Some((name.into(), parts.host_env.get(OsStr::new(name))?.clone()));
     let env = STANDARD.iter().copied().filter_map(host_env).collect();
     let output = exec::probe(
         &argv,
         &env,
-        parts.root.path(),
+        parts.workspace.root.path(),
         exec::PROBE_TIME,
         parts.cancel,
     )?;
@@ -118,8 +120,8 @@ fn ask(tool: &Tool, parts: &Parts<'_>) -> Result<ToolVersion, exec::Error> {
     })
 }
 
-/// Finds a tool's program file, and what the system says of it.
-pub(super) fn find(
+/// Finds a tool's program file and its stamp.
+fn find(
     host_env: &HostEnv,
     root: &Root,
     name: &str,

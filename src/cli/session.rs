@@ -5,13 +5,12 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::state::State;
 use crate::action::index::{FileIndex, Saved};
-use crate::build::{self, Options, Parts};
+use crate::build::{self, Options, Parts, Request};
 use crate::cancel::Cancel;
 use crate::event::{Sink, Summary, Warning};
 use crate::exec::Local;
@@ -51,8 +50,8 @@ pub(super) struct Session<'c> {
     pub(super) is_cached: bool,
     /// Whether the cache may hold more than when the session began.
     has_stored: bool,
-    /// What came of keeping what was found out, if that was done during the build.
-    saved: Option<Saving>,
+    /// The result of saving, if that was done during the build.
+    saved: Option<Option<io::Error>>,
     /// Whether it was said that something cannot be kept.
     has_warned: bool,
     /// Keeps the lock, too.
@@ -185,17 +184,27 @@ impl<'c> Session<'c> {
         &self.stage
     }
 
-    /// Builds. `names` is what was asked for.
+    /// Builds the wanted targets, for which the user typed `names`.
     pub(super) fn build(
         &mut self,
-        (names, wanted): (&[String], &[TargetId]),
+        names: &[String],
+        wanted: &[TargetId],
         options: Options,
         sink: &mut dyn Sink,
     ) -> Summary {
-        let summary = self
-            .with_parts(|parts, memory| build::run(parts, (names, wanted), options, memory, sink));
-        self.has_stored |= summary.built > 0 && self.is_cached;
-        summary
+        let mut snapshot = self.snapshot.take();
+        let request = Request {
+            names,
+            wanted,
+            options,
+            snapshot: snapshot.as_ref(),
+            warnings: self.take_notices(),
+        };
+        let finished = self.with_parts(|parts, memory| build::run(parts, request, memory, sink));
+        self.snapshot = snapshot.take();
+        self.saved = Some(finished.unsaved);
+        self.has_stored |= finished.summary.built > 0 && self.is_cached;
+        finished.summary
     }
 
     /// Lends out everything that a build works with.
@@ -204,36 +213,17 @@ impl<'c> Session<'c> {
             Some(disk) if self.is_cached => disk,
             _ => &Off,
         };
-        let early = Mutex::new(std::mem::take(&mut self.state.notices));
-        let disk = self.disk.as_ref();
-        let notices = || {
-            let mut early = early.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut notices = std::mem::take(&mut *early);
-            notices.extend(disk.map(Disk::take_warnings).unwrap_or_default());
-            notices
-        };
-        let saving = Mutex::new(None);
-        let meanwhile = |memory: &mut Memory| {
-            let saved = save(&self.layout, &self.index, memory, &self.workspace);
-            *saving.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
-        };
         let parts = Parts {
-            graph: &self.workspace.graph,
-            root: &self.workspace.root,
+            workspace: &self.workspace,
             layout: &self.layout,
             stage: &self.stage,
             index: &self.index,
             store,
             executor: &self.executor,
             host_env: self.context.host_env(),
-            snapshot: self.snapshot.as_ref(),
             cancel: &self.cancel,
-            notices: &notices,
-            meanwhile: &meanwhile,
         };
-        let done = work(&parts, &mut self.memory);
-        self.saved = saving.into_inner().unwrap_or_else(PoisonError::into_inner);
-        done
+        work(&parts, &mut self.memory)
     }
 
     /// Keeps what was found out for the next session, and ends this one.
@@ -262,10 +252,11 @@ impl<'c> Session<'c> {
         if self.access == Access::Read {
             return;
         }
-        let saved = self.saved.take();
-        let saved = saved
-            .unwrap_or_else(|| save(&self.layout, &self.index, &mut self.memory, &self.workspace));
-        for error in saved.into_iter().filter_map(Result::err) {
+        let unsaved = match self.saved.take() {
+            Some(unsaved) => unsaved,
+            None => self.with_parts(|parts, memory| parts.save(memory).err()),
+        };
+        if let Some(error) = unsaved {
             self.cannot_keep(&error);
         }
     }
@@ -297,17 +288,6 @@ impl<'c> Session<'c> {
             self.context.warn(&Warning::of(&error));
         }
     }
-}
-
-/// What came of keeping the index, the memory and the compiled Buildfile.
-type Saving = [io::Result<()>; 3];
-
-fn save(layout: &Layout, index: &FileIndex, memory: &mut Memory, workspace: &Workspace) -> Saving {
-    [
-        index.save(&layout.index()),
-        memory.save(&layout.successes()),
-        workspace.keep_compiled(layout),
-    ]
 }
 
 /// What earlier runs left.

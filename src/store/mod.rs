@@ -22,6 +22,7 @@ use std::io::{self, Read, Write};
 
 use crate::action::{ActionKey, ActionResult};
 use crate::digest::{BUFFER_SIZE, Digest};
+use crate::event::Warning;
 
 pub use disk::Disk;
 pub use memory::Memory;
@@ -49,6 +50,12 @@ pub trait Store: Send + Sync {
     /// Stores a blob, hashing the bytes as they are written, and returns its digest.
     /// [`Error::NotStored`] has the digest too: the bytes were read, but are not kept.
     fn write(&self, bytes: &mut dyn Read) -> Result<Digest, Error>;
+
+    /// Takes the warnings since the last call: problems that made a miss of a result, or kept
+    /// a blob from being stored.
+    fn take_warnings(&self) -> Vec<Warning> {
+        Vec::new()
+    }
 
     /// Copies a blob into `file`, which is new and empty. Returns true if the copy is
     /// complete and verified; otherwise, and after an error, the caller discards the file.

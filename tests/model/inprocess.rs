@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fbuild::action::ResolvedCommand;
 use fbuild::action::environment::HostEnv;
 use fbuild::action::index::FileIndex;
-use fbuild::build::{self, Options, Parts, Policy};
+use fbuild::build::{self, Options, Parts, Policy, Request};
 use fbuild::cancel::Cancel;
 use fbuild::digest::Digest;
 use fbuild::event::{Event, Sink, Summary};
@@ -158,7 +158,6 @@ impl InProcess {
         report.executed = mixer.executed.into_inner().unwrap();
         report.intruded = mixer.intruded.into_inner().unwrap();
         if !policy.dry_run {
-            session.close();
             if summary.went_well() && start.keeps {
                 session.record_snapshot(world, self.memory.is_none());
             }
@@ -291,18 +290,14 @@ impl<'w> Session<'w> {
         let host_env = host_env(world);
         let cancel = Cancel::new();
         let parts = Parts {
-            graph,
-            root: &self.workspace.root,
+            workspace: self.workspace,
             layout: &self.workspace.layout,
             stage: &self.stage,
             index: &self.index,
             store,
             executor,
             host_env: &host_env,
-            snapshot: self.snapshot.as_ref(),
             cancel: &cancel,
-            notices: &Vec::new,
-            meanwhile: &|_| {},
         };
         let options = Options {
             jobs,
@@ -311,13 +306,16 @@ impl<'w> Session<'w> {
             policy,
         };
         let mut heard = Heard(Report::default());
-        let summary = build::run(
-            &parts,
-            (&[], &wanted),
+        let request = Request {
+            names: &[],
+            wanted: &wanted,
             options,
-            &mut self.memory,
-            &mut heard,
-        );
+            snapshot: self.snapshot.as_ref(),
+            warnings: Vec::new(),
+        };
+        let finished = build::run(&parts, request, &mut self.memory, &mut heard);
+        assert!(finished.unsaved.is_none(), "{:?}", finished.unsaved);
+        let summary = finished.summary;
         let mut report = heard.0;
         report.exit = match (summary.interrupted, summary.failed) {
             (true, _) => 130,
@@ -342,13 +340,6 @@ impl<'w> Session<'w> {
             earlier: self.snapshot.as_mut(),
         });
         kept.unwrap();
-    }
-
-    fn close(&mut self) {
-        let layout = &self.workspace.layout;
-        self.index.save(&layout.index()).unwrap();
-        self.memory.save(&layout.successes()).unwrap();
-        self.workspace.keep_compiled(layout).unwrap();
     }
 
     /// Returns the blobs of all results that are in use.

@@ -102,7 +102,7 @@ fn check_drift(context: &Context) -> Result<(), Failure> {
         },
     };
     let mut sink = Fanout::new(context, &session, Show::Plain, Verbosity::Normal);
-    let summary = session.build((&names, &wanted), options, &mut sink);
+    let summary = session.build(&names, &wanted, options, &mut sink);
     session.close();
     session::ended(&summary)
 }

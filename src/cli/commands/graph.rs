@@ -44,7 +44,7 @@ fn states(session: &mut Session<'_>) -> Vec<Option<State>> {
         },
     };
     let mut states = States::default();
-    session.build((&[], &all), options, &mut states);
+    session.build(&[], &all, options, &mut states);
     let graph = &session.workspace.graph;
     let mut by_target = vec![None; graph.len()];
     for (name, state) in states.0 {

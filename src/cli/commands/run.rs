@@ -57,7 +57,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     if !args.dry_run {
         sink.keep_log(&session.layout.runs());
     }
-    let summary = session.build((&args.targets, &wanted), options, &mut sink);
+    let summary = session.build(&args.targets, &wanted, options, &mut sink);
     session.save();
     if is_complete(args) && summary.went_well() {
         record_snapshot(context, &mut session, &args.targets, &wanted);

@@ -22,6 +22,6 @@ pub(in crate::cli) fn run(context: &Context, args: &Status) -> Result<(), Failur
     };
     let show = if args.json { Show::Json } else { Show::Plain };
     let mut sink = Fanout::new(context, &session, show, Verbosity::Verbose);
-    let summary = session.build((&args.targets, &wanted), options, &mut sink);
+    let summary = session.build(&args.targets, &wanted, options, &mut sink);
     session::ended(&summary)
 }

@@ -1,6 +1,6 @@
 //! A store in a folder: blobs by digest, records by key, each one file that is published
 //! atomically. It has no knowledge of workspaces and outputs, and fails no build: a failure
-//! is a miss or a blob that is not kept, and a warning in [`Disk::take_warnings`].
+//! is a miss or a blob that is not kept, and a warning in [`Store::take_warnings`].
 //!
 //! ```text
 //! <dir>/artifacts/ab/<64 hex>   blobs
@@ -130,12 +130,6 @@ impl Disk {
         Layout::is_sound(dir)
     }
 
-    /// Takes the warnings since the last call: one per problem of the store, and one per
-    /// damaged object up to a bound.
-    pub fn take_warnings(&self) -> Vec<Warning> {
-        self.0.warnings.take()
-    }
-
     /// Returns the number of damaged objects found since the store was opened.
     pub fn damaged(&self) -> u64 {
         self.0.warnings.damaged()
@@ -143,6 +137,12 @@ impl Disk {
 }
 
 impl Store for Disk {
+    /// Takes the warnings since the last call. A problem of the folder is reported once, one
+    /// of an object for each object up to a bound.
+    fn take_warnings(&self) -> Vec<Warning> {
+        self.0.warnings.take()
+    }
+
     fn result(&self, key: ActionKey) -> Result<Option<ActionResult>, Error> {
         Ok(self.0.result(key))
     }

@@ -1,0 +1,560 @@
+//! One run: the loop, and the transitions of a target.
+//!
+//! The loop repeats three steps until every target is finished:
+//!
+//! 1. Prepare the targets that are ready, which means that everything they need succeeded.
+//! 2. Start the prepared targets whose commands must run and may: there is a free job, and
+//!    their locks are free.
+//! 3. Wait for an answer from another thread. Each answer is a transition of one target
+//!    (`on_prepared`, `on_built`, `on_failed`, …) and may make other targets ready.
+//!
+//! The first failure stops new work unless the run keeps going; commands that are running
+//! may finish. [`Plan`] knows which targets are ready and which may run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::select;
+
+use super::emitter::Emitter;
+use super::plan::Plan;
+use super::recorder::NewSuccess;
+use super::runner::{Attempt, Miss, millis};
+use super::slot::{self, Channels, Job, Message, Workers};
+use super::spool::Spool;
+use super::step::{Need, Preparation, Prepare, Prepared, Step};
+use super::tally::Tally;
+use super::{Finished, Parts, Request, tools, warnings};
+use crate::event::{EventKind, FORMAT, Failure, Outcome, Reason, Sink, Warning};
+use crate::graph::{Graph, TargetId};
+use crate::journal::{Memory, Success};
+
+/// How long to wait for an answer before time is shown passing and `cancel` is checked.
+const TICK: Duration = Duration::from_millis(100);
+/// The expected duration of a target that never ran, in milliseconds.
+const UNKNOWN_COST: u64 = 1000;
+/// The most targets that the loop prepares itself while nothing else goes on.
+const FEW: usize = 2;
+/// The number of portions into which targets to prepare are split, for each processor.
+const PORTIONS: usize = 4;
+
+/// Brings the wanted targets up to date.
+pub fn run(
+    parts: &Parts<'_>,
+    mut request: Request<'_>,
+    memory: &mut Memory,
+    sink: &mut dyn Sink,
+) -> Finished {
+    let emitter = Emitter::new(sink, Instant::now());
+    let early_warnings = std::mem::take(&mut request.warnings);
+    let versions = tools::versions(
+        parts,
+        request.wanted,
+        memory,
+        request.options.policy.probing(),
+    );
+    let step = Step {
+        parts,
+        versions: &versions,
+        policy: request.options.policy,
+    };
+    let (channels, slot, recorder) = slot::channels(&step);
+    std::thread::scope(|threads| {
+        let mut workers = Workers::new(threads, slot, recorder);
+        let mut run = Run::new(&step, &request, memory, emitter, channels);
+        run.emit_started();
+        // Most runs prepare so little that starting a pool would take longer.
+        if run.advance(&mut workers, None) == Pause::NeedsPool {
+            rayon::in_place_scope(|pool| run.advance(&mut workers, Some(pool)));
+        }
+        run.finish(workers, early_warnings)
+    })
+}
+
+/// Everything that the loop's thread owns.
+struct Run<'a> {
+    step: &'a Step<'a>,
+    request: &'a Request<'a>,
+    plan: Plan<'a>,
+    tally: Tally<'a>,
+    memory: &'a mut Memory,
+    emitter: Emitter<'a>,
+    channels: Channels,
+    targets: Vec<Target>,
+    /// Targets to prepare for which a pool must be started first.
+    postponed: Vec<Prepare>,
+    first_failed: Option<TargetId>,
+}
+
+/// The progress of one target, as far as it is not in the plan.
+#[derive(Default)]
+struct Target {
+    /// Its commands, while they wait for a slot.
+    miss: Option<Box<Miss>>,
+    /// The reason why its commands run, and when they started.
+    started: Option<(Reason, Instant)>,
+    /// EventKind it made, once it succeeded.
+    made: Option<Need>,
+    /// Whether it was up to date, its result is the one of the last run, and the same holds
+    /// for all targets before it.
+    is_unchanged: bool,
+}
+
+/// The reason why [`Run::advance`] returns.
+#[derive(PartialEq, Eq)]
+enum Pause {
+    /// Every target is finished.
+    Finished,
+    /// There is so much to prepare that a pool of threads must be started.
+    NeedsPool,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        step: &'a Step<'a>,
+        request: &'a Request<'a>,
+        memory: &'a mut Memory,
+        emitter: Emitter<'a>,
+        channels: Channels,
+    ) -> Self {
+        let graph = step.parts.graph();
+        let mut targets: Vec<Target> = graph.ids().map(|_| Target::default()).collect();
+        // A target that takes no part does not change.
+        let mut others: Vec<bool> = vec![true; graph.len()];
+        for id in request.wanted {
+            others[id.index()] = false;
+        }
+        for (target, is_other) in targets.iter_mut().zip(others) {
+            target.is_unchanged = is_other;
+        }
+        let cost = |id| cost(graph, memory, id);
+        Self {
+            plan: Plan::new(graph, request.wanted, cost, request.options.jobs),
+            tally: Tally::new(graph, request.wanted.len(), request.options.jobs),
+            step,
+            request,
+            memory,
+            emitter,
+            channels,
+            targets,
+            postponed: Vec::new(),
+            first_failed: None,
+        }
+    }
+
+    /// Advances the run until every target is finished, or until a pool is needed.
+    fn advance<'s>(
+        &mut self,
+        workers: &mut Workers<'_, 'a>,
+        pool: Option<&rayon::Scope<'s>>,
+    ) -> Pause
+    where
+        'a: 's,
+    {
+        loop {
+            self.prepare_ready(pool);
+            if !self.postponed.is_empty() {
+                return Pause::NeedsPool;
+            }
+            while let Some(id) = self.plan.next_to_run() {
+                workers.start_slots(self.plan.running());
+                self.start_commands(id);
+            }
+            if self.plan.is_finished() {
+                return Pause::Finished;
+            }
+            // A target that was up to date has made others ready: there is nothing to wait for.
+            if self.plan.has_ready() {
+                continue;
+            }
+            assert!(self.plan.is_busy(), "bug: targets wait and nothing is done");
+            self.wait_for_answers();
+            if self.step.parts.cancel.is_raised() {
+                for id in self.plan.close() {
+                    self.finish_target(id, Outcome::Cancelled, None, None);
+                }
+            }
+        }
+    }
+
+    /// Prepares the targets that are ready: on this thread if they are few, otherwise in the
+    /// pool. Postpones them if there is none.
+    fn prepare_ready<'s>(&mut self, pool: Option<&rayon::Scope<'s>>)
+    where
+        'a: 's,
+    {
+        let mut ready = std::mem::take(&mut self.postponed);
+        while let Some(id) = self.plan.next_to_prepare() {
+            match self.unchanged_success(id) {
+                Some(success) => self.on_up_to_date(id, success),
+                None => ready.push(self.prepare(id)),
+            }
+        }
+        // While this thread prepares, it emits nothing: that is fine if nothing else happens.
+        let is_idle = self.plan.running() == 0 && self.plan.preparing() == ready.len();
+        if is_idle && ready.len() <= FEW {
+            for prepare in ready {
+                let prepared = prepare.run(self.step);
+                self.on_prepared(prepared);
+            }
+        } else if let Some(pool) = pool {
+            self.prepare_in_pool(pool, ready);
+        } else {
+            self.postponed = ready;
+        }
+    }
+
+    /// Splits the work into as few portions as keep all processors busy: waking a thread for
+    /// each target takes longer than most of them.
+    fn prepare_in_pool<'s>(&self, pool: &rayon::Scope<'s>, mut ready: Vec<Prepare>)
+    where
+        'a: 's,
+    {
+        let portions = PORTIONS * rayon::current_num_threads();
+        let size = ready.len().div_ceil(portions);
+        while !ready.is_empty() {
+            let rest = ready.split_off(size.min(ready.len()));
+            let portion = std::mem::replace(&mut ready, rest);
+            let (step, answers) = (self.step, self.channels.answers.clone());
+            pool.spawn(move |_| slot::prepare_all(&portion, step, &answers));
+        }
+    }
+
+    /// Collects what is needed to prepare a target.
+    fn prepare(&self, id: TargetId) -> Prepare {
+        let needs = self.graph().needs(id).iter();
+        Prepare {
+            id,
+            needs: needs
+                .filter_map(|need| self.targets[need.index()].made.clone())
+                .collect(),
+            last: self.memory.success(self.name(id)).cloned(),
+        }
+    }
+
+    /// Returns a target's last success if it is up to date according to the snapshot, and no
+    /// target before it changed anything in this run.
+    fn unchanged_success(&self, id: TargetId) -> Option<Arc<Success>> {
+        let snapshot = self.request.snapshot?;
+        let target = self.graph().target(id);
+        let last = self.memory.success(self.name(id))?;
+        let is_unchanged =
+            target.cache && self.is_unchanged_before(id) && !snapshot.concerns(target);
+        is_unchanged.then(|| last.clone())
+    }
+
+    /// Returns true if this run changed nothing that a target may read: the outputs of the
+    /// targets before it, directly or not.
+    fn is_unchanged_before(&self, id: TargetId) -> bool {
+        let graph = self.graph();
+        let mut before = graph.needs(id).iter().chain(graph.after(id));
+        before.all(|id| self.targets[id.index()].is_unchanged)
+    }
+
+    /// Hands the commands of a target to a slot.
+    fn start_commands(&mut self, id: TargetId) {
+        let Some(miss) = self.targets[id.index()].miss.take() else {
+            unreachable!("bug: a target runs that was not prepared");
+        };
+        self.emit_target_started(id, miss.reason.clone(), 1);
+        self.targets[id.index()].started = Some((miss.reason.clone(), Instant::now()));
+        let stream = self.request.options.stream || self.plan.is_alone();
+        // Slots receive as long as the loop runs.
+        let _ = self.channels.jobs.send(Job { miss, stream });
+    }
+
+    /// Waits for the next answer, then takes all there are.
+    fn wait_for_answers(&mut self) {
+        let first = select! {
+            recv(self.channels.messages) -> message => message.ok(),
+            recv(self.channels.pieces) -> piece => {
+                if let Ok((id, bytes)) = piece {
+                    self.emitter.output(self.step.parts.graph().name(id), bytes);
+                }
+                None
+            }
+            default(TICK) => None,
+        };
+        let rest = self.channels.messages.clone();
+        for message in first.into_iter().chain(rest.try_iter()) {
+            self.on_message(message);
+        }
+        self.emitter.tick();
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Prepared(all) => {
+                for preparation in all {
+                    self.on_prepared(preparation);
+                }
+            }
+            Message::Retried {
+                id,
+                attempt,
+                failure,
+                spool,
+                ..
+            } => {
+                self.emit_output(id, &spool);
+                self.warn(id, warnings::retried(attempt, &failure));
+                if let Some((reason, _)) = self.targets[id.index()].started.clone() {
+                    self.emit_target_started(id, reason, attempt + 1);
+                }
+            }
+            Message::Ended(id, attempt, spool) => {
+                self.emit_output(id, &spool);
+                self.on_ended(id, attempt);
+            }
+            Message::Warned(id, warning) => self.warn(id, warning),
+        }
+    }
+
+    fn on_prepared(&mut self, preparation: Preparation) {
+        let Preparation {
+            id,
+            result,
+            warnings,
+        } = preparation;
+        for warning in warnings {
+            self.warn(id, warning);
+        }
+        match result {
+            Ok(Prepared::UpToDate(success)) => self.on_up_to_date(id, success),
+            Ok(Prepared::Restored(success, reason)) => self.on_restored(id, success, reason),
+            Ok(Prepared::WouldRestore(success, reason)) => {
+                let made = Need::Restorable(id, success);
+                self.on_success(id, made, Outcome::WouldRestore, Some(reason));
+            }
+            Ok(Prepared::WouldRun(reason)) => {
+                self.on_success(id, Need::Unknown(id), Outcome::WouldRun, Some(reason));
+            }
+            Ok(Prepared::Miss(_)) if self.plan.is_closed() => self.on_too_late(id),
+            Ok(Prepared::Miss(miss)) => {
+                self.targets[id.index()].miss = Some(miss);
+                self.plan.queue(id);
+            }
+            Err(failure) => self.on_failed(id, failure, None),
+        }
+    }
+
+    fn on_up_to_date(&mut self, id: TargetId, success: Arc<Success>) {
+        if !self.request.options.policy.dry_run {
+            let is_same = |last: &Arc<Success>| {
+                Arc::ptr_eq(last, &success) || last.result.outputs == success.result.outputs
+            };
+            let is_same = self.memory.success(self.name(id)).is_some_and(is_same);
+            self.targets[id.index()].is_unchanged = is_same && self.is_unchanged_before(id);
+            self.remember(id, &success, false);
+        }
+        self.on_success(id, Need::Made(id, success), Outcome::UpToDate, None);
+    }
+
+    /// Emits what a target printed when it was built, as if it had been built now.
+    fn on_restored(&mut self, id: TargetId, success: Arc<Success>, reason: Reason) {
+        let store = self.step.parts.store;
+        let log = success.result.log.map(|digest| store.read(digest));
+        if let Some(Ok(Some(log))) = log {
+            self.emitter.output_of(self.name(id), log);
+        }
+        self.remember(id, &success, false);
+        self.on_success(id, Need::Made(id, success), Outcome::Restored, Some(reason));
+    }
+
+    /// Finishes a target that was prepared after the plan was closed: its commands do not
+    /// start any more.
+    fn on_too_late(&mut self, id: TargetId) {
+        let outcome = match self.first_failed {
+            Some(failed) if !self.step.parts.cancel.is_raised() => self.skipped(failed),
+            _ => Outcome::Cancelled,
+        };
+        for id in std::iter::once(id).chain(self.plan.fail(id)) {
+            self.finish_target(id, outcome.clone(), None, None);
+        }
+    }
+
+    fn on_ended(&mut self, id: TargetId, attempt: Attempt) {
+        let started = self.targets[id.index()].started.as_ref();
+        let reason = started.map(|(reason, _)| reason.clone());
+        match attempt {
+            Attempt::Built {
+                success,
+                is_sound,
+                is_stored,
+            } => {
+                if is_sound {
+                    self.remember(id, &success, is_stored);
+                } else {
+                    // The outputs in the tree belong to no known key.
+                    self.memory.forget(self.step.parts.graph().name(id));
+                }
+                self.on_success(id, Need::Made(id, success), Outcome::Built, reason);
+            }
+            Attempt::Failed(failure) => self.on_failed(id, *failure, reason),
+            Attempt::Cancelled => {
+                self.finish_target(id, Outcome::Cancelled, reason, None);
+                for id in self.plan.fail(id) {
+                    self.finish_target(id, Outcome::Cancelled, None, None);
+                }
+            }
+        }
+    }
+
+    /// Finishes a target after which others may go on.
+    fn on_success(&mut self, id: TargetId, made: Need, outcome: Outcome, reason: Option<Reason>) {
+        let success = made.success().cloned();
+        self.targets[id.index()].made = Some(made);
+        self.plan.succeed(id);
+        self.finish_target(id, outcome, reason, success.as_deref());
+    }
+
+    /// Finishes a target, those that wait for it, and all others unless the run keeps going.
+    fn on_failed(&mut self, id: TargetId, failure: Failure, reason: Option<Reason>) {
+        self.first_failed.get_or_insert(id);
+        self.finish_target(id, Outcome::Failed { failure }, reason, None);
+        let mut skipped = self.plan.fail(id);
+        if !self.request.options.keep_going {
+            skipped.extend(self.plan.close());
+        }
+        let outcome = self.skipped(id);
+        for id in skipped {
+            self.finish_target(id, outcome.clone(), None, None);
+        }
+    }
+
+    fn skipped(&self, because: TargetId) -> Outcome {
+        Outcome::Skipped {
+            because: self.name(because).to_owned(),
+        }
+    }
+
+    fn finish_target(
+        &mut self,
+        id: TargetId,
+        outcome: Outcome,
+        reason: Option<Reason>,
+        success: Option<&Success>,
+    ) {
+        let started = self.targets[id.index()].started.take();
+        let duration_ms = match (&outcome, success) {
+            (Outcome::Built, Some(success)) => success.result.duration_ms,
+            _ => started.map_or(0, |(_, since)| millis(since.elapsed())),
+        };
+        let number = self.tally.count(id, &outcome, duration_ms);
+        self.emitter.emit(EventKind::TargetFinished {
+            target: self.name(id).to_owned(),
+            number,
+            outcome,
+            reason,
+            key: success.map(|success| success.key.0.hex()),
+            duration_ms,
+        });
+    }
+
+    /// Remembers a success, and has it recorded unless it is the last one again.
+    fn remember(&mut self, id: TargetId, success: &Arc<Success>, is_new: bool) {
+        let name = self.step.parts.graph().name(id);
+        if self.memory.succeed(name, success) || is_new {
+            // The recorder receives as long as the loop runs.
+            let _ = self.channels.successes.send(NewSuccess {
+                target: name.to_owned(),
+                success: success.clone(),
+                is_new,
+            });
+        }
+    }
+
+    fn warn(&mut self, id: TargetId, warning: Warning) {
+        self.tally.warn();
+        self.emitter.warning(warning.about(self.name(id)));
+    }
+
+    fn emit_started(&mut self) {
+        let wanted = self.request.wanted;
+        let (graph, jobs) = (self.graph(), self.request.options.jobs);
+        let work: u64 = wanted.iter().map(|id| cost(graph, self.memory, *id)).sum();
+        let expected_ms = self.plan.longest_chain().max(work / jobs.max(1) as u64);
+        let is_known = |id: &TargetId| self.memory.success(graph.name(*id)).is_some();
+        self.emitter.emit(EventKind::RunStarted {
+            format: FORMAT,
+            fbuild: env!("CARGO_PKG_VERSION").to_owned(),
+            wanted: self.request.names.to_vec(),
+            targets: wanted.len(),
+            jobs,
+            expected_ms: wanted.iter().any(is_known).then_some(expected_ms),
+        });
+    }
+
+    fn emit_target_started(&mut self, id: TargetId, reason: Reason, attempt: u32) {
+        let name = self.name(id);
+        let last = self.memory.success(name);
+        self.emitter.emit(EventKind::TargetStarted {
+            target: name.to_owned(),
+            number: self.tally.finished() + self.plan.running(),
+            reason,
+            expected_ms: last.map(|last| last.result.duration_ms),
+            attempt,
+            interactive: self.graph().target(id).interactive,
+        });
+    }
+
+    /// Emits what a target printed, as far as it was not streamed.
+    fn emit_output(&mut self, id: TargetId, spool: &Spool) {
+        // Pieces sent before this message come first.
+        let pieces = self.channels.pieces.clone();
+        for (id, bytes) in pieces.try_iter() {
+            self.emitter.output(self.step.parts.graph().name(id), bytes);
+        }
+        if !spool.was_streamed()
+            && let Ok(printed) = spool.open()
+        {
+            let name = self.name(id);
+            self.emitter.output_of(name, printed);
+        }
+    }
+
+    /// Ends the run once all successes are recorded.
+    fn finish(self, workers: Workers<'_, 'a>, early_warnings: Vec<Warning>) -> Finished {
+        let Self {
+            step,
+            request,
+            memory,
+            mut tally,
+            mut emitter,
+            channels,
+            ..
+        } = self;
+        let parts = step.parts;
+        // Slots and recorder end when nothing can be sent to them any more.
+        drop(channels);
+        // Saved meanwhile, because the recorder waits for the disk.
+        let unsaved = if request.options.policy.dry_run {
+            None
+        } else {
+            parts.save(memory).err()
+        };
+        let recorded = workers.finish().into_iter();
+        let warnings = recorded.chain(early_warnings);
+        for warning in warnings.chain(parts.store.take_warnings()) {
+            tally.warn();
+            emitter.warning(warning);
+        }
+        let summary = tally.finish(emitter.elapsed_ms(), parts.cancel.is_raised());
+        emitter.emit(EventKind::RunFinished(summary.clone()));
+        Finished { summary, unsaved }
+    }
+
+    fn graph(&self) -> &'a Graph {
+        self.step.parts.graph()
+    }
+
+    fn name(&self, id: TargetId) -> &'a str {
+        self.graph().name(id)
+    }
+}
+
+/// Returns how long a target is expected to take, in milliseconds.
+fn cost(graph: &Graph, memory: &Memory, id: TargetId) -> u64 {
+    let last = memory.success(graph.name(id));
+    last.map_or(UNKNOWN_COST, |last| last.result.duration_ms)
+}

@@ -1,0 +1,255 @@
+//! Runs the commands of one target: stashes its old outputs, executes, checks that the
+//! inputs did not change meanwhile, and captures the new outputs into the store.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::input_check::InputCheck;
+use super::spool::Spool;
+use super::step::{Draft, Step, learn};
+use super::{drift, failure, outputs, warnings};
+use crate::action::ActionResult;
+use crate::buildfile::model::Target;
+use crate::digest::Digest;
+use crate::event::{Failure, Reason, Warning};
+use crate::exec::{self, End, Execution, Task};
+use crate::graph::TargetId;
+use crate::journal::Success;
+use crate::store::{self, Store};
+
+/// How many of the last lines printed a failure quotes.
+const TAIL_LINES: usize = 20;
+
+/// A target whose commands must run, and why.
+pub(super) struct Miss {
+    pub(super) id: TargetId,
+    pub(super) draft: Draft,
+    pub(super) reason: Reason,
+}
+
+/// The result of the last attempt at a target's commands.
+pub(super) enum Attempt {
+    /// They succeeded.
+    Built {
+        /// The result under its key.
+        success: Arc<Success>,
+        /// Whether the result belongs to the key: no input changed while they ran.
+        is_sound: bool,
+        /// Whether all of the result is in the store.
+        is_stored: bool,
+    },
+    /// They failed, or made something else than the declared outputs.
+    Failed(Box<Failure>),
+    /// They were stopped because the run was.
+    Cancelled,
+}
+
+/// Receives what happens while commands run.
+pub(super) trait Listener {
+    /// Receives the next piece of their output.
+    fn on_output(&mut self, bytes: &[u8]);
+    /// Receives the failure of an attempt after which another one follows.
+    fn on_retry(&mut self, attempt: u32, failure: Failure, spool: Spool);
+    /// Receives a problem that does not fail the target.
+    fn on_warning(&mut self, warning: Warning);
+}
+
+/// Runs the commands of one target.
+pub(super) struct Runner<'a> {
+    step: &'a Step<'a>,
+    miss: &'a Miss,
+    target: &'a Target,
+    listener: &'a mut dyn Listener,
+}
+
+impl<'a> Runner<'a> {
+    /// Returns a runner that reports to `listener`.
+    pub(super) fn new(step: &'a Step<'a>, miss: &'a Miss, listener: &'a mut dyn Listener) -> Self {
+        Self {
+            step,
+            miss,
+            target: step.parts.graph().target(miss.id),
+            listener,
+        }
+    }
+
+    /// Makes attempts until one succeeds or none is left. Returns the last one with its
+    /// output.
+    pub(super) fn run(&mut self) -> (Attempt, Spool) {
+        let mut number = 1;
+        loop {
+            let mut spool = Spool::default();
+            let is_stopped = || self.step.parts.cancel.is_raised();
+            match self.attempt(&mut spool) {
+                Ok(attempt) => return (attempt, spool),
+                Err(failure) if number <= self.target.retries && !is_stopped() => {
+                    self.listener.on_retry(number, failure, spool);
+                }
+                Err(failure) => return (Attempt::Failed(Box::new(failure)), spool),
+            }
+            number += 1;
+        }
+    }
+
+    /// Runs the commands once. Unless they succeed, the tree is left as it was.
+    fn attempt(&mut self, spool: &mut Spool) -> Result<Attempt, Failure> {
+        let parts = self.step.parts;
+        let specs = &self.miss.draft.action.outputs;
+        let committed = if drift::only_compares(self.step.policy, self.target) {
+            Some(outputs::find(parts.index, specs)?)
+        } else {
+            None
+        };
+        let stash = store::outputs::Stash::take(parts.stage, specs);
+        let stash = stash.map_err(|error| Failure::of(&error))?;
+        let check = InputCheck::begin(parts.index, self.target, &self.miss.draft.action)?;
+        let executed = self.execute(spool);
+        parts.index.begin_epoch();
+        let attempt = match executed {
+            Ok(Some(execution)) => self.capture(&execution, &check, spool),
+            Ok(None) => Ok(Attempt::Cancelled),
+            Err(failure) => Err(failure),
+        };
+        let is_built = matches!(attempt, Ok(Attempt::Built { .. }));
+        // Committed outputs are only compared: they come back whatever the commands made.
+        let tidied = if is_built && committed.is_none() {
+            stash.finish().map(drop)
+        } else {
+            stash.restore()
+        };
+        if let Err(error) = tidied {
+            self.listener.on_warning(Warning::of(&error));
+        }
+        parts.index.begin_epoch();
+        if let (Ok(Attempt::Built { success, .. }), Some(committed)) = (&attempt, &committed) {
+            drift::check(parts.index, self.target, &success.result.outputs, committed)?;
+        }
+        attempt
+    }
+
+    /// Executes the commands; `None` if they were stopped because the run was.
+    fn execute(&mut self, spool: &mut Spool) -> Result<Option<Execution>, Failure> {
+        let parts = self.step.parts;
+        let task = self.task();
+        let mut spooled = Ok(());
+        let mut output = |bytes: &[u8]| {
+            self.listener.on_output(bytes);
+            // After an error, the rest would be output with a hole in it.
+            if spooled.is_ok() {
+                spooled = spool.push(bytes);
+            }
+        };
+        let execution = parts.executor.execute(&task, &mut output, parts.cancel);
+        if let Err(error) = spooled {
+            self.listener.on_warning(warnings::output_lost(&error));
+        }
+        let execution = execution.map_err(|error| self.with_repeat(Failure::of(&error), 0))?;
+        if execution.left_behind > 0 {
+            let warning = warnings::left_behind(execution.left_behind);
+            self.listener.on_warning(warning);
+        }
+        match execution.end {
+            End::Cancelled => Ok(None),
+            end if end.is_success() => Ok(Some(execution)),
+            end => {
+                let mut failure = failure::of_end(end, &task, execution.command);
+                failure.tail = spool.tail(TAIL_LINES);
+                Err(self.with_repeat(failure, execution.command))
+            }
+        }
+    }
+
+    fn task(&self) -> Task<'a> {
+        Task {
+            name: &self.target.name.value,
+            action: &self.miss.draft.action,
+            timeout: self.target.timeout,
+            interactive: self.target.interactive,
+        }
+    }
+
+    /// Adds the line with which a user can repeat the command.
+    fn with_repeat(&self, mut failure: Failure, command: usize) -> Failure {
+        let command = self.miss.draft.action.commands.get(command);
+        let root = &self.step.parts.workspace.root;
+        failure.repeat = command.map(|command| exec::command_line(root, &self.task(), command));
+        failure
+    }
+
+    /// Captures outputs, log and manifest into the store, unless the result does not belong
+    /// to the key or is not to be cached.
+    fn capture(
+        &mut self,
+        execution: &Execution,
+        check: &InputCheck<'_>,
+        spool: &Spool,
+    ) -> Result<Attempt, Failure> {
+        let parts = self.step.parts;
+        let Draft {
+            action,
+            manifest,
+            key,
+        } = &self.miss.draft;
+        let warning = check.finish()?;
+        let is_sound = warning.is_none();
+        if let Some(warning) = warning {
+            self.listener.on_warning(warning);
+        }
+        let is_kept = is_sound && self.target.cache;
+        let store = if is_kept { parts.store } else { &store::Off };
+        let captured = store::outputs::capture(parts.stage, &action.outputs, store);
+        let captured = captured.map_err(|error| Failure::of(&error))?;
+        if !drift::only_compares(self.step.policy, self.target) {
+            learn(parts.index, captured.stamps, captured.looked_at);
+        }
+        let mut writer = BlobWriter {
+            store,
+            is_whole: captured.is_stored,
+        };
+        let log = if spool.is_empty() {
+            None
+        } else {
+            spool.open().ok().and_then(|mut log| writer.write(&mut log))
+        };
+        let manifest = writer.write(&mut manifest.text().as_bytes());
+        let result = ActionResult {
+            outputs: captured.entries,
+            log,
+            manifest: manifest.unwrap_or(key.0),
+            duration_ms: millis(execution.duration),
+        };
+        Ok(Attempt::Built {
+            success: Arc::new(Success { key: *key, result }),
+            is_sound,
+            is_stored: writer.is_whole && is_kept,
+        })
+    }
+}
+
+/// Writes blobs into a store, which reports its own errors.
+struct BlobWriter<'a> {
+    store: &'a dyn Store,
+    /// Whether everything that belongs to the result is in the store.
+    is_whole: bool,
+}
+
+impl BlobWriter<'_> {
+    /// Returns the digest of a blob, stored or not; `None` if it could not be read.
+    fn write(&mut self, bytes: &mut dyn Read) -> Option<Digest> {
+        let error = match self.store.write(bytes) {
+            Ok(digest) => return Some(digest),
+            Err(error) => error,
+        };
+        self.is_whole = false;
+        match error {
+            store::Error::NotStored { digest, .. } => Some(digest),
+            _ => None,
+        }
+    }
+}
+
+/// Returns a duration in whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
