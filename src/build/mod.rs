@@ -29,8 +29,6 @@ mod slot;
 mod spool;
 mod step;
 mod tally;
-#[cfg(test)]
-mod tests;
 mod tools;
 mod warnings;
 

@@ -6,7 +6,7 @@
 //! 2. Start the prepared targets whose commands must run and may: there is a free job, and
 //!    their locks are free.
 //! 3. Wait for an answer from another thread. Each answer is a transition of one target
-//!    (`on_prepared`, `on_built`, `on_failed`, …) and may make other targets ready.
+//!    (`on_prepared`, `on_ended`, `on_failed`, …) and may make other targets ready.
 //!
 //! The first failure stops new work unless the run keeps going; commands that are running
 //! may finish. [`Plan`] knows which targets are ready and which may run.
