@@ -1,6 +1,6 @@
-//! From nodes to a [`Buildfile`]: names defined once, variables in place, templates laid
-//! under targets, sets put into inputs. It resolves what only the language knows; the
-//! names in `needs`, `after` and `default` are left to the graph.
+//! Expands nodes to a [`Buildfile`]: variables into strings, templates into targets, sets
+//! into inputs. It resolves the names of the language; those in `needs`, `after` and
+//! `default` are left to the graph.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use super::syntax::node::Node;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Sources, Span};
 
-/// Makes a Buildfile of all nodes, those of included files in place of their `include`.
+/// Makes a Buildfile of all nodes, those of included files in the place of their `include`.
 pub(super) fn expand(
     nodes: &[Placed],
     protected: &Protected,
@@ -100,7 +100,7 @@ impl Expander<'_, '_> {
         let root = children(Kind::Root).find_map(|c| c.args.first());
         Some(Project {
             name: node.first()?,
-            // Whether it is a path was said when the files were found.
+            // A bad path was reported when the files were loaded.
             root: root.and_then(|v| Some(Spanned::new(RelPath::new(v.text()).ok()?, v.span))),
             default: children(Kind::Default).flat_map(body::names).collect(),
         })
@@ -152,7 +152,7 @@ impl Expander<'_, '_> {
         })
     }
 
-    /// Checks what templates name, whether or not a target starts from them.
+    /// Checks the names in templates, whether or not a target starts from them.
     fn check_templates(&mut self) {
         for body in &self.templates.bodies {
             check_names(body, &self.definitions, &mut self.scope);
@@ -177,7 +177,7 @@ impl Expander<'_, '_> {
         buildfile.targets.push(target);
     }
 
-    /// Puts the patterns of named sets where `inputs files=` names them.
+    /// Puts the patterns of sets into the inputs that name them with `files=`.
     fn fill_sets(&mut self, body: &mut Body, span: Span) {
         for (name, index) in &body.sets {
             let (Some(set), Some(inputs)) =
@@ -211,7 +211,7 @@ fn check_names(body: &Body, definitions: &Definitions<'_>, scope: &mut Scope<'_>
     check::check_variables(body, scope);
 }
 
-/// Returns the command that prints the version of a tool that declares none.
+/// Returns the command that prints a tool's version if the Buildfile names none.
 fn default_probe(name: &str) -> Vec<String> {
     let arguments: &[&str] = match name {
         "go" | "zig" | "terraform" | "hugo" | "helm" | "openssl" | "buf" => &["version"],

@@ -119,7 +119,7 @@ impl Type {
         }
     }
 
-    /// Tells whether a number is taken by its spelling, as if it were quoted.
+    /// Returns true if a number is taken by its spelling, as if it were quoted.
     pub const fn takes_numbers(self) -> bool {
         matches!(self, Self::Value | Self::Argument | Self::Requirement)
     }

@@ -200,7 +200,7 @@ pub(super) fn mutated() -> impl Strategy<Value = String> {
     })
 }
 
-/// Tells whether the guard finds the structure of a text good.
+/// Returns true if the guard finds the structure of a text good.
 fn is_guarded(text: &str) -> bool {
     let mut sink = Sink::default();
     let guarded = guard(text, FileId(0), &mut sink);

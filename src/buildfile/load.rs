@@ -1,5 +1,5 @@
-//! The files of a Buildfile: the main one, then those that `include` names, each once
-//! and none outside the root. It reads and parses them; what they mean is for `expand`.
+//! Loads the files of a Buildfile: the main one, then those that `include` names, each
+//! once and none outside the root. It parses them; `expand` gives them a meaning.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,28 +19,28 @@ use crate::digest::Digest;
 use crate::path::{RelPath, Root};
 use crate::source::{Diagnostic, FileId, Sources, Span};
 
-/// The most files that one Buildfile is made of.
+/// The most files of one Buildfile.
 const MOST_FILES: usize = 1_000;
 
-/// The files that were read, and what they say.
+/// The loaded files and their nodes.
 #[derive(Default)]
 pub(super) struct Files {
     pub(super) sources: Sources,
     pub(super) sink: Sink,
-    /// Every node outside all blocks, in the order written.
+    /// Every top-level node, in the order written.
     pub(super) nodes: Vec<Placed>,
-    /// Every file that was read, with the digest of its text.
+    /// Every loaded file, with the digest of its text.
     pub(super) read: Vec<(PathBuf, Digest)>,
     pub(super) protected: Protected,
     /// The project's root.
     pub(super) root: PathBuf,
-    /// Whether files are read, so that `include` works.
+    /// The folders of files; `None` for a text without files, where `include` is a mistake.
     disk: Option<Disk>,
-    /// Where each file was named first, by its path free of links.
+    /// The first `include` of each file, by its canonical path.
     seen: HashMap<PathBuf, Option<Span>>,
-    /// How many files there are.
+    /// The number of files.
     count: usize,
-    /// Whether names that are declared somewhere may not be known.
+    /// Whether names may be missing because of mistakes.
     pub(super) has_lost_names: bool,
 }
 
@@ -48,24 +48,24 @@ pub(super) struct Files {
 struct Disk {
     folder: Root,
     root: RelPath,
-    /// The root's path free of links, if it is there.
+    /// The canonical path of the root, if it exists.
     real_root: Option<PathBuf>,
     shown: PathBuf,
 }
 
-/// A file whose nodes are being taken.
+/// A file whose nodes are being read.
 struct Open {
     nodes: std::vec::IntoIter<Node>,
     /// Its folder, relative to the main Buildfile's.
     folder: RelPath,
-    /// What its paths are relative to, relative to the root.
+    /// The folder that its paths are relative to, relative to the root.
     base: Arc<RelPath>,
-    /// Its path free of links.
+    /// Its canonical path.
     real: PathBuf,
 }
 
 impl Files {
-    /// Reads the Buildfile at `path`, which people know as `shown`, and all it includes.
+    /// Loads the Buildfile at `path`, called `shown` in messages, and all that it includes.
     pub(super) fn load(path: &Path, shown: &Path, cache: &mut NodeCache) -> Result<Self, Error> {
         let text = read(path).map_err(|error| error.at(shown))?;
         let unreadable = |cause| Error::Unreadable {
@@ -97,7 +97,7 @@ impl Files {
         Ok(files)
     }
 
-    /// Reads a text that is not on the disk; what it includes is not looked for.
+    /// Reads a text that is not in a file; `include` is a mistake in it.
     pub(super) fn from_text(text: &str, shown: &Path) -> Self {
         let mut files = Self::default();
         let cache = &mut NodeCache::default();
@@ -137,7 +137,7 @@ impl Files {
         }
     }
 
-    /// Takes the nodes of the main Buildfile, and those of others where they are included.
+    /// Collects the nodes of the main Buildfile, and those of others where they are included.
     fn take(&mut self, nodes: Vec<Node>, real: PathBuf, cache: &mut NodeCache) {
         let mut open = vec![Open {
             nodes: nodes.into_iter(),
@@ -187,7 +187,7 @@ impl Files {
         }
     }
 
-    /// Finds and reads the file that `value` names in the file `from`.
+    /// Opens the file that `value` names in the file `from`.
     fn find(
         &mut self,
         value: &Value,
@@ -226,8 +226,8 @@ impl Files {
 }
 
 impl Disk {
-    /// Reads the file that `value` names from `folder`, and returns its path relative to
-    /// the main Buildfile's folder, its path free of links, and its text.
+    /// Reads the file that `value` names from `folder`. Returns its path relative to the
+    /// main Buildfile's folder, its canonical path, and its text.
     fn read(
         &self,
         folder: &RelPath,
@@ -278,9 +278,10 @@ fn root_value(nodes: &[Node]) -> Option<&Value> {
 }
 
 fn again(name: &str, span: Span, first: Option<Span>, is_open: bool) -> Diagnostic {
-    let message = match is_open {
-        true => format!("`{name}` includes itself"),
-        false => format!("`{name}` is included twice"),
+    let message = if is_open {
+        format!("`{name}` includes itself")
+    } else {
+        format!("`{name}` is included twice")
     };
     let mut diagnostic = Diagnostic::error(codes::INCLUDE, message).label(span, "again here");
     if let Some(first) = first {
@@ -290,7 +291,7 @@ fn again(name: &str, span: Span, first: Option<Span>, is_open: bool) -> Diagnost
 }
 
 /// Returns the path that `text` names from `folder`; `None` if it leaves the folder that
-/// all this is relative to, or is no path.
+/// both are relative to, or is not a path.
 fn resolve(folder: &RelPath, text: &str) -> Option<RelPath> {
     if text.starts_with('/') {
         return None;
@@ -306,7 +307,7 @@ fn resolve(folder: &RelPath, text: &str) -> Option<RelPath> {
     Some(at)
 }
 
-/// Returns the place that stands for a whole file.
+/// Returns an empty span at the start of a file.
 pub(super) fn start_of(file: u32) -> Span {
     Span {
         file: FileId(file),

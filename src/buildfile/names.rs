@@ -1,12 +1,12 @@
-//! What can be a name. It does not know which names there are.
+//! Checks the spelling of names. It does not know which names exist.
 
 use super::grammar::Type;
 
 /// The longest name, in bytes.
 const LONGEST: usize = 200;
 
-/// Checks a name of the type `ty`, and returns the rule for such names if it is against it.
-/// Every text is good for a type that is no name.
+/// Checks a name of the type `ty`, and returns the rule that it breaks, if any. A text of
+/// another type is always good.
 pub(super) fn check(name: &str, ty: Type) -> Result<(), &'static str> {
     let (is_good, rule) = match ty {
         Type::Name => (
@@ -26,8 +26,8 @@ pub(super) fn check(name: &str, ty: Type) -> Result<(), &'static str> {
     is_good.then_some(()).ok_or(rule)
 }
 
-/// Tells whether a text can name a target and the like: safe on a command line, and as a
-/// path below some folder.
+/// Returns true if a text can name a target or the like: it is safe on a command line, and
+/// as a path below some folder.
 fn is_name(name: &str) -> bool {
     let is_first = |c: char| c.is_alphanumeric() || c == '_' || c == '@';
     name.starts_with(is_first)
@@ -38,7 +38,7 @@ fn is_name(name: &str) -> bool {
         && !name.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
-/// Tells whether a text can name an environment variable.
+/// Returns true if a text can name an environment variable.
 pub(super) fn is_variable(name: &str) -> bool {
     let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
     name.starts_with(is_first)
@@ -46,7 +46,7 @@ pub(super) fn is_variable(name: &str) -> bool {
         && name.chars().all(|c| is_first(c) || c.is_ascii_digit())
 }
 
-/// Tells whether a text can name a `var`.
+/// Returns true if a text can name a `var`.
 pub(super) fn is_var_name(name: &str) -> bool {
     let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
     let is_other = |c: char| is_first(c) || c.is_ascii_digit() || c == '-';
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_safe_on_command_lines_and_as_paths() {
+    fn names_are_safe_as_arguments_and_paths() {
         for good in [
             "a",
             "go-1.26",
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_variables_are_those_of_shells() {
+    fn names_of_variables_follow_the_shell() {
         for (name, variable, var) in [
             ("A_1", true, true),
             ("a-b", false, true),

@@ -1,5 +1,5 @@
-//! Reading one Buildfile from the disk: bounded, checked for UTF-8, with an error that
-//! says what to do. It does not look into the text.
+//! Reads one Buildfile from the disk: checks its kind, size and encoding. It does not
+//! interpret the text.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::syntax::guard::MOST_BYTES;
 
-/// Why a Buildfile could not be read at all.
+/// The error of reading a Buildfile.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// There is none.
+    /// The file does not exist.
     #[error("there is no Buildfile at `{}`", path.display())]
     #[diagnostic(
         code("fbuild::buildfile::file_missing"),
@@ -19,10 +19,10 @@ pub enum Error {
         )
     )]
     Missing {
-        /// Where it was looked for.
+        /// The path that does not exist.
         path: PathBuf,
     },
-    /// It is a folder, or something else that is not a file.
+    /// The path is a folder, a device or a pipe.
     #[error("`{}` is {what}, not a file", path.display())]
     #[diagnostic(
         code("fbuild::buildfile::file_folder"),
@@ -31,10 +31,10 @@ pub enum Error {
     NotAFile {
         /// Its path.
         path: PathBuf,
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
     },
-    /// The system refuses to let it be read.
+    /// The system refuses to open or read it.
     #[error("cannot read `{}`: {}", path.display(), words(cause))]
     #[diagnostic(
         code("fbuild::buildfile::file_unreadable"),
@@ -43,10 +43,10 @@ pub enum Error {
     Unreadable {
         /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// It is larger than any Buildfile.
+    /// It is larger than [`MOST_BYTES`].
     #[error("`{}` is too large to be a Buildfile: {size} bytes", path.display())]
     #[diagnostic(
         code("fbuild::buildfile::file_too_large"),
@@ -69,17 +69,17 @@ pub enum Error {
         )
     )]
     Encoding {
-        /// Its path.
+        /// The line of the first wrong byte, from 1.
         path: PathBuf,
         /// The line of the first byte that is wrong, from 1.
         line: usize,
-        /// That byte, from 0.
+        /// The offset of that byte, from 0.
         offset: usize,
     },
 }
 
 impl Error {
-    /// Returns the same error about another spelling of the path.
+    /// Returns the same error with another spelling of the path.
     pub(super) fn at(mut self, other: &Path) -> Self {
         match &mut self {
             Self::Missing { path }
@@ -108,7 +108,7 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |cause| unreadable(path, cause);
-    // Asked before opening: opening a pipe would wait for its other end.
+    // Checked before opening: to open a pipe waits for its other end.
     let metadata = path.metadata().map_err(failed)?;
     check_kind(path, &metadata)?;
     let too_large = |size| Error::TooLarge {
@@ -120,12 +120,13 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
     }
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    // It may have grown since.
+    // The file may have grown since.
     let limited = file.take(MOST_BYTES + 1).read_to_end(&mut bytes);
     let size = limited.map_err(failed)? as u64;
-    match size > MOST_BYTES {
-        true => Err(too_large(size)),
-        false => Ok(bytes),
+    if size > MOST_BYTES {
+        Err(too_large(size))
+    } else {
+        Ok(bytes)
     }
 }
 
@@ -147,7 +148,7 @@ fn unreadable(path: &Path, cause: io::Error) -> Error {
     }
 }
 
-/// Returns what the system said, without its number.
+/// Returns the system's message without its number.
 fn words(error: &io::Error) -> String {
     let text = error.to_string().to_lowercase();
     let number = text.find(" (os error");

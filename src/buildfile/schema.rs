@@ -86,9 +86,10 @@ fn schema_value(out: &mut Indented, arg: &ArgSpec, count: &str) {
 
 fn schema_rules(out: &mut Indented, head: &str, rules: impl IntoIterator<Item = String>) {
     let rules: Vec<String> = rules.into_iter().collect();
-    match rules.is_empty() {
-        true => out.line(head),
-        false => out.line(&format!("{head} {{ {} }}", rules.join("; "))),
+    if rules.is_empty() {
+        out.line(head)
+    } else {
+        out.line(&format!("{head} {{ {} }}", rules.join("; ")))
     }
 }
 

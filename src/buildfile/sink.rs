@@ -1,16 +1,16 @@
-//! Where diagnostics gather while a Buildfile is read: all of them up to a bound, so
-//! that hostile text cannot fill the memory with complaints.
+//! Collects the diagnostics of a load, up to a limit, so that hostile text cannot fill the
+//! memory.
 
 use crate::source::{Diagnostic, Severity, nearest};
 
-/// The most diagnostics kept of one load.
+/// The most diagnostics of one load.
 const MOST: usize = 1_000;
-/// How many diagnostics say what was perhaps meant.
+/// The most diagnostics with a suggestion.
 const MOST_SUGGESTIONS: usize = 100;
-/// How many names are looked at for what was perhaps meant.
+/// The most names that are compared for a suggestion.
 const MOST_NAMES: usize = 10_000;
 
-/// Diagnostics in the order they were found.
+/// Diagnostics in the order found.
 #[derive(Debug, Default)]
 pub(super) struct Sink {
     diagnostics: Vec<Diagnostic>,
@@ -18,7 +18,7 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Takes in a diagnostic, unless there are too many already.
+    /// Adds a diagnostic, unless the limit is reached.
     pub(super) fn push(&mut self, diagnostic: Diagnostic) {
         self.errors += usize::from(diagnostic.severity == Severity::Error);
         if !self.is_full() {
@@ -26,13 +26,13 @@ impl Sink {
         }
     }
 
-    /// Tells whether there are so many that looking further is of no use.
+    /// Returns true if the limit is reached, so that there is no use in further checks.
     pub(super) fn is_full(&self) -> bool {
         self.diagnostics.len() >= MOST
     }
 
-    /// Returns the name in `known` nearest to `name`; none when there are so many
-    /// diagnostics or names already that looking would take long.
+    /// Returns the name in `known` nearest to `name`; `None` if there are so many diagnostics
+    /// that suggestions would take long.
     pub(super) fn nearest<'k>(
         &self,
         name: &str,
@@ -42,12 +42,12 @@ impl Sink {
         nearest(name, known.take(MOST_NAMES * usize::from(is_worthwhile)))
     }
 
-    /// Returns how many errors there were.
+    /// Returns the number of errors, including those over the limit.
     pub(super) fn errors(&self) -> usize {
         self.errors
     }
 
-    /// Returns everything taken in.
+    /// Returns the diagnostics.
     pub(super) fn into_diagnostics(self) -> Vec<Diagnostic> {
         self.diagnostics
     }
@@ -62,7 +62,7 @@ pub(super) fn shown(text: &str) -> String {
     }
 }
 
-/// Returns names as people list alternatives.
+/// Returns names as a list of alternatives, such as "`a`, `b` or `c`".
 pub(super) fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     match &names[..] {

@@ -320,9 +320,12 @@ fn names_that_were_lost_are_not_reported_as_unknown() {
 #[test]
 fn a_long_text_is_understood_in_order_with_every_mistake_in_its_place() {
     let is_wrong = |n: usize| n % 500 == 7;
-    let node = |n: usize| match is_wrong(n) {
-        true => format!("target t{n} {{ wrong x; run x }}\n"),
-        false => format!("target t{n} {{ run x; about \"{n}\" }}\n"),
+    let node = |n: usize| {
+        if is_wrong(n) {
+            format!("target t{n} {{ wrong x; run x }}\n")
+        } else {
+            format!("target t{n} {{ run x; about \"{n}\" }}\n")
+        }
     };
     let nodes: Vec<String> = (0..3000).map(node).collect();
     let text = nodes.concat();

@@ -90,7 +90,7 @@ impl PartialOrd for Version {
 }
 
 impl Requirement {
-    /// Tells whether `version` satisfies every bound.
+    /// Returns true if `version` satisfies every bound.
     pub fn accepts(&self, version: &Version) -> bool {
         self.bounds
             .iter()

@@ -48,9 +48,10 @@ impl Characters {
             return Ok(None);
         }
         let told_apart = told_apart(&named);
-        match told_apart.len() <= MOST {
-            true => Ok(Some(Self(told_apart))),
-            false => Err(Error::TooManyCharacters),
+        if told_apart.len() <= MOST {
+            Ok(Some(Self(told_apart)))
+        } else {
+            Err(Error::TooManyCharacters)
         }
     }
 
@@ -94,7 +95,7 @@ impl Characters {
         }
     }
 
-    /// Tells whether a class has the characters that a byte stands for.
+    /// Returns true if a class has the characters that a byte stands for.
     fn is_in(&self, class: &Class, byte: u8) -> bool {
         let c = match self.0.get(usize::from(byte).wrapping_sub(1)) {
             Some((first, _)) => *first,

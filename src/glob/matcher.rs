@@ -38,7 +38,7 @@ impl Matcher {
         })
     }
 
-    /// Tells whether it matches `path`.
+    /// Returns true if it matches `path`.
     pub(super) fn is_match(&self, path: &Path) -> bool {
         let bytes = path.as_os_str().as_bytes();
         let turned = self.characters.as_ref();

@@ -128,9 +128,10 @@ impl Pattern {
     /// Returns the pattern for everything below `folder`.
     pub fn everything_below(folder: &RelPath) -> Self {
         static EVERYTHING: LazyLock<Option<Arc<Tail>>> = LazyLock::new(|| Tail::shared("**").ok());
-        let text = match folder.is_root() {
-            true => "**".to_owned(),
-            false => format!("{folder}/**"),
+        let text = if folder.is_root() {
+            "**".to_owned()
+        } else {
+            format!("{folder}/**")
         };
         Self {
             text: text.into(),
@@ -142,9 +143,10 @@ impl Pattern {
     /// Returns the same pattern for paths below `folder`.
     #[must_use]
     pub fn within(&self, folder: &RelPath) -> Self {
-        let text = match folder.is_root() {
-            true => self.text.clone(),
-            false => format!("{folder}/{}", self.text).into(),
+        let text = if folder.is_root() {
+            self.text.clone()
+        } else {
+            format!("{folder}/{}", self.text).into()
         };
         Self {
             text,
@@ -169,7 +171,7 @@ impl Pattern {
         &self.folder
     }
 
-    /// Tells whether it matches `path`.
+    /// Returns true if it matches `path`.
     pub fn matches(&self, path: &RelPath) -> bool {
         match &self.tail {
             None => *path == self.folder,
@@ -180,7 +182,7 @@ impl Pattern {
         }
     }
 
-    /// Tells whether it matches everything below `folder`, so that a walk need not go in
+    /// Returns true if it matches everything below `folder`, so that a walk need not go in
     /// to leave it out.
     pub fn covers_folder(&self, folder: &RelPath) -> bool {
         let (Some(tail), Some(rest)) = (&self.tail, self.rest(folder)) else {
@@ -193,7 +195,7 @@ impl Pattern {
         }
     }
 
-    /// Tells whether it can match anything below `folder`, which lies within its own
+    /// Returns true if it can match anything below `folder`, which lies within its own
     /// folder, so that a walk must go in.
     pub fn reaches_into(&self, folder: &RelPath) -> bool {
         let Some(tail) = &self.tail else {

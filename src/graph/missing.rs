@@ -192,18 +192,19 @@ impl Read<'_> {
     fn describe(&self, names: &Names<'_>, outputs: &Index<'_>, is_after: bool) -> Diagnostic {
         let output = &outputs.all()[self.output];
         let (reader, producer) = (names.name(self.reader.0), names.name(self.producer.0));
-        let (message, help) = match is_after {
-            false => (
+        let (message, help) = if !is_after {
+            (
                 format!("`{reader}` reads what `{producer}` produces, but does not need it"),
                 format!("add `needs {producer}` to `{reader}`"),
-            ),
-            true => (
+            )
+        } else {
+            (
                 format!("`{reader}` reads what `{producer}` produces, which runs after it"),
                 format!(
                     "add `except \"{}\"` to these inputs, or turn the edge between the two around",
                     output.pattern()
                 ),
-            ),
+            )
         };
         let read = match self.input.value.as_literal() {
             Some(_) => format!("read by `{reader}`"),

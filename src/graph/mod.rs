@@ -130,7 +130,7 @@ impl Graph {
         self.buildfile.targets.len()
     }
 
-    /// Tells whether there are no targets.
+    /// Returns true if there are no targets.
     pub fn is_empty(&self) -> bool {
         self.buildfile.targets.is_empty()
     }
@@ -290,9 +290,10 @@ mod tests {
     fn eight_times_the_targets_take_about_eight_times_as_long() {
         let layered = |n: usize| {
             lines(n, |i| {
-                let needs = match i < 100 {
-                    true => String::new(),
-                    false => format!("needs t{} t{}", i - 100, i - 1 - i % 100),
+                let needs = if i < 100 {
+                    String::new()
+                } else {
+                    format!("needs t{} t{}", i - 100, i - 1 - i % 100)
                 };
                 format!(
                     "target t{i} {needs} inputs src/{i}/**/*.go go.mod outputs out/{i}/bin gen/{i}/"

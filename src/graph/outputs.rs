@@ -62,7 +62,7 @@ impl<'b> Produced<'b> {
         }
     }
 
-    /// Tells whether a file at `path` is its doing.
+    /// Returns true if a file at `path` is its doing.
     pub(super) fn produces(&self, path: &RelPath) -> bool {
         match self.output {
             Output::File(file) => file == path,
@@ -73,7 +73,7 @@ impl<'b> Produced<'b> {
         }
     }
 
-    /// Tells whether all that a pattern matches can only be its doing.
+    /// Returns true if all that a pattern matches can only be its doing.
     pub(super) fn produces_all(&self, pattern: &Pattern) -> bool {
         match (pattern.as_literal(), self.output) {
             (Some(path), _) => self.produces(path),
@@ -94,7 +94,7 @@ impl<'b> Produced<'b> {
         self.produces(&path).then_some(path)
     }
 
-    /// Tells whether it is a folder in which all of another output is not its own.
+    /// Returns true if it is a folder in which all of another output is not its own.
     pub(super) fn keeps(&self, other: &Self) -> bool {
         let Output::Folder(folder) = self.output else {
             return false;

@@ -96,7 +96,7 @@ fn by_pattern<'o, 'b>(outputs: &'o Index<'b>, budget: &mut Budget) -> Vec<Shared
     found
 }
 
-/// Tells whether a pattern and an output below its folder are compared in another turn:
+/// Returns true if a pattern and an output below its folder are compared in another turn:
 /// two patterns when the first is the owner, a folder around the pattern by its place.
 fn is_seen_elsewhere(
     (i, owner): (usize, &Produced<'_>),
@@ -144,9 +144,10 @@ impl Shared<'_, '_> {
         match (&self.how, self.owner.output) {
             (How::Inside, Output::Folder(folder)) => {
                 let inner = self.other.pattern().to_string();
-                let below = match folder.is_root() {
-                    true => &inner,
-                    false => &inner[folder.to_string().len() + 1..],
+                let below = if folder.is_root() {
+                    &inner
+                } else {
+                    &inner[folder.to_string().len() + 1..]
                 };
                 format!("add `keep \"{below}\"` to the outputs of `{owner}`, or {ONE}")
             }

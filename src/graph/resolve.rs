@@ -114,7 +114,7 @@ impl<'b> Names<'b> {
         &self.edges[self.starts[node] as usize..self.starts[node + 1] as usize]
     }
 
-    /// Tells whether a node writes a name that is nobody's: what it leads to is not all
+    /// Returns true if a node writes a name that is nobody's: what it leads to is not all
     /// that was meant.
     pub(super) fn is_vague(&self, node: Node) -> bool {
         self.is_vague[node as usize]
@@ -156,9 +156,10 @@ impl<'b> Names<'b> {
         let message = format!("unknown target `{}`", name.value);
         let diagnostic =
             Diagnostic::error(UNKNOWN, message).label(name.span, "not a target or group");
-        match suggest {
-            true => diagnostic.did_you_mean(&name.value, self.all()),
-            false => diagnostic,
+        if suggest {
+            diagnostic.did_you_mean(&name.value, self.all())
+        } else {
+            diagnostic
         }
     }
 

@@ -35,9 +35,10 @@ impl Graph {
     pub fn select<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<TargetId>, Vec<Diagnostic>> {
         if names.is_empty() {
             let targets = self.default_targets();
-            return match targets.is_empty() {
-                true => Err(vec![self.no_default()]),
-                false => Ok(targets),
+            return if targets.is_empty() {
+                Err(vec![self.no_default()])
+            } else {
+                Ok(targets)
             };
         }
         let found = self.resolve(names)?;
@@ -49,12 +50,13 @@ impl Graph {
         let is_unknown = |name: &&S| self.find(name.as_ref()).is_none();
         let unknown = names.iter().filter(is_unknown);
         let unknown: Vec<_> = unknown.map(|name| self.unknown(name.as_ref())).collect();
-        match unknown.is_empty() {
-            true => Ok(names
+        if unknown.is_empty() {
+            Ok(names
                 .iter()
                 .filter_map(|name| self.find(name.as_ref()))
-                .collect()),
-            false => Err(unknown),
+                .collect())
+        } else {
+            Err(unknown)
         }
     }
 

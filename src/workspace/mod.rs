@@ -92,7 +92,7 @@ impl Workspace {
         root_path(folder, &self.graph)
     }
 
-    /// Tells whether there are mistakes, so that nothing can be built.
+    /// Returns true if there are mistakes, so that nothing can be built.
     pub fn has_errors(&self) -> bool {
         has_errors(&self.diagnostics)
     }

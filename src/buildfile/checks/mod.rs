@@ -1,4 +1,4 @@
-//! Mistakes that can be seen in one target, without knowing other targets or files.
+//! Finds mistakes in single targets. It knows no other target and no files.
 
 mod near_miss;
 pub(super) mod target;

@@ -1,10 +1,10 @@
-//! Names of environment variables that are one slip away from one that common tools
-//! read. It knows names, not values.
+//! Finds names of environment variables that are one typo away from one that common
+//! tools read. It knows names, not values.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// The shortest name that is looked at: shorter ones are near each other by chance.
+/// The least length of a name that is compared: shorter names are alike by chance.
 const SHORTEST: usize = 5;
 
 /// Variables that Go, Node, Python, Java, Rust, C compilers and the system read.
@@ -148,7 +148,7 @@ const WELL_KNOWN: &[&str] = &[
     "XDG_RUNTIME_DIR",
 ];
 
-/// The well-known names by what is left when letters are made large and underscores go.
+/// The well-known names by their letters in upper case, without underscores.
 static BY_LETTERS: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
     WELL_KNOWN
         .iter()
@@ -156,8 +156,8 @@ static BY_LETTERS: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Returns the well-known variable that `name` is one slip away from: other underscores
-/// or capitals, a letter missing, too many, or swapped with its neighbour.
+/// Returns the well-known variable that `name` is one typo away from: other underscores or
+/// capitals, a letter missing, too many, or swapped with the next.
 pub(crate) fn find(name: &str) -> Option<&'static str> {
     if name.len() < SHORTEST || name.len() > 64 || WELL_KNOWN.contains(&name) {
         return None;
@@ -168,7 +168,7 @@ pub(crate) fn find(name: &str) -> Option<&'static str> {
     }
     let letters = letters(name);
     let same_letters = BY_LETTERS.get(&letters).copied();
-    // Small letters are another name on purpose (`http_proxy`), unless underscores differ.
+    // Lower case is another name on purpose (`http_proxy`), unless underscores differ too.
     if is_lower {
         return same_letters.filter(|known| !known.eq_ignore_ascii_case(name));
     }
@@ -180,7 +180,7 @@ fn letters(name: &str) -> String {
     name.replace('_', "").to_ascii_uppercase()
 }
 
-/// Tells whether one letter added, left out, or swapped with the next makes `a` of `b`.
+/// Returns true if one letter added, removed, or swapped with the next turns `b` into `a`.
 fn is_one_slip(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_finds_the_variable_that_was_meant() {
+    fn typo_finds_the_intended_variable() {
         for (slip, meant) in [
             ("CGOENABLED", "CGO_ENABLED"),
             ("CGO_ENABLE", "CGO_ENABLED"),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_left_alone() {
+    fn unrelated_names_have_no_near_miss() {
         for name in [
             "CGO_ENABLED",
             "MY_FLAGS",
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn well_known_names_are_not_near_each_other() {
+    fn well_known_names_are_not_near_misses() {
         for name in WELL_KNOWN {
             assert_eq!(find(name), None);
         }

@@ -1,5 +1,5 @@
-//! A target's own mistakes: variables declared twice, outputs in places that are not the
-//! target's, commands that refer to undeclared variables. It knows no other target.
+//! Checks one target: variables declared twice, outputs in places that are not its own,
+//! commands that refer to undeclared variables. It knows no other target.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,16 +12,16 @@ use crate::buildfile::sink::shown;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Span};
 
-/// Files that no output may take away: the Buildfiles themselves.
+/// The files that no output may replace: the Buildfiles themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Protected {
     files: HashSet<RelPath>,
-    /// Every folder that one of them lies in.
+    /// Every folder that contains one of them.
     folders: HashSet<RelPath>,
 }
 
 impl Protected {
-    /// Adds a file, relative to the root.
+    /// Adds a file; its path is relative to the root.
     pub(crate) fn add(&mut self, file: RelPath) {
         let mut folder = file.parent();
         while let Some(path) = folder {
@@ -44,7 +44,7 @@ impl Protected {
     }
 }
 
-/// Checks the variables that one block declares: none twice, none nearly well known.
+/// Reports variables of one block that are declared twice or misspelled.
 pub(crate) fn check_variables(body: &Body, scope: &mut Scope<'_>) {
     let env = body.env.iter().map(|var| &var.name);
     let all = env.chain(&body.pass).chain(&body.secret);
@@ -80,7 +80,7 @@ fn warn_of_near_miss(name: &Spanned<String>, scope: &mut Scope<'_>) {
     }
 }
 
-/// Checks the body of a target with everything in place.
+/// Checks a target's complete body.
 pub(crate) fn check(
     name: &Spanned<String>,
     body: &Body,
@@ -153,7 +153,7 @@ impl Checks<'_, '_> {
         }
     }
 
-    /// Checks that what commands and values refer to is declared with `env`.
+    /// Reports references to variables that `env` does not declare.
     fn check_uses(&mut self, name: &Spanned<String>, body: &Body) {
         if body.uses.is_empty() && body.env_uses.is_empty() {
             return;
@@ -197,8 +197,8 @@ impl Checks<'_, '_> {
     }
 }
 
-/// Returns the folder of version control's, or of fbuild's own, that an output is or lies
-/// in. Where a pattern may reach is not looked at: nothing is ever looked for in there.
+/// Returns the folder of version control or of fbuild that an output is or is in. The
+/// wildcards of a pattern do not matter: no walk goes into these folders.
 fn others_folder(output: &Output) -> Option<&'static str> {
     let pattern = output.pattern();
     let is_on_the_way = |name: &&str| {

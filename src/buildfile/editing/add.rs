@@ -1,5 +1,5 @@
-//! `fbuild add`: a target put into a Buildfile's text. Every byte that was there stays;
-//! what is new is laid out as people write it. It writes no file.
+//! Adds a target to a Buildfile's text, for `fbuild add`. Every byte of the old text
+//! stays; the new one is laid out as `fmt` does. It writes no file.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,27 +11,26 @@ use crate::buildfile::syntax::guard::guard;
 use crate::buildfile::syntax::lex::{Kind, Lexer};
 use crate::source::{Diagnostic, FileId};
 
-/// A target to be added. Texts are as people write them in a Buildfile, so `{NAME}`
-/// means a variable.
+/// A target to add. Texts are spelled as in a Buildfile, so `{NAME}` is a variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewTarget {
     /// Its name.
     pub name: String,
     /// The template to start from.
     pub from: Option<String>,
-    /// What it is for.
+    /// A line that describes it.
     pub about: Option<String>,
-    /// What it needs.
+    /// The targets that it needs.
     pub needs: Vec<String>,
     /// The tools that it uses.
     pub tools: Vec<String>,
     /// Patterns of its inputs.
     pub inputs: Vec<String>,
-    /// What it makes.
+    /// The files and folders that it makes.
     pub outputs: Vec<String>,
-    /// The variables that it sees, each with a value that it sets.
+    /// Its variables, each with the value that it sets, if any.
     pub env: Vec<(String, Option<String>)>,
-    /// What it runs, in order.
+    /// Its commands, in order.
     pub commands: Vec<NewCommand>,
 }
 
@@ -44,20 +43,20 @@ pub enum NewCommand {
     Sh(String),
 }
 
-/// Why a target cannot be added.
+/// The error of [`add_target`].
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum AddError {
-    /// The text is not KDL as it is.
+    /// The text is not KDL.
     #[error("the Buildfile has mistakes that must be mended first")]
     #[diagnostic(
         code("fbuild::buildfile::add_broken"),
         help("`fbuild check` shows them")
     )]
     Broken {
-        /// What is wrong, about the text as it was.
+        /// The mistakes in the old text.
         diagnostics: Vec<Diagnostic>,
     },
-    /// A target or group of that name is there already.
+    /// A target or group has that name.
     #[error("there is a target or group `{name}` already, in line {line}")]
     #[diagnostic(
         code("fbuild::buildfile::add_exists"),
@@ -66,7 +65,7 @@ pub enum AddError {
     Exists {
         /// The name.
         name: String,
-        /// Where it is, from 1.
+        /// The line of that target, from 1.
         line: usize,
     },
     /// The new target would be wrong.
@@ -76,9 +75,9 @@ pub enum AddError {
         help("nothing was written; change what you asked for")
     )]
     Wrong {
-        /// What would be wrong with it, about `text`.
+        /// The mistakes, about `text`.
         diagnostics: Vec<Diagnostic>,
-        /// The text as it would be.
+        /// The text with the new target.
         text: String,
     },
 }
@@ -87,7 +86,7 @@ fn first_of(diagnostics: &[Diagnostic]) -> &str {
     diagnostics.first().map_or("", |first| &first.message)
 }
 
-/// Returns `text` with `new` in it: behind its last target, else before its first group,
+/// Returns `text` with `new` in it: after its last target, else before its first group,
 /// else at its end.
 pub fn add_target(text: &str, new: &NewTarget) -> Result<String, AddError> {
     let mut sink = Sink::default();
@@ -119,7 +118,7 @@ fn check_name(text: &str, name: &str) -> Result<(), AddError> {
     }
 }
 
-/// Refuses a result in which the new part is wrong; other mistakes were there before.
+/// Returns an error if the new part has mistakes; the old part may have some.
 fn check_result(text: String, new: Range<usize>) -> Result<String, AddError> {
     let mut diagnostics = load_text(&text, Path::new("Buildfile.kdl")).diagnostics;
     diagnostics.retain(|diagnostic| {
@@ -127,13 +126,14 @@ fn check_result(text: String, new: Range<usize>) -> Result<String, AddError> {
         diagnostic.severity == crate::source::Severity::Error
             && diagnostic.labels.first().is_some_and(is_new)
     });
-    match diagnostics.is_empty() {
-        true => Ok(text),
-        false => Err(AddError::Wrong { diagnostics, text }),
+    if diagnostics.is_empty() {
+        Ok(text)
+    } else {
+        Err(AddError::Wrong { diagnostics, text })
     }
 }
 
-/// Returns where a new target goes: the beginning of a line, or the end of the text.
+/// Returns the offset for a new target: the start of a line, or the end of the text.
 fn place(text: &str, nodes: &[Range<usize>]) -> usize {
     let is = |node: &Range<usize>, name: &str| {
         let word = Lexer::new(&text[node.clone()]).next();
@@ -148,8 +148,8 @@ fn place(text: &str, nodes: &[Range<usize>]) -> usize {
     }
 }
 
-/// Returns the end of the line that the first node ends on, with everything that begins
-/// on that line.
+/// Returns the end of the line on which the first node ends, including nodes that start on
+/// that line.
 fn end_of_line(text: &str, nodes: &[Range<usize>]) -> usize {
     let mut end = nodes.first().map_or(0, |node| node.end);
     let mut rest = nodes.iter().skip(1).peekable();
@@ -163,7 +163,7 @@ fn end_of_line(text: &str, nodes: &[Range<usize>]) -> usize {
     line_end(end)
 }
 
-/// Returns the start of the line of `node`, or of the comments right above it.
+/// Returns the start of the line of `node`, or of the comments directly above it.
 fn start_with_comments(text: &str, node: usize) -> usize {
     let mut start = text[..node].rfind('\n').map_or(0, |at| at + 1);
     while let Some(above) = text[..start].strip_suffix('\n') {
@@ -176,13 +176,10 @@ fn start_with_comments(text: &str, node: usize) -> usize {
     start
 }
 
-/// Returns a node with the line breaks that set it off from what stands around `place`.
+/// Returns a node with the line breaks that separate it from the text around `place`.
 fn surrounded(text: &str, place: usize, node: &str) -> String {
     let (before, after) = text.split_at(place);
-    let newlines = match text.contains("\r\n") {
-        true => "\r\n",
-        false => "\n",
-    };
+    let newlines = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let is_start = before.trim_start_matches('\u{FEFF}').is_empty();
     let is_set_off = before.ends_with("\n\n") || before.ends_with("\n\r\n");
     let lead = match (is_start || is_set_off, before.ends_with('\n')) {
@@ -195,7 +192,7 @@ fn surrounded(text: &str, place: usize, node: &str) -> String {
     format!("{lead}{node}{tail}").replace('\n', newlines)
 }
 
-/// Writes a target as people write one.
+/// Returns the text of a target.
 fn written(new: &NewTarget) -> String {
     let mut out = format!("target {}", quoted(&new.name));
     if let Some(from) = &new.from {
@@ -259,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_written_as_people_write_it() {
+    fn target_is_laid_out_as_fmt_does() {
         let text = |text: &str| text.to_owned();
         let new = NewTarget {
             name: text("worker"),
@@ -305,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_goes_behind_the_last_one() {
+    fn target_is_added_after_the_last_one() {
         let new = "target new {\n    run x\n}\n";
         check("", new);
         check("jobs 1", &format!("jobs 1\n\n{new}"));
@@ -324,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn without_targets_it_goes_before_the_first_group_and_its_comments() {
+    fn target_is_added_before_the_first_group() {
         check(
             "jobs 1\n\n// all\n// of it\ngroup a { needs new }\n",
             "jobs 1\n\ntarget new {\n    run x\n}\n\n// all\n// of it\ngroup a { needs new }\n",
@@ -332,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_are_those_of_the_file() {
+    fn line_ends_follow_the_file() {
         check(
             "jobs 1\r\n",
             "jobs 1\r\n\r\ntarget new {\r\n    run x\r\n}\r\n",
@@ -348,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_added_says_why() {
+    fn errors_name_the_cause() {
         let taken = "jobs 1\ngroup new { needs b }";
         assert_eq!(
             refused(taken, &target("new")),
@@ -368,7 +365,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn every_text_arrives_as_it_was_given(
+        fn commands_survive_quoting(
             arg in "[^{}]{1,20}",
             script in "[ -~\\n\u{e9}]{0,40}[a-z]",
         ) {

@@ -147,7 +147,7 @@ impl<'t> Layout<'t> {
         }
     }
 
-    /// Tells whether a token outside all blocks of its line may begin a column.
+    /// Returns true if a token outside all blocks of its line may begin a column.
     fn is_column_start(&self, kind: Kind) -> bool {
         self.depth == self.line_depth
             && kind != Kind::Backslash
@@ -183,7 +183,7 @@ impl<'t> Layout<'t> {
         self.breaks = 0;
     }
 
-    /// Tells whether a blank stands between two tokens of a line.
+    /// Returns true if a blank stands between two tokens of a line.
     fn has_blank(&self, last: Kind, next: Kind) -> bool {
         match (last, next) {
             (_, Kind::Semicolon) | (Kind::Open, Kind::Close) => false,
@@ -238,7 +238,7 @@ fn set_column(group: &mut [Line], index: usize) {
     }
 }
 
-/// Tells whether a person put the cells at `index` into one column: one of them was
+/// Returns true if a person put the cells at `index` into one column: one of them was
 /// moved there by blanks, and another stood there as well.
 fn is_column(group: &[Line], index: usize) -> bool {
     let cells: Vec<&Cell> = group

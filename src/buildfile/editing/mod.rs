@@ -1,4 +1,4 @@
-//! Changes to a Buildfile's text: new targets, and one layout. It writes no file.
+//! Changes a Buildfile's text: adds targets, and formats. It writes no file.
 
 pub(super) mod add;
 pub(super) mod format;

@@ -1,19 +1,20 @@
-//! Texts written as KDL values. It decides how a value is spelled, not where it is put.
+//! Spells texts as KDL values. It does not decide where they are put.
 
 use std::fmt::Write as _;
 
 use crate::buildfile::syntax::lex;
 
-/// Returns a text as a KDL value, without quotes where it needs none.
+/// Returns a text as a KDL value, with quotes only if it needs them.
 pub fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.+:@".contains(c);
     let is_word = !text.is_empty()
         && text.chars().all(is_plain)
         && !lex::is_number_like(text)
         && !matches!(text, "true" | "false" | "null" | "inf" | "-inf" | "nan");
-    match is_word {
-        true => text.to_owned(),
-        false => in_quotes(text),
+    if is_word {
+        text.to_owned()
+    } else {
+        in_quotes(text)
     }
 }
 
@@ -47,7 +48,7 @@ pub fn in_quotes(text: &str) -> String {
     out
 }
 
-/// Returns a script as a KDL string, of several lines if it has several.
+/// Returns a script as a KDL string, of several lines if the script has several.
 pub(super) fn script_text(script: &str) -> String {
     let script = script.trim_end_matches('\n');
     let is_odd = |line: &str| !line.is_empty() && line.trim().is_empty();

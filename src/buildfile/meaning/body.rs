@@ -1,6 +1,6 @@
-//! The block of a target or template, from syntax to plain types: patterns, paths,
-//! commands. Each is read once, however many targets start from it. It does not know
-//! which template a target starts from, nor whether what it names exists.
+//! Reads the block of a target or template into plain types: patterns, paths, commands.
+//! Each block is read once, however many targets start from it. It does not know which
+//! template a target starts from, nor whether a name exists.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::glob::Pattern;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Span};
 
-/// What the block of a target or template says.
+/// The content of the block of a target or template.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Body {
     /// Whether something is missing because it was wrong.
@@ -25,17 +25,17 @@ pub(crate) struct Body {
     pub(crate) needs: Vec<Spanned<String>>,
     pub(crate) after: Vec<Spanned<String>>,
     pub(crate) inputs: Vec<Inputs>,
-    /// The sets that `inputs files=` names, with the index in `inputs` that each fills.
+    /// The sets that `inputs files=` names, each with the index in `inputs` that it fills.
     pub(crate) sets: Vec<(Spanned<String>, usize)>,
     pub(crate) outputs: Vec<Outputs>,
     pub(crate) env: Vec<EnvVar>,
-    /// What the values of `env` refer to: the variable, and what it refers to.
+    /// The references in values of `env`: the variable, and the one that it refers to.
     pub(crate) env_uses: Vec<(String, Spanned<String>)>,
     pub(crate) pass: Vec<Spanned<String>>,
     pub(crate) secret: Vec<Spanned<String>>,
     pub(crate) tools: Vec<Spanned<String>>,
     pub(crate) commands: Vec<Spanned<Command>>,
-    /// What commands refer to.
+    /// The environment variables that commands refer to.
     pub(crate) uses: Vec<Spanned<String>>,
     pub(crate) dir: Option<RelPath>,
     pub(crate) timeout: Option<Duration>,
@@ -45,7 +45,7 @@ pub(crate) struct Body {
     pub(crate) locks: Vec<Spanned<String>>,
 }
 
-/// Reads the block of `node`, whose paths are relative to `base`.
+/// Reads the block of `node`; its paths are relative to `base`.
 pub(crate) fn read(node: &Node, base: &RelPath, scope: &mut Scope<'_>) -> Body {
     let env = node
         .children
@@ -105,7 +105,7 @@ impl Reader<'_, '_> {
             Kind::Stored => self.body.cache = node.args.first().and_then(values::flag),
             Kind::Interactive => self.body.interactive = node.args.first().and_then(values::flag),
             Kind::Locks => self.body.locks.extend(names(node)),
-            // The grammar puts no other node into this block.
+            // The grammar allows no other node in this block.
             _ => {}
         }
     }
@@ -314,7 +314,7 @@ impl Reader<'_, '_> {
         self.body.commands.push(command);
     }
 
-    /// Warns of what looks like a variable of the Buildfile, once in a script.
+    /// Warns once per script of a reference that looks like a variable of the Buildfile.
     fn check_script(&mut self, value: &Value) {
         let mut before = "";
         for part in parts(value.text()) {
@@ -338,9 +338,10 @@ impl Reader<'_, '_> {
 
     fn braces_in_script(&mut self, span: Span, (name, variable, inner): (&str, String, String)) {
         let place = self.scope.narrow(span, &format!("{{{inner}}}"));
-        let declaration = match inner.starts_with("env.") {
-            true => format!("env {name}"),
-            false => format!("env {variable}=\"{{{name}}}\""),
+        let declaration = if inner.starts_with("env.") {
+            format!("env {name}")
+        } else {
+            format!("env {variable}=\"{{{name}}}\"")
         };
         let message = format!("nothing is pasted into scripts: `{{{inner}}}` stays as it is");
         let diagnostic = Diagnostic::warning(codes::SH_BRACES, message)
@@ -364,7 +365,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// Returns the place of a node from its name to its last argument.
+/// Returns the span of a node from its name to its last argument.
 fn whole(node: &Node) -> Span {
     let last = node.args.last().map_or(node.span, |value| value.span);
     Span {

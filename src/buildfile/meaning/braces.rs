@@ -1,16 +1,15 @@
-//! Braces in strings: `{NAME}`, `{env.NAME}`, and what only looks like them. It finds
-//! them and knows no values.
+//! Finds `{NAME}` and `{env.NAME}` in strings. It knows no values.
 //!
-//! A brace is left alone unless a plain name stands between it and its partner. Doubled
-//! braces around a name lose one pair and are then text: `{{name}}` is `{name}`. So
-//! `{a,b}`, `{}`, `{print $1}` and `{{.Dir}}` mean themselves.
+//! A brace has a meaning only around a plain name. Doubled braces around a name lose one
+//! pair and are then text: `{{name}}` is `{name}`. So `{a,b}`, `{}`, `{print $1}` and
+//! `{{.Dir}}` mean themselves.
 
 use crate::buildfile::names::{is_var_name, is_variable};
 
 /// A piece of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part<'t> {
-    /// Text as it is.
+    /// Text without a meaning.
     Literal(&'t str),
     /// `{NAME}`
     Var(&'t str),
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_braces_are_found() {
+    fn names_in_braces_are_references() {
         check("", &[]);
         check("a", &[Literal("a")]);
         check("{v}", &[Var("v")]);
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_left_alone() {
+    fn other_braces_are_text() {
         for text in [
             "{a,b}",
             "{}",
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_without_end_take_linear_time() {
+    fn unclosed_braces_take_linear_time() {
         let text = "{a".repeat(200_000) + &"{".repeat(200_000);
         assert!(parts(&text).count() > 200_000);
     }

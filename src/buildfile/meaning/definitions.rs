@@ -1,5 +1,5 @@
-//! What has a name: targets, groups, templates, sets, tools and variables, each name
-//! defined once. It does not know what they mean.
+//! Finds definitions by name: targets, groups, templates, sets, tools and variables. It
+//! does not know their meaning.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::buildfile::syntax::node::Node;
 use crate::path::RelPath;
 use crate::source::Diagnostic;
 
-/// A node outside all blocks, and the folder that its paths are relative to.
+/// A top-level node, and the folder that its paths are relative to.
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) node: Node,
     pub(crate) base: Arc<RelPath>,
 }
 
-/// What has a name, by kind and name.
+/// The nodes that define a name, by kind and name.
 pub(crate) struct Definitions<'n> {
     by_name: HashMap<(Kind, &'n str), &'n Placed>,
     all: &'n [Placed],
@@ -61,7 +61,7 @@ impl<'n> Definitions<'n> {
         self.by_name.get(&(kind, name)).copied()
     }
 
-    /// Reports a name that nothing of this kind has.
+    /// Reports a name that no node of this kind defines.
     pub(crate) fn unknown(&self, kind: Kind, name: &Spanned<String>, sink: &mut Sink) {
         let word = name.value.as_str();
         let (what, declaration) = match kind {
@@ -84,7 +84,7 @@ impl<'n> Definitions<'n> {
     }
 }
 
-/// Returns the kind that shares names with a node; targets and groups share theirs.
+/// Returns the kind whose names a node shares; groups share those of targets.
 fn space(placed: &Placed) -> Option<Kind> {
     match placed.node.spec.kind {
         Kind::Group => Some(Kind::Target),
@@ -111,12 +111,13 @@ fn duplicate(placed: &Placed, earlier: &Placed) -> Diagnostic {
         "var" => "variable",
         this => this,
     };
-    let message = match this == other {
-        true => format!("the {what} `{}` is defined twice", shown(&name)),
-        false => format!(
+    let message = if this == other {
+        format!("the {what} `{}` is defined twice", shown(&name))
+    } else {
+        format!(
             "`{}` is the name of a {other} and of a {this}",
             shown(&name)
-        ),
+        )
     };
     Diagnostic::error(codes::DUPLICATE, message)
         .label(of(placed), "again here")

@@ -1,5 +1,5 @@
-//! From nodes to plain types: values, variables, templates, targets. It resolves names
-//! that only the language knows, and judges no target as a whole.
+//! Gives nodes their meaning, as plain types: values, variables, templates, targets. It
+//! resolves names of the language only, and does not check targets as a whole.
 
 pub(super) mod body;
 mod braces;

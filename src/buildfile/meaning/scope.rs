@@ -1,5 +1,5 @@
-//! The values of `var`, put into strings. It bounds how much text and how many items a
-//! Buildfile can grow to, and knows no targets.
+//! Puts the values of `var` into strings. It limits the text and the items that a
+//! Buildfile can expand to, and knows no targets.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,20 +10,20 @@ use crate::buildfile::sink::{Sink, shown};
 use crate::buildfile::syntax::node::{Node, Value};
 use crate::source::{Diagnostic, Sources, Span};
 
-/// The longest value of one `var`, in bytes.
+/// The most bytes in the value of one `var`.
 const LONGEST_VALUE: usize = 64 << 10;
-/// The most text that variables can put into strings, in bytes.
+/// The most bytes that variables can put into strings.
 const MOST_TEXT: usize = 64 << 20;
 /// The most items that templates and sets can put into targets.
 const MOST_ITEMS: usize = 4_000_000;
 /// The most names that are compared with the well-known ones.
 const MOST_LINTS: usize = 20_000;
 
-/// What strings can refer to, and where mistakes in them go.
+/// The variables that strings can refer to, and the sink for mistakes in them.
 pub(crate) struct Scope<'a> {
-    /// The values; `None` where there is one with a mistake in it.
+    /// The values; `None` for one with a mistake in it.
     vars: HashMap<String, Option<String>>,
-    /// The variables that the target at hand declares, for hints.
+    /// The variables that the current target declares, for hints.
     pub(super) local: HashSet<String>,
     sources: &'a Sources,
     pub(crate) sink: &'a mut Sink,
@@ -31,12 +31,12 @@ pub(crate) struct Scope<'a> {
     items_left: usize,
     is_exceeded: bool,
     lints_left: usize,
-    /// What was said already of something that several targets share.
+    /// The code and span of each mistake reported by [`Scope::once`].
     said: HashSet<(String, Span)>,
 }
 
 impl<'a> Scope<'a> {
-    /// Resolves the variables that `nodes`, all of them `var`, declare.
+    /// Resolves the variables that `nodes`, all of them `var`, define.
     pub(crate) fn new(nodes: &[&Node], sources: &'a Sources, sink: &'a mut Sink) -> Self {
         let mut scope = Self {
             vars: HashMap::new(),
@@ -53,13 +53,13 @@ impl<'a> Scope<'a> {
         scope
     }
 
-    /// Tells whether `name` is a variable.
+    /// Returns true if `name` is a variable.
     pub(super) fn has_var(&self, name: &str) -> bool {
         self.vars.contains_key(name)
     }
 
-    /// Returns the text of `value` with variables in place; `None` when there is a
-    /// mistake in it. `{env.NAME}` is one.
+    /// Returns the text of `value` with variables in place; `None` if it has a mistake. A
+    /// `{env.NAME}` is one.
     pub(crate) fn plain(&mut self, value: &Value) -> Option<String> {
         if !value.text().contains('{') {
             return Some(value.text().to_owned());
@@ -79,8 +79,8 @@ impl<'a> Scope<'a> {
         out
     }
 
-    /// Returns the text of `value` with variables in place, and adds to `uses` which
-    /// environment variables it refers to.
+    /// Returns the text of `value` with variables in place, and adds the environment
+    /// variables that it refers to to `uses`.
     pub(crate) fn text(&mut self, value: &Value, uses: &mut Vec<Spanned<String>>) -> Text {
         let mut pieces = Vec::new();
         let mut literal = String::new();
@@ -120,8 +120,8 @@ impl<'a> Scope<'a> {
         Some(value.clone())
     }
 
-    /// Reports something unless the same was said of the same place: a template's mistake
-    /// is one mistake, however many targets start from it.
+    /// Reports a mistake unless its code and span were reported before: a mistake in a
+    /// template is one mistake, however many targets start from it.
     pub(crate) fn once(&mut self, diagnostic: Diagnostic) {
         let Some(place) = diagnostic.labels.first().map(|label| label.span) else {
             return;
@@ -131,14 +131,14 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Tells whether one more name is to be looked at for slips.
+    /// Returns true if one more name may be compared with the well-known ones.
     pub(crate) fn is_linting(&mut self) -> bool {
         self.lints_left = self.lints_left.saturating_sub(1);
         self.lints_left > 0
     }
 
-    /// Takes `count` items that a template or set adds somewhere off what is allowed;
-    /// `false` when it is used up.
+    /// Subtracts `count` items that a template or set adds from the limit; returns false
+    /// when the limit is exceeded.
     pub(crate) fn charge(&mut self, count: usize, span: Span) -> bool {
         match self.items_left.checked_sub(count) {
             Some(left) => self.items_left = left,
@@ -193,7 +193,7 @@ impl<'a> Scope<'a> {
         );
     }
 
-    /// Returns where `needle` stands in `span`, if it stands there as it is.
+    /// Returns the span of `needle` within `span`, or all of `span` if it is spelled otherwise.
     pub(crate) fn narrow(&self, span: Span, needle: &str) -> Span {
         let start = span.start as usize;
         let text = self.sources.get(span.file).map(|file| &file.text);
@@ -211,7 +211,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Finds the values of variables that refer to each other, without recursion.
+/// Resolves variables that refer to each other, without recursion.
 struct Resolver<'n> {
     vars: Vec<Var<'n>>,
     by_name: HashMap<&'n str, usize>,
@@ -259,7 +259,7 @@ impl<'n> Resolver<'n> {
     }
 
     fn run(&mut self, scope: &mut Scope<'_>) {
-        // Known before resolved: a mistake in one value is no second mistake elsewhere.
+        // Defined before resolved, so that a mistake in one value causes no second one elsewhere.
         let names = self.vars.iter().map(|var| (var.name.to_owned(), None));
         scope.vars = names.collect();
         for index in 0..self.vars.len() {
@@ -269,7 +269,7 @@ impl<'n> Resolver<'n> {
         }
     }
 
-    /// Resolves a variable after those that it needs.
+    /// Resolves a variable after those that it refers to.
     fn resolve(&mut self, index: usize, scope: &mut Scope<'_>) {
         let mut open = vec![(index, 0)];
         self.vars[index].state = State::Open;
@@ -321,7 +321,7 @@ impl<'n> Resolver<'n> {
 /// The most hops of a cycle that are labelled.
 const MOST_HOPS: usize = 20;
 
-/// Says that the named things, each of which refers to the next, form a circle.
+/// Makes the report of a cycle in which each name refers to the next.
 pub(crate) fn cycle(what: &str, hops: &[(&str, Span)]) -> Diagnostic {
     let first = hops.first().map_or("", |(name, _)| name);
     let message = match hops.len() {

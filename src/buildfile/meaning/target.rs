@@ -1,5 +1,5 @@
-//! A target put together: the bodies of its templates below, its own on top. It checks
-//! nothing but the order of its variables; see [`checks`](crate::buildfile::checks).
+//! Makes a target of its templates' bodies and its own. It checks only the order of its
+//! variables; see [`checks`](crate::buildfile::checks).
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use super::scope::{Scope, cycle};
 use crate::buildfile::model::{EnvVar, Spanned, Target};
 use crate::path::RelPath;
 
-/// Makes a target of a body with everything in place; `base` is its default folder.
+/// Makes a target of a complete body; `base` is its default folder.
 pub(crate) fn assemble(
     name: Spanned<String>,
     body: Body,
@@ -37,7 +37,7 @@ pub(crate) fn assemble(
 }
 
 impl Body {
-    /// Returns how many items it has.
+    /// Returns the number of its items, for the limit on expansion.
     pub(crate) fn len(&self) -> usize {
         let patterns: usize = self
             .inputs
@@ -61,7 +61,7 @@ impl Body {
         patterns + outputs + names + self.env.len() + self.commands.len() + self.uses.len()
     }
 
-    /// Puts bodies on top of each other: lists add up, single values are overridden.
+    /// Merges bodies: lists add up, a single value replaces the one before it.
     pub(crate) fn layered(layers: &[&Self]) -> Self {
         let mut all = Self::default();
         for layer in layers {
@@ -113,7 +113,7 @@ impl Body {
     }
 }
 
-/// Keeps the last declaration of each variable, where the first one stood.
+/// Keeps the last declaration of each variable, in the place of the first.
 fn overridden(env: Vec<EnvVar>) -> Vec<EnvVar> {
     let mut kept: Vec<EnvVar> = Vec::with_capacity(env.len());
     let mut index: HashMap<String, usize> = HashMap::with_capacity(env.len());
@@ -129,7 +129,7 @@ fn overridden(env: Vec<EnvVar>) -> Vec<EnvVar> {
     kept
 }
 
-/// Keeps the first of equal names.
+/// Removes repeated names.
 fn once_each(names: &mut Vec<Spanned<String>>) {
     if names.len() > 1 {
         let mut seen = HashSet::with_capacity(names.len());
@@ -137,7 +137,7 @@ fn once_each(names: &mut Vec<Spanned<String>>) {
     }
 }
 
-/// Returns the variables in an order in which each refers only to those before it.
+/// Returns the variables in an order in which each refers only to earlier ones.
 fn in_order(body: &Body, scope: &mut Scope<'_>) -> Vec<EnvVar> {
     if body.env_uses.is_empty() {
         return body.env.clone();
@@ -161,12 +161,12 @@ fn in_order(body: &Body, scope: &mut Scope<'_>) -> Vec<EnvVar> {
     variables.collect()
 }
 
-/// Returns an order in which each index comes after those that it needs, otherwise as
-/// they are, and the first circle, if there is one.
+/// Returns the indices in an order in which each comes after those that it needs, and the
+/// first cycle, if any.
 fn ordered(needs: &[Vec<usize>]) -> (Vec<usize>, Option<Vec<usize>>) {
     let mut order = Vec::with_capacity(needs.len());
     let mut circle = None;
-    // 0 is unseen, 1 is open, 2 is done.
+    // 0: not seen, 1: on the current path, 2: done.
     let mut state = vec![0_u8; needs.len()];
     for start in 0..needs.len() {
         let mut open = vec![(start, 0)];

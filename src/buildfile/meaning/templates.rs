@@ -1,4 +1,4 @@
-//! The templates, and what each starts from. They know nothing of targets.
+//! Reads the templates, and resolves what each starts from. It knows no targets.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::buildfile::sink::Sink;
 use crate::buildfile::syntax::node::Node;
 use crate::source::Span;
 
-/// The templates, each read once, and which of them each starts from.
+/// The templates, each read once, and the template that each starts from.
 pub(crate) struct Templates {
     index: HashMap<String, usize>,
     pub(crate) bodies: Vec<Body>,
@@ -58,9 +58,9 @@ impl Templates {
         found
     }
 
-    /// Reports templates that start from themselves, and lets them start from nothing.
+    /// Reports cycles of templates, and cuts each of them.
     fn break_cycles(&mut self, names: &[Spanned<String>], sink: &mut Sink) {
-        // The walk in which each template was seen first; 0 is none.
+        // The number of the walk that saw each template first, or 0.
         let mut seen = vec![0; self.from.len()];
         for start in 0..self.from.len() {
             let (mut path, mut at) = (Vec::new(), Some(start));
@@ -80,7 +80,7 @@ impl Templates {
         }
     }
 
-    /// Returns the bodies that `first` stands for, the one that the others build on first.
+    /// Returns the bodies of `first` and of the templates that it builds on, base first.
     pub(crate) fn layers(
         &self,
         first: Option<usize>,

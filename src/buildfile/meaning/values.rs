@@ -1,5 +1,5 @@
-//! Values read as what they mean: patterns, paths, durations, sizes, versions, flags. They
-//! know nothing of the nodes that they stand in.
+//! Reads values as patterns, paths, durations, sizes, versions, flags. It does not know
+//! the nodes that they belong to.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ pub(super) fn pattern_of(
     }
 }
 
-/// Says why a text is not a path below the root.
+/// Makes the report of a text that is not a path below the root.
 pub(crate) fn bad_path(text: &str, error: path::Error, span: Span) -> Diagnostic {
     let shown = shown(text);
     let (message, help) = match error {

@@ -1,7 +1,8 @@
-//! The grammar held against what the `kdl` crate parsed: names, places, counts and types.
-//! Everything it does is driven by the table in `grammar`.
+//! Checks what the `kdl` crate parsed against the grammar: names, places, counts, types.
+//! The table in [`grammar`] drives all of it.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 
@@ -19,11 +20,11 @@ pub(super) struct Checker<'t, 's> {
     file: FileId,
     damaged: &'t [usize],
     pub(crate) sink: &'s mut Sink,
-    /// Where the piece that is being read begins in the text.
+    /// Where the text being checked starts in the file.
     offset: usize,
-    /// The nodes outside all blocks that can be given only once.
+    /// The top-level nodes seen so far of those that may be given only once.
     once: Vec<(Kind, Span)>,
-    /// Whether a node outside all blocks was left out, and with it a name.
+    /// Whether a top-level node was left out, and with it the name that it declares.
     pub(crate) has_lost_names: bool,
 }
 
@@ -45,7 +46,7 @@ impl<'t, 's> Checker<'t, 's> {
         }
     }
 
-    /// Returns the place between two offsets in the text.
+    /// Returns the span between two offsets in the text.
     pub(crate) fn span(&self, start: usize, end: usize) -> Span {
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Span {
@@ -60,7 +61,7 @@ impl<'t, 's> Checker<'t, 's> {
         self.span(start, start + span.len())
     }
 
-    /// Checks what was parsed from one more part of the text, which begins at `offset`.
+    /// Checks the nodes parsed from the part of the text that starts at `offset`.
     pub(crate) fn piece(&mut self, document: &KdlDocument, offset: usize) -> Vec<Node> {
         self.offset = offset;
         let mut once = std::mem::take(&mut self.once);
@@ -176,14 +177,14 @@ impl<'t, 's> Checker<'t, 's> {
         });
     }
 
-    /// Returns the value of an entry if it has the type `ty`, and says so if not.
+    /// Returns the value of an entry if it has the type `ty`, or reports that it has not.
     fn value(&mut self, entry: &KdlEntry, ty: Type, spec: &NodeSpec) -> Option<Value> {
         let span = self.value_span(entry);
         let written = self.written(span);
         let data = match (entry.value(), ty) {
             (KdlValue::Bool(flag), Type::Flag) => Data::Flag(*flag),
             (KdlValue::Integer(n), Type::Count(min, max)) => {
-                let n = self.count(*n, (min, max), span)?;
+                let n = self.count(*n, min..=max, span)?;
                 Data::Count(n)
             }
             (_, Type::Flag | Type::Count(..)) => return self.wrong_type(entry, ty, spec),
@@ -201,7 +202,7 @@ impl<'t, 's> Checker<'t, 's> {
         Some(Value { data, span })
     }
 
-    /// Returns where the value of an entry stands, without the name of a property.
+    /// Returns the span of an entry's value, without the name of a property.
     fn value_span(&self, entry: &KdlEntry) -> Span {
         let whole = entry.span();
         let end = self.offset + whole.offset() + whole.len();
@@ -215,9 +216,10 @@ impl<'t, 's> Checker<'t, 's> {
         self.text.get(start..end).unwrap_or("")
     }
 
-    fn count(&mut self, n: i128, (min, max): (u32, u32), span: Span) -> Option<u32> {
-        let count = u32::try_from(n).ok().filter(|n| (min..=max).contains(n));
+    fn count(&mut self, n: i128, allowed: RangeInclusive<u32>, span: Span) -> Option<u32> {
+        let count = u32::try_from(n).ok().filter(|n| allowed.contains(n));
         if count.is_none() {
+            let (min, max) = allowed.into_inner();
             let bound = if n < i128::from(min) {
                 format!("the smallest value here is {min}")
             } else {
@@ -290,7 +292,7 @@ impl<'t, 's> Checker<'t, 's> {
             .push(diagnostic.label(node.span, label).help(spec.hint()));
     }
 
-    /// Tells whether the guard took something away from the node whose name stands here.
+    /// Returns true if the guard blanked a part of the node whose name is at this span.
     fn is_damaged(&self, name: Span) -> bool {
         self.damaged.binary_search(&(name.start as usize)).is_ok()
     }
@@ -299,7 +301,7 @@ impl<'t, 's> Checker<'t, 's> {
         let name = kdl.name().value();
         let span = self.place(kdl.name().span());
         let places = grammar::places(name);
-        let here = parent.map_or("outside all blocks".to_owned(), |p| {
+        let here = parent.map_or("at the top level".to_owned(), |p| {
             format!("in `{}`", p.name)
         });
         if !places.is_empty() {
@@ -307,7 +309,7 @@ impl<'t, 's> Checker<'t, 's> {
             let diagnostic = Diagnostic::error(codes::MISPLACED, message);
             self.sink.push(
                 diagnostic
-                    .label(span, "means nothing here")
+                    .label(span, "has no meaning here")
                     .help(belongs(&places)),
             );
             return;
@@ -378,7 +380,7 @@ impl<'t, 's> Checker<'t, 's> {
     }
 }
 
-/// What a node was given so far.
+/// The arguments and properties of a node that were read so far.
 #[derive(Default)]
 struct Entries {
     args: usize,
@@ -389,7 +391,7 @@ fn belongs(places: &[&str]) -> String {
     let mut places: Vec<_> = places.to_vec();
     places.dedup();
     match places[..] {
-        [""] => "move it out of all blocks, into the main Buildfile".to_owned(),
+        [""] => "move it to the top level of the main Buildfile".to_owned(),
         _ => format!(
             "move it into {}",
             listed(places.into_iter().filter(|p| !p.is_empty()))

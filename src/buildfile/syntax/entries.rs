@@ -1,12 +1,12 @@
-//! The arguments and properties of a node, token by token: the part of the guard's pass
-//! behind a node's name, and what joins its lines. It does not know where a node ends.
+//! Scans the arguments and properties of a node, token by token. It is the part of
+//! [`Scan`] between a node's name and its end, and does not know where a node ends.
 
 use super::lex::{self, Kind, Token};
-use super::mistake;
+use super::mistake::{self, Mark};
 use super::structure::{MOST_IN_NODE, Scan};
 
 impl Scan<'_, '_> {
-    /// Takes a token that stands behind a node's name.
+    /// Scans a token after a node's name.
     pub(super) fn in_entries(&mut self, token: Token) {
         match token.kind {
             Kind::Newline if self.is_between_dash_and_entry() => self.spaced(),
@@ -49,7 +49,7 @@ impl Scan<'_, '_> {
         if self.node().equals.is_some() || !(is_name || is_raw) {
             self.problem(
                 "text with `=` in it must be quoted",
-                (token.start, token.end, "this belongs to no NAME=VALUE"),
+                Mark::token(token, "this belongs to no NAME=VALUE"),
                 "put the whole value in quotes: \"…\"",
             );
             self.blanks.push(token.start..token.end);
@@ -60,7 +60,7 @@ impl Scan<'_, '_> {
         node.end = token.end;
     }
 
-    /// Takes a string, a number, a keyword, or what should be one.
+    /// Scans a string, number or keyword, or a token in the place of one.
     fn value(&mut self, token: Token) {
         let is_property = self.node().equals.is_some();
         if !is_property {
@@ -97,23 +97,19 @@ impl Scan<'_, '_> {
     fn glued(&mut self, token: Token) {
         self.problem(
             "a blank is missing between two values",
-            (
-                token.start,
-                token.end,
-                "this begins where the value before it ends",
-            ),
+            Mark::token(token, "this starts where the value before it ends"),
             "put a blank between them, or one pair of quotes around both",
         );
         self.blanks.push(token.start..token.end);
     }
 
-    /// Ends the argument or property that is being read.
+    /// Ends the current argument or property.
     pub(super) fn end_entry(&mut self) {
         if let Some(at) = self.node().equals.take() {
             let start = self.node().last.map_or(at, |name| name.start);
             self.problem(
                 "a value is missing after `=`",
-                (at, at + 1, "nothing that could be a value follows"),
+                Mark::new(at..at + 1, "no value follows"),
                 "write NAME=VALUE, and put values with special characters in quotes",
             );
             let from = self.node().dash.take().unwrap_or(start);
@@ -128,7 +124,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// Takes what stands between a backslash and the end of its line.
+    /// Scans a token between a line-joining backslash and the end of its line.
     pub(super) fn is_joining(&mut self, token: Token) -> bool {
         let Some(at) = self.backslash else {
             return false;
@@ -149,7 +145,7 @@ impl Scan<'_, '_> {
         self.backslash = None;
         self.problem(
             "a `\\` outside a string must be the last thing on its line",
-            (at, at + 1, "it joins this line and the next"),
+            Mark::new(at..at + 1, "it joins this line and the next"),
             "put the text in quotes, and write each `\\` in it as `\\\\`",
         );
         self.blanks.push(at..at + 1);

@@ -1,10 +1,10 @@
-//! What stands in front of the `kdl` crate: one linear pass over the text that finds
-//! every mistake of structure and hands on only what that parser takes in its stride.
+//! Protects the `kdl` crate from the text: one linear pass finds every structural mistake
+//! and passes on only what that parser handles well.
 //!
 //! The crate needs exponential time for nested slash-dashes, overflows the stack on deep
 //! nesting and on comments, and stops at the first mistake it cannot recover from. So it
-//! is given a copy of the text, of the same length, in which comments, what is
-//! slash-dashed and what is wrong are blanks, and it is given that node by node.
+//! gets a copy of the text, of the same length, in which comments, slash-dashed parts and
+//! mistakes are blanks, and it gets that copy node by node.
 
 use std::ops::Range;
 
@@ -15,24 +15,24 @@ use crate::buildfile::codes;
 use crate::buildfile::sink::Sink;
 use crate::source::{Diagnostic, FileId};
 
-/// The longest text that is read, in bytes.
+/// The most bytes of one Buildfile.
 pub(crate) const MOST_BYTES: u64 = 8 << 20;
 
-/// A text as the guard leaves it.
+/// The text for the parser, and where its nodes are.
 #[derive(Debug)]
 pub(crate) struct Guarded {
-    /// The text for the parser.
+    /// The text with blanks in place of everything that the parser must not see.
     pub(crate) clean: String,
-    /// Where each node outside all blocks stands, without what follows it on its line.
+    /// The range of each top-level node, without the rest of its last line.
     pub(crate) nodes: Vec<Range<usize>>,
-    /// Where nodes begin from which something wrong was taken away, in order.
+    /// The starts of the nodes of which a part was blanked, sorted.
     pub(crate) damaged: Vec<usize>,
-    /// Whether whole nodes had to be taken away.
+    /// Whether whole nodes were blanked.
     pub(crate) has_lost_nodes: bool,
 }
 
-/// Looks through a text and says everything that is wrong with its structure. Returns
-/// `None` when what is left could not be understood, or not safely.
+/// Reports every structural mistake of a text, and returns what can be parsed of it.
+/// Returns `None` if the rest is meaningless, or unsafe for the parser.
 pub(crate) fn guard(text: &str, file: FileId, sink: &mut Sink) -> Option<Guarded> {
     if has_forbidden_characters(text, file, sink) {
         return None;
@@ -46,7 +46,7 @@ pub(crate) fn guard(text: &str, file: FileId, sink: &mut Sink) -> Option<Guarded
     })
 }
 
-/// Reports characters that KDL forbids: they act on terminals, or hide what stands there.
+/// Reports characters that KDL forbids because they act on terminals or hide text.
 fn has_forbidden_characters(text: &str, file: FileId, sink: &mut Sink) -> bool {
     let is_forbidden =
         |(at, c): &(usize, char)| lex::is_forbidden(*c) && (*at, *c) != (0, '\u{FEFF}');
@@ -69,7 +69,7 @@ fn has_forbidden_characters(text: &str, file: FileId, sink: &mut Sink) -> bool {
     found
 }
 
-/// Returns the text with blanks in place of everything that is not to be seen.
+/// Returns the text with blanks in place of the given ranges.
 fn blanked(text: &str, mut blanks: Vec<Range<usize>>) -> String {
     blanks.sort_unstable_by_key(|range| range.start);
     let mut clean = String::with_capacity(text.len());

@@ -1,20 +1,20 @@
-//! Which block seems to lack its `}`, judged by how lines are indented. It counts no
-//! braces; that is the guard's part.
+//! Guesses from the indentation which block lacks its `}`. It counts no braces; that is
+//! the task of [`structure`](super::structure).
 
 use super::lex::{Kind, Token};
 
-/// What the indentation of the lines so far tells.
+/// The indentation of the lines so far.
 #[derive(Default)]
 pub(super) struct Indents {
     line_start: usize,
-    /// The indentation of this line in bytes, once something stands on it.
+    /// The indentation of this line in bytes, once its first token is known.
     indent: Option<usize>,
-    /// A block that seems to lack its `}`, and the node that makes it seem so.
+    /// A block that seems to lack its `}`, and the node after it that shows it.
     suspect: Option<(usize, usize)>,
 }
 
 impl Indents {
-    /// Takes note of the next token.
+    /// Records the next token.
     pub(super) fn note(&mut self, token: Token) {
         match token.kind {
             Kind::Newline => (self.line_start, self.indent) = (token.end, None),
@@ -31,8 +31,8 @@ impl Indents {
         self.indent.unwrap_or(0)
     }
 
-    /// Takes note of a node in the block that begins at `open`, on a line with the
-    /// indentation `indent`: one that stands no further right than that is odd.
+    /// Records a node in the block that opens at `open` on a line indented by `indent`. A
+    /// node that is indented no further than that line suggests a missing `}` before it.
     pub(crate) fn node(&mut self, node: Token, open: usize, indent: usize) {
         let is_first = self.indent == Some(node.start.saturating_sub(self.line_start));
         if is_first && open < self.line_start && self.of_line() <= indent {
@@ -40,12 +40,12 @@ impl Indents {
         }
     }
 
-    /// Takes note that the block that begins at `open` is closed.
+    /// Records that the block that opens at `open` is closed.
     pub(crate) fn close(&mut self, open: usize) {
         self.suspect = self.suspect.filter(|(suspect, _)| *suspect != open);
     }
 
-    /// Returns the open block that seems to lack its `}`, and the node that tells.
+    /// Returns the open block that seems to lack its `}`, and the node that shows it.
     pub(super) fn suspect(&self) -> Option<(usize, usize)> {
         self.suspect
     }

@@ -1,24 +1,24 @@
-//! The words of KDL: a text cut into tokens, one after the other, without recursion and
-//! in linear time. It knows no structure; `guard` and `format` read it.
+//! Splits a text into the tokens of KDL, without recursion and in linear time. It knows
+//! no structure.
 //!
-//! It is stricter than KDL in one point: a word that runs into a slash (`internal/**`,
-//! `https://x`) is a mistake, where KDL would see a comment begin.
+//! It is stricter than KDL in one point: a word that contains a slash (`internal/**`,
+//! `https://x`) is a mistake, where KDL would start a comment at the slash.
 
 /// The deepest nesting of block comments.
 pub(super) const DEEPEST_COMMENT: usize = 64;
 
-/// A piece of the text.
+/// A token and its range in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
-    /// What it is.
+    /// The kind of the token.
     pub(crate) kind: Kind,
-    /// Its first byte.
+    /// The offset of its first byte.
     pub(crate) start: usize,
-    /// The byte after its last.
+    /// The offset after its last byte.
     pub(crate) end: usize,
 }
 
-/// What a [`Token`] is.
+/// The kind of a [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Blanks within a line.
@@ -51,11 +51,11 @@ pub(crate) enum Kind {
     Quoted,
     /// `#"…"#` or `#"""…"""#`
     Raw,
-    /// What is none of these.
+    /// None of these.
     Bad(Problem),
 }
 
-/// What is wrong with a token.
+/// The mistake in a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Problem {
     /// A string without its closing quote; the token ends with the line.
@@ -66,16 +66,16 @@ pub(crate) enum Problem {
     OpenComment,
     /// Comments in comments, too deep; the token ends with the text.
     DeepComment,
-    /// `"""` with something after it on its line.
+    /// `"""` followed by something else on its line.
     MultilineStart,
-    /// A backslash in a string, at this offset in the text, with a character after it
-    /// that it cannot stand before.
+    /// A backslash in a string, at this offset in the text, before a character that
+    /// cannot be escaped.
     Escape(usize),
-    /// A character that only strings can hold.
+    /// A character that is allowed only in strings.
     Unquoted,
 }
 
-/// Cuts a text into [`Token`]s.
+/// Splits a text into [`Token`]s.
 #[derive(Clone)]
 pub(crate) struct Lexer<'t> {
     text: &'t str,
@@ -92,7 +92,7 @@ impl<'t> Lexer<'t> {
         &self.text[self.at..]
     }
 
-    /// Returns the first token of the rest and its length.
+    /// Returns the kind and length of the next token.
     fn first(&self) -> Option<(Kind, usize)> {
         let rest = self.rest();
         let first = rest.chars().next()?;
@@ -125,7 +125,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// A word whose first `len` bytes are known.
+    /// Scans a word whose first `len` bytes are known to belong to it.
     fn word(&self, len: usize) -> (Kind, usize) {
         let rest = self.rest();
         let end = len + prefix_len(&rest[len..], is_word);
@@ -139,7 +139,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// A raw string or a keyword.
+    /// Scans a raw string or a keyword.
     fn hash(&self) -> (Kind, usize) {
         let rest = self.rest();
         let hashes = prefix_len(rest, |c| c == '#');
@@ -164,9 +164,10 @@ impl<'t> Lexer<'t> {
             }
             at += tail.chars().next().map_or(1, char::len_utf8);
         }
-        match is_multiline {
-            true => (Kind::Bad(Problem::OpenMultiline), rest.len()),
-            false => (Kind::Bad(Problem::OpenString), rest.len()),
+        if is_multiline {
+            (Kind::Bad(Problem::OpenMultiline), rest.len())
+        } else {
+            (Kind::Bad(Problem::OpenString), rest.len())
         }
     }
 
@@ -179,7 +180,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// The rest of a string that opens with `quotes` quotes.
+    /// Scans the rest of a string that opens with `quotes` quotes.
     fn string_body(&self, quotes: usize) -> (Kind, usize) {
         let rest = self.rest();
         let mut bad_escape = None;
@@ -223,7 +224,7 @@ impl Iterator for Lexer<'_> {
     }
 }
 
-/// A block comment at the start of `text`, with those inside it.
+/// Scans the block comment at the start of `text`, with the comments inside it.
 fn block_comment(text: &str) -> (Kind, usize) {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (2, 1);
@@ -248,7 +249,7 @@ fn block_comment(text: &str) -> (Kind, usize) {
     (Kind::Bad(Problem::OpenComment), text.len())
 }
 
-/// Returns the length of the escape that `text` begins with, 0 if it is none.
+/// Returns the length of the escape at the start of `text`, or 0 if it is not valid.
 fn escape_len(text: &str) -> usize {
     match text[1..].chars().next() {
         Some('"' | '\\' | 'b' | 'f' | 'n' | 'r' | 't' | 's') => 2,
@@ -260,7 +261,7 @@ fn escape_len(text: &str) -> usize {
     }
 }
 
-/// Returns the length of the `{…}` that `text` begins with, if it names a character.
+/// Returns the length of the `{…}` at the start of `text` if it names a character.
 fn unicode_escape_len(text: &str) -> Option<usize> {
     let digits = text.strip_prefix('{')?;
     let is_digit = |b: &u8| b.is_ascii_hexdigit();
@@ -270,13 +271,13 @@ fn unicode_escape_len(text: &str) -> Option<usize> {
     digits[len..].starts_with('}').then_some(len + 2)
 }
 
-/// Tells whether what follows a backslash is the end of its line.
+/// Returns true if the text after a backslash is the end of its line.
 fn is_line_joined(after: &str) -> bool {
     let after = after.trim_start_matches(is_space);
     after.is_empty() || newline_len(after) > 0 || after.starts_with("//") || after.starts_with("/*")
 }
 
-/// Returns the length of the line break that `text` begins with, 0 if there is none.
+/// Returns the length of the line break at the start of `text`, or 0.
 fn newline_len(text: &str) -> usize {
     match text.chars().next() {
         Some('\r') if text[1..].starts_with('\n') => 2,
@@ -285,7 +286,7 @@ fn newline_len(text: &str) -> usize {
     }
 }
 
-/// Returns the length of the line that `text` begins with, without its line break.
+/// Returns the length of the first line of `text`, without its line break.
 fn line_len(text: &str) -> usize {
     text.find(is_newline).unwrap_or(text.len())
 }
@@ -294,7 +295,7 @@ fn prefix_len(text: &str, is_in: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is_in(c)).unwrap_or(text.len())
 }
 
-/// Tells whether a character breaks lines.
+/// Returns true if a character breaks lines.
 pub(crate) fn is_newline(c: char) -> bool {
     matches!(
         c,
@@ -302,7 +303,7 @@ pub(crate) fn is_newline(c: char) -> bool {
     )
 }
 
-/// Tells whether a character can stand in a text only as an escape.
+/// Returns true if KDL allows a character only as an escape.
 pub(crate) fn is_forbidden(c: char) -> bool {
     match c {
         '\u{7F}' | '\u{200E}' | '\u{200F}' | '\u{FEFF}' => true,
@@ -311,7 +312,7 @@ pub(crate) fn is_forbidden(c: char) -> bool {
     }
 }
 
-/// Tells whether a character is a blank within a line.
+/// Returns true if a character is a blank within a line.
 pub(crate) fn is_space(c: char) -> bool {
     matches!(
         c,
@@ -320,12 +321,12 @@ pub(crate) fn is_space(c: char) -> bool {
     )
 }
 
-/// Tells whether a character can be part of a word.
+/// Returns true if a character can be part of a word.
 fn is_word(c: char) -> bool {
     !is_newline(c) && !is_space(c) && !"\\/(){};[]\"#=".contains(c)
 }
 
-/// Tells whether a word is one of KDL's keywords, such as `#true`.
+/// Returns true if a word is one of KDL's keywords, such as `#true`.
 pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS.contains(&word)
 }
@@ -333,14 +334,14 @@ pub(super) fn is_keyword(word: &str) -> bool {
 /// KDL's keywords.
 pub(super) const KEYWORDS: [&str; 6] = ["#true", "#false", "#null", "#inf", "#-inf", "#nan"];
 
-/// Tells whether a word begins as a number does.
+/// Returns true if a word starts as a number does.
 pub(crate) fn is_number_like(word: &str) -> bool {
     let unsigned = word.strip_prefix(['+', '-']).unwrap_or(word);
     let body = unsigned.strip_prefix('.').unwrap_or(unsigned);
     body.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Tells whether a word that begins as a number does is one.
+/// Returns true if a word that starts as a number does is a number.
 pub(crate) fn is_number(word: &str) -> bool {
     let unsigned = word.strip_prefix(['+', '-']).unwrap_or(word);
     let radix = |prefix: &str, is_digit: fn(&u8) -> bool| {
@@ -369,7 +370,7 @@ fn is_decimal(unsigned: &str) -> bool {
         .all(|digits| is_digits(digits, u8::is_ascii_digit))
 }
 
-/// Tells whether `text` is digits, with underscores after the first.
+/// Returns true if `text` is digits, with underscores after the first.
 fn is_digits(text: &str, is_digit: fn(&u8) -> bool) -> bool {
     let bytes = text.as_bytes();
     bytes.first().is_some_and(is_digit) && bytes.iter().all(|b| *b == b'_' || is_digit(b))
@@ -414,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_in_strings_and_comments_are_no_braces() {
+    fn braces_in_strings_are_not_tokens() {
         for text in [
             r#""{""#,
             r#""\"{""#,
@@ -426,12 +427,16 @@ mod tests {
         for text in ["#\"{\"#", "##\"\"#{\"##", "#\"\"\"\n{\"\n\"\"\"#"] {
             check(text, &[(Kind::Raw, text)]);
         }
+    }
+
+    #[test]
+    fn braces_in_comments_are_not_tokens() {
         let comment = "/* { /* \" */ */";
         check(comment, &[(Kind::BlockComment, comment)]);
     }
 
     #[test]
-    fn what_is_not_closed_ends_with_its_line_or_the_text() {
+    fn open_string_ends_with_its_line() {
         let bad = Kind::Bad;
         check(
             "\"a\nb",
@@ -442,6 +447,11 @@ mod tests {
             ],
         );
         check("#\"a", &[(bad(Problem::OpenString), "#\"a")]);
+    }
+
+    #[test]
+    fn open_multiline_string_or_comment_ends_with_the_text() {
+        let bad = Kind::Bad;
         check("\"\"\"\na", &[(bad(Problem::OpenMultiline), "\"\"\"\na")]);
         check("\"\"\"a", &[(bad(Problem::MultilineStart), "\"\"\"a")]);
         check("/* a", &[(bad(Problem::OpenComment), "/* a")]);
@@ -450,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn unquoted_paths_and_patterns_are_one_bad_token() {
+    fn unquoted_path_is_one_bad_token() {
         for text in [
             "./cmd/x",
             "internal/**",
@@ -473,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_stands_only_before_what_it_can() {
+    fn bad_escape_is_reported_with_its_offset() {
         check(
             r#""\n\u{1F600}\s""#,
             &[(Kind::Quoted, r#""\n\u{1F600}\s""#)],
@@ -490,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_told_from_what_only_begins_like_one() {
+    fn numbers_differ_from_words_that_start_like_one() {
         for word in [
             "1", "-1", "+1_000", "0x1F", "0b1_0", "0o7", "1.5", "1e3", "1.5E-3",
         ] {

@@ -1,8 +1,8 @@
-//! From text to nodes that the grammar allows. It knows the shape of a Buildfile, not
+//! Reads text into nodes that the grammar allows. It knows the shape of a Buildfile, not
 //! its meaning.
 //!
 //! [`guard`](guard) scans the text (with [`lex`], [`structure`] and [`entries`]) and blanks
-//! what the `kdl` crate must not see; [`parse`] runs that crate node by node and hands the
+//! what the `kdl` crate must not see; [`parse`] runs that crate node by node and passes the
 //! result to [`check`], which compares it with the grammar.
 
 // The text before it is parsed.

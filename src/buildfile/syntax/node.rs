@@ -1,16 +1,16 @@
-//! A Buildfile as nodes: checked against the grammar, with the place of everything, not
-//! yet understood. It knows neither text nor meaning.
+//! The nodes of a Buildfile, checked against the grammar, with their spans. They have no
+//! meaning yet.
 
 use crate::buildfile::grammar::{NodeSpec, PropSpec};
 use crate::buildfile::model::Spanned;
 use crate::source::Span;
 
-/// A node that the grammar knows, with everything that it allows.
+/// A node that the grammar allows.
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// What it is.
+    /// Its row in the grammar.
     pub(crate) spec: &'static NodeSpec,
-    /// Where its name stands.
+    /// The span of its name.
     pub(crate) span: Span,
     /// Its arguments.
     pub(crate) args: Vec<Value>,
@@ -18,36 +18,36 @@ pub(crate) struct Node {
     pub(crate) props: Vec<Prop>,
     /// The nodes in its block.
     pub(crate) children: Vec<Node>,
-    /// Whether something wrong was left out of it, so that what is missing may be that.
+    /// Whether a mistake in it was left out, so that a missing part may be that.
     pub(crate) is_damaged: bool,
 }
 
 /// A property and its value.
 #[derive(Debug)]
 pub(crate) struct Prop {
-    /// What it is.
+    /// Its row in the grammar.
     pub(crate) spec: &'static PropSpec,
     /// Its name as written.
     pub(crate) name: Spanned<String>,
     /// Its value.
     pub(crate) value: Value,
-    /// Whether it has a name of its own, not one from the grammar.
+    /// Whether the grammar allows any name here, as for the variables of `env`.
     pub(crate) is_any: bool,
 }
 
-/// A value of the type that the grammar asks for.
+/// A value of the type that the grammar requires.
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
     /// The value.
     pub(crate) data: Data,
-    /// Where it stands.
+    /// Its span.
     pub(crate) span: Span,
 }
 
-/// What a [`Value`] holds.
+/// The content of a [`Value`].
 #[derive(Clone, Debug)]
 pub(crate) enum Data {
-    /// Text, for every type but the two below.
+    /// Text, for every type except the two below.
     Text(String),
     /// For `Type::Flag`.
     Flag(bool),
@@ -56,7 +56,7 @@ pub(crate) enum Data {
 }
 
 impl Value {
-    /// Returns its text; empty for what is no text.
+    /// Returns its text, or "" if it is a flag or a count.
     pub(crate) fn text(&self) -> &str {
         match &self.data {
             Data::Text(text) => text,
@@ -75,7 +75,7 @@ impl Node {
             .map(|(_, value)| value)
     }
 
-    /// Returns the first argument as a name or other text.
+    /// Returns the first argument as text.
     pub(crate) fn first(&self) -> Option<Spanned<String>> {
         let value = self.args.first()?;
         Some(Spanned::new(value.text().to_owned(), value.span))

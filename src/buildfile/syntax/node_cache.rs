@@ -1,9 +1,9 @@
-//! Nodes that were read before, by the digests of their texts: of a changed Buildfile only
-//! the nodes that changed are parsed again. It keeps what stands outside all blocks and has
-//! no mistake in it, and knows nothing of what it means.
+//! Caches parsed nodes by the digest of their text, so that only the changed nodes of a
+//! Buildfile are parsed again. It holds top-level nodes without mistakes, and does not know
+//! what they mean.
 //!
-//! Format 1, in a sealed file: a [`Head`] (postcard), the nodes one after another. Places
-//! are relative to the beginning of the node.
+//! Format 1, in a checked file: a [`Head`] (postcard), then the nodes one after another.
+//! Spans are relative to the start of the node.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,15 +21,15 @@ use crate::source::{FileId, Span};
 
 const MAGIC: &Magic = b"fbuild-nodes  1\n";
 
-/// Nodes that were read before, and those that are read now.
+/// Parsed nodes of an earlier load, and those of this load.
 #[derive(Default)]
 pub struct NodeCache {
     file: Option<CheckedFile>,
-    /// Where each node stands in the file.
+    /// The range of each node in the file.
     saved: HashMap<Digest, Range<usize>>,
-    /// Whether nodes are looked up and kept.
+    /// Whether nodes are looked up and stored.
     is_on: bool,
-    /// What the next load may need.
+    /// The nodes of this load, for the next one.
     used: Vec<(Digest, Vec<u8>)>,
 }
 
@@ -37,23 +37,25 @@ pub struct NodeCache {
 struct Head {
     /// The version of fbuild: another one may read the same text differently.
     fbuild: String,
-    /// The text of each node, and how long its form is.
+    /// The digest of each node's text, and the length of its stored form.
     nodes: Vec<(Digest, u32)>,
 }
 
 impl NodeCache {
-    /// Reads what an earlier load kept; whatever is wrong with it, nothing is known then.
+    /// Reads the cache of an earlier load; a missing or damaged file is an empty cache.
     pub fn read(file: &Path) -> Self {
-        let known = checked_file::read(file, MAGIC).and_then(Self::parse);
+        let saved = checked_file::read(file, MAGIC).and_then(Self::parse);
         Self {
             is_on: true,
-            ..known.unwrap_or_default()
+            ..saved.unwrap_or_default()
         }
     }
 
     fn parse(file: CheckedFile) -> Option<Self> {
         let (head, rest) = postcard::take_from_bytes::<Head>(&file).ok()?;
-        (head.fbuild == env!("CARGO_PKG_VERSION")).then_some(())?;
+        if head.fbuild != env!("CARGO_PKG_VERSION") {
+            return None;
+        }
         let mut start = file.len() - rest.len();
         let mut saved = HashMap::with_capacity(head.nodes.len());
         for (text, len) in head.nodes {
@@ -68,7 +70,7 @@ impl NodeCache {
         })
     }
 
-    /// Keeps the nodes of this load for the next one, if there are any.
+    /// Saves the nodes of this load, if there are any.
     pub fn save(&self, file: &Path) -> io::Result<()> {
         if self.used.is_empty() {
             return Ok(());
@@ -85,7 +87,7 @@ impl NodeCache {
         checked_file::write(file, MAGIC, &parts)
     }
 
-    /// Returns the node whose text this is, to stand at `start` in `file`, if it is known.
+    /// Returns the cached node with this text, moved to `start` in `file`.
     pub(crate) fn find(&mut self, text: &str, file: FileId, start: usize) -> Option<Node> {
         if self.saved.is_empty() {
             return None;
@@ -98,8 +100,8 @@ impl NodeCache {
         Some(node)
     }
 
-    /// Remembers the node that was read from `text`, which stands at `start`, if that text
-    /// is read the same wherever it stands.
+    /// Stores the node that was read from `text` at `start`, unless its meaning depends on
+    /// its place.
     pub(crate) fn add(&mut self, text: &str, start: usize, node: &Node) {
         if !self.is_on || node.is_damaged || !node.spec.is_repeatable {
             return;
@@ -110,11 +112,11 @@ impl NodeCache {
     }
 }
 
-/// A node as it is kept.
+/// The stored form of a node.
 #[derive(Serialize, Deserialize)]
 struct KeptNode<'a> {
     name: &'a str,
-    place: Place,
+    span: LocalSpan,
     #[serde(borrow)]
     args: Vec<KeptValue<'a>>,
     props: Vec<KeptProp<'a>>,
@@ -124,7 +126,7 @@ struct KeptNode<'a> {
 #[derive(Serialize, Deserialize)]
 struct KeptProp<'a> {
     name: &'a str,
-    place: Place,
+    span: LocalSpan,
     #[serde(borrow)]
     value: KeptValue<'a>,
     is_any: bool,
@@ -134,7 +136,7 @@ struct KeptProp<'a> {
 struct KeptValue<'a> {
     #[serde(borrow)]
     data: KeptData<'a>,
-    place: Place,
+    span: LocalSpan,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,14 +146,18 @@ enum KeptData<'a> {
     Count(u32),
 }
 
-/// Where something begins, counted from where its node does, and its length.
-type Place = (u32, u32);
+/// A span, relative to the start of its node.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct LocalSpan {
+    start: u32,
+    len: u32,
+}
 
 fn kept(node: &Node, start: usize) -> KeptNode<'_> {
     let (args, props, children) = (node.args.iter(), node.props.iter(), node.children.iter());
     KeptNode {
         name: node.spec.name,
-        place: place(node.span, start),
+        span: local(node.span, start),
         args: args.map(|value| kept_value(value, start)).collect(),
         props: props.map(|prop| kept_prop(prop, start)).collect(),
         children: children.map(|child| kept(child, start)).collect(),
@@ -161,7 +167,7 @@ fn kept(node: &Node, start: usize) -> KeptNode<'_> {
 fn kept_prop(prop: &Prop, start: usize) -> KeptProp<'_> {
     KeptProp {
         name: &prop.name.value,
-        place: place(prop.name.span, start),
+        span: local(prop.name.span, start),
         value: kept_value(&prop.value, start),
         is_any: prop.is_any,
     }
@@ -175,17 +181,20 @@ fn kept_value(value: &Value, start: usize) -> KeptValue<'_> {
     };
     KeptValue {
         data,
-        place: place(value.span, start),
+        span: local(value.span, start),
     }
 }
 
-fn place(span: Span, start: usize) -> Place {
-    // A text is no longer than a few megabytes, and nothing in a node begins before it.
+fn local(span: Span, start: usize) -> LocalSpan {
+    // A text has at most a few megabytes, and no part of a node starts before it.
     let start = u32::try_from(start).unwrap_or(u32::MAX);
-    (span.start.saturating_sub(start), span.len)
+    LocalSpan {
+        start: span.start.saturating_sub(start),
+        len: span.len,
+    }
 }
 
-/// Where a node is put.
+/// The position to move a node to.
 #[derive(Clone, Copy)]
 struct Placement {
     file: FileId,
@@ -193,14 +202,14 @@ struct Placement {
 }
 
 impl Placement {
-    /// Returns the node; `None` if the grammar does not know it.
+    /// Returns the node; `None` if the grammar does not allow it.
     fn node(self, kept: KeptNode<'_>, parent: Option<&'static NodeSpec>) -> Option<Node> {
         let spec = grammar::find(allowed(parent), kept.name)?;
         let props = kept.props.into_iter().map(|prop| self.prop(prop, spec));
         let children = kept.children.into_iter();
         Some(Node {
             spec,
-            span: self.span(kept.place),
+            span: self.span(kept.span),
             args: kept.args.into_iter().map(|v| self.value(v)).collect(),
             props: props.collect::<Option<_>>()?,
             children: children
@@ -211,13 +220,14 @@ impl Placement {
     }
 
     fn prop(self, kept: KeptProp<'_>, node: &'static NodeSpec) -> Option<Prop> {
-        let spec = match kept.is_any {
-            true => node.any_prop.as_ref(),
-            false => node.props.iter().find(|prop| prop.name == kept.name),
+        let spec = if kept.is_any {
+            node.any_prop.as_ref()
+        } else {
+            node.props.iter().find(|prop| prop.name == kept.name)
         };
         Some(Prop {
             spec: spec?,
-            name: Spanned::new(kept.name.to_owned(), self.span(kept.place)),
+            name: Spanned::new(kept.name.to_owned(), self.span(kept.span)),
             value: self.value(kept.value),
             is_any: kept.is_any,
         })
@@ -231,16 +241,16 @@ impl Placement {
         };
         Value {
             data,
-            span: self.span(kept.place),
+            span: self.span(kept.span),
         }
     }
 
-    fn span(self, (start, len): Place) -> Span {
-        let own = u32::try_from(self.start).unwrap_or(u32::MAX);
+    fn span(self, local: LocalSpan) -> Span {
+        let start = u32::try_from(self.start).unwrap_or(u32::MAX);
         Span {
             file: self.file,
-            start: own.saturating_add(start),
-            len,
+            start: start.saturating_add(local.start),
+            len: local.len,
         }
     }
 }
@@ -253,7 +263,7 @@ mod tests {
     use crate::buildfile::hostile::{mutated, soup};
     use crate::buildfile::{Loaded, load, load_cached};
 
-    /// A folder with a Buildfile, and the nodes that are known of it.
+    /// A folder with a Buildfile and its node cache.
     struct Place(tempfile::TempDir);
 
     impl Place {
@@ -265,7 +275,7 @@ mod tests {
             self.0.path().join("Buildfile.kdl")
         }
 
-        /// Loads a text with what the last load kept, and keeps what it read.
+        /// Loads a text with the cache of the last load, and saves the cache.
         fn load(&self, text: &str) -> (Loaded, NodeCache) {
             let nodes = self.0.path().join("nodes");
             std::fs::write(self.buildfile(), text).unwrap();
@@ -276,7 +286,7 @@ mod tests {
             (loaded, cache)
         }
 
-        /// Checks that it makes no difference what was loaded before.
+        /// Checks that the cache makes no difference to the result.
         fn check(&self, text: &str) {
             let (loaded, _) = self.load(text);
             let fresh = load(&self.buildfile(), Path::new("Buildfile.kdl")).unwrap();
@@ -292,50 +302,54 @@ mod tests {
         )
     }
 
-    /// Returns a text long enough that its nodes are kept.
+    /// Returns a text long enough for its nodes to be cached.
     fn long(from: usize) -> String {
         let node = |n| format!("target known{n} {{ run x; about \"one of very many targets\" }}\n");
         (from..from + 300).map(node).collect()
     }
 
     #[test]
-    fn only_what_is_new_is_read_and_stands_where_it_should() {
+    fn long_text_is_cached_node_by_node() {
         let place = Place::new();
-        let (first, cache) = place.load(&long(0));
-        assert_eq!(
-            (first.buildfile.targets.len(), cache.used.len()),
-            (300, 300)
-        );
-        assert_eq!(cache.saved.len(), 0);
-        let text = format!("\n\n{}{}", long(1), "target known0 { run other }\n");
-        let (second, mut cache) = place.load(&text);
-        assert_eq!((cache.saved.len(), cache.used.len()), (300, 301));
-        let target = second.buildfile.targets.last().unwrap();
-        let start = target.name.span.start as usize;
-        assert!(text[start..].starts_with("known0 {"));
-        let node = |text| cache.find(text, FileId(0), 7);
-        let old = "target known5 { run x; about \"one of very many targets\" }";
-        assert_eq!(
-            [old, "target known0 { run x }"]
-                .map(node)
-                .map(|n| n.is_some()),
-            [true, false]
-        );
-        assert_eq!(
-            shown(&second),
-            shown(&load(&place.buildfile(), Path::new("Buildfile.kdl")).unwrap())
-        );
+        let (loaded, cache) = place.load(&long(0));
+        assert_eq!(loaded.buildfile.targets.len(), 300);
+        assert_eq!((cache.saved.len(), cache.used.len()), (0, 300));
+        let (_, cache) = place.load(&long(1));
+        assert_eq!((cache.saved.len(), cache.used.len()), (300, 300));
     }
 
     #[test]
-    fn what_the_guard_took_something_from_is_not_what_it_looks_like() {
+    fn cached_node_moves_with_its_text() {
+        let place = Place::new();
+        place.load(&long(0));
+        let text = format!("\n\n{}target other {{ run x }}\n", long(1));
+        let (loaded, _) = place.load(&text);
+        let first = loaded.buildfile.targets[0].name.span.start as usize;
+        assert!(text[first..].starts_with("known1 {"));
+        place.check(&text);
+    }
+
+    #[test]
+    fn find_returns_nodes_with_the_same_text_only() {
+        let place = Place::new();
+        place.load(&long(0));
+        let (_, mut cache) = place.load(&long(1));
+        let mut is_found = |text| cache.find(text, FileId(0), 7).is_some();
+        assert!(is_found(
+            "target known5 { run x; about \"one of very many targets\" }"
+        ));
+        assert!(!is_found("target known5 { run x }"));
+    }
+
+    #[test]
+    fn nodes_with_mistakes_are_not_cached() {
         let place = Place::new();
         place.check(&format!("{}target wrong {{ outputs x   }}\n", long(0)));
         place.check(&format!("{}target wrong {{ outputs x ) }}\n", long(0)));
     }
 
     #[test]
-    fn nodes_stay_apart_though_what_stood_between_them_was_taken_away() {
+    fn nodes_are_not_joined_by_blanked_text() {
         let place = Place::new();
         place.check(&long(0));
         place.check(&format!("target}}target\n{}target}}target", long(1)));
@@ -347,7 +361,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn it_makes_no_difference_what_was_known(
+        fn cache_makes_no_difference_to_the_result(
             pool in prop::collection::vec(prop_oneof![mutated(), soup(), mutated()], 4..8),
             versions in prop::collection::vec(prop::collection::vec(0_usize..8, 0..5), 2..5),
         ) {

@@ -1,5 +1,5 @@
-//! From text to nodes: the guard, then the `kdl` crate piece by piece, then the
-//! grammar. It never stops at the first mistake, and knows no meaning of any node.
+//! Parses a text into nodes: the guard, then the `kdl` crate node by node, then the check
+//! against the grammar. It continues after mistakes, and knows no meaning.
 
 use std::ops::Range;
 use std::sync::mpsc::sync_channel;
@@ -16,28 +16,28 @@ use crate::buildfile::codes;
 use crate::buildfile::sink::Sink;
 use crate::source::{Diagnostic, FileId, Span};
 
-/// The stack of the thread that parses: enough for the deepest nesting that the guard
-/// lets through, in every kind of build.
+/// The stack of the parsing thread: enough for the deepest nesting that the guard allows,
+/// in every kind of build.
 const STACK: usize = 16 << 20;
 
-/// How much text is parsed before its trees are handed over. They take forty times the
-/// text, so they are made and thrown away piece by piece, and some pieces at the same time.
+/// How many bytes are parsed before their trees are passed on and freed. Trees take forty
+/// times the memory of the text.
 const PIECE: usize = 32 << 10;
 
-/// From which length on it is worth to remember the nodes of a text: a shorter one is
-/// parsed in less than a millisecond.
+/// The least bytes of a text whose nodes are cached: a shorter one is parsed in less than
+/// a millisecond.
 const LONG: usize = 2 << 10;
 
-/// What could be understood of a text.
+/// The nodes of a text.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
-    /// The nodes outside all blocks.
+    /// The top-level nodes.
     pub(crate) nodes: Vec<Node>,
-    /// Whether whole nodes could not be understood, and with them the names they declare.
+    /// Whether whole nodes could not be read, and with them the names that they declare.
     pub(crate) has_lost_names: bool,
 }
 
-/// Reads a text; what is wrong with it is in `sink`.
+/// Parses a text, and reports its mistakes to `sink`.
 pub(crate) fn parse(text: &str, file: FileId, sink: &mut Sink, cache: &mut NodeCache) -> Parsed {
     let lost = Parsed {
         nodes: Vec::new(),
@@ -46,19 +46,23 @@ pub(crate) fn parse(text: &str, file: FileId, sink: &mut Sink, cache: &mut NodeC
     let Some(guarded) = guard(text, file, sink) else {
         return lost;
     };
-    let mut nothing = NodeCache::default();
-    let cache = match text.len() < LONG {
-        true => &mut nothing,
-        false => cache,
+    let mut unused = NodeCache::default();
+    let cache = if text.len() < LONG {
+        &mut unused
+    } else {
+        cache
     };
-    let mut read = || read((text, file), &guarded, sink, cache);
+    let mut read = || {
+        let checker = Checker::new(text, file, &guarded.damaged, sink);
+        read(file, &guarded, checker, cache)
+    };
     let on_big_stack = thread::scope(|scope| {
         let builder = thread::Builder::new().stack_size(STACK);
         builder.spawn_scoped(scope, &mut read).map(|t| t.join())
     });
     match on_big_stack {
         Ok(Ok(parsed)) => parsed,
-        // No thread to be had: the guard's limits fit this stack as well.
+        // No thread is available: the guard's limits fit this stack as well.
         Err(_) => read(),
         Ok(Err(_)) => {
             let message = "the text cannot be parsed";
@@ -75,71 +79,70 @@ pub(crate) fn parse(text: &str, file: FileId, sink: &mut Sink, cache: &mut NodeC
     }
 }
 
-/// Reads what the guard left: the nodes that are known, and the others in pieces.
+/// Reads the guarded nodes: from the cache, or by parsing them in pieces.
 fn read(
-    (text, file): (&str, FileId),
+    file: FileId,
     guarded: &Guarded,
-    sink: &mut Sink,
+    checker: Checker<'_, '_>,
     cache: &mut NodeCache,
 ) -> Parsed {
-    let found = find(file, guarded, cache);
-    let unknown = unknown(&guarded.nodes, &found);
+    let cached = find_cached(file, guarded, cache);
+    let uncached = uncached(&guarded.nodes, &cached);
     let mut reader = Reader {
-        text,
         guarded,
         cache,
         parsed: Parsed {
             nodes: Vec::with_capacity(guarded.nodes.len()),
             has_lost_names: guarded.has_lost_nodes,
         },
-        checker: Checker::new(text, file, &guarded.damaged, sink),
+        checker,
         end: None,
     };
-    each_piece(&guarded.clean, &unknown, |piece, documents| {
+    each_piece(&guarded.clean, &uncached, |piece, documents| {
         reader.piece(piece, documents);
         reader.end.is_none()
     });
     let end = reader.end.unwrap_or(u32::MAX);
     let mut parsed = reader.parsed;
     parsed.has_lost_names |= reader.checker.has_lost_names || reader.end.is_some();
-    let found = found.into_iter().flatten();
+    let cached = cached.into_iter().flatten();
     parsed
         .nodes
-        .extend(found.filter(|node| node.span.start < end));
+        .extend(cached.filter(|node| node.span.start < end));
     parsed.nodes.sort_by_key(|node| node.span.start);
     parsed
 }
 
-/// Returns, for each node that the guard left, what is known of it.
-fn find(file: FileId, guarded: &Guarded, cache: &mut NodeCache) -> Vec<Option<Node>> {
+/// Looks up each undamaged node in the cache.
+fn find_cached(file: FileId, guarded: &Guarded, cache: &mut NodeCache) -> Vec<Option<Node>> {
     let is_damaged = |node: &Range<usize>| {
         let after = guarded.damaged.partition_point(|at| *at < node.start);
         guarded.damaged.get(after).is_some_and(|at| *at < node.end)
     };
-    let nodes = guarded.nodes.iter();
-    nodes
-        .map(|node| match is_damaged(node) {
-            true => None,
-            false => cache.find(&guarded.clean[node.clone()], file, node.start),
-        })
-        .collect()
+    let find = |node: &Range<usize>| {
+        if is_damaged(node) {
+            return None;
+        }
+        cache.find(&guarded.clean[node.clone()], file, node.start)
+    };
+    guarded.nodes.iter().map(find).collect()
 }
 
-/// Divides the nodes of which nothing was found into pieces.
-fn unknown<'g>(nodes: &'g [Range<usize>], found: &[Option<Node>]) -> Vec<&'g [Range<usize>]> {
-    let mut unknown = Vec::new();
+/// Divides the nodes that are not cached into pieces.
+fn uncached<'g>(nodes: &'g [Range<usize>], cached: &[Option<Node>]) -> Vec<&'g [Range<usize>]> {
+    let mut uncached = Vec::new();
     let mut rest = nodes;
-    for run in found.chunk_by(|a, b| a.is_some() == b.is_some()) {
+    for run in cached.chunk_by(|a, b| a.is_some() == b.is_some()) {
         let (run_nodes, after) = rest.split_at(run.len());
         rest = after;
         if run.first().is_some_and(Option::is_none) {
-            unknown.extend(pieces(run_nodes));
+            uncached.extend(pieces(run_nodes));
         }
     }
-    unknown
+    uncached
 }
 
-/// Divides nodes into as many as are parsed at once.
+/// Divides nodes into pieces of at most [`PIECE`] bytes, or one node.
 fn pieces(nodes: &[Range<usize>]) -> Vec<&[Range<usize>]> {
     let mut pieces = Vec::new();
     let mut rest = nodes;
@@ -155,8 +158,7 @@ fn pieces(nodes: &[Range<usize>]) -> Vec<&[Range<usize>]> {
 
 type Document = Result<KdlDocument, KdlError>;
 
-/// Parses pieces, several at a time, and hands them to `take` in their order, until that
-/// returns false.
+/// Parses pieces in parallel and passes them to `take` in order, until it returns false.
 fn each_piece(
     clean: &str,
     pieces: &[&[Range<usize>]],
@@ -171,7 +173,7 @@ fn each_piece(
         let work = |at: usize| {
             let (send, receive) = sync_channel(1);
             let mut own = pieces.iter().skip(at).step_by(workers);
-            // Where no thread is to be had, nothing will be received.
+            // Without a thread, nothing is received, and the piece is parsed below.
             let builder = thread::Builder::new().stack_size(STACK);
             let _ = builder.spawn_scoped(scope, move || {
                 own.try_for_each(|piece| send.send(documents(clean, piece)))
@@ -189,21 +191,18 @@ fn each_piece(
     });
 }
 
-/// Parses each node by itself: what stands around it must make no difference.
+/// Parses each node on its own, so that its neighbours make no difference.
 fn documents(clean: &str, piece: &[Range<usize>]) -> Vec<Document> {
-    let nodes = piece.iter();
-    nodes
-        .map(|node| KdlDocument::parse_v2(&clean[node.clone()]))
-        .collect()
+    let parse = |node: &Range<usize>| KdlDocument::parse_v2(&clean[node.clone()]);
+    piece.iter().map(parse).collect()
 }
 
 struct Reader<'t, 's> {
-    text: &'t str,
     guarded: &'t Guarded,
     cache: &'s mut NodeCache,
     parsed: Parsed,
     checker: Checker<'t, 's>,
-    /// Where reading ended because there was enough to say.
+    /// Where reading stopped because there were enough diagnostics.
     end: Option<u32>,
 }
 
@@ -230,7 +229,7 @@ impl Reader<'_, '_> {
         self.parsed.nodes.extend(nodes);
     }
 
-    /// Says what the parser would not take in a node: nearly always one of its strings.
+    /// Reports a node that the parser refused, usually because of one of its strings.
     fn refused(&mut self, node: &Range<usize>, error: &kdl::KdlError) {
         self.parsed.has_lost_names = true;
         let clean = &self.guarded.clean[node.clone()];
@@ -245,10 +244,10 @@ impl Reader<'_, '_> {
         if !found {
             let what = error.diagnostics.first().and_then(|d| d.message.clone());
             let message = what.map_or("this is not KDL".to_owned(), |what| what.to_lowercase());
-            let line = self.text[node.clone()].lines().next().unwrap_or("");
-            let diagnostic = Diagnostic::error(codes::SYNTAX, message);
+            let line = clean.lines().next().unwrap_or("");
             let place = self.checker.span(node.start, node.start + line.len());
-            let diagnostic = diagnostic.label(place, "in the node that begins here");
+            let diagnostic = Diagnostic::error(codes::SYNTAX, message)
+                .label(place, "in the node that starts here");
             self.checker.sink.push(diagnostic);
         }
     }
@@ -256,24 +255,26 @@ impl Reader<'_, '_> {
     fn bad_string(&mut self, start: usize, string: &str) {
         let quotes = string.trim_start_matches('#');
         let opening = string.len() - quotes.len();
-        let (message, help) = match quotes.starts_with("\"\"\"") {
-            true if string.contains('\n') => (
-                "the lines of this string do not begin with the blanks that stand before its closing quotes",
+        let (message, help) = if !quotes.starts_with("\"\"\"") {
+            (
+                "this string cannot be read",
+                "check the character after each `\\` in it",
+            )
+        } else if string.contains('\n') {
+            (
+                "the lines of this string do not start with the blanks before its closing quotes",
                 "indent every line at least as far as the closing `\"\"\"`, with the same blanks",
-            ),
-            true => (
+            )
+        } else {
+            (
                 "this string could be taken for one of several lines",
                 "write \"\\\"\" for a single quote",
-            ),
-            false => (
-                "this string cannot be read",
-                "look at what follows each `\\` in it",
-            ),
+            )
         };
-        let diagnostic = Diagnostic::error(codes::SYNTAX, message);
         let place = self.checker.span(start, start + opening + 1);
-        self.checker
-            .sink
-            .push(diagnostic.label(place, "it begins here").help(help));
+        let diagnostic = Diagnostic::error(codes::SYNTAX, message)
+            .label(place, "it starts here")
+            .help(help);
+        self.checker.sink.push(diagnostic);
     }
 }

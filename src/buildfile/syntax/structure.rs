@@ -1,12 +1,12 @@
-//! How tokens stand together: nodes, arguments, properties and blocks, followed through
-//! a text without recursion. It finds every mistake of structure, and what the parser
-//! must not see; it builds no tree.
+//! Scans how tokens form nodes, arguments, properties and blocks, without recursion. It
+//! reports every structural mistake and collects what the parser must not see; it builds
+//! no tree.
 
 use std::ops::Range;
 
 use super::indent::Indents;
 use super::lex::{Kind, Lexer, Token};
-use super::mistake::{self, Mistake, span};
+use super::mistake::{self, Mark, Mistake, span};
 use crate::buildfile::codes;
 use crate::buildfile::sink::Sink;
 use crate::source::{Diagnostic, FileId};
@@ -16,19 +16,19 @@ const DEEPEST: usize = 64;
 /// The most arguments and properties of one node, and the most nodes in one block.
 pub(super) const MOST_IN_NODE: usize = 65_536;
 
-/// What was found in a text.
+/// The structure of a text.
 pub(super) struct Structure {
-    /// What the parser must not see, in no order.
+    /// The ranges to blank, in no order.
     pub(crate) blanks: Vec<Range<usize>>,
-    /// Where each node outside all blocks stands, without what follows it on its line.
+    /// The range of each top-level node, without the rest of its last line.
     pub(crate) nodes: Vec<Range<usize>>,
-    /// Where nodes begin from which something wrong is taken away, in order.
+    /// The starts of the nodes of which a part is blanked, sorted.
     pub(super) damaged: Vec<usize>,
-    /// Whether whole nodes are taken away.
+    /// Whether whole nodes are blanked.
     pub(super) has_lost_nodes: bool,
 }
 
-/// Follows the tokens of a text, and returns what can be parsed of it.
+/// Scans a text; returns `None` if the rest of it is meaningless after a mistake.
 pub(super) fn scan(text: &str, file: FileId, sink: &mut Sink) -> Option<Structure> {
     let mut scan = Scan {
         text,
@@ -52,21 +52,21 @@ pub(super) fn scan(text: &str, file: FileId, sink: &mut Sink) -> Option<Structur
     scan.finish()
 }
 
-/// The state of the pass.
+/// The state of the scan.
 pub(super) struct Scan<'t, 's> {
     pub(crate) text: &'t str,
     file: FileId,
     pub(crate) sink: &'s mut Sink,
-    /// The document, then every block that is open.
+    /// The document, then every open block.
     frames: Vec<Frame>,
-    /// What the parser must not see.
+    /// The ranges to blank.
     pub(crate) blanks: Vec<Range<usize>>,
     nodes: Vec<Range<usize>>,
     damaged: Vec<usize>,
     /// A backslash whose line has not ended yet.
     pub(crate) backslash: Option<usize>,
     indents: Indents,
-    /// Whether whole nodes had to be taken away.
+    /// Whether whole nodes are blanked.
     has_lost_nodes: bool,
     /// Whether the rest of the text is meaningless.
     is_lost: bool,
@@ -75,40 +75,40 @@ pub(super) struct Scan<'t, 's> {
 /// A block, or the document.
 #[derive(Default)]
 pub(super) struct Frame {
-    /// Its `{`.
+    /// The offset of its `{`.
     open: usize,
-    /// The indentation of the line that its `{` stands on.
+    /// The indentation of the line with its `{`.
     indent: usize,
-    /// From where on it is blanked when it ends.
+    /// Where blanking starts once it ends.
     blank_from: Option<usize>,
     state: State,
     /// A slash-dash before the next node.
     pub(super) dash: Option<usize>,
     node: Node,
-    /// How many nodes it has.
+    /// The number of its nodes.
     count: usize,
 }
 
-/// Where in a block the pass is.
+/// The position of the scan within a block.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum State {
     /// Between nodes.
     #[default]
     Start,
-    /// Behind a node's name.
+    /// After a node's name.
     Entries,
-    /// Behind a node's block.
+    /// After a node's block.
     After,
 }
 
-/// The node that is being read.
+/// The node that is being scanned.
 #[derive(Default)]
 pub(crate) struct Node {
     start: usize,
     pub(crate) end: usize,
-    /// From where on it is blanked when it ends.
+    /// Where blanking starts once it ends.
     blank_from: Option<usize>,
-    /// Whether blanks stand before what comes next.
+    /// Whether there is a blank before the next token.
     pub(crate) is_spaced: bool,
     /// A slash-dash before the next entry or block.
     pub(super) dash: Option<usize>,
@@ -117,9 +117,9 @@ pub(crate) struct Node {
     /// The `=` whose value comes next.
     pub(super) equals: Option<usize>,
     pub(crate) entries: usize,
-    /// Whether what is read was found wrong; what is glued to it is no second mistake.
+    /// Whether a mistake was just reported; what is glued to it is not a second one.
     pub(super) is_spoilt: bool,
-    /// Whether something was found behind its block.
+    /// Whether a token after its block was reported.
     is_overrun: bool,
     is_damaged: bool,
 }
@@ -212,8 +212,8 @@ impl<'t> Scan<'t, '_> {
     fn nameless_block(&mut self, token: Token) {
         self.has_lost_nodes = true;
         self.problem(
-            "a `{` stands where a node's name is expected",
-            (token.start, token.end, "this block belongs to no node"),
+            "a `{` where a node's name is expected",
+            Mark::token(token, "this block belongs to no node"),
             "put the `{` on the line of its node, as in `target NAME {`",
         );
         let from = self.frame().dash.take().unwrap_or(token.start);
@@ -235,10 +235,9 @@ impl<'t> Scan<'t, '_> {
                 let dash = self.node().dash.take();
                 if dash.is_none() {
                     self.has_lost_nodes = true;
-                    let label = (token.start, token.end, "this would be its second");
                     self.problem(
                         "a node has only one block",
-                        label,
+                        Mark::token(token, "this would be its second"),
                         "move its content into the first",
                     );
                 }
@@ -248,19 +247,19 @@ impl<'t> Scan<'t, '_> {
         }
     }
 
-    /// Takes away what stands behind a block on its line.
+    /// Blanks a token after a block on the same line, and reports the first one.
     fn after_its_end(&mut self, token: Token) {
         self.has_lost_nodes = true;
         if !std::mem::replace(&mut self.node().is_overrun, true) {
             self.unexpected(
                 token,
-                "a node ends with its block; begin the next one on a new line",
+                "a node ends with its block; start the next one on a new line",
             );
         }
         self.blanks.push(token.start..token.end);
     }
 
-    /// Begins a block; with `blank_from` it is blanked when it ends.
+    /// Opens a block; with `blank_from`, it is blanked once it ends.
     pub(crate) fn open(&mut self, token: Token, blank_from: Option<usize>) {
         self.frame().state = State::After;
         self.node().end = token.end;
@@ -318,30 +317,25 @@ impl<'t> Scan<'t, '_> {
     }
 
     fn lone_dash(&mut self, at: usize) {
-        let label = (at, at + 2, "takes away what follows it");
-        self.problem("nothing follows this `/-`", label, "delete it");
+        let mark = Mark::new(at..at + 2, "comments out what follows it");
+        self.problem("nothing follows this `/-`", mark, "delete it");
         self.blanks.push(at..at + 2);
     }
 
-    /// Reports a token that cannot stand where it does, and takes it away.
+    /// Reports a token that cannot be in its place, and blanks it.
     pub(crate) fn unexpected(&mut self, token: Token, help: &str) {
         self.report(Mistake::unexpected(self.text, token, help));
         self.blanks.push(token.start..token.end);
     }
 
-    /// Reports what is wrong with a token in itself.
+    /// Reports a mistake in a token itself.
     pub(super) fn report_token(&mut self, token: Token, mistake: Mistake) {
         self.report(mistake);
         self.is_lost |= mistake::is_fatal(token.kind);
     }
 
-    pub(super) fn problem(
-        &mut self,
-        message: &str,
-        label: (usize, usize, &'static str),
-        help: &str,
-    ) {
-        self.report(Mistake::new(message, label, help));
+    pub(super) fn problem(&mut self, message: &str, mark: Mark, help: &str) {
+        self.report(Mistake::new(message, mark, help));
     }
 
     fn report(&mut self, mistake: Mistake) {
@@ -384,7 +378,7 @@ impl<'t> Scan<'t, '_> {
         let mut diagnostic = Diagnostic::error(codes::SYNTAX, "a block is never closed")
             .label(at(open), "this `{` has no `}`");
         if let Some((_, node)) = suspect {
-            diagnostic = diagnostic.label(at(node), "this seems to stand outside the block");
+            diagnostic = diagnostic.label(at(node), "this seems to be outside the block");
         }
         self.sink.push(diagnostic.help("add the missing `}`"));
     }
