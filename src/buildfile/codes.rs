@@ -1,5 +1,5 @@
-//! The codes of everything that the language has to say, each explained in plain words.
-//! `docs/errors.md` is made from [`CODES`].
+//! The code of every diagnostic of the language, each with an explanation for
+//! `docs/errors.md`.
 
 macro_rules! codes {
     ($($($name:ident)? $code:literal $text:literal)*) => {
@@ -14,7 +14,7 @@ macro_rules! codes {
 
 codes! {
     "fbuild::buildfile::file_missing"
-    "There is no Buildfile where one was looked for. `fbuild init` writes a first one; `-f FILE` names another file and `-C DIR` another folder."
+    "There is no Buildfile at the path. `fbuild init` writes a first one; `-f FILE` names another file and `-C DIR` another folder."
 
     "fbuild::buildfile::file_folder"
     "The path of the Buildfile is a folder, or something else that is not a file. Name the file inside it: `fbuild -f path/to/Buildfile.kdl run`."
@@ -23,55 +23,55 @@ codes! {
     "The system does not let fbuild read the Buildfile. Look at its permissions and its owner with `ls -l`."
 
     "fbuild::buildfile::file_too_large"
-    "The Buildfile is larger than 8 MiB. Nothing that people write is; perhaps `-f` names another file. Generated Buildfiles can be split with `include`."
+    "The Buildfile is larger than 8 MiB. Perhaps `-f` names another file. Generated Buildfiles can be split with `include`."
 
     "fbuild::buildfile::file_encoding"
-    "The Buildfile is not UTF-8 text. The message says at which line and byte. Save it as UTF-8 in your editor; `iconv -t UTF-8` converts it."
+    "The Buildfile is not UTF-8 text. The message has the line and the byte. Save it as UTF-8 in your editor; `iconv -t UTF-8` converts it."
 
     "fbuild::buildfile::add_broken"
-    "`fbuild add` does not write into a Buildfile that is not KDL as it stands, since it could not tell where the new target belongs. `fbuild check` shows what is wrong."
+    "`fbuild add` does not change a Buildfile that is not KDL, because it cannot find the place for the new target. `fbuild check` shows what is wrong."
 
     "fbuild::buildfile::add_exists"
-    "`fbuild add` was asked for a target whose name another target or group has. Choose another name, or edit the one that is there."
+    "`fbuild add` was asked for a target whose name another target or group has. Choose another name, or edit the existing one."
 
     "fbuild::buildfile::add_wrong"
-    "The target that `fbuild add` was asked for would be wrong: a name that cannot be one, a path outside the root, a tool that is not declared. Nothing was written."
+    "The target that `fbuild add` was asked for would have a mistake: a name with a wrong character, a path outside the root, a tool that is not declared. Nothing was written."
 
     CHARACTER "fbuild::buildfile::character"
-    "The text has a character that cannot be seen and can make it look different from what it is: a control character, or a mark that turns the writing direction. KDL forbids them outside escapes; in a quoted string, write `\\u{202E}`."
+    "The text has an invisible character that can change how the text looks: a control character, or a mark that turns the writing direction. KDL forbids them outside escapes; in a quoted string, write `\\u{202E}`."
 
     NESTING "fbuild::buildfile::nesting"
-    "Blocks or comments stand inside each other more than 64 deep, or there are more than 65,536 nodes in one block or values in one node. A Buildfile needs three levels; most likely a `}` or `*/` is missing."
+    "Blocks or comments are nested more than 64 deep, or there are more than 65,536 nodes in one block or values in one node. A Buildfile needs three levels; most likely a `}` or `*/` is missing."
 
     SYNTAX "fbuild::buildfile::syntax"
-    "The text is not KDL 2. The usual slips: a path or pattern without quotes (`./cmd` must be `\"./cmd\"`), `true` instead of `#true`, a value like `10m` without quotes, a string or block that is never closed, a `{` on a line of its own."
+    "The text is not KDL 2. The usual mistakes: a path or pattern without quotes (`./cmd` must be `\"./cmd\"`), `true` instead of `#true`, a value like `10m` without quotes, a string or block that is never closed, a `{` on a line of its own."
 
     EMPTY "fbuild::buildfile::empty"
-    "The Buildfile declares no target and no group, so there is nothing to build. The smallest one that does something is `target hello { sh \"echo hello\" }`."
+    "The Buildfile declares no target and no group, so there is nothing to build. The smallest useful one is `target hello { sh \"echo hello\" }`."
 
     UNKNOWN_NODE "fbuild::buildfile::unknown_node"
     "A node has a name that the language does not know. The help names the nearest one. The reference in `docs/buildfile.md` lists them all."
 
     MISPLACED "fbuild::buildfile::misplaced"
-    "A node stands where it means nothing, though it means something elsewhere: `inputs` outside a target, or `project` in an included file. Move it where the help says."
+    "A node has no meaning in its place, but has one elsewhere: `inputs` outside a target, or `project` in an included file. The help names the right place."
 
     UNKNOWN_PROPERTY "fbuild::buildfile::unknown_property"
     "A node has a property (`NAME=value`) that it does not know. In `run`, an argument such as `--flag=value` must be quoted: `run tool \"--flag=value\"`."
 
     REPEATED "fbuild::buildfile::repeated"
-    "Something that has one value is given two: a node such as `timeout` twice in a target, or a property twice in a node. Keep one."
+    "A single value is given twice: a node such as `timeout` twice in a target, or a property twice in a node. Keep one."
 
     MISSING "fbuild::buildfile::missing"
-    "A node lacks an argument or a property that it cannot do without, such as the name of a `target`. The help shows an example."
+    "A node lacks a required argument or property, such as the name of a `target`. The help shows an example."
 
     UNEXPECTED "fbuild::buildfile::unexpected"
     "A node has an argument or a block too many, such as a second name of a `target`. The help shows an example of what it takes."
 
     TYPE "fbuild::buildfile::type"
-    "A value has another type than the node or property takes: a number where text belongs, or text where `#true` or `#false` belongs."
+    "A value has the wrong type: a number in the place of text, or text in the place of `#true` or `#false`."
 
     RANGE "fbuild::buildfile::range"
-    "A number is smaller or larger than makes sense, such as `jobs 0`."
+    "A number is too small or too large, such as `jobs 0`."
 
     DURATION "fbuild::buildfile::duration"
     "A duration cannot be read. Write numbers with units: `timeout \"10m\"`, `\"1h30m\"`, `\"500ms\"`, `\"30d\"`."
@@ -83,13 +83,13 @@ codes! {
     "A version requirement cannot be read. Write comparisons with commas between them: `tool go version=\">=1.21\"`, `\">=1.21, <2\"`, `\"1.26\"`."
 
     NAME "fbuild::buildfile::name"
-    "A name has characters that names cannot have. Names of targets and the like are letters, digits and `-_.:+/@`, at most 200 of them, and begin with a letter, a digit, `_` or `@`. Names of environment variables and of `var` are letters, digits and `_` (in `var` also `-`), and do not begin with a digit."
+    "A name has characters that names cannot have. Names of targets and the like are letters, digits and `-_.:+/@`, at most 200 of them, and start with a letter, a digit, `_` or `@`. Names of environment variables and of `var` are letters, digits and `_` (in `var` also `-`), and do not start with a digit."
 
     DUPLICATE "fbuild::buildfile::duplicate"
-    "Two things of one kind have the same name. Targets and groups count as one kind. Rename one of them."
+    "Two nodes of one kind have the same name. Targets and groups share their names. Rename one of them."
 
     UNKNOWN_NAME "fbuild::buildfile::unknown_name"
-    "A template, a set of files or a tool is named that is not declared anywhere. The help names the nearest one, or the line that declares it."
+    "The name of a template, a set of files or a tool is not declared anywhere. The help names the nearest one, or the line that declares it."
 
     CYCLE "fbuild::buildfile::cycle"
     "Templates, variables or environment variables refer to each other in a circle: `var a \"{b}\"` and `var b \"{a}\"`. Every hop is labelled; break the circle at one of them."
@@ -98,28 +98,28 @@ codes! {
     "`{NAME}` in a string stands for the value of `var NAME`, and there is none. Declare it, or write `{{NAME}}` for the text `{NAME}` itself."
 
     ENV_PLACE "fbuild::buildfile::env_place"
-    "`{env.NAME}` stands where environment variables have no meaning. They can stand in `run` and in the values of `env`: what is built must not depend on them in any other way."
+    "`{env.NAME}` is in a place where environment variables have no meaning. It is allowed in `run` and in the values of `env`: a result must not depend on them in any other way."
 
     ENV_UNDECLARED "fbuild::buildfile::env_undeclared"
-    "A command uses `{env.NAME}`, but its target does not declare the variable with `env NAME`. Only declared variables are part of the key, so only they can be pasted into commands. What `pass` and `secret` declare reaches a command as environment alone."
+    "A command uses `{env.NAME}`, but its target does not declare the variable with `env NAME`. Only declared variables are part of the key, so only they can be pasted into commands. Variables of `pass` and `secret` reach a command only through its environment."
 
     ENV_TWICE "fbuild::buildfile::env_twice"
     "A target declares a variable twice, or in two ways: with `env` and with `pass` or `secret`. Keep one; it decides whether the value is part of the key."
 
     EXPANSION "fbuild::buildfile::expansion"
-    "Variables, templates and sets of files expand to more than fbuild takes: 64 MiB of text or four million items. This happens only when they are nested to grow without bound."
+    "Variables, templates and sets of files expand to more than the limit: 64 MiB of text or four million items. This happens only when they are nested to grow without bound."
 
     INCLUDE "fbuild::buildfile::include"
-    "A file named by `include` cannot be read, lies outside the project's root, is included twice, or includes itself. Its path is relative to the file that includes it."
+    "A file named by `include` cannot be read, is outside the project's root, is included twice, or includes itself. Its path is relative to the file that includes it."
 
     PATH "fbuild::buildfile::path"
-    "A path leaves the project's root, is absolute, or cannot be a path. Everything that a target reads and writes lies below the root; move the root up if something does not."
+    "A path leaves the project's root, is absolute, or cannot be a path. Everything that a target reads and writes must be below the root; if something is not, move the root up."
 
     PATTERN "fbuild::buildfile::pattern"
-    "A pattern cannot be read. `*` is any name, `**` any number of folders and stands alone between slashes, `?` is one character, `[a-z]` a class, `{a,b}` alternatives."
+    "A pattern cannot be read. `*` is any name, `**` any number of folders, alone between slashes, `?` is one character, `[a-z]` a class, `{a,b}` alternatives."
 
     OUTPUT "fbuild::buildfile::output"
-    "An output would take away what is not the target's own: the root itself, the Buildfile, or something in `.git` or `.build-cache`. Name a file or a folder below the root."
+    "An output would replace files that are not the target's: the root itself, the Buildfile, or something in `.git` or `.build-cache`. Name a file or a folder below the root."
 
     KEEP "fbuild::buildfile::keep"
     "`keep` names files in an owned folder that are not the target's, and there is no owned folder on this `outputs` line. A folder is owned when its path ends with a slash: `outputs \"web/static/\" { keep emptyfile }`."
@@ -131,10 +131,10 @@ codes! {
     "A command is empty, or a target declares outputs but no command that could make them."
 
     NEAR_MISS "fbuild::buildfile::near_miss"
-    "A variable is one slip away from one that common tools read, such as `CGOENABLED` for `CGO_ENABLED`. If it is meant as it stands, nothing needs to be done."
+    "A variable is one typo away from one that common tools read, such as `CGOENABLED` for `CGO_ENABLED`. If the name is right, ignore the warning."
 
     SH_BRACES "fbuild::buildfile::sh_braces"
-    "A script of `sh` has `{NAME}` in it, and `NAME` is a variable of the Buildfile. Nothing is pasted into scripts, because quoting could not be right. Hand the value over as environment: `env VERSION=\"{version}\"`, and `\"$VERSION\"` in the script."
+    "A script of `sh` has `{NAME}` in it, and `NAME` is a variable of the Buildfile. Nothing is pasted into scripts, because quoting could not be right. Pass the value as an environment variable: `env VERSION=\"{version}\"`, and `\"$VERSION\"` in the script."
 }
 
 #[cfg(test)]

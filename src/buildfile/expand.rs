@@ -113,7 +113,7 @@ impl Expander<'_, '_> {
             .and_then(|v| Some(Spanned::new(scope.plain(v)?, v.span)));
         if let Some(dir) = dir.as_ref().filter(|dir| dir.value.trim().is_empty()) {
             let diagnostic =
-                Diagnostic::error(codes::PATH, "the folder of the cache is empty text")
+                Diagnostic::error(codes::PATH, "the folder of the cache is an empty text")
                     .label(dir.span, "not a folder")
                     .help("leave `dir` out for `.build-cache`");
             scope.sink.push(diagnostic);

@@ -11,7 +11,7 @@ fn say(file: &Path) -> Said {
 }
 
 #[test]
-fn golden_cases_say_what_they_said() {
+fn golden_cases_are_unchanged() {
     golden::check("buildfile", say);
 }
 

@@ -1,15 +1,15 @@
-//! The one table of the language: which nodes there are, where they stand, what they
-//! take. The parser's checks, the schema and the reference are all made from it. It
-//! knows the shape of a Buildfile, not its meaning.
+//! The grammar of the language, as one table: the nodes, their places, their values. The
+//! checks, the schema, the reference and `fmt` are derived from it. It knows the shape of
+//! a Buildfile, not its meaning.
 
 /// A node of the language.
 #[derive(Debug)]
 pub struct NodeSpec {
-    /// Which node it is.
+    /// The kind of node.
     pub kind: Kind,
     /// Its name in the text.
     pub name: &'static str,
-    /// What it means, in one line.
+    /// Its meaning, in one line.
     pub doc: &'static str,
     /// Its first arguments, each required.
     pub args: &'static [ArgSpec],
@@ -17,35 +17,35 @@ pub struct NodeSpec {
     pub rest: Option<RestSpec>,
     /// Its properties.
     pub props: &'static [PropSpec],
-    /// What properties of any other name mean, if they are allowed.
+    /// The meaning of properties with any other name, if they are allowed.
     pub any_prop: Option<PropSpec>,
-    /// What can stand in its block.
+    /// The nodes allowed in its block.
     pub children: &'static [NodeSpec],
-    /// Whether it can be given several times in one place.
+    /// Whether it may be given several times in one place.
     pub is_repeatable: bool,
-    /// What holds when it is absent.
+    /// The value when it is absent.
     pub default: &'static str,
-    /// How it is written.
+    /// An example of it.
     pub example: &'static str,
-    /// The version of fbuild that knew it first.
+    /// The first version of fbuild that knows it.
     pub since: &'static str,
 }
 
 /// An argument.
 #[derive(Debug)]
 pub struct ArgSpec {
-    /// What it is called in the reference.
+    /// Its name in the reference.
     pub what: &'static str,
-    /// What it can be.
+    /// The type of its value.
     pub ty: Type,
 }
 
 /// The arguments after the first ones.
 #[derive(Debug)]
 pub struct RestSpec {
-    /// What each is.
+    /// The form of each.
     pub arg: ArgSpec,
-    /// How many there must be.
+    /// The least number of them.
     pub min: usize,
 }
 
@@ -54,15 +54,15 @@ pub struct RestSpec {
 pub struct PropSpec {
     /// Its name in the text.
     pub name: &'static str,
-    /// What its value can be.
+    /// The type of its value.
     pub ty: Type,
-    /// What it means, in one line.
+    /// Its meaning, in one line.
     pub doc: &'static str,
-    /// What holds when it is absent.
+    /// The value when it is absent.
     pub default: &'static str,
 }
 
-/// What a value can be.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     /// The name of a target, group, template, set, tool or lock.
@@ -100,7 +100,7 @@ pub enum Type {
 }
 
 impl Type {
-    /// Returns what it is called in messages and in the reference.
+    /// Returns its name in messages and in the reference.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Name => "a name",
@@ -119,13 +119,13 @@ impl Type {
         }
     }
 
-    /// Returns true if a number is taken by its spelling, as if it were quoted.
+    /// Returns true if a number is allowed and read as text, as if it were quoted.
     pub const fn takes_numbers(self) -> bool {
         matches!(self, Self::Value | Self::Argument | Self::Requirement)
     }
 }
 
-/// Which node a [`NodeSpec`] describes.
+/// The kind of node that a [`NodeSpec`] describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the node of that name")]
 pub enum Kind {
@@ -163,7 +163,7 @@ pub enum Kind {
     Locks,
 }
 
-/// Where [`NodeSpec`]s are made: a node without anything, completed by the methods.
+/// Makes a node without arguments or properties; the methods add them.
 const fn node(kind: Kind, name: &'static str, doc: &'static str) -> NodeSpec {
     NodeSpec {
         kind,
@@ -255,7 +255,7 @@ const NAME: &[ArgSpec] = &[arg("NAME", Type::Name)];
 const ABOUT: NodeSpec = node(
     Kind::About,
     "about",
-    "says what it is for, in one line; `fbuild list` shows it",
+    "describes it in one line; `fbuild list` shows it",
 )
 .args(&[arg("TEXT", Type::Text)])
 .example("about \"the web app, bundled\"");
@@ -272,50 +272,50 @@ const NEEDS: NodeSpec = node(
 const EXCEPT: NodeSpec = node(
     Kind::Except,
     "except",
-    "leaves out again what these patterns match",
+    "excludes the files that match these patterns",
 )
 .rest(1, "PATTERN", Type::Pattern)
 .repeatable()
 .example("except \"**/*_test.go\"");
 
-/// The nodes outside all blocks.
+/// The top-level nodes.
 pub static TOP: &[NodeSpec] = &[
-    node(Kind::Project, "project", "names the project, and says what holds for all of it")
+    node(Kind::Project, "project", "the name and the settings of the whole project")
         .args(NAME)
         .children(&[
             node(Kind::Root, "root", "the folder that every path is relative to; below this file's folder")
                 .args(&[arg("PATH", Type::Place)])
                 .default("this file's folder")
                 .example("root \"fixtures/flamenco\""),
-            node(Kind::Default, "default", "what `fbuild run` without names does")
+            node(Kind::Default, "default", "the targets of `fbuild run` without names")
                 .rest(1, "NAME", Type::Name)
                 .example("default build"),
         ])
         .example("project flamenco {\n    default build\n}"),
-    node(Kind::Cache, "cache", "where results are kept, and how much of them")
+    node(Kind::Cache, "cache", "the place and the limits of stored results")
         .props(&[
             prop("dir", Type::Text, "the folder, relative to the Buildfile's")
                 .default(".build-cache"),
-            prop("max-size", Type::Size, "the most to keep").default("no limit"),
-            prop("max-age", Type::Duration, "the longest to keep what nobody used").default("no limit"),
+            prop("max-size", Type::Size, "the most bytes to keep").default("no limit"),
+            prop("max-age", Type::Duration, "remove results unused for longer than this").default("no limit"),
         ])
         .example("cache max-size=\"2 GiB\" max-age=\"30d\""),
-    node(Kind::Jobs, "jobs", "how many targets run at once")
+    node(Kind::Jobs, "jobs", "the most targets that run at once")
         .args(&[arg("N", Type::Count(1, 1024))])
         .default("the number of processors, at most 4")
         .example("jobs 4"),
     node(Kind::Tool, "tool", "a program on `PATH` that targets name; its version is part of their keys")
         .args(NAME)
-        .props(&[prop("version", Type::Requirement, "what its version must satisfy").default("any")])
+        .props(&[prop("version", Type::Requirement, "the required version").default("any")])
         .children(&[
             node(Kind::Probe, "probe", "the command that prints its version")
                 .rest(1, "ARG", Type::Text)
-                .default("`NAME --version`, or what the tool is known to want")
+                .default("`NAME --version`, or the known spelling for the tool")
                 .example("probe java -version"),
         ])
         .repeatable()
         .example("tool go version=\">=1.21\""),
-    node(Kind::Var, "var", "text that `{NAME}` stands for in other strings")
+    node(Kind::Var, "var", "a text for `{NAME}` in other strings")
         .args(&[arg("NAME", Type::VarName), arg("VALUE", Type::Value)])
         .repeatable()
         .example("var version \"3.9\""),
@@ -325,13 +325,13 @@ pub static TOP: &[NodeSpec] = &[
         .children(&[EXCEPT])
         .repeatable()
         .example("files go-sources go.mod go.sum \"internal/**\" {\n    except \"**/*_test.go\"\n}"),
-    node(Kind::Template, "template", "the beginning of targets that name it with `from=`")
+    node(Kind::Template, "template", "a body that targets start from with `from=`")
         .args(NAME)
         .props(&[FROM])
         .children(BODY)
         .repeatable()
         .example("template go-binary {\n    tools go\n    env CGO_ENABLED=\"0\"\n}"),
-    node(Kind::Target, "target", "one unit of work: what it reads, what it runs, what it makes")
+    node(Kind::Target, "target", "one unit of work: its inputs, its commands, its outputs")
         .args(NAME)
         .props(&[FROM])
         .children(BODY)
@@ -382,19 +382,19 @@ pub static BODY: &[NodeSpec] = &[
     node(
         Kind::Outputs,
         "outputs",
-        "what it makes: files, patterns, or folders (with a trailing slash), which it owns",
+        "the files that it makes: paths, patterns, or folders (with a trailing slash), which it owns",
     )
     .rest(1, "PATH", Type::Output)
     .props(&[prop(
         "committed",
         Type::Flag,
-        "generated files that live in version control: rewritten only where they differ",
+        "whether they are generated files in version control, rewritten only where they differ",
     )
     .default("#false")])
     .children(&[node(
         Kind::Keep,
         "keep",
-        "files in the owned folder that are not its own; patterns relative to that folder",
+        "files in the owned folder that are not the target's; patterns relative to that folder",
     )
     .rest(1, "PATTERN", Type::Pattern)
     .repeatable()
@@ -410,7 +410,7 @@ pub static BODY: &[NodeSpec] = &[
     .props(&[prop(
         "default",
         Type::Argument,
-        "the value of the one NAME when it is not set outside",
+        "the value of the one NAME if the environment does not set it",
     )])
     .any_prop(prop(
         "NAME",
@@ -446,7 +446,7 @@ pub static BODY: &[NodeSpec] = &[
     node(
         Kind::Run,
         "run",
-        "a command, without a shell; several run in order, up to the first that fails",
+        "a command, without a shell; several run in order, until one fails",
     )
     .rest(1, "ARG", Type::Argument)
     .repeatable()
@@ -454,7 +454,7 @@ pub static BODY: &[NodeSpec] = &[
     node(
         Kind::Sh,
         "sh",
-        "a script for `sh -eu`; values reach it as environment, nothing is pasted",
+        "a script for `sh -eu`; values reach it as environment variables, nothing is pasted",
     )
     .args(&[arg("SCRIPT", Type::Script)])
     .repeatable()
@@ -463,14 +463,14 @@ pub static BODY: &[NodeSpec] = &[
         .args(&[arg("PATH", Type::Path)])
         .default("the root; in an included file, its folder")
         .example("dir \"web/app\""),
-    node(Kind::Timeout, "timeout", "the longest time for one attempt")
+    node(Kind::Timeout, "timeout", "the time limit of one attempt")
         .args(&[arg("DURATION", Type::Duration)])
         .default("none")
         .example("timeout \"10m\""),
     node(
         Kind::Retries,
         "retries",
-        "how many attempts follow a failed one",
+        "the number of attempts after a failed one",
     )
     .args(&[arg("N", Type::Count(0, 100))])
     .default("0")
@@ -494,14 +494,14 @@ pub static BODY: &[NodeSpec] = &[
     node(
         Kind::Locks,
         "locks",
-        "names that it must hold alone while it runs",
+        "locks that it holds while it runs; no other target with one of them runs meanwhile",
     )
     .rest(1, "NAME", Type::Name)
     .repeatable()
     .example("locks database"),
 ];
 
-/// Returns the nodes that can stand in the block of `parent`; `None` is the document.
+/// Returns the nodes allowed in the block of `parent`; `None` is the document.
 pub fn allowed(parent: Option<&'static NodeSpec>) -> &'static [NodeSpec] {
     parent.map_or(TOP, |spec| spec.children)
 }
@@ -511,8 +511,8 @@ pub fn find(nodes: &'static [NodeSpec], name: &str) -> Option<&'static NodeSpec>
     nodes.iter().find(|node| node.name == name)
 }
 
-/// Returns the nodes in whose block a node called `name` can stand; the empty name is
-/// the document itself.
+/// Returns the nodes whose block allows a node called `name`; the empty name is the
+/// document itself.
 pub fn places(name: &str) -> Vec<&'static str> {
     let mut places = Vec::new();
     let mut open: Vec<(&'static str, &'static [NodeSpec])> = vec![("", TOP)];
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn every_node_has_a_doc_line_and_an_example_that_begins_with_its_name() {
+    fn every_node_has_a_doc_line_and_an_example() {
         for node in all(TOP) {
             assert!(
                 !node.doc.is_empty() && !node.doc.ends_with('.'),
@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_knows_its_places() {
+    fn places_lists_the_parents_of_a_node() {
         assert_eq!(places("inputs"), ["template", "target"]);
         assert_eq!(places("cache"), ["", "template", "target"]);
         assert_eq!(places("except"), ["files", "inputs", "inputs"]);

@@ -1,5 +1,5 @@
-//! Texts that mean harm, and texts that chance made: all are answered, none with a
-//! panic, and the guard agrees with the parser on what is KDL.
+//! Hostile and random texts: each is answered without a panic, and the guard agrees with
+//! the parser about what is KDL.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::source::{FileId, RenderOptions, render_all};
 
 const GOOD: &str = include_str!("../../fixtures/buildfile/everything/Buildfile.kdl");
 
-/// Loads a text and checks that what is said about it can be shown.
+/// Loads a text and checks that its diagnostics can be shown.
 fn check(text: &str) -> Loaded {
     let loaded = load_text(text, Path::new("Buildfile.kdl"));
     for label in loaded.diagnostics.iter().flat_map(|d| &d.labels) {
@@ -29,7 +29,7 @@ fn check(text: &str) -> Loaded {
 }
 
 #[test]
-fn texts_that_grow_without_bound_are_refused_in_linear_time() {
+fn unbounded_texts_are_refused_in_linear_time() {
     let pieces = [
         "a /-{",
         "a /-",
@@ -81,7 +81,7 @@ fn texts_that_grow_without_bound_are_refused_in_linear_time() {
 }
 
 #[test]
-fn depth_is_refused_however_deep() {
+fn deep_nesting_is_refused() {
     for depth in [65, 129, 10_000] {
         for (open, close) in [("a {", "}"), ("a {\n", "}\n"), ("/*", "*/"), ("/-a {", "}")] {
             let text = open.repeat(depth) + &close.repeat(depth);
@@ -93,17 +93,21 @@ fn depth_is_refused_however_deep() {
 }
 
 #[test]
-fn a_number_of_a_million_digits_is_no_number() {
+fn number_of_a_million_digits_is_refused() {
     let text = format!("target a {{ retries {} }}", "9".repeat(1_000_000));
     assert_eq!(check(&text).diagnostics[0].code, codes::SYNTAX);
 }
 
 #[test]
-fn variables_and_templates_cannot_multiply_without_bound() {
+fn expansion_of_variables_is_limited() {
     let var = |i: usize| format!("var v{i} \"{}\"\n", format!("{{v{}}}", i + 1).repeat(20));
     let text: String = (0..50).map(var).collect();
     let bomb = text + "var v50 xxxxxxxx\ntarget a { run echo \"{v0}\" }";
     assert_eq!(check(&bomb).diagnostics[0].code, codes::EXPANSION);
+}
+
+#[test]
+fn expansion_of_sets_is_limited() {
     let set = format!("files f {}\n", "a ".repeat(5_000));
     let target = |i| format!("target t{i} {{ inputs files=f; run x }}\n");
     let text: String = (0..1_000).map(target).collect();
@@ -126,7 +130,7 @@ fn long_chains_do_not_overflow_the_stack() {
     assert_eq!(loaded.buildfile.targets[0].env[0].name.value, "A5000");
 }
 
-/// Pieces that KDL is made of, and some that it is not.
+/// Pieces of KDL, and some that are not.
 const PIECES: &[&str] = &[
     "target",
     "a",
@@ -177,15 +181,15 @@ const PIECES: &[&str] = &[
 pub(super) fn soup() -> impl Strategy<Value = String> {
     let piece = (0..PIECES.len(), prop::bool::weighted(0.85));
     prop::collection::vec(piece, 0..40).prop_map(|pieces| {
-        let words = pieces.iter().map(|(i, is_spaced)| match is_spaced {
-            true => format!("{} ", PIECES[*i]),
-            false => PIECES[*i].to_owned(),
-        });
-        words.collect()
+        let word = |(i, is_spaced): &(usize, bool)| {
+            let blank = if *is_spaced { " " } else { "" };
+            format!("{}{blank}", PIECES[*i])
+        };
+        pieces.iter().map(word).collect()
     })
 }
 
-/// A valid text with something cut out and something else put in, several times.
+/// A valid text with random cuts and insertions.
 pub(super) fn mutated() -> impl Strategy<Value = String> {
     let edit = (0.0..1.0, 0_usize..40, 0..PIECES.len());
     prop::collection::vec(edit, 1..8).prop_map(|edits| {
@@ -200,7 +204,7 @@ pub(super) fn mutated() -> impl Strategy<Value = String> {
     })
 }
 
-/// Returns true if the guard finds the structure of a text good.
+/// Returns true if the guard finds no mistake in a text.
 fn is_guarded(text: &str) -> bool {
     let mut sink = Sink::default();
     let guarded = guard(text, FileId(0), &mut sink);
@@ -211,17 +215,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+    fn no_text_causes_a_panic(text in "\\PC{0,200}") {
         check(&text);
     }
 
     #[test]
-    fn no_change_to_a_good_text_makes_it_panic(text in mutated()) {
+    fn no_change_of_a_good_text_causes_a_panic(text in mutated()) {
         check(&text);
     }
 
     #[test]
-    fn the_parser_takes_what_the_guard_lets_through(text in soup()) {
+    fn parser_accepts_what_the_guard_accepts(text in soup()) {
         if is_guarded(&text) {
             let loaded = check(&text);
             let syntax = loaded.diagnostics.iter().find(|d| d.code == codes::SYNTAX);
@@ -230,8 +234,8 @@ proptest! {
     }
 
     #[test]
-    fn the_guard_lets_through_what_the_parser_takes(text in soup()) {
-        // Slower than the guard is the parser with these, and stricter is the guard.
+    fn guard_accepts_what_the_parser_accepts(text in soup()) {
+        // With these, the parser is slower than the guard, and the guard is stricter.
         let is_plain = !text.contains(['(', '/']);
         if is_plain && kdl::KdlDocument::parse_v2(&text).is_ok() {
             prop_assert!(is_guarded(&text));

@@ -131,7 +131,7 @@ impl Files {
         if let (Some(value), false) = (root_value(nodes), is_there || self.sink.errors() > 0) {
             let message = format!("there is no folder `{}`", shown(value.text()));
             let diagnostic = Diagnostic::error(codes::PATH, message)
-                .label(value.span, "the root must be there")
+                .label(value.span, "the root must exist")
                 .help("its path is relative to the Buildfile's folder");
             self.sink.push(diagnostic);
         }
@@ -168,7 +168,7 @@ impl Files {
     fn only_in_main(&mut self, node: &Node) {
         let message = format!("`{}` does not belong in an included file", node.spec.name);
         let diagnostic = Diagnostic::error(codes::MISPLACED, message)
-            .label(node.span, "holds for the whole project")
+            .label(node.span, "applies to the whole project")
             .help("move it into the main Buildfile");
         self.sink.push(diagnostic);
     }
@@ -287,7 +287,7 @@ fn again(name: &str, span: Span, first: Option<Span>, is_open: bool) -> Diagnost
     if let Some(first) = first {
         diagnostic = diagnostic.label(first, "first included here");
     }
-    diagnostic.help("delete this line: what a file declares is known everywhere")
+    diagnostic.help("delete this line: the definitions of a file are known everywhere")
 }
 
 /// Returns the path that `text` names from `folder`; `None` if it leaves the folder that

@@ -1,12 +1,12 @@
-//! The Buildfile language: from text to plain types, with every mistake reported at
-//! once. Loading runs nothing, and nothing in here knows the graph.
+//! The Buildfile language: reads text into plain types, and reports every mistake at
+//! once. Loading runs nothing, and knows no graph.
 //!
-//! A text passes through these, each a file: `guard` (what the `kdl` crate must not
-//! see), `parse` (that crate), `check` (the table in [`grammar`]), `load` (included
-//! files), `expand` (names, variables, templates) into the types of [`model`]. They get
-//! as far as they can: a mistake costs what it spoils, not what stands around it.
+//! A text passes through [`load`] (the files), [`syntax`] (text to nodes, checked against
+//! the [`grammar`]), [`expand`] and [`meaning`] (nodes to the types of [`model`]), and
+//! [`checks`] (mistakes of single targets). Each continues after a mistake, and leaves out
+//! only what the mistake affects.
 
-// The language: its types, its table, its words.
+// The types, the grammar and the words of the language.
 pub mod codes;
 pub mod grammar;
 pub mod model;
@@ -23,7 +23,7 @@ mod meaning;
 mod read;
 mod syntax;
 
-// What is made from the grammar, and changes to a text.
+// Files made from the grammar, and changes to a text.
 mod editing;
 mod schema;
 
@@ -49,44 +49,44 @@ pub use read::Error;
 pub use schema::generated_files;
 pub use syntax::node_cache::NodeCache;
 
-/// What came of reading a Buildfile.
+/// A loaded Buildfile and everything reported about it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What was understood.
+    /// The content, as far as it could be read.
     pub buildfile: Buildfile,
-    /// The texts, for showing diagnostics.
+    /// The texts, to show diagnostics with.
     pub sources: Sources,
-    /// Everything that is wrong, in the order of the text.
+    /// Every mistake, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
-    /// Whether every name that is declared is known; if not, an unknown name may be one
-    /// that was lost with a mistake that is reported already.
+    /// Whether every definition could be read; if not, an unknown name may be one that was
+    /// lost with a mistake that is reported already.
     pub is_complete: bool,
     /// The folder that every path is relative to.
     pub root: PathBuf,
-    /// Every file that was read, with the digest of its text: what a compiled form of
-    /// the Buildfile depends on.
+    /// Every file that was read, with the digest of its text; the compiled form of the
+    /// Buildfile depends on them.
     pub files: Vec<(PathBuf, Digest)>,
 }
 
-/// Reads the Buildfile at `path` and all that it includes; `shown` is how people know it.
+/// Reads the Buildfile at `path`, called `shown` in messages, and all that it includes.
 ///
-/// An error means that there is no text at all; everything else is in the diagnostics.
+/// Returns an error only if there is no text at all; mistakes are in the diagnostics.
 pub fn load(path: &Path, shown: &Path) -> Result<Loaded, Error> {
     load_cached(path, shown, &mut NodeCache::default())
 }
 
-/// Reads the Buildfile at `path` as [`load`] does, but parses no node that is in `known`,
-/// which then has those that were read.
+/// Reads the Buildfile at `path` as [`load`] does, but takes nodes from `cache` where it
+/// can, and leaves in it the nodes of this load.
 pub fn load_cached(path: &Path, shown: &Path, cache: &mut NodeCache) -> Result<Loaded, Error> {
     Ok(finish(Files::load(path, shown, cache)?))
 }
 
-/// Reads a text that need not be on the disk; `include` is a mistake in it.
+/// Reads a text that need not be in a file; `include` is a mistake in it.
 pub fn load_text(text: &str, shown: &Path) -> Loaded {
     finish(Files::from_text(text, shown))
 }
 
-/// What may follow from a name that was lost with a mistake elsewhere.
+/// The codes of mistakes that a lost name may cause.
 const FOLLOWING: [&str; 4] = [
     codes::UNKNOWN_NAME,
     codes::VARIABLE,

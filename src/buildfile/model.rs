@@ -1,6 +1,5 @@
-//! What a Buildfile means, as plain types: names still unresolved, variables and
-//! templates already expanded, every value with the place it was written at.
-//! It knows neither KDL nor the graph.
+//! The content of a Buildfile as plain types: variables and templates expanded, names of
+//! targets still unresolved, every value with its span. It knows neither KDL nor the graph.
 
 use std::time::Duration;
 
@@ -10,23 +9,23 @@ use crate::glob::Pattern;
 use crate::path::RelPath;
 use crate::source::Span;
 
-/// A value and where it was written.
+/// A value and its span.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spanned<T> {
     /// The value.
     pub value: T,
-    /// Where it was written.
+    /// The span of the text that it was read from.
     pub span: Span,
 }
 
 impl<T> Spanned<T> {
-    /// Puts a value and its place together.
+    /// Joins a value and its span.
     pub const fn new(value: T, span: Span) -> Self {
         Self { value, span }
     }
 }
 
-/// Everything that a Buildfile and the files it includes say.
+/// The content of a Buildfile and the files that it includes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Buildfile {
     /// `project NAME { … }`.
@@ -50,18 +49,18 @@ pub struct Project {
     pub name: Spanned<String>,
     /// The folder that every path is relative to, itself relative to the Buildfile's folder.
     pub root: Option<Spanned<RelPath>>,
-    /// What `fbuild run` without names does.
+    /// The targets of `fbuild run` without names.
     pub default: Vec<Spanned<String>>,
 }
 
-/// `cache …`: where results are kept, and how much of them.
+/// `cache …`: the place and the limits of stored results.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
-    /// Where blobs and results live, relative to the Buildfile's folder; default `.build-cache`.
+    /// The folder of blobs and results, relative to the Buildfile's; default `.build-cache`.
     pub dir: Option<Spanned<String>>,
     /// The most bytes to keep.
     pub max_size: Option<u64>,
-    /// The longest time to keep what nobody used.
+    /// The longest time to keep unused results.
     pub max_age: Option<Duration>,
 }
 
@@ -70,22 +69,22 @@ pub struct Cache {
 pub struct Tool {
     /// The program's name, looked for on `PATH`.
     pub name: Spanned<String>,
-    /// What its version must satisfy, such as `>=1.21`.
+    /// The required version, such as `>=1.21`.
     pub requirement: Option<Spanned<Requirement>>,
-    /// The command that prints its version; default `NAME --version` or a known spelling of it.
+    /// The command that prints its version.
     pub probe: Vec<String>,
 }
 
 /// A requirement on a version: comparisons that must all hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requirement {
-    /// As written, for messages.
+    /// The text as written, for messages.
     pub text: String,
-    /// Each comparison and the version it compares with.
+    /// Each comparison and its version.
     pub bounds: Vec<(Comparison, Version)>,
 }
 
-/// How a version is compared with a bound.
+/// A comparison of a version with a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Comparison {
     /// `>=`
@@ -96,7 +95,7 @@ pub enum Comparison {
     AtMost,
     /// `<`
     Below,
-    /// `=`, or no sign: equal in every part that is written (`1.26` takes `1.26.8`)
+    /// `=`, or no sign: equal in every written part (`1.26` accepts `1.26.8`)
     Exactly,
 }
 
@@ -109,15 +108,15 @@ pub struct Version(pub Vec<u64>);
 pub struct Target {
     /// Its name, unique among targets and groups.
     pub name: Spanned<String>,
-    /// One line for people.
+    /// A line that describes it.
     pub about: Option<String>,
-    /// What runs before it, and whose outputs are its inputs.
+    /// The targets that run before it, and whose outputs are its inputs.
     pub needs: Vec<Spanned<String>>,
-    /// What runs before it and nothing else.
+    /// The targets that only run before it.
     pub after: Vec<Spanned<String>>,
     /// The files that decide its result.
     pub inputs: Vec<Inputs>,
-    /// What it makes.
+    /// The files that it makes.
     pub outputs: Vec<Outputs>,
     /// Variables that its commands see; names and values are in the key.
     pub env: Vec<EnvVar>,
@@ -125,43 +124,43 @@ pub struct Target {
     pub pass: Vec<Spanned<String>>,
     /// Variables that its commands see and that are never written anywhere.
     pub secret: Vec<Spanned<String>>,
-    /// Tools it uses.
+    /// The tools that it uses.
     pub tools: Vec<Spanned<String>>,
-    /// What it runs, in order.
+    /// The commands that it runs, in order.
     pub commands: Vec<Spanned<Command>>,
     /// The working directory of its commands.
     pub dir: RelPath,
-    /// The longest time for one attempt.
+    /// The time limit of one attempt.
     pub timeout: Option<Duration>,
-    /// How many more attempts follow a failed one.
+    /// The number of attempts after a failed one.
     pub retries: u32,
     /// Whether results are stored; `false` also means it always runs.
     pub cache: bool,
     /// Whether it owns the terminal.
     pub interactive: bool,
-    /// Names it must hold alone while it runs.
+    /// The locks that it holds while it runs.
     pub locks: Vec<Spanned<String>>,
 }
 
 /// One `inputs` node: patterns, the exceptions to them, and whether they may match nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inputs {
-    /// What is included.
+    /// The included paths.
     pub patterns: Vec<Spanned<Pattern>>,
-    /// What is excluded from it again.
+    /// The paths excluded again.
     pub except: Vec<Spanned<Pattern>>,
-    /// Whether a pattern that matches nothing is fine.
+    /// Whether a pattern may match nothing.
     pub optional: bool,
 }
 
 /// One `outputs` node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outputs {
-    /// What is made.
+    /// The files, folders and patterns.
     pub paths: Vec<Spanned<Output>>,
-    /// Generated files that live in version control.
+    /// Whether they are generated files in version control.
     pub committed: bool,
-    /// Files in an owned folder that are not ours; relative to the root.
+    /// Files in an owned folder that are not the target's; relative to the root.
     pub keep: Vec<Spanned<Pattern>>,
 }
 
@@ -177,7 +176,7 @@ pub enum Output {
 }
 
 impl Output {
-    /// Returns the pattern for all that it can be.
+    /// Returns the pattern that its files match.
     pub fn pattern(&self) -> Pattern {
         match self {
             Self::File(path) => Pattern::literal_path(path),
@@ -192,18 +191,18 @@ impl Output {
 pub struct EnvVar {
     /// Its name.
     pub name: Spanned<String>,
-    /// Where its value comes from.
+    /// The source of its value.
     pub value: EnvValue,
 }
 
-/// Where the value of a variable comes from.
+/// The source of a variable's value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EnvValue {
-    /// `env NAME`: from the environment; unset stays unset.
+    /// `env NAME`: the environment; unset there, it stays unset.
     Inherit,
-    /// `env NAME="value"`: always this.
+    /// `env NAME="value"`: this value.
     Set(Text),
-    /// `env NAME default="value"`: from the environment, this when unset there.
+    /// `env NAME default="value"`: the environment; unset there, this value.
     Default(Text),
 }
 
@@ -216,14 +215,14 @@ pub enum Command {
     Sh(String),
 }
 
-/// A string in which `{env.NAME}` may stand; variables of the Buildfile are already in place.
+/// A string with `{env.NAME}` in it; variables of the Buildfile are already expanded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text(pub Vec<Piece>);
 
 /// A piece of a [`Text`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Piece {
-    /// As it is.
+    /// Plain text.
     Literal(String),
     /// The value of an environment variable that the target declares; empty when unset.
     Env(String),
@@ -234,8 +233,8 @@ pub enum Piece {
 pub struct Group {
     /// Its name, unique among targets and groups.
     pub name: Spanned<String>,
-    /// One line for people.
+    /// A line that describes it.
     pub about: Option<String>,
-    /// What it stands for.
+    /// The targets and groups that it is a name for.
     pub needs: Vec<Spanned<String>>,
 }

@@ -1,24 +1,24 @@
-//! Durations (`1h30m`) and sizes (`1.5 GiB`) as they are written in a Buildfile. Exact:
-//! there are no floating point numbers here.
+//! Reads durations (`1h30m`) and sizes (`1.5 GiB`). They are exact: no floating point
+//! numbers are involved.
 
 use std::time::Duration;
 
-/// Why a text is not a quantity.
+/// The error of reading a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nothing is written.
+    /// The text is empty.
     #[error("the value is empty")]
     Empty,
-    /// There is no number where one must be.
+    /// A unit has no number before it.
     #[error("a number is missing before `{0}`")]
     NoNumber(String),
-    /// There is a number without a unit.
+    /// A number has no unit after it.
     #[error("the unit after `{0}` is missing")]
     NoUnit(String),
-    /// There is a unit that is none.
+    /// The unit does not exist.
     #[error("`{0}` is not a unit")]
     UnknownUnit(String),
-    /// It is more than can be counted.
+    /// The value is out of range.
     #[error("the value is too large")]
     TooLarge,
 }
@@ -33,7 +33,7 @@ const TIMES: [(&str, u128); 6] = [
     ("w", 7 * 24 * 3_600 * 1_000_000_000),
 ];
 
-/// The longest duration: a hundred years or so.
+/// The longest duration, a hundred years.
 const LONGEST: u128 = 36_525 * 24 * 3_600 * 1_000_000_000;
 
 /// The units of a size, in bytes.
@@ -50,10 +50,10 @@ const SIZES: [(&str, u128); 10] = [
     ("TiB", 1 << 40),
 ];
 
-/// What to write for a duration.
+/// The help for a wrong duration.
 pub const DURATION_HELP: &str =
     "write numbers with `ms`, `s`, `m`, `h`, `d` or `w`, such as \"10m\" or \"1h30m\"";
-/// What to write for a size.
+/// The help for a wrong size.
 pub const SIZE_HELP: &str = "write a number with `B`, `KB`, `MB`, `GB`, `TB` or `KiB`, `MiB`, `GiB`, `TiB`, such as \"2 GiB\"";
 
 /// Reads a duration such as `10m`, `1h30m`, `1.5 s` or `30d`.
@@ -89,7 +89,7 @@ pub fn size(text: &str) -> Result<u64, Error> {
     u64::try_from(bytes).map_err(|_| Error::TooLarge)
 }
 
-/// Reads one number with its unit, and returns what follows.
+/// Reads one number with its unit, and returns the rest of the text.
 fn amount<'t>(text: &'t str, units: &[(&str, u128)]) -> Result<(u128, &'t str), Error> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (number, rest) = text.split_at(digits.unwrap_or(text.len()));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_says_why() {
+    fn bad_durations_name_their_mistake() {
         assert_eq!(duration(""), Err(Error::Empty));
         assert_eq!(duration("10"), Err(Error::NoUnit("10".into())));
         assert_eq!(duration("1h30"), Err(Error::NoUnit("30".into())));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_know_thousands_from_1024() {
+    fn sizes_distinguish_powers_of_10_and_2() {
         assert_eq!(size("2 GiB"), Ok(2 << 30));
         assert_eq!(size("500MB"), Ok(500_000_000));
         assert_eq!(size("1.5 GiB"), Ok(3 << 29));

@@ -38,7 +38,7 @@ pub enum Error {
     #[error("cannot read `{}`: {}", path.display(), words(cause))]
     #[diagnostic(
         code("fbuild::buildfile::file_unreadable"),
-        help("look at its permissions and its owner: `ls -l {}`", path.display())
+        help("check its permissions and its owner: `ls -l {}`", path.display())
     )]
     Unreadable {
         /// Its path.
@@ -51,7 +51,7 @@ pub enum Error {
     #[diagnostic(
         code("fbuild::buildfile::file_too_large"),
         help(
-            "the most is {MOST_BYTES} bytes; split it with `include`, or look whether this is the file you meant"
+            "the most is {MOST_BYTES} bytes; split it with `include`, or check that this is the right file"
         )
     )]
     TooLarge {
@@ -131,13 +131,17 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Error> {
-    let what = match (metadata.is_file(), metadata.is_dir()) {
-        (true, _) => return Ok(()),
-        (_, true) => "a folder",
-        _ => "a device or a pipe",
-    };
-    let path = path.to_owned();
-    Err(Error::NotAFile { path, what })
+    if metadata.is_file() {
+        return Ok(());
+    }
+    Err(Error::NotAFile {
+        path: path.to_owned(),
+        what: if metadata.is_dir() {
+            "a folder"
+        } else {
+            "a device or a pipe"
+        },
+    })
 }
 
 fn unreadable(path: &Path, cause: io::Error) -> Error {

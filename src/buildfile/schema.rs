@@ -1,10 +1,10 @@
-//! What is made from the grammar for others to read: a schema in the KDL Schema
-//! Language for editors, and the reference for people. It writes no file.
+//! Makes files of the grammar: a schema in the KDL Schema Language for editors, and the
+//! reference for users. It writes no file.
 
 use super::editing::quote::in_quotes;
 use super::grammar::{ArgSpec, BODY, NodeSpec, PropSpec, TOP, Type};
 
-/// Returns every file that is made from the grammar, by its path in this repository.
+/// Returns every generated file with its path in this repository.
 ///
 /// `UPDATE=1 cargo test generated_files` writes them.
 pub fn generated_files() -> Vec<(&'static str, String)> {
@@ -17,7 +17,7 @@ pub fn generated_files() -> Vec<(&'static str, String)> {
 /// Returns the schema of a Buildfile, in the KDL Schema Language.
 fn kdl_schema() -> String {
     let mut out = Indented::default();
-    out.line("// Made from src/buildfile/grammar.rs; `UPDATE=1 cargo test generated_files` makes it anew.");
+    out.line("// Generated from src/buildfile/grammar.rs; update it with `UPDATE=1 cargo test generated_files`.");
     out.open("document");
     out.open("info");
     out.line("title Buildfile lang=en");
@@ -93,7 +93,7 @@ fn schema_rules(out: &mut Indented, head: &str, rules: impl IntoIterator<Item = 
     }
 }
 
-/// Returns the rules for a type; none where a number counts as its spelling.
+/// Returns the rules for a type; `None` where a number is read as text.
 fn schema_type(ty: Type) -> Option<String> {
     let pattern = match ty {
         Type::Name => r##"#"^[\p{Alphabetic}\p{Number}_@][\p{Alphabetic}\p{Number}_.:+/@-]*$"#"##,
@@ -111,7 +111,7 @@ fn schema_type(ty: Type) -> Option<String> {
     Some(format!("type string; pattern {pattern}"))
 }
 
-/// Text with four blanks for each block that is open.
+/// A text indented by four blanks for each open block.
 #[derive(Default)]
 struct Indented {
     text: String,
@@ -139,7 +139,7 @@ impl Indented {
 /// Returns `docs/buildfile.md`.
 fn reference() -> String {
     let mut out = INTRODUCTION.to_owned();
-    out.push_str("\n## Nodes outside all blocks\n");
+    out.push_str("\n## Top-level nodes\n");
     for node in TOP {
         reference_node(&mut out, node, "");
     }
@@ -150,7 +150,7 @@ fn reference() -> String {
     out
 }
 
-/// Writes the section of a node, then those of the nodes that stand only in it.
+/// Writes the section of a node, then those of the nodes that occur only in it.
 fn reference_node(out: &mut String, node: &'static NodeSpec, place: &str) {
     let title = match place {
         "" => format!("`{}`", node.name),
@@ -197,7 +197,7 @@ fn property(prop: &PropSpec) -> String {
     format!("`{name}=`: {doc} ({ty}).{default}")
 }
 
-/// Returns one line that shows everything a node takes.
+/// Returns a line with everything that a node takes.
 fn synopsis(node: &NodeSpec) -> String {
     let mut parts = vec![node.name.to_owned()];
     parts.extend(node.args.iter().map(|arg| arg.what.to_owned()));
@@ -244,11 +244,11 @@ fn capitalised(text: &str) -> String {
     first.unwrap_or_default() + chars.as_str()
 }
 
-const INTRODUCTION: &str = r##"<!-- Made from src/buildfile; `UPDATE=1 cargo test generated_files` makes it anew. -->
+const INTRODUCTION: &str = r##"<!-- Generated from src/buildfile; update it with `UPDATE=1 cargo test generated_files`. -->
 
 # The Buildfile
 
-A Buildfile says what can be built, and how. It is a [KDL 2](https://kdl.dev) document
+A Buildfile lists what can be built, and how. It is a [KDL 2](https://kdl.dev) document
 named `Buildfile.kdl`, and it is data: reading it runs nothing.
 
 ```kdl
@@ -269,18 +269,18 @@ target worker {
 
 - A line is a *node*: its name, then *arguments*, then *properties* (`name=value`), then
   perhaps a block in braces. A node ends with its line, or with `;`.
-- Text needs quotes when it has a blank or one of `/ \ ( ) { } [ ] ; " # =`, when it is
-  empty, and when it begins like a number (`"10m"`, `"./cmd"`, `"**/*.go"`).
+- Text needs quotes if it has a blank or one of `/ \ ( ) { } [ ] ; " # =`, if it is
+  empty, and if it starts like a number (`"10m"`, `"./cmd"`, `"**/*.go"`).
 - `#true` and `#false` are flags. `#"…"#` is text in which `\` and `"` mean themselves.
-  Text of several lines stands between `"""`, each on a line of its own.
+  Text of several lines is written between `"""`, each on a line of its own.
 - `//` comments out the rest of a line, `/* */` what is between them, `/-` the node,
   argument, property or block that follows.
 - A `\` at the end of a line continues it on the next one.
 - Names of targets, groups, templates, sets, tools and locks are letters, digits and
-  `-_.:+/@`, at most 200 of them, and begin with a letter, a digit, `_` or `@`. Targets
-  and groups share their names.
+  `-_.:+/@`, at most 200 of them, and start with a letter, a digit, `_` or `@`. Targets
+  and groups share one name space.
 
-The order of nodes means nothing, except between the commands of a target.
+The order of nodes has no meaning, except for the commands of a target.
 
 ## Paths and patterns
 
@@ -288,19 +288,19 @@ Paths are relative to the project's root, which is the Buildfile's folder unless
 says otherwise; in an included file, to the folder of that file. None can leave the root.
 
 `*` is any number of characters within a name, `?` one of them, `[a-z]` one of a class,
-`[!a-z]` one that is not of it, `{a,b}` one of several, `**` any number of folders; a `\`
-takes the meaning from the character behind it. A character is one of Unicode, however many
-bytes it has: `[à-ü]` is a range like all others. A pattern that ends with a slash means
-everything below that folder. Names that begin with a dot are names like all others.
+`[!a-z]` one outside it, `{a,b}` one of several, `**` any number of folders. A `\` makes the
+next character literal. A character is one of Unicode, however many bytes it has: `[à-ü]` is
+a range like any other. A pattern that ends with a slash means everything below that folder.
+Names that start with a dot are ordinary names.
 
 ## Variables
 
 `{NAME}` in a string stands for the value of `var NAME`. It has a meaning everywhere but
 in names, in `root` and `include`, and in scripts. `{env.NAME}` stands for an environment
-variable that the target declares with `env`; it can stand in `run`, and in the values of
+variable that the target declares with `env`; it is allowed in `run`, and in the values of
 `env`.
 
-A brace is left alone unless a plain name stands between it and its partner, so `{a,b}`,
+Braces have this meaning only around a plain name, so `{a,b}`,
 `{}`, `{print $1}` and `{{.Dir}}` mean themselves. For the text `{name}` itself, write
 `{{name}}`.
 
@@ -313,7 +313,7 @@ sh #"echo "$VERSION" > version.txt"#
 
 ## Templates
 
-A target with `from=NAME` starts with everything that the template says, and a template
+A target with `from=NAME` starts with everything in the template, and a template
 can start from another one. Lists (needs, inputs, outputs, variables, tools, commands, …)
 add up, the template's first. Single values (`about`, `dir`, `timeout`, …) and variables
 of the same name are overridden.
@@ -355,22 +355,22 @@ mod tests {
     }
 
     #[test]
-    fn examples_of_the_reference_are_good() {
+    fn example_of_the_introduction_is_good() {
         let blocks: Vec<&str> = INTRODUCTION.split("```kdl\n").skip(1).collect();
         let code = |block: &str| block.split("```").next().unwrap().to_owned();
         let first = load_text(&code(blocks[0]), Path::new("Buildfile.kdl"));
         assert_eq!(first.diagnostics, []);
+    }
+
+    #[test]
+    fn examples_of_nodes_are_good() {
         for node in TOP {
             let text = node.example.to_owned() + "\ngroup other { needs a }";
             let diagnostics = load_text(&text, Path::new("Buildfile.kdl")).diagnostics;
             let codes = diagnostics.iter().map(|d| d.code.as_str());
-            // Examples name tools and templates that others declare.
-            assert!(
-                codes
-                    .into_iter()
-                    .all(|c| c.ends_with("unknown_name") || c.ends_with("include")),
-                "{text}"
-            );
+            // Examples name tools and templates that other examples define.
+            let is_expected = |c: &str| c.ends_with("unknown_name") || c.ends_with("include");
+            assert!(codes.into_iter().all(is_expected), "{text}");
         }
         for node in BODY {
             let text = format!("target a {{\nneeds b\nrun x\n{}\n}}", node.example);
@@ -384,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_is_laid_out_as_fmt_does() {
+    fn schema_is_formatted() {
         assert_eq!(format(&kdl_schema()).unwrap(), kdl_schema());
     }
 
-    /// Holds nodes against what a schema says of them; enough of the schema language to
-    /// see that the schema is not wrong about good Buildfiles.
+    /// Compares nodes with a schema. It knows enough of the schema language to see that the
+    /// schema accepts good Buildfiles.
     struct Validator<'s> {
         body: &'s KdlDocument,
     }
@@ -453,6 +453,17 @@ mod tests {
         }
     }
 
+    /// Compares a text with the schema.
+    fn validate(text: &str) -> Result<(), String> {
+        let schema = KdlDocument::parse_v2(&kdl_schema()).unwrap();
+        let document = schema.get("document").unwrap().children().unwrap();
+        let definitions = document.get("definitions").unwrap().children().unwrap();
+        let validator = Validator {
+            body: definitions.get("children").unwrap().children().unwrap(),
+        };
+        validator.check(&KdlDocument::parse_v2(text).unwrap(), document)
+    }
+
     fn first(node: &KdlNode) -> Option<&str> {
         node.entries()
             .iter()
@@ -462,22 +473,19 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_takes_good_buildfiles_and_refuses_others() {
-        let schema = KdlDocument::parse_v2(&kdl_schema()).unwrap();
-        let document = schema.get("document").unwrap().children().unwrap();
-        let definitions = document.get("definitions").unwrap().children().unwrap();
-        let validator = Validator {
-            body: definitions.get("children").unwrap().children().unwrap(),
-        };
-        let check = |text: &str| validator.check(&KdlDocument::parse_v2(text).unwrap(), document);
+    fn schema_accepts_good_buildfiles() {
         for path in [
             "Buildfile.kdl",
             "fixtures/buildfile/everything/Buildfile.kdl",
         ] {
             let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-            assert_eq!(check(&fs::read_to_string(path).unwrap()), Ok(()));
+            assert_eq!(validate(&fs::read_to_string(path).unwrap()), Ok(()));
         }
-        let refused = |text: &str| check(text).unwrap_err();
+    }
+
+    #[test]
+    fn schema_refuses_bad_buildfiles() {
+        let refused = |text: &str| validate(text).unwrap_err();
         assert_eq!(refused("targt a"), "unknown node targt");
         assert_eq!(
             refused("target a { inputs x }; jobs"),

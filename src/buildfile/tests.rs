@@ -1,4 +1,4 @@
-//! What Buildfiles mean, and what happens when there is none to read.
+//! Tests of the meaning of Buildfiles, and of the errors of reading one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,9 +36,8 @@ fn patterns(target: &Target) -> Vec<Vec<&str>> {
             .map(|t| t.to_owned())
             .collect::<Vec<_>>()
     };
-    let all = target.inputs.iter().map(texts);
-    all.map(|texts| texts.into_iter().map(|t| &*t.leak()).collect())
-        .collect()
+    let leaked = |texts: Vec<String>| texts.into_iter().map(|t| &*t.leak()).collect();
+    target.inputs.iter().map(texts).map(leaked).collect()
 }
 
 fn names(names: &[super::model::Spanned<String>]) -> Vec<&str> {
@@ -46,7 +45,7 @@ fn names(names: &[super::model::Spanned<String>]) -> Vec<&str> {
 }
 
 #[test]
-fn variables_stand_in_strings_and_environment_in_commands() {
+fn variables_are_expanded_in_strings() {
     let target = target(
         r#"
         var name "mgr"
@@ -54,10 +53,8 @@ fn variables_stand_in_strings_and_environment_in_commands() {
         var minor 10
         target a {
             about "{name} of {{name}}"
-            env LDFLAGS default="-s"
             outputs "bin/{out}"
-            run go -ldflags "{env.LDFLAGS} -X v={out}" "{{.Dir}}" "{a,b}" 1.50
-            sh "echo {}"
+            run x
         }"#,
     );
     assert_eq!(target.about.as_deref(), Some("mgr of {name}"));
@@ -65,6 +62,19 @@ fn variables_stand_in_strings_and_environment_in_commands() {
         panic!()
     };
     assert_eq!(path.to_string(), "bin/mgr-1.10");
+}
+
+#[test]
+fn commands_refer_to_variables_of_the_environment() {
+    let target = target(
+        r#"
+        var out "mgr-1.10"
+        target a {
+            env LDFLAGS
+            run go -ldflags "{env.LDFLAGS} -X v={out}" "{{.Dir}}" "{a,b}" 1.50
+            sh "echo {}"
+        }"#,
+    );
     let flags = Text(vec![
         Piece::Env("LDFLAGS".to_owned()),
         Piece::Literal(" -X v=mgr-1.10".to_owned()),
@@ -82,7 +92,7 @@ fn variables_stand_in_strings_and_environment_in_commands() {
 }
 
 #[test]
-fn lists_of_templates_add_up_and_single_values_are_overridden() {
+fn templates_add_lists_and_replace_single_values() {
     let target = target(
         r#"
         tool go
@@ -127,30 +137,27 @@ fn lists_of_templates_add_up_and_single_values_are_overridden() {
 }
 
 #[test]
-fn outputs_are_files_folders_or_patterns_and_keep_is_relative_to_the_folder() {
-    let target = target(
-        r#"target a {
-            outputs x "web/" "gen/*.go" committed=#true { keep empty "**/*.md" }
-            run x
-        }"#,
-    );
-    let outputs = &target.outputs[0];
-    let kinds = outputs.paths.iter().map(|p| match &p.value {
+fn outputs_are_files_folders_or_patterns() {
+    let target = target("target a { outputs x \"web/\" \"gen/*.go\" committed=#true; run x }");
+    let kind = |path: &super::model::Spanned<Output>| match &path.value {
         Output::File(path) => format!("file {path}"),
         Output::Folder(path) => format!("folder {path}"),
         Output::Glob(pattern) => format!("glob {pattern}"),
-    });
-    assert_eq!(
-        kinds.collect::<Vec<_>>(),
-        ["file x", "folder web", "glob gen/*.go"]
-    );
-    let keep: Vec<_> = outputs.keep.iter().map(|k| k.value.text()).collect();
-    assert_eq!(keep, ["web/empty", "web/**/*.md"]);
-    assert!(outputs.committed);
+    };
+    let kinds: Vec<_> = target.outputs[0].paths.iter().map(kind).collect();
+    assert_eq!(kinds, ["file x", "folder web", "glob gen/*.go"]);
+    assert!(target.outputs[0].committed);
 }
 
 #[test]
-fn environment_variables_come_after_those_that_they_refer_to() {
+fn kept_patterns_are_relative_to_the_folder() {
+    let target = target("target a { outputs \"web/\" { keep empty \"**/*.md\" }; run x }");
+    let keep = target.outputs[0].keep.iter().map(|k| k.value.text());
+    assert_eq!(keep.collect::<Vec<_>>(), ["web/empty", "web/**/*.md"]);
+}
+
+#[test]
+fn env_variables_follow_those_they_refer_to() {
     let target = target(
         r#"target a {
             env A="{env.B}/a" C="{env.D}" B="{env.D}/b"
@@ -163,7 +170,7 @@ fn environment_variables_come_after_those_that_they_refer_to() {
 }
 
 #[test]
-fn tools_know_how_they_are_asked_for_their_version() {
+fn tools_have_default_probes() {
     let text = "tool go\ntool java\ntool node\ntool x { probe y \"-V {v}\" }\nvar v 1\ngroup g { needs a }";
     let tools = good(text).buildfile.tools;
     let probes: Vec<_> = tools.iter().map(|tool| tool.probe.join(" ")).collect();
@@ -174,7 +181,7 @@ fn tools_know_how_they_are_asked_for_their_version() {
 }
 
 #[test]
-fn settings_are_read() {
+fn project_settings_are_read() {
     let text = r#"
         project p { root sub; default a b }
         cache dir="../cache" max-size="1.5 GiB" max-age="30d"
@@ -205,29 +212,33 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-#[test]
-fn paths_of_an_included_file_are_relative_to_its_folder() {
-    let inner = r#"
-        include "../common.kdl"
-        target gen from=base {
-            inputs "src/**"
-            outputs "out/" { keep x }
-            run x
-        }
-        target here { run x; dir sub }"#;
-    let folder = folder(&[
-        (
-            "Buildfile.kdl",
-            "project p { root r }\ninclude \"r/tools/Buildfile.kdl\"\ntarget last { run x }",
-        ),
-        ("r/tools/Buildfile.kdl", inner),
+const TOOLS: &str = r#"
+    include "../common.kdl"
+    target gen from=base {
+        inputs "src/**"
+        outputs "out/" { keep x }
+        run x
+    }
+    target here { run x; dir sub }"#;
+
+/// Returns a folder with a Buildfile that includes two others.
+fn nested() -> tempfile::TempDir {
+    let main = "project p { root r }\ninclude \"r/tools/Buildfile.kdl\"\ntarget last { run x }";
+    folder(&[
+        ("Buildfile.kdl", main),
+        ("r/tools/Buildfile.kdl", TOOLS),
         ("r/common.kdl", "template base { inputs common.txt }"),
-    ]);
-    let loaded = load(
-        &folder.path().join("Buildfile.kdl"),
-        Path::new("Buildfile.kdl"),
-    )
-    .unwrap();
+    ])
+}
+
+fn load_from(folder: &tempfile::TempDir) -> Loaded {
+    let path = folder.path().join("Buildfile.kdl");
+    load(&path, Path::new("Buildfile.kdl")).unwrap()
+}
+
+#[test]
+fn included_paths_are_relative_to_their_file() {
+    let loaded = load_from(&nested());
     assert_eq!(loaded.diagnostics, []);
     let [generate, here, last] = &loaded.buildfile.targets[..] else {
         panic!()
@@ -235,43 +246,36 @@ fn paths_of_an_included_file_are_relative_to_its_folder() {
     let expected: [&[&str]; 2] = [&["common.txt", "-"], &["tools/src/**", "-"]];
     assert_eq!(patterns(generate), expected);
     assert_eq!(generate.outputs[0].keep[0].value.text(), "tools/out/x");
-    assert_eq!(generate.dir.to_string(), "tools");
-    assert_eq!(here.dir.to_string(), "tools/sub");
-    assert_eq!(last.dir.to_string(), ".");
-    assert_eq!(loaded.root, folder.path().canonicalize().unwrap().join("r"));
-    let read: Vec<_> = loaded
-        .files
-        .iter()
-        .map(|(path, _)| path.file_name().unwrap())
-        .collect();
-    assert_eq!(read, ["Buildfile.kdl", "Buildfile.kdl", "common.kdl"]);
-    assert_eq!(loaded.files[1].1, Digest::of(inner.as_bytes()));
-    let shown: Vec<_> = loaded
-        .sources
-        .files()
-        .iter()
-        .map(|f| f.path.clone())
-        .collect();
-    assert_eq!(
-        shown[1..],
-        [
-            PathBuf::from("r/tools/Buildfile.kdl"),
-            PathBuf::from("r/common.kdl")
-        ]
-    );
+    let folders = [generate, here, last].map(|target| target.dir.to_string());
+    assert_eq!(folders, ["tools", "tools/sub", "."]);
 }
 
 #[test]
-fn an_include_does_not_leave_the_root_through_a_link() {
+fn root_is_relative_to_the_main_buildfile() {
+    let folder = nested();
+    let expected = folder.path().canonicalize().unwrap().join("r");
+    assert_eq!(load_from(&folder).root, expected);
+}
+
+#[test]
+fn load_lists_every_file_with_its_digest() {
+    let loaded = load_from(&nested());
+    let files = loaded.files.iter();
+    let names: Vec<_> = files.map(|(path, _)| path.file_name().unwrap()).collect();
+    assert_eq!(names, ["Buildfile.kdl", "Buildfile.kdl", "common.kdl"]);
+    assert_eq!(loaded.files[1].1, Digest::of(TOOLS.as_bytes()));
+    let shown = loaded.sources.files().iter().map(|file| file.path.clone());
+    let expected = ["Buildfile.kdl", "r/tools/Buildfile.kdl", "r/common.kdl"];
+    assert_eq!(shown.collect::<Vec<_>>(), expected.map(PathBuf::from));
+}
+
+#[test]
+fn include_cannot_leave_the_root_through_a_link() {
     let outside = folder(&[("evil.kdl", "target evil { run x }")]);
     let folder = folder(&[("Buildfile.kdl", "include \"link.kdl\"\ntarget a { run x }")]);
     let link = folder.path().join("link.kdl");
     std::os::unix::fs::symlink(outside.path().join("evil.kdl"), link).unwrap();
-    let loaded = load(
-        &folder.path().join("Buildfile.kdl"),
-        Path::new("Buildfile.kdl"),
-    )
-    .unwrap();
+    let loaded = load_from(&folder);
     assert_eq!(
         loaded.diagnostics[0].message,
         "`link.kdl` leaves the project's root"
@@ -280,16 +284,12 @@ fn an_include_does_not_leave_the_root_through_a_link() {
 }
 
 #[test]
-fn a_root_that_is_not_there_is_a_mistake() {
+fn missing_root_is_a_mistake() {
     let folder = folder(&[(
         "Buildfile.kdl",
         "project p { root nowhere }\ntarget a { run x }",
     )]);
-    let loaded = load(
-        &folder.path().join("Buildfile.kdl"),
-        Path::new("Buildfile.kdl"),
-    )
-    .unwrap();
+    let loaded = load_from(&folder);
     assert_eq!(
         loaded.diagnostics[0].message,
         "there is no folder `nowhere`"
@@ -297,7 +297,7 @@ fn a_root_that_is_not_there_is_a_mistake() {
 }
 
 #[test]
-fn names_that_were_lost_are_not_reported_as_unknown() {
+fn lost_names_are_not_reported_as_unknown() {
     let text = "templat t { run x }\ntarget a from=t { tools go }\n12 x\ntool go { }}";
     let loaded = load_text(text, Path::new("Buildfile.kdl"));
     assert!(!loaded.is_complete);
@@ -318,7 +318,7 @@ fn names_that_were_lost_are_not_reported_as_unknown() {
 }
 
 #[test]
-fn a_long_text_is_understood_in_order_with_every_mistake_in_its_place() {
+fn mistakes_in_a_long_text_have_their_spans() {
     let is_wrong = |n: usize| n % 500 == 7;
     let node = |n: usize| {
         if is_wrong(n) {
@@ -345,7 +345,7 @@ fn a_long_text_is_understood_in_order_with_every_mistake_in_its_place() {
 }
 
 #[test]
-fn a_slash_dash_takes_away_a_node_a_value_or_a_block() {
+fn slash_dash_removes_nodes_values_and_blocks() {
     let target = target(
         "/-target b { run y }\ntarget a /-from=zzz { run x /-y z; /- needs b\n} /-{ nothing }",
     );
@@ -365,7 +365,7 @@ fn error(path: &Path) -> (String, String) {
 }
 
 #[test]
-fn what_cannot_be_read_says_why() {
+fn read_errors_name_the_cause() {
     let folder = folder(&[("latin1.kdl", ""), ("large.kdl", "")]);
     let at = |name: &str| folder.path().join(name);
     let missing = (
@@ -400,7 +400,7 @@ fn what_cannot_be_read_says_why() {
 }
 
 #[test]
-fn an_unreadable_file_says_what_the_system_said() {
+fn unreadable_file_shows_the_system_error() {
     let cause = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
     let path = PathBuf::from("Buildfile.kdl");
     let error = Error::Unreadable { path, cause };
@@ -415,7 +415,7 @@ fn an_unreadable_file_says_what_the_system_said() {
 }
 
 #[test]
-fn byte_order_marks_and_windows_line_ends_are_fine() {
+fn byte_order_mark_and_crlf_are_accepted() {
     let text = "\u{feff}target a {\r\n    sh \"\"\"\r\n        one\r\n        two\r\n        \"\"\"\r\n}\r\n";
     assert_eq!(
         target(text).commands[0].value,
@@ -424,7 +424,7 @@ fn byte_order_marks_and_windows_line_ends_are_fine() {
 }
 
 #[test]
-fn the_buildfile_of_this_project_is_good() {
+fn own_buildfile_has_no_mistakes() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Buildfile.kdl");
     let loaded = load(&path, Path::new("Buildfile.kdl")).unwrap();
     assert_eq!(loaded.diagnostics, []);

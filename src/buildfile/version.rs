@@ -1,26 +1,26 @@
-//! Versions of tools: found in what a tool prints, and held against a requirement such
-//! as `>=1.21, <2`. It runs no tool.
+//! Finds versions in the output of tools, and compares them with requirements such as
+//! `>=1.21, <2`. It runs no tool.
 
 use super::model::{Comparison, Requirement, Version};
 
 /// The most digits of one part of a version.
 const MOST_DIGITS: usize = 18;
 
-/// Why a text is not a requirement, with what to write instead.
+/// The error of reading a requirement, and its help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// What to write instead.
+    /// The text to write instead.
     pub help: &'static str,
 }
 
 const EXAMPLES: &str = "write comparisons and numbers, such as `>=1.21`, `>=1.21, <2` or `1.26`";
 
 impl Version {
-    /// Finds the version in what a tool prints about itself: the first number with a
-    /// dot in it (`go version go1.26.8`, `v20.20.2`), else the first number.
+    /// Finds the version in the output of a tool: the first number with a dot in it
+    /// (`go version go1.26.8`, `v20.20.2`), else the first number.
     pub fn find(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let mut first = None;
@@ -38,13 +38,13 @@ impl Version {
         first
     }
 
-    /// Returns its part at `index`, zero where nothing is written.
+    /// Returns its part at `index`, or zero.
     fn part(&self, index: usize) -> u64 {
         self.0.get(index).copied().unwrap_or(0)
     }
 }
 
-/// Returns how many bytes at the start of `bytes` are digits, and dots between digits.
+/// Returns the number of leading bytes that are digits, or dots between digits.
 fn dotted_len(bytes: &[u8]) -> usize {
     let mut end = 0;
     while let Some(byte) = bytes.get(end) {
@@ -57,7 +57,7 @@ fn dotted_len(bytes: &[u8]) -> usize {
     end
 }
 
-/// Numbers with dots between them, nothing else.
+/// Reads numbers with dots between them.
 impl std::str::FromStr for Version {
     type Err = Error;
 
@@ -104,7 +104,7 @@ impl Requirement {
     }
 }
 
-/// Comparisons with commas between them.
+/// Reads comparisons with commas between them.
 impl std::str::FromStr for Requirement {
     type Err = Error;
 
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_the_first_dotted_number_that_a_tool_prints() {
+    fn find_prefers_the_first_dotted_number() {
         for (text, expected) in [
             ("go version go1.26.8 linux/amd64", "1.26.8"),
             ("v20.20.2\n", "20.20.2"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_requirement_accepts_what_all_its_bounds_accept() {
+    fn requirement_accepts_versions_within_all_bounds() {
         let accepts = |requirement: &str, version: &str| {
             let requirement: Requirement = requirement.parse().unwrap();
             requirement.accepts(&version.parse().unwrap())
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_requirement_is_refused_with_help() {
+    fn bad_requirements_are_refused_with_help() {
         let error = |text: &str| text.parse::<Requirement>().unwrap_err();
         assert_eq!(error("").message, "a comparison is missing");
         assert_eq!(error(">=").message, "no version follows `>=`");

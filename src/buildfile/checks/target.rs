@@ -71,9 +71,9 @@ fn warn_of_near_miss(name: &Spanned<String>, scope: &mut Scope<'_>) {
     if scope.is_linting()
         && let Some(known) = near_miss::find(&name.value)
     {
-        let message = format!("`{}` is one slip away from `{known}`", name.value);
+        let message = format!("`{}` is one typo away from `{known}`", name.value);
         let diagnostic = Diagnostic::warning(codes::NEAR_MISS, message);
-        let diagnostic = diagnostic.label(name.span, "not what common tools read");
+        let diagnostic = diagnostic.label(name.span, "not the name that common tools read");
         scope
             .sink
             .push(diagnostic.help(format!("did you mean `{known}`?")));
@@ -127,15 +127,15 @@ impl Checks<'_, '_> {
         for output in body.outputs.iter().flat_map(|outputs| &outputs.paths) {
             if self.protected.is_taken_by(&output.value) {
                 let diagnostic =
-                    Diagnostic::error(codes::OUTPUT, "an output would take away a Buildfile")
-                        .label(output.span, "the Buildfile is, or lies in, this")
+                    Diagnostic::error(codes::OUTPUT, "an output would replace a Buildfile")
+                        .label(output.span, "the Buildfile is this, or in it")
                         .help("let the commands write elsewhere");
                 self.scope.once(diagnostic);
             }
             if let Some(folder) = others_folder(&output.value) {
-                let message = format!("an output lies in `{folder}`, which is not the target's");
+                let message = format!("an output is in `{folder}`, which is not the target's");
                 let diagnostic = Diagnostic::error(codes::OUTPUT, message)
-                    .label(output.span, "owning it could delete what others keep there")
+                    .label(output.span, "owning it could delete files of others")
                     .help("let the commands write elsewhere");
                 self.scope.once(diagnostic);
             }
@@ -180,7 +180,7 @@ impl Checks<'_, '_> {
         } else if is_in(&body.secret) {
             (
                 format!("cannot be pasted: it is a secret of `{target}`"),
-                format!("use \"${variable}\" in `sh`, where it is never written down"),
+                format!("use \"${variable}\" in `sh`, where it is never stored"),
             )
         } else {
             let help = match self.scope.sink.nearest(&used.value, declared) {

@@ -47,7 +47,7 @@ pub enum NewCommand {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum AddError {
     /// The text is not KDL.
-    #[error("the Buildfile has mistakes that must be mended first")]
+    #[error("the Buildfile has mistakes that must be fixed first")]
     #[diagnostic(
         code("fbuild::buildfile::add_broken"),
         help("`fbuild check` shows them")
@@ -69,10 +69,10 @@ pub enum AddError {
         line: usize,
     },
     /// The new target would be wrong.
-    #[error("the target would be wrong: {}", first_of(diagnostics))]
+    #[error("the target would have a mistake: {}", first_of(diagnostics))]
     #[diagnostic(
         code("fbuild::buildfile::add_wrong"),
-        help("nothing was written; change what you asked for")
+        help("nothing was written; correct the command")
     )]
     Wrong {
         /// The mistakes, about `text`.
@@ -181,11 +181,12 @@ fn surrounded(text: &str, place: usize, node: &str) -> String {
     let (before, after) = text.split_at(place);
     let newlines = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let is_start = before.trim_start_matches('\u{FEFF}').is_empty();
-    let is_set_off = before.ends_with("\n\n") || before.ends_with("\n\r\n");
-    let lead = match (is_start || is_set_off, before.ends_with('\n')) {
-        (true, _) => "",
-        (false, true) => "\n",
-        (false, false) => "\n\n",
+    let lead = if is_start || before.ends_with("\n\n") || before.ends_with("\n\r\n") {
+        ""
+    } else if before.ends_with('\n') {
+        "\n"
+    } else {
+        "\n\n"
     };
     let is_blank = after.is_empty() || after.starts_with(['\n', '\r']);
     let tail = if is_blank { "" } else { "\n" };
@@ -353,11 +354,11 @@ mod tests {
         );
         assert_eq!(
             refused("target {", &target("new")),
-            "the Buildfile has mistakes that must be mended first"
+            "the Buildfile has mistakes that must be fixed first"
         );
         assert_eq!(
             refused("", &target("-x")),
-            "the target would be wrong: `-x` cannot be a name"
+            "the target would have a mistake: `-x` cannot be a name"
         );
     }
 

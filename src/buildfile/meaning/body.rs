@@ -111,7 +111,7 @@ impl Reader<'_, '_> {
     }
 
     fn inputs(&mut self, node: &Node) {
-        let mut patterns = self.patterns(&node.args);
+        let patterns = self.patterns(&node.args);
         let except = self.excepts(node);
         let optional = node
             .prop("optional")
@@ -129,11 +129,11 @@ impl Reader<'_, '_> {
         } else if node.args.is_empty() && !node.is_damaged {
             let diagnostic = Diagnostic::error(codes::MISSING, "`inputs` needs a pattern")
                 .label(node.span, "PATTERN is missing")
-                .help(format!("for example: {}", "inputs \"src/**\""));
+                .help("for example: inputs \"src/**\"");
             self.scope.sink.push(diagnostic);
         }
         if !patterns.is_empty() {
-            self.body.inputs.push(of(std::mem::take(&mut patterns)));
+            self.body.inputs.push(of(patterns));
         }
     }
 
@@ -318,32 +318,28 @@ impl Reader<'_, '_> {
     fn check_script(&mut self, value: &Value) {
         let mut before = "";
         for part in parts(value.text()) {
-            let found = match part {
-                Part::Literal(text) => {
-                    before = text;
-                    continue;
+            // `${NAME}` is the shell's own notation.
+            let is_shells = before.ends_with('$');
+            match part {
+                Part::Literal(text) => before = text,
+                Part::Var(name) if self.scope.has_var(name) && !is_shells => {
+                    let variable = name.to_uppercase().replace('-', "_");
+                    let declaration = format!("env {variable}=\"{{{name}}}\"");
+                    return self.braces_in_script(value.span, name, &variable, &declaration);
                 }
-                Part::Var(name) if self.scope.has_var(name) => {
-                    (name, name.to_uppercase().replace('-', "_"), name.to_owned())
+                Part::Env(name) if !is_shells => {
+                    let (inner, declaration) = (format!("env.{name}"), format!("env {name}"));
+                    return self.braces_in_script(value.span, &inner, name, &declaration);
                 }
-                Part::Env(name) => (name, name.to_owned(), format!("env.{name}")),
-                Part::Var(_) => continue,
-            };
-            if !before.ends_with('$') {
-                self.braces_in_script(value.span, found);
-                return;
+                Part::Var(_) | Part::Env(_) => {}
             }
         }
     }
 
-    fn braces_in_script(&mut self, span: Span, (name, variable, inner): (&str, String, String)) {
+    /// Warns of `{inner}` in a script, in favour of a `variable` and its declaration.
+    fn braces_in_script(&mut self, span: Span, inner: &str, variable: &str, declaration: &str) {
         let place = self.scope.narrow(span, &format!("{{{inner}}}"));
-        let declaration = if inner.starts_with("env.") {
-            format!("env {name}")
-        } else {
-            format!("env {variable}=\"{{{name}}}\"")
-        };
-        let message = format!("nothing is pasted into scripts: `{{{inner}}}` stays as it is");
+        let message = format!("nothing is pasted into scripts: `{{{inner}}}` stays unchanged");
         let diagnostic = Diagnostic::warning(codes::SH_BRACES, message)
             .label(place, "the shell sees these braces")
             .help(format!(
@@ -356,7 +352,7 @@ impl Reader<'_, '_> {
         let timeout = values::duration(value, self.scope)?;
         if timeout.is_zero() {
             let diagnostic = Diagnostic::error(codes::RANGE, "a timeout of zero leaves no time")
-                .label(value.span, "must be more than nothing")
+                .label(value.span, "must be more than zero")
                 .help("leave `timeout` out for no limit");
             self.scope.sink.push(diagnostic);
             return None;

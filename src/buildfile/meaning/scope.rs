@@ -183,12 +183,12 @@ impl<'a> Scope<'a> {
 
     fn env_out_of_place(&mut self, name: &str, span: Span) {
         let place = self.narrow(span, &format!("{{env.{name}}}"));
-        let message = format!("`{{env.{name}}}` can only stand in `run` and in values of `env`");
+        let message = format!("`{{env.{name}}}` is allowed only in `run` and in values of `env`");
         let diagnostic = Diagnostic::error(codes::ENV_PLACE, message);
-        let help = "use a `var` for what is known when the Buildfile is read";
+        let help = "for a value known when the Buildfile is read, use a `var`";
         self.sink.push(
             diagnostic
-                .label(place, "the environment means nothing here")
+                .label(place, "the environment has no meaning here")
                 .help(help),
         );
     }

@@ -62,9 +62,9 @@ pub(super) fn pattern_of(
                 }
                 glob::Error::Empty => "name a file, or `**` for all",
                 glob::Error::TooManyCharacters => {
-                    "write `*` in the place of some of them, or several patterns"
+                    "write `*` instead of some of them, or several patterns"
                 }
-                _ => "put a `\\` before a character that is to stand for itself",
+                _ => "put a `\\` before a character to make it literal",
             };
             scope
                 .sink
@@ -80,11 +80,11 @@ pub(crate) fn bad_path(text: &str, error: path::Error, span: Span) -> Diagnostic
     let (message, help) = match error {
         path::Error::Absolute => (
             format!("`{shown}` is an absolute path"),
-            "write it relative to the project's root; what lies outside is no part of the build",
+            "write it relative to the project's root; files outside it are not part of the build",
         ),
         path::Error::Parent => (
             format!("`{shown}` leaves the project's root, or could"),
-            "write it without `..`; if it lies outside the root, move the root up with `project NAME { root … }`",
+            "write it without `..`; if it is outside the root, move the root up with `project NAME { root … }`",
         ),
         error => (
             format!("`{shown}` is not a path: {error}"),
@@ -100,43 +100,42 @@ pub(crate) fn bad_path(text: &str, error: path::Error, span: Span) -> Diagnostic
 pub(crate) fn duration(value: &Value, scope: &mut Scope<'_>) -> Option<Duration> {
     let text = scope.plain(value)?;
     let read = quantity::duration(&text);
-    quantity_or(
-        read,
-        (codes::DURATION, "a duration", quantity::DURATION_HELP),
-        value.span,
-        scope,
-    )
+    read.map_err(|error| scope.sink.push(bad_quantity(&error, &DURATION, value.span)))
+        .ok()
 }
 
 /// Reads a size.
 pub(crate) fn size(value: &Value, scope: &mut Scope<'_>) -> Option<u64> {
     let text = scope.plain(value)?;
     let read = quantity::size(&text);
-    quantity_or(
-        read,
-        (codes::SIZE, "a size", quantity::SIZE_HELP),
-        value.span,
-        scope,
-    )
+    read.map_err(|error| scope.sink.push(bad_quantity(&error, &SIZE, value.span)))
+        .ok()
 }
 
-fn quantity_or<T>(
-    read: Result<T, quantity::Error>,
-    (code, what, help): (&str, &str, &str),
-    span: Span,
-    scope: &mut Scope<'_>,
-) -> Option<T> {
-    match read {
-        Ok(value) => Some(value),
-        Err(error) => {
-            let message = format!("this is not {what}: {}", shown(&error.to_string()));
-            let diagnostic = Diagnostic::error(code, message);
-            scope
-                .sink
-                .push(diagnostic.label(span, format!("not {what}")).help(help));
-            None
-        }
-    }
+/// The words for a kind of quantity.
+struct Quantity {
+    code: &'static str,
+    name: &'static str,
+    help: &'static str,
+}
+
+const DURATION: Quantity = Quantity {
+    code: codes::DURATION,
+    name: "a duration",
+    help: quantity::DURATION_HELP,
+};
+const SIZE: Quantity = Quantity {
+    code: codes::SIZE,
+    name: "a size",
+    help: quantity::SIZE_HELP,
+};
+
+fn bad_quantity(error: &quantity::Error, expected: &Quantity, span: Span) -> Diagnostic {
+    let name = expected.name;
+    let message = format!("this is not {name}: {}", shown(&error.to_string()));
+    Diagnostic::error(expected.code, message)
+        .label(span, format!("not {name}"))
+        .help(expected.help)
 }
 
 /// Reads a version requirement.

@@ -191,7 +191,11 @@ fn bad_escape(text: &str, offset: usize) -> Mistake {
         _ => format!("`{}` is not an escape", shown(&text[offset..end])),
     };
     let help = "write `\\\\` for a `\\`, or use a raw string: #\"…\"#";
-    Mistake::new(message, Mark::new(offset..end, "no escape starts like this"), help)
+    Mistake::new(
+        message,
+        Mark::new(offset..end, "no escape starts like this"),
+        help,
+    )
 }
 
 fn unquoted(word: &str, token: Token) -> Mistake {
