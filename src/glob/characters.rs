@@ -1,26 +1,26 @@
-//! Paths and patterns with one byte for each character, for a matcher that counts in bytes:
-//! `?` and a class stand for one character. It matches nothing itself.
+//! Maps characters to bytes, for a matcher in which `?` and classes stand for one byte. It
+//! matches nothing itself.
 //!
-//! What is ASCII and no control character stands for itself. All others are put together
-//! where the pattern does not tell them apart: each that it names, and each range that its
-//! classes name, as far as they do not overlap.
+//! Printable ASCII maps to itself. Other characters share a byte unless the pattern
+//! distinguishes them: each character that it names, and each range of its classes, cut
+//! where ranges overlap, has its own byte.
 
 use super::Error;
 use super::class::Class;
 
-/// The last byte that stands for a character which is not ASCII or a control character: all
-/// those that a pattern does not have. The others come before it, from 1 on.
+/// The byte of every other character that is not printable ASCII. The bytes of those that
+/// the pattern distinguishes come before it, from 1 on.
 const ANY_OTHER: u8 = 0x1f;
-/// How many of them a pattern can tell apart.
+/// The most characters and ranges that a pattern can distinguish.
 pub(super) const MOST: usize = ANY_OTHER as usize - 1;
 
-/// The characters that a pattern tells apart, each from one to another with a byte of its
-/// own: sorted, without overlaps.
+/// The ranges of characters that a pattern distinguishes, each with its own byte: sorted,
+/// without overlaps.
 pub(super) struct Characters(Vec<(char, char)>);
 
 /// A piece of a pattern.
 enum Piece {
-    /// A character, after a backslash or not.
+    /// A character, escaped or not.
     Plain {
         is_escaped: bool,
         c: char,
@@ -29,7 +29,7 @@ enum Piece {
 }
 
 impl Characters {
-    /// Returns the characters of a pattern that can be read; `None` if it does not count any.
+    /// Returns the characters of a valid pattern; `None` if it has neither `?` nor classes.
     pub(super) fn of(pattern: &str) -> Result<Option<Self>, Error> {
         let (mut named, mut counts) = (Vec::new(), false);
         for piece in pieces(pattern) {
@@ -55,7 +55,7 @@ impl Characters {
         }
     }
 
-    /// Returns the pattern in bytes of its own.
+    /// Returns the pattern with bytes for its characters.
     pub(super) fn pattern(&self, pattern: &str) -> String {
         let mut text = String::with_capacity(pattern.len());
         for piece in pieces(pattern) {
@@ -70,7 +70,7 @@ impl Characters {
         text
     }
 
-    /// Returns a path in the same bytes; `None` if these are the bytes that it has.
+    /// Returns a path with bytes for its characters; `None` if all are printable ASCII.
     pub(super) fn path(&self, path: &[u8]) -> Option<Vec<u8>> {
         let is_plain = |byte: &u8| !is_special(char::from(*byte));
         if path.iter().all(is_plain) {
@@ -95,7 +95,7 @@ impl Characters {
         }
     }
 
-    /// Returns true if a class has the characters that a byte stands for.
+    /// Returns true if a class contains the characters of a byte.
     fn is_in(&self, class: &Class, byte: u8) -> bool {
         let c = match self.0.get(usize::from(byte).wrapping_sub(1)) {
             Some((first, _)) => *first,
@@ -107,7 +107,7 @@ impl Characters {
     }
 }
 
-/// Takes a pattern apart.
+/// Splits a pattern into its pieces.
 fn pieces(pattern: &str) -> impl Iterator<Item = Piece> {
     let mut chars = pattern.chars();
     std::iter::from_fn(move || {
@@ -123,7 +123,7 @@ fn pieces(pattern: &str) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// Returns the special characters of ranges, cut wherever one begins or ends.
+/// Returns the ranges of non-printable or non-ASCII characters, cut where ranges overlap.
 fn told_apart(ranges: &[(char, char)]) -> Vec<(char, char)> {
     let ends = [('\0', '\u{1f}'), ('\u{7f}', char::MAX)];
     let special = ranges.iter().flat_map(|(first, last)| {
@@ -131,8 +131,8 @@ fn told_apart(ranges: &[(char, char)]) -> Vec<(char, char)> {
         within.into_iter().filter(|(first, last)| first <= last)
     });
     let special: Vec<(char, char)> = special.collect();
-    // Where something begins that an other does not have, as numbers: there is none after
-    // the last character.
+    // The starts of ranges and the positions after their ends, as numbers, because no
+    // character follows the last one.
     let cuts = special
         .iter()
         .flat_map(|(first, last)| [u32::from(*first), u32::from(*last) + 1]);
@@ -150,7 +150,7 @@ fn told_apart(ranges: &[(char, char)]) -> Vec<(char, char)> {
     pieces.collect()
 }
 
-/// Returns the first character from a number on: some numbers are none.
+/// Returns the first character from a number on; some numbers are not characters.
 fn first_from(number: u32) -> Option<char> {
     (number..=u32::from(char::MAX)).find_map(char::from_u32)
 }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn each_character_is_one_byte_and_those_of_the_pattern_are_told_apart() {
+    fn distinguished_characters_have_their_own_bytes() {
         let characters = of("[éü]?é");
         assert_eq!(characters.pattern("[éü]?é"), "[\u{7f}\u{1}\u{2}]?\u{1}");
         assert_eq!(
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_told_apart_where_they_begin_and_end() {
+    fn ranges_are_cut_where_they_overlap() {
         let apart = |pattern: &str| of(pattern).0;
         assert_eq!(apart("[à-ü]"), [('à', 'ü')]);
         assert_eq!(apart("[à-ü]é"), [('à', 'è'), ('é', 'é'), ('ê', 'ü')]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn more_characters_than_there_are_bytes_are_refused() {
+    fn too_many_characters_are_refused() {
         let many = |count: u32| -> String {
             let all = (0..count).filter_map(|i| char::from_u32(0x4e00 + 2 * i));
             all.chain(['?']).collect()

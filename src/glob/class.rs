@@ -1,10 +1,10 @@
-//! Classes of a pattern (`[a-z]`, `[!é]`): read as characters, written for a matcher that
-//! counts bytes. It does not know which byte stands for which character.
+//! Reads the classes of a pattern (`[a-z]`, `[!é]`) as characters, and writes them for a
+//! matcher of bytes. It does not know which byte stands for which character.
 
 use std::str::Chars;
 
-/// A byte that no path has by then: a class begins with it, so that whatever means something
-/// at the beginning of a class stands further back.
+/// A byte that no path contains. A class starts with it, so that characters with a meaning
+/// at the start of a class never come first.
 const NEVER: char = '\u{7f}';
 
 /// A class.
@@ -14,7 +14,7 @@ pub(super) struct Class {
 }
 
 impl Class {
-    /// Reads a class of which the opening bracket was read; `None` if it has no end.
+    /// Reads a class after its opening bracket; `None` if it has no end.
     pub(super) fn read(chars: &mut Chars<'_>) -> Option<Self> {
         let mut rest = chars.clone();
         let is_negated = matches!(rest.next(), Some('!' | '^'));
@@ -36,13 +36,13 @@ impl Class {
         Some(Self { is_negated, ranges })
     }
 
-    /// Returns the characters that it names, from one to another.
+    /// Returns the ranges of characters that it names.
     pub(super) fn ranges(&self) -> &[(char, char)] {
         &self.ranges
     }
 
-    /// Writes it with those bytes that stand for its characters. The slash that separates
-    /// names is no character of a name, whatever the class says.
+    /// Writes it with the bytes of its characters. It never matches the slash between names,
+    /// even if it names it.
     pub(super) fn write(&self, has: impl Fn(u8) -> bool) -> String {
         let has = |byte: u8| match byte {
             b'/' => self.is_negated,
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_says_the_same_when_it_is_written_again() {
+    fn class_is_written_with_the_same_meaning() {
         for (text, expected) in [
             ("[a]", "[\u{7f}a]"),
             ("[a-c]", "[\u{7f}abc]"),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_without_an_end_is_none() {
+    fn class_without_an_end_is_refused() {
         for text in ["", "a", "]", "!]", "^", "a-"] {
             assert!(Class::read(&mut text.chars()).is_none(), "{text}");
         }

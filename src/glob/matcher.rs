@@ -1,4 +1,4 @@
-//! The wildcards of a pattern, compiled. What a folder is, or a tail, it does not know.
+//! Compiles the wildcards of a pattern. It does not know folders and tails.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,22 +10,22 @@ use globset::{Glob, GlobBuilder, GlobMatcher};
 use super::Error;
 use super::characters::Characters;
 
-/// A matcher that is compiled when it is asked for the first time: many patterns are
-/// read by each start of the program, and few of them are matched.
+/// A matcher that is compiled on first use: every start of the program reads many
+/// patterns, and few of them are matched.
 pub(super) struct Matcher {
     compiled: Compiled,
-    /// What paths are turned into to be matched, if the pattern counts characters.
+    /// Maps paths to bytes before they are matched, if the pattern counts characters.
     characters: Option<Characters>,
 }
 
-/// What `globset` makes of a pattern. It counts bytes.
+/// The `globset` matcher of a pattern, which counts bytes.
 struct Compiled {
     glob: Glob,
     matcher: OnceLock<GlobMatcher>,
 }
 
 impl Matcher {
-    /// Reads the part of a pattern that has wildcards.
+    /// Reads the part of a pattern from its first wildcard on.
     pub(super) fn new(text: &str) -> Result<Self, Error> {
         let compiled = Compiled::new(text)?;
         let characters = Characters::of(text)?;

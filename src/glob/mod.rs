@@ -1,5 +1,5 @@
-//! Patterns over paths: what `inputs`, `outputs`, `except` and `keep` are written in.
-//! It matches paths that it is given; walking folders is done elsewhere.
+//! Patterns over paths, for `inputs`, `outputs`, `except` and `keep`. They match given
+//! paths; they do not walk folders.
 //!
 //! ```
 //! # use fbuild::{glob::Pattern, path::RelPath};
@@ -10,9 +10,9 @@
 //! ```
 //!
 //! `?` is one character, `*` any number of them within a component, `[a-z]` a class,
-//! `{a,b}` alternatives, `**` any number of whole components, and a backslash takes
-//! the meaning from the next character. A trailing slash means everything below.
-//! Names that begin with a dot are names like all others.
+//! `{a,b}` alternatives, `**` any number of whole components, and a backslash makes the
+//! next character literal. A trailing slash means everything below. Names that start with
+//! a dot are ordinary names.
 //!
 //! A pattern is split into a literal folder and a tail with the wildcards. Ten thousand
 //! targets whose patterns differ only in the folder share one compiled matcher.
@@ -44,50 +44,50 @@ const DEEPEST: usize = 10;
 #[derive(Clone)]
 pub struct Pattern {
     text: Arc<str>,
-    /// The leading components without wildcards; the whole path when there is no tail.
+    /// The leading components without wildcards; the whole path if there is no tail.
     folder: RelPath,
     tail: Option<Arc<Tail>>,
 }
 
-/// The part of a pattern from its first wildcard on, shared between equal ones.
+/// The part of a pattern from its first wildcard on, shared between equal patterns.
 struct Tail {
     text: Box<str>,
     matcher: Matcher,
-    /// Below which folders the tail matches everything.
+    /// The folders below which the tail matches everything.
     covered: Covered,
-    /// The most components that a match can have; `None` with `**`.
+    /// The most components of a match; `None` with `**`.
     most_components: Option<usize>,
 }
 
 /// The folders below which a tail matches everything.
 enum Covered {
-    /// None: it does not end with `**`.
+    /// None, because the tail does not end with `**`.
     None,
-    /// All: it is `**`.
+    /// All, because the tail is `**`.
     All,
-    /// Those that it matches itself, and those that this matches (`x` for `x/**`).
+    /// Those that the tail matches, and those that this matches (`x` for `x/**`).
     Matching(Box<Matcher>),
 }
 
-/// Why a text is not a pattern.
+/// The error of reading a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It is not a path below the root.
     #[error(transparent)]
     Path(#[from] path::Error),
-    /// `**` has other characters beside it.
+    /// `**` is not alone between slashes.
     #[error("`**` must stand alone between slashes")]
     StarsNotAlone,
     /// It is empty.
     #[error("the pattern is empty")]
     Empty,
-    /// Beside a `?` or a class it names too many characters that are not ASCII.
+    /// It has `?` or a class, and names too many characters beyond ASCII.
     #[error(
         "beside `?` or a class, at most {} characters and ranges beyond ASCII are told apart",
         characters::MOST
     )]
     TooManyCharacters,
-    /// It is malformed in some other way.
+    /// It has another mistake.
     #[error("{0}")]
     Syntax(String),
 }
@@ -116,7 +116,7 @@ impl Pattern {
         })
     }
 
-    /// Returns the pattern for exactly one path, whatever characters it has.
+    /// Returns the pattern for exactly one path, whatever its characters.
     pub fn literal_path(path: &RelPath) -> Self {
         Self {
             text: path.to_string().into(),
@@ -160,13 +160,13 @@ impl Pattern {
         &self.text
     }
 
-    /// Returns the one path that it matches, when it has no wildcard.
+    /// Returns the one path that it matches, if it has no wildcard.
     pub fn as_literal(&self) -> Option<&RelPath> {
         self.tail.is_none().then_some(&self.folder)
     }
 
-    /// Returns the folder that everything it matches lies in; for a pattern without
-    /// wildcards, the path itself.
+    /// Returns the folder of everything that it matches; for a pattern without wildcards, the
+    /// path itself.
     pub fn folder(&self) -> &RelPath {
         &self.folder
     }
@@ -182,8 +182,8 @@ impl Pattern {
         }
     }
 
-    /// Returns true if it matches everything below `folder`, so that a walk need not go in
-    /// to leave it out.
+    /// Returns true if it matches everything below `folder`, so that an exclusion need not be
+    /// checked file by file.
     pub fn covers_folder(&self, folder: &RelPath) -> bool {
         let (Some(tail), Some(rest)) = (&self.tail, self.rest(folder)) else {
             return false;
@@ -195,8 +195,8 @@ impl Pattern {
         }
     }
 
-    /// Returns true if it can match anything below `folder`, which lies within its own
-    /// folder, so that a walk must go in.
+    /// Returns true if it can match anything below `folder`, which must be within its own
+    /// folder.
     pub fn reaches_into(&self, folder: &RelPath) -> bool {
         let Some(tail) = &self.tail else {
             return self.folder.is_within(folder) && self.folder != *folder;
@@ -217,7 +217,7 @@ impl Pattern {
     }
 }
 
-/// Checks the text as a path and brings it to one spelling.
+/// Checks the text as a path, and normalises it.
 fn normalise(text: &str) -> Result<String, Error> {
     if text.is_empty() {
         return Err(Error::Empty);
@@ -237,7 +237,7 @@ fn normalise(text: &str) -> Result<String, Error> {
     Ok(parts.join("/"))
 }
 
-/// Refuses what is too long, or nested too deep, for the matcher to be made.
+/// Refuses patterns that are too long or nested too deep for the matcher.
 fn check_size(text: &str) -> Result<(), Error> {
     if text.len() > path::MAX_PATH {
         return Err(path::Error::TooLong.into());
@@ -262,11 +262,11 @@ fn has_wildcard(part: &str) -> bool {
     part.contains(['*', '?', '[', ']', '{', '}', '\\'])
 }
 
-/// The tails of the patterns that are there.
+/// The tails of all existing patterns.
 #[derive(Default)]
 struct Tails {
     by_text: HashMap<Box<str>, Weak<Tail>>,
-    /// With so many, those that nobody has any more are forgotten.
+    /// The number of entries at which unused ones are removed.
     most: usize,
 }
 
@@ -281,7 +281,7 @@ impl Tails {
 }
 
 impl Tail {
-    /// Returns the compiled form of `text`, made once for all patterns that are there at a time.
+    /// Returns the compiled form of `text`, shared by all patterns that have it.
     fn shared(text: &str) -> Result<Arc<Self>, Error> {
         static TAILS: LazyLock<Mutex<Tails>> = LazyLock::new(Mutex::default);
         let mut tails = TAILS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -329,8 +329,8 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// Text where people read. Where programs do, the parts that the text was split into, so
-/// that the compiled Buildfile with its tens of thousands of patterns is read quickly.
+/// As text for human-readable formats. Otherwise as the parts that the text was split into,
+/// so that a compiled Buildfile with tens of thousands of patterns is read quickly.
 impl Serialize for Pattern {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_mean_what_they_say() {
+    fn wildcards_match_as_documented() {
         check("go.mod", &["go.mod"], &["a/go.mod", "go.modx"]);
         check(
             "web/*.go",
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn one_character_is_one_however_many_bytes_it_has() {
+    fn question_mark_matches_one_character() {
         check(
             "?.txt",
             &["é.txt", "😀.txt", "a.txt"],
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_of_characters_and_not_of_bytes() {
+    fn ranges_are_of_characters() {
         check(
             "[à-ü].c",
             &["à.c", "é.c", "ü.c"],
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_stands_for_a_character_of_a_name_and_never_for_a_slash() {
+    fn class_never_matches_a_slash() {
         check("a[!b]c", &["axc", "aéc"], &["abc", "a/c"]);
         check("a[+-9]c", &["a+c", "a-c", "a.c", "a0c"], &["a/c", "a:c"]);
         check("[]-]", &["]", "-"], &["a"]);
@@ -452,14 +452,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_utf8_is_a_name() {
+    fn names_that_are_not_utf8_match() {
         let odd = RelPath::new(b"a/\xff\xfe.go").unwrap();
         assert!(pattern("a/*.go").matches(&odd));
         assert!(pattern("**").matches(&odd));
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused() {
+    fn bad_patterns_are_refused() {
         assert_eq!(Pattern::new(""), Err(Error::Empty));
         assert_eq!(Pattern::new("/a"), Err(path::Error::Absolute.into()));
         assert_eq!(Pattern::new("a/../b"), Err(path::Error::Parent.into()));
@@ -489,27 +489,31 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_skips_what_is_excluded_whole_and_what_is_out_of_reach() {
+    fn covered_folders_match_as_a_whole() {
         let modules = pattern("**/node_modules/**");
         assert!(modules.covers_folder(&path("web/node_modules")));
         assert!(modules.covers_folder(&path("node_modules/a/b")));
         assert!(!modules.covers_folder(&path("web")));
         assert!(pattern("web/**").covers_folder(&path("web")));
         assert!(!pattern("web/*").covers_folder(&path("web")));
+    }
+
+    #[test]
+    fn patterns_reach_into_folders_of_possible_matches() {
         assert!(pattern("web/*/x").reaches_into(&path("web/a")));
         assert!(!pattern("web/*").reaches_into(&path("web/a")));
         assert!(pattern("a/b/c.txt").reaches_into(&path("a/b")));
     }
 
     #[test]
-    fn patterns_of_an_included_file_are_below_its_folder() {
+    fn within_moves_a_pattern_below_a_folder() {
         let inner = pattern("src/*.go").within(&path("tools/gen"));
         assert_eq!(inner, pattern("tools/gen/src/*.go"));
         assert!(inner.matches(&path("tools/gen/src/a.go")));
     }
 
     #[test]
-    fn what_no_pattern_needs_any_more_is_forgotten() {
+    fn unused_tails_are_removed() {
         let mut tails = Tails::default();
         let kept = Arc::new(Tail::compile("*").unwrap());
         tails.add(&kept);
@@ -521,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_survive_text_and_bytes() {
+    fn patterns_survive_serialisation() {
         let odd = Pattern::literal_path(&RelPath::new(b"a*\xff/[b").unwrap());
         let below = Pattern::everything_below(&path("a"));
         let inner = pattern("*.go").within(&path("x/y"));

@@ -1,5 +1,5 @@
-//! Strongly connected parts of the names (Tarjan's algorithm, without recursion): the
-//! order in which everything can be done, and the cycles because of which it cannot.
+//! Finds strongly connected components of the names (Tarjan's algorithm, without
+//! recursion): the order in which targets can run, and the cycles that prevent it.
 
 use std::collections::VecDeque;
 
@@ -13,21 +13,21 @@ pub(super) const CYCLE: &str = "fbuild::graph::cycle";
 
 /// The most hops of one cycle that are labelled.
 pub(super) const MOST_HOPS: usize = 30;
-/// The most names of one cycle that its message holds.
+/// The most names in the message of one cycle.
 const MOST_NAMES: usize = 8;
 
-/// Nodes by strongly connected component, each component behind all that it leads to.
+/// Nodes by strongly connected component; a component comes after all that it leads to.
 pub(super) struct Components {
     /// The number of each node's component.
     of: Vec<u32>,
     /// All nodes, component by component.
     nodes: Vec<Node>,
-    /// Where each component starts in `nodes`, and where the last one ends.
+    /// The start of each component in `nodes`, and the end of the last one.
     starts: Vec<u32>,
 }
 
 impl Components {
-    /// Finds the components. Linear in nodes and edges.
+    /// Finds the components, in time linear in nodes and edges.
     pub(super) fn of(names: &Names<'_>) -> Self {
         let mut search = Search::new(names);
         for node in 0..number(names.len()) {
@@ -38,12 +38,12 @@ impl Components {
         search.found
     }
 
-    /// Returns how many components there are.
+    /// Returns the number of components.
     pub(super) fn len(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// Returns the number of a node's component; what a node leads to has lower numbers.
+    /// Returns the number of a node's component; a node leads only to lower or equal numbers.
     pub(super) fn number(&self, node: Node) -> u32 {
         self.of[node as usize]
     }
@@ -54,7 +54,7 @@ impl Components {
         &self.nodes[self.starts[component] as usize..self.starts[component + 1] as usize]
     }
 
-    /// Returns the targets, each behind everything that it leads to.
+    /// Returns the targets, each after all that it leads to.
     pub(super) fn target_order(&self, names: &Names<'_>) -> Vec<TargetId> {
         let targets = self.nodes.iter().filter_map(|node| names.as_target(*node));
         targets.collect()
@@ -67,14 +67,14 @@ const UNPLACED: u32 = u32::MAX;
 /// The state of Tarjan's algorithm.
 struct Search<'n, 'b> {
     names: &'n Names<'b>,
-    /// When each node was first seen.
+    /// The time at which each node was first seen.
     seen: Vec<u32>,
     /// The earliest node known to be reachable from each.
     low: Vec<u32>,
     clock: u32,
-    /// Nodes seen whose component is still open.
+    /// The nodes seen whose component is not complete.
     open: Vec<Node>,
-    /// The way to the present node: each with the next of its edges to follow.
+    /// The path to the current node; each node with the next of its edges to follow.
     way: Vec<(Node, usize)>,
     found: Components,
 }
@@ -157,7 +157,7 @@ impl<'n, 'b> Search<'n, 'b> {
     }
 }
 
-/// Reports one cycle, as short as can be, in each part whose members need each other.
+/// Reports one cycle, a shortest one, in each component that has cycles.
 pub(super) fn report(names: &Names<'_>, components: &Components) -> Vec<Diagnostic> {
     let mut firsts: Vec<Node> = (0..number(components.len()))
         .filter_map(|component| components.nodes(component).iter().min().copied())
@@ -179,7 +179,7 @@ fn is_cyclic(names: &Names<'_>, components: &Components, node: Node) -> bool {
 /// One edge of a cycle and the node it starts from.
 type Hop = (Node, Edge);
 
-/// Returns a shortest way from `first` back to itself, by breadth.
+/// Returns a shortest path from `first` back to itself, by breadth-first search.
 fn shortest(names: &Names<'_>, components: &Components, first: Node) -> Vec<Hop> {
     let component = components.number(first);
     let mut came: std::collections::HashMap<Node, Hop> = std::collections::HashMap::new();
@@ -238,7 +238,7 @@ fn describe(names: &Names<'_>, hops: &[Hop]) -> Diagnostic {
     })
 }
 
-/// Writes the names along a cycle, the first one again at the end.
+/// Returns the names along a cycle, the first one again at the end.
 fn circle(names: &Names<'_>, hops: &[Hop]) -> String {
     let quoted = |node: Node| format!("`{}`", names.name(node));
     let nodes = hops.iter().map(|(node, _)| quoted(*node));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_needs_itself_is_a_cycle_of_one() {
+    fn target_that_needs_itself_is_a_cycle() {
         check(
             "target a needs a",
             "error fbuild::graph::cycle: `a` needs itself
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn cycles_through_groups_and_among_groups_are_found_each_once() {
+    fn cycles_through_groups_are_found_once_each() {
         check(
             "target a needs all
              target b needs c
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_knot_of_cycles_the_shortest_is_shown() {
+    fn shortest_of_overlapping_cycles_is_shown() {
         check(
             "target a needs b
              target b needs c

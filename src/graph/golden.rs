@@ -1,4 +1,4 @@
-//! Golden cases of the graph, in `fixtures/graph`, and the project's own Buildfile.
+//! Golden cases of the graph, in `fixtures/graph`, and the checks of the own Buildfile.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::{CODES, Graph};
 use crate::buildfile::{load, load_text};
 use crate::source::golden::{self, Said};
 
-/// What no Buildfile short enough for a fixture is told; unit tests have them.
+/// The codes that no Buildfile short enough for a fixture causes; unit tests cover them.
 const OF_HUGE_FILES: [&str; 2] = [super::resolve::TOO_LARGE, super::outputs::UNCHECKED];
 
 fn say(file: &Path) -> Said {
@@ -16,7 +16,7 @@ fn say(file: &Path) -> Said {
 }
 
 #[test]
-fn golden_cases_say_what_they_said() {
+fn golden_cases_are_unchanged() {
     golden::check("graph", say);
 }
 
@@ -37,7 +37,7 @@ fn every_code_of_a_diagnostic_has_a_golden_case() {
 const OWN_BUILDFILE: &str = include_str!("../../Buildfile.kdl");
 
 #[test]
-fn the_projects_own_buildfile_has_no_mistakes() {
+fn own_buildfile_has_no_mistakes() {
     let loaded = load_text(OWN_BUILDFILE, Path::new("Buildfile.kdl"));
     assert_eq!(loaded.diagnostics, []);
     let (graph, diagnostics) = Graph::new(loaded.buildfile);
@@ -46,7 +46,7 @@ fn the_projects_own_buildfile_has_no_mistakes() {
 }
 
 #[test]
-fn the_edge_that_is_easily_forgotten_is_missed() {
+fn edge_removed_from_the_own_buildfile_is_missed() {
     let text = OWN_BUILDFILE.replace("needs generate-js generate-py", "needs generate-js");
     let loaded = load_text(&text, Path::new("Buildfile.kdl"));
     let (_, diagnostics) = Graph::new(loaded.buildfile);

@@ -1,5 +1,5 @@
-//! Many short lists of targets in one piece of memory: half the size of a `Vec` of
-//! `Vec`s, and read back by two allocations. It knows nothing of what the lists mean.
+//! Stores many short lists of targets in one allocation: half the size of a `Vec` of
+//! `Vec`s, and read back with two allocations. It does not know their meaning.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::TargetId;
 /// One list of targets for each index from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lists {
-    /// Where each list starts in `items`, and where the last one ends.
+    /// The start of each list in `items`, and the end of the last one.
     starts: Vec<u32>,
     items: Vec<TargetId>,
 }
@@ -33,18 +33,18 @@ impl Lists {
         self.items.push(item);
     }
 
-    /// Ends the list that was being written; the next index begins.
+    /// Ends the current list, and starts the next one.
     pub(super) fn end_list(&mut self) {
         self.starts.push(number(self.items.len()));
     }
 
-    /// Returns how many items all lists have together.
+    /// Returns the number of items in all lists.
     pub(super) fn total(&self) -> usize {
         self.items.len()
     }
 
-    /// Turns edges around: the list at `t` holds, in rising order, the indices below `len`
-    /// at which one of `lists` holds `t`. No two of `lists` hold the same at one index.
+    /// Reverses edges: the list at `t` holds, sorted, the indices below `len` at which one of
+    /// `lists` holds `t`. No two of `lists` may hold the same target at one index.
     pub(super) fn reversed(lists: &[&Self], len: usize) -> Self {
         let mut starts = vec![0; len + 1];
         for to in lists.iter().flat_map(|list| &list.items) {
@@ -65,7 +65,7 @@ impl Lists {
     }
 }
 
-/// Narrows an index: a Buildfile is far too small to hold more than `u32::MAX` of anything.
+/// Narrows an index; a Buildfile is too small to hold more than `u32::MAX` of anything.
 pub(super) fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }

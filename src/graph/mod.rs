@@ -1,10 +1,10 @@
-//! The graph of targets: names resolved, edges checked. It never changes once made, and
-//! knows nothing of files, keys or execution.
+//! The graph of targets: names resolved, edges checked. It is immutable, and knows no
+//! files, keys or execution.
 //!
-//! All of it is iterative and close to linear in the text of the Buildfile: a chain of
-//! 50,000 targets and a file of 100,000 are ordinary input. Its serialised form is the
-//! compiled Buildfile, read at the start of every run, so everything that is asked of it
-//! later (who needs whom, in which order, by which name) is worked out once, here.
+//! Every algorithm is iterative and close to linear in the text of the Buildfile: a chain
+//! of 50,000 targets and a file of 100,000 are ordinary input. The serialised graph is the
+//! compiled Buildfile, read at the start of every run, so edges, order and names are
+//! computed once, when it is made.
 
 mod cycles;
 #[cfg(test)]
@@ -27,20 +27,20 @@ use lists::Lists;
 
 pub use resolve::UNKNOWN;
 
-/// The codes of what can be wrong with a graph, and what each means.
+/// The codes of the graph's diagnostics, each with an explanation.
 pub const CODES: &[(&str, &str)] = &[
     (UNKNOWN, "a name that no target and no group has"),
     (
         resolve::TOO_LARGE,
-        "groups that stand for so many targets that writing out who needs whom would fill the memory",
+        "groups of so many targets that the edges between targets would fill the memory",
     ),
     (
         cycles::CYCLE,
-        "targets that need each other in a circle, so that none of them can be the first to run",
+        "targets that need each other in a circle, so that none of them can run first",
     ),
     (
         producers::TWO_PRODUCERS,
-        "two targets that make the same file, or one that makes a file in a folder that another one owns",
+        "two targets that produce the same file, or one that produces a file in a folder that another one owns",
     ),
     (
         missing::MISSING_EDGE,
@@ -48,7 +48,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     (
         missing::OWN_OUTPUT,
-        "an input that only the target itself makes; a target's own outputs are never its inputs",
+        "an input that only the target itself produces; a target's own outputs are never its inputs",
     ),
     (
         outputs::UNCHECKED,
@@ -61,42 +61,42 @@ pub const CODES: &[(&str, &str)] = &[
 pub struct TargetId(pub u32);
 
 impl TargetId {
-    /// Returns it as an index into a slice with one place for each target.
+    /// Returns it as an index into a slice with one item for each target.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// What a name stands for.
+/// The target or group with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// A target.
     Target(TargetId),
-    /// A group, by its place in [`Graph::groups`].
+    /// A group, by its index in [`Graph::groups`].
     Group(usize),
 }
 
-/// Targets with their edges, and everything else that the Buildfile says.
+/// Targets with their edges, and the other content of the Buildfile.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Graph {
     buildfile: Buildfile,
-    /// For each target, what it needs (groups resolved), each once, in the order written.
+    /// For each target, the targets that it needs, groups resolved, in the order written.
     needs: Lists,
-    /// For each target, what it only follows.
+    /// For each target, the targets that it only runs after.
     after: Lists,
-    /// For each target, what needs or follows it.
+    /// For each target, the targets that need it or run after it.
     dependants: Lists,
-    /// For each group, the targets it stands for.
+    /// For each group, its targets.
     members: Lists,
-    /// All targets, each behind everything that it needs or follows.
+    /// All targets, each after the targets that it needs or runs after.
     order: Vec<TargetId>,
     /// The numbers of all names (targets, then groups), sorted by name.
     by_name: Vec<u32>,
 }
 
 impl Graph {
-    /// Resolves names into edges and checks them. Every mistake is reported; a graph with
-    /// mistakes can be looked at, but must not be built.
+    /// Resolves names into edges, and reports every mistake. A graph with mistakes can be
+    /// inspected, but must not be built.
     pub fn new(buildfile: Buildfile) -> (Self, Vec<Diagnostic>) {
         let (names, mut diagnostics) = resolve::Names::new(&buildfile);
         let components = cycles::Components::of(&names);
@@ -125,7 +125,7 @@ impl Graph {
         (graph, diagnostics)
     }
 
-    /// Returns how many targets there are.
+    /// Returns the number of targets.
     pub fn len(&self) -> usize {
         self.buildfile.targets.len()
     }
@@ -140,12 +140,12 @@ impl Graph {
         (0..lists::number(self.len())).map(TargetId)
     }
 
-    /// Returns all ids, each behind everything that it needs or follows.
+    /// Returns all ids, each after those that it needs or runs after.
     pub fn order(&self) -> &[TargetId] {
         &self.order
     }
 
-    /// Returns what the Buildfile says of a target.
+    /// Returns the declaration of a target.
     pub fn target(&self, id: TargetId) -> &Target {
         &self.buildfile.targets[id.index()]
     }
@@ -165,7 +165,7 @@ impl Graph {
         self.after.get(id.index())
     }
 
-    /// Returns the targets that need or follow this one, each once.
+    /// Returns the targets that need this one or run after it, each once.
     pub fn dependants(&self, id: TargetId) -> &[TargetId] {
         self.dependants.get(id.index())
     }
@@ -175,7 +175,7 @@ impl Graph {
         &self.buildfile.groups
     }
 
-    /// Returns the targets that a group stands for, groups in it resolved, each once.
+    /// Returns the targets of a group, nested groups resolved, each once.
     pub fn members(&self, group: usize) -> &[TargetId] {
         self.members.get(group)
     }
@@ -185,7 +185,7 @@ impl Graph {
         self.buildfile.tools.iter().find(|t| t.name.value == name)
     }
 
-    /// Returns everything that the Buildfile says, its settings among it.
+    /// Returns the content of the Buildfile, with its settings.
     pub fn buildfile(&self) -> &Buildfile {
         &self.buildfile
     }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edges_go_through_groups_each_once_in_the_order_written() {
+    fn edges_go_through_groups_in_the_order_written() {
         let graph = graph(
             "target app needs all lib after gen
              target lib needs gen
@@ -218,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn a_target_both_needed_and_followed_is_needed() {
+    fn target_both_needed_and_followed_is_needed() {
         let graph = graph("target a needs b after b c\ntarget b\ntarget c");
         assert_eq!(names(&graph, graph.needs(TargetId(0))), "b");
         assert_eq!(names(&graph, graph.after(TargetId(0))), "c");
     }
 
     #[test]
-    fn the_compiled_form_is_the_same_graph() {
+    fn compiled_form_is_the_same_graph() {
         let graph = graph("target a needs b outputs o/ keep o/x\ntarget b\ngroup g needs a");
         let bytes = postcard::to_stdvec(&graph).unwrap();
         let back: Graph = postcard::from_bytes(&bytes).unwrap();
@@ -242,7 +242,7 @@ mod tests {
         assert!(codes.iter().all(|code| code.starts_with("fbuild::graph::")));
     }
 
-    /// Builds a graph on a stack that any recursion would overflow, and says how long it took.
+    /// Builds a graph on a small stack, which recursion would overflow, and returns the time.
     #[track_caller]
     fn time(text: BuildText) -> (Graph, Vec<Diagnostic>, std::time::Duration) {
         let build = move || {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_fifty_thousand_does_not_overflow_the_stack() {
+    fn chain_of_50000_does_not_overflow_the_stack() {
         let chain = lines(50_000, |i| match i {
             0 => "target t0 outputs out/0".to_owned(),
             i => format!(
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_of_fifty_thousand_is_one_cycle() {
+    fn ring_of_50000_is_one_cycle() {
         let ring = lines(50_000, |i| {
             format!("target t{i} needs t{}", (i + 1) % 50_000)
         });
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn eight_times_the_targets_take_about_eight_times_as_long() {
+    fn graph_is_built_in_about_linear_time() {
         let layered = |n: usize| {
             lines(n, |i| {
                 let needs = if i < 100 {

@@ -1,6 +1,5 @@
-//! Who produces what, by folder: the outputs of all targets, sorted so that everything
-//! below a folder stands together. It answers which outputs can have to do with a path
-//! or a pattern, without comparing each with each; it reads no files.
+//! Indexes the outputs of all targets by folder, so that those related to a path or a
+//! pattern are found without comparing all of them. It reads no files.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,20 +14,20 @@ use super::lists::number;
 
 pub(super) const UNCHECKED: &str = "fbuild::graph::unchecked";
 
-/// The most that is spent on comparisons, in looks at one output: half a second or so.
+/// The budget for comparisons, in visited outputs: about half a second.
 const MOST_LOOKS: usize = 5_000_000;
-/// What the comparison of two patterns costs, in looks.
+/// The cost of comparing two patterns, in visited outputs.
 const COMPARISON: usize = 20;
 
-/// An output and whose it is.
+/// An output and its target.
 pub(super) struct Produced<'b> {
-    /// Who produces it.
+    /// The target that produces it.
     pub(super) target: TargetId,
-    /// What.
+    /// The declaration.
     pub(super) output: &'b Output,
-    /// Where that is written.
+    /// The span of the declaration.
     pub(super) span: Span,
-    /// What in it is not the target's.
+    /// Files in it that are not the target's.
     keep: &'b [Spanned<Pattern>],
 }
 
@@ -45,7 +44,7 @@ impl<'b> Produced<'b> {
         })
     }
 
-    /// Returns the file, the folder, or the folder that a pattern's matches lie in.
+    /// Returns its file or folder, or the folder of a pattern.
     pub(super) fn place(&self) -> &'b RelPath {
         match self.output {
             Output::File(path) | Output::Folder(path) => path,
@@ -62,7 +61,7 @@ impl<'b> Produced<'b> {
         }
     }
 
-    /// Returns true if a file at `path` is its doing.
+    /// Returns true if the target produces a file at `path` with it.
     pub(super) fn produces(&self, path: &RelPath) -> bool {
         match self.output {
             Output::File(file) => file == path,
@@ -73,7 +72,7 @@ impl<'b> Produced<'b> {
         }
     }
 
-    /// Returns true if all that a pattern matches can only be its doing.
+    /// Returns true if every match of a pattern is produced with it.
     pub(super) fn produces_all(&self, pattern: &Pattern) -> bool {
         match (pattern.as_literal(), self.output) {
             (Some(path), _) => self.produces(path),
@@ -94,7 +93,7 @@ impl<'b> Produced<'b> {
         self.produces(&path).then_some(path)
     }
 
-    /// Returns true if it is a folder in which all of another output is not its own.
+    /// Returns true if it is a folder that keeps all of another output.
     pub(super) fn keeps(&self, other: &Self) -> bool {
         let Output::Folder(folder) = self.output else {
             return false;
@@ -119,9 +118,9 @@ impl<'b> Produced<'b> {
 
 /// All outputs of a Buildfile.
 pub(super) struct Index<'b> {
-    /// Sorted by place, component by component; at one place folders come first.
+    /// Sorted by place, component by component; folders come first at each place.
     sorted: Vec<Produced<'b>>,
-    /// Which of them stand at a place.
+    /// The outputs at each place.
     at: HashMap<&'b [u8], Range<u32>>,
 }
 
@@ -150,7 +149,7 @@ impl<'b> Index<'b> {
         &self.sorted
     }
 
-    /// Returns which outputs lie at `folder` or below it.
+    /// Returns the outputs at `folder` or below it.
     pub(super) fn within(&self, folder: &RelPath) -> Range<usize> {
         let key = sort_key(folder);
         let start = self
@@ -160,12 +159,12 @@ impl<'b> Index<'b> {
         start..start + inside
     }
 
-    /// Returns which outputs lie exactly at `path`.
+    /// Returns the outputs exactly at `path`.
     pub(super) fn at(&self, path: &RelPath) -> Range<usize> {
         self.at_bytes(path.as_bytes())
     }
 
-    /// Returns which outputs lie at folders around `path`, from the root inwards.
+    /// Returns the outputs at the folders around `path`, from the root inwards.
     pub(super) fn around<'a>(&'a self, path: &'a RelPath) -> impl Iterator<Item = usize> + 'a {
         let bytes = path.as_bytes();
         let ends = (0..bytes.len()).filter(|i| *i == 0 || bytes[*i] == b'/');
@@ -178,13 +177,13 @@ impl<'b> Index<'b> {
     }
 }
 
-/// Returns bytes in whose order a folder comes directly before all that is below it.
+/// Returns a sort key that puts a folder directly before everything below it.
 fn sort_key(path: &RelPath) -> Vec<u8> {
     let bytes = path.as_bytes().iter();
     bytes.map(|b| if *b == b'/' { 0 } else { *b }).collect()
 }
 
-/// How much may still be spent on comparisons.
+/// The remaining budget for comparisons.
 pub(super) struct Budget(usize);
 
 impl Default for Budget {
@@ -194,12 +193,12 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Pays for a look at one output; tells whether there was enough left.
+    /// Pays for visiting an output; returns false if the budget is used up.
     pub(super) fn look(&mut self) -> bool {
         self.pay(1)
     }
 
-    /// Pays for the comparison of two patterns; tells whether there was enough left.
+    /// Pays for comparing two patterns; returns false if the budget is used up.
     pub(super) fn compare(&mut self) -> bool {
         self.pay(COMPARISON)
     }
@@ -209,11 +208,11 @@ impl Budget {
         self.0 > 0
     }
 
-    /// Reports that it did not last.
+    /// Reports that the budget is used up.
     pub(super) fn report(&self) -> Option<Diagnostic> {
         let message =
-            "not every input was compared with every output: too many can be in the same folders";
-        let help = "begin patterns with the folders that they are meant for";
+            "not every input was compared with every output: too many of them share folders";
+        let help = "start patterns with the folders that they are meant for";
         (self.0 == 0).then(|| Diagnostic::warning(UNCHECKED, message).help(help))
     }
 }

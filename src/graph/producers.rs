@@ -1,5 +1,5 @@
-//! Two targets that produce the same: files at one path, something in a folder that
-//! another target owns, patterns that can match the same file.
+//! Reports files that two targets produce: at one path, in a folder that another target
+//! owns, or matched by the patterns of both.
 
 use crate::buildfile::model::Output;
 use crate::path::RelPath;
@@ -10,7 +10,7 @@ use super::resolve::Names;
 
 pub(super) const TWO_PRODUCERS: &str = "fbuild::graph::two_producers";
 
-/// Reports outputs that two targets share, in the order of the text.
+/// Reports shared outputs, in the order of the text.
 pub(super) fn report(
     names: &Names<'_>,
     outputs: &Index<'_>,
@@ -23,7 +23,7 @@ pub(super) fn report(
     reports
 }
 
-/// An output that two targets have in common.
+/// An output that two targets share.
 struct Shared<'o, 'b> {
     /// The outer one, or the first written.
     owner: &'o Produced<'b>,
@@ -34,16 +34,15 @@ struct Shared<'o, 'b> {
 enum How {
     /// Both are files, or folders, at one path.
     Same,
-    /// The other one lies in the owner's folder, or where its file is.
+    /// The other one is in the owner's folder, or below its file.
     Inside,
     /// Both can produce this path.
     CanMatch(RelPath),
 }
 
-/// Finds outputs at or below files and folders of other targets in one pass: the outputs
-/// are sorted by place, so those around the present one are always at hand. What is
-/// reported is not compared with further ones, so that a hundred targets with one output
-/// are 99 reports.
+/// Finds outputs at or below files and folders of other targets. One pass is enough: the
+/// outputs are sorted by place, so the enclosing ones were seen before. A reported output
+/// is not compared again, so a hundred targets with one output are 99 reports.
 fn in_one_place<'o, 'b>(outputs: &'o Index<'b>) -> Vec<Shared<'o, 'b>> {
     let mut found = Vec::new();
     let mut around: Vec<&Produced<'b>> = Vec::new();
@@ -72,7 +71,7 @@ fn in_one_place<'o, 'b>(outputs: &'o Index<'b>) -> Vec<Shared<'o, 'b>> {
     found
 }
 
-/// Finds outputs that patterns of other targets can match.
+/// Finds outputs that the patterns of other targets can match.
 fn by_pattern<'o, 'b>(outputs: &'o Index<'b>, budget: &mut Budget) -> Vec<Shared<'o, 'b>> {
     let mut found = Vec::new();
     for (i, owner) in outputs.all().iter().enumerate() {
@@ -96,8 +95,8 @@ fn by_pattern<'o, 'b>(outputs: &'o Index<'b>, budget: &mut Budget) -> Vec<Shared
     found
 }
 
-/// Returns true if a pattern and an output below its folder are compared in another turn:
-/// two patterns when the first is the owner, a folder around the pattern by its place.
+/// Returns true if a pattern and an output below its folder are compared elsewhere: two
+/// patterns when the first is the owner, a folder around the pattern by its place.
 fn is_seen_elsewhere(
     (i, owner): (usize, &Produced<'_>),
     (j, other): (usize, &Produced<'_>),
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_another_target_lies_in_an_owned_folder() {
+    fn owned_folder_holds_no_output_of_another_target() {
         check(
             "target zip outputs web/static/addon.zip web/static/x/ web/static/y/*.js
              target web outputs web/static/",
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_folder_keeps_may_be_made_by_others() {
+    fn kept_files_may_be_produced_by_another_target() {
         let text =
             "target web outputs web/static/ keep web/static/*.zip web/static/x/ web/static/y/*.js
             target zip outputs web/static/addon.zip web/static/x/ web/static/y/*.js";
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_not_a_folder_as_well() {
+    fn file_cannot_also_be_a_folder() {
         check(
             "target a outputs out
              target b outputs out/app",
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_can_match_one_file_have_one_producer() {
+    fn patterns_that_share_a_file_are_reported() {
         check(
             "target a outputs pkg/**/*.gen.go
              target b outputs pkg/api/*.go
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_side_by_side_are_nobodys_business() {
+    fn neighbouring_outputs_are_not_shared() {
         let text = "target a outputs out/a out/x/ out/*.o
             target b outputs out/b out/xy/ out/x.d out-2/ outer";
         assert_eq!(shown(text), "");
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_of_one_output_are_compared_in_linear_time() {
+    fn copies_of_an_output_are_compared_in_linear_time() {
         let copies: Vec<String> = (0..30_000)
             .map(|i| format!("target t{i} outputs x"))
             .collect();

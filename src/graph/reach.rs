@@ -1,14 +1,14 @@
-//! Whether there is a way from one target to another over `needs`, `after` and groups,
-//! asked of many pairs at once. It does not know why they are asked about.
+//! Answers for many pairs of nodes whether a path over `needs`, `after` and groups leads
+//! from one to the other. It does not know the reason for the question.
 //!
-//! 64 goals share one pass over the components between them, which are in order already:
-//! each component's set of goals, one bit for each, is the union of those it leads to.
+//! 64 goals share one pass over the components between them, which are already sorted:
+//! the set of goals of each component, one bit each, is the union of its successors' sets.
 
 use super::cycles::Components;
 use super::lists::number;
 use super::resolve::{Names, Node};
 
-/// Tells for each pair whether a way leads from its first node to its second.
+/// Returns for each pair whether a path leads from its first node to its second.
 pub(super) fn paths(
     names: &Names<'_>,
     components: &Components,
@@ -41,8 +41,8 @@ pub(super) fn paths(
     answers
 }
 
-/// Tells for each component whether it is, or leads to, a node with names that are
-/// nobody's, so that a way may be missing only because of them.
+/// Returns for each component whether it has or leads to a node with unknown names, so
+/// that a path may be missing only because of them.
 pub(super) fn vague(names: &Names<'_>, components: &Components) -> Vec<bool> {
     let mut vague = vec![false; components.len()];
     for component in 0..number(components.len()) {
@@ -60,13 +60,13 @@ struct Pass<'n, 'b> {
     components: &'n Components,
     /// The bit of each goal of this pass, 0 for all other nodes.
     bits: Vec<u64>,
-    /// The goals that each component leads to; left over from earlier passes below the
-    /// first goal and above the last start.
+    /// The goals that each component leads to. Values below the first goal and above the
+    /// last start are left over from earlier passes.
     reached: Vec<u64>,
 }
 
 impl Pass<'_, '_> {
-    /// Fills in `reached` from the first of the `goals`, which are in order, up to `last`.
+    /// Computes `reached` from the first of the sorted `goals` up to the component `last`.
     fn run(&mut self, goals: &[Node], last: u32) {
         for (i, goal) in goals.iter().enumerate() {
             self.bits[*goal as usize] = 1 << i;
@@ -102,7 +102,7 @@ impl Pass<'_, '_> {
 
     fn leads(&self, (start, goal): (Node, Node)) -> bool {
         let start = self.components.number(start);
-        // What a component leads to has lower numbers: from below there is no way.
+        // A component leads only to lower numbers, so no path starts below the goal.
         start >= self.components.number(goal)
             && self.reached[start as usize] & self.bits[goal as usize] != 0
     }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Follows edges from `start` one by one.
+    /// Returns the nodes reachable from `start`, edge by edge.
     fn walk(edges: &[(usize, usize)], start: usize) -> Vec<bool> {
         let mut is_met = vec![false; 150];
         let mut open = vec![start];
@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_path_is_found_exactly_when_walking_finds_one(
+        fn paths_agree_with_a_plain_search(
             edges in proptest::collection::vec((0..150usize, 0..150usize), 0..250),
             questions in proptest::collection::vec((0..150u32, 0..150u32), 1..400),
         ) {
@@ -138,7 +138,7 @@ mod tests {
                 let needs = edges.iter().filter(|(from, _)| *from == i);
                 let needs: String = needs.map(|(_, to)| format!(" t{to}")).collect();
                 match i % 5 {
-                    // Groups stand behind all targets, and are numbered so here.
+                    // Groups are numbered after all targets, as in `Names`.
                     _ if i >= 120 => format!("group t{i} needs{needs}\n"),
                     0 => format!("target t{i} after{needs}\n"),
                     _ => format!("target t{i} needs{needs}\n"),

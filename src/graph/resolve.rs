@@ -1,6 +1,6 @@
-//! From names to edges. Targets and groups are numbered together here (targets first),
-//! so that cycles and paths through groups are found like all others; [`flatten`] then
-//! leaves the groups out. It does not judge the edges.
+//! Resolves names into edges. Targets and groups share one numbering here (targets
+//! first), so that cycles and paths through groups need no special case; [`flatten`] then
+//! removes the groups. It does not check the edges.
 
 use crate::buildfile::model::{Buildfile, Spanned};
 use crate::source::{Diagnostic, Span};
@@ -12,38 +12,38 @@ use super::lists::{Lists, number};
 pub const UNKNOWN: &str = "fbuild::graph::unknown";
 pub(super) const TOO_LARGE: &str = "fbuild::graph::too_large";
 
-/// The most unknown names for which a near one is looked for: each look is linear.
+/// The most unknown names with a suggestion; each takes linear time.
 const MOST_SUGGESTIONS: usize = 50;
 /// The most edges after groups are resolved: fifty for each of 100,000 targets.
 const MOST_EDGES: usize = 5_000_000;
 
-/// A target or a group: its number among both, targets first.
+/// The number of a target or group, targets first.
 pub(super) type Node = u32;
 
-/// All names of a Buildfile, and who names whom.
+/// The names of a Buildfile and the edges between them.
 pub(super) struct Names<'b> {
     buildfile: &'b Buildfile,
     /// All nodes sorted by name, each name once.
     sorted: Vec<Node>,
-    /// Where each node's edges start in `edges`, and where the last one's end.
+    /// The start of each node's edges in `edges`, and the end of the last one's.
     starts: Vec<u32>,
     edges: Vec<Edge>,
-    /// For each node, whether it writes a name that is nobody's.
+    /// For each node, whether it refers to an unknown name.
     is_vague: Vec<bool>,
 }
 
 /// One name in a `needs` or `after`, resolved.
 #[derive(Clone, Copy)]
 pub(super) struct Edge {
-    /// Whom it names.
+    /// The node that is named.
     pub(super) to: Node,
-    /// How.
+    /// The kind of edge.
     pub(super) kind: Kind,
-    /// Where the name stands.
+    /// The span of the name.
     pub(super) span: Span,
 }
 
-/// How one target names another.
+/// The kind of an edge.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `needs`
@@ -53,7 +53,7 @@ pub(super) enum Kind {
 }
 
 impl<'b> Names<'b> {
-    /// Resolves all names, and reports those that are nobody's.
+    /// Resolves all names, and reports unknown ones.
     pub(super) fn new(buildfile: &'b Buildfile) -> (Self, Vec<Diagnostic>) {
         let mut names = Self {
             buildfile,
@@ -88,12 +88,12 @@ impl<'b> Names<'b> {
         (names, diagnostics)
     }
 
-    /// Returns the Buildfile whose names these are.
+    /// Returns the Buildfile with these names.
     pub(super) fn buildfile(&self) -> &'b Buildfile {
         self.buildfile
     }
 
-    /// Returns how many nodes there are.
+    /// Returns the number of nodes.
     pub(super) fn len(&self) -> usize {
         self.buildfile.targets.len() + self.buildfile.groups.len()
     }
@@ -103,29 +103,28 @@ impl<'b> Names<'b> {
         name(self.buildfile, node)
     }
 
-    /// Returns the target that a node is, if it is not a group.
+    /// Returns a node as a target, unless it is a group.
     pub(super) fn as_target(&self, node: Node) -> Option<TargetId> {
         ((node as usize) < self.buildfile.targets.len()).then_some(TargetId(node))
     }
 
-    /// Returns whom a node names.
+    /// Returns the edges of a node.
     pub(super) fn edges(&self, node: Node) -> &[Edge] {
         let node = node as usize;
         &self.edges[self.starts[node] as usize..self.starts[node + 1] as usize]
     }
 
-    /// Returns true if a node writes a name that is nobody's: what it leads to is not all
-    /// that was meant.
+    /// Returns true if a node refers to an unknown name, so that edges may be missing.
     pub(super) fn is_vague(&self, node: Node) -> bool {
         self.is_vague[node as usize]
     }
 
-    /// Gives away the nodes sorted by name.
+    /// Returns the nodes sorted by name.
     pub(super) fn into_sorted(self) -> Vec<Node> {
         self.sorted
     }
 
-    /// Sorts the nodes by name; of two with one name, the first written stays.
+    /// Sorts the nodes by name, and keeps the first of those with one name.
     fn sort(&self) -> Vec<Node> {
         let mut sorted: Vec<Node> = (0..number(self.len())).collect();
         sorted.sort_by(|a, b| self.name(*a).cmp(self.name(*b)));
@@ -137,7 +136,7 @@ impl<'b> Names<'b> {
         find(self.buildfile, &self.sorted, name)
     }
 
-    /// Returns the names that a node writes, `needs` first.
+    /// Returns the names that a node refers to, `needs` first.
     fn written(&self, node: Node) -> impl Iterator<Item = (Kind, &'b Spanned<String>)> + use<'b> {
         let buildfile = self.buildfile;
         let index = node as usize;
@@ -177,7 +176,7 @@ pub(super) fn name(buildfile: &Buildfile, node: Node) -> &str {
     }
 }
 
-/// Returns the node with a name, by bisection of the `sorted` nodes.
+/// Returns the node with a name, by binary search in the `sorted` nodes.
 pub(super) fn find(buildfile: &Buildfile, sorted: &[Node], wanted: &str) -> Option<Node> {
     let at = sorted.binary_search_by(|node| name(buildfile, *node).cmp(wanted));
     at.ok().map(|at| sorted[at])
@@ -186,16 +185,16 @@ pub(super) fn find(buildfile: &Buildfile, sorted: &[Node], wanted: &str) -> Opti
 /// Edges between targets only.
 #[derive(Default)]
 pub(super) struct Edges {
-    /// For each target, what it needs, each once.
+    /// For each target, the targets that it needs, each once.
     pub(super) needs: Lists,
-    /// For each target, what it follows and does not need, each once.
+    /// For each target, the targets that it only runs after, each once.
     pub(super) after: Lists,
-    /// For each group, what it stands for, each once.
+    /// For each group, its targets, each once.
     pub(super) members: Lists,
 }
 
-/// Puts the targets that a group stands for in its place, wherever it is named. When
-/// there would be too many edges, the rest are left out and that is reported.
+/// Replaces each group by its targets. If there would be too many edges, the rest are left
+/// out and that is reported.
 pub(super) fn flatten(names: &Names<'_>) -> (Edges, Option<Diagnostic>) {
     let mut edges = Edges::default();
     let mut walk = Walk::new(names);
@@ -225,10 +224,10 @@ pub(super) fn flatten(names: &Names<'_>) -> (Edges, Option<Diagnostic>) {
     (edges, too_large.map(|node| report_too_large(names, node)))
 }
 
-/// Collects the targets behind a node's edges, going through groups.
+/// Collects the targets that a node's edges lead to through groups.
 struct Walk<'n, 'b> {
     names: &'n Names<'b>,
-    /// For each node, the last turn in which it was met.
+    /// For each node, the last turn in which it was seen.
     met: Vec<u32>,
     turn: u32,
     open: Vec<Node>,
@@ -244,7 +243,7 @@ impl<'n, 'b> Walk<'n, 'b> {
         }
     }
 
-    /// Forgets what was met.
+    /// Starts a new turn, in which no node was seen.
     fn begin(&mut self) {
         self.turn += 1;
     }
@@ -262,7 +261,7 @@ impl<'n, 'b> Walk<'n, 'b> {
         }
     }
 
-    /// Opens what a node names, so that the first named is the first taken.
+    /// Pushes the edges of a node in reverse, so that the first named is taken first.
     fn push_edges(&mut self, node: Node, kind: Kind) {
         let edges = self.names.edges(node).iter().rev();
         let wanted = edges.filter(|edge| edge.kind == kind).map(|edge| edge.to);
@@ -288,7 +287,7 @@ mod tests {
     use super::super::testing::{check, shown};
 
     #[test]
-    fn every_unknown_name_is_reported_with_the_nearest_one() {
+    fn unknown_names_are_reported_with_suggestions() {
         check(
             "default biuld
              target manager needs webap after zip
@@ -309,12 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn of_two_things_with_one_name_the_first_has_it() {
+    fn first_of_two_nodes_has_the_name() {
         assert_eq!(shown("target a needs b\ntarget b\ngroup b needs a"), "");
     }
 
     #[test]
-    fn groups_that_multiply_are_stopped() {
+    fn edges_through_groups_are_limited() {
         let many: Vec<String> = (0..2500).map(|i| format!("target t{i}")).collect();
         let all: Vec<String> = (0..2500).map(|i| format!("t{i}")).collect();
         let readers = (0..2500).map(|i| format!("target r{i} needs all"));

@@ -1,5 +1,5 @@
-//! From the names that a person types to targets, and from targets to everything they
-//! stand on. It does not know what is to be done with them.
+//! Resolves names given by the user to targets, and targets to all that they depend on.
+//! It does not know what is done with them.
 
 use crate::source::Diagnostic;
 
@@ -8,7 +8,7 @@ use super::resolve::{self, UNKNOWN};
 use super::{Graph, Named, TargetId};
 
 impl Graph {
-    /// Returns what a name stands for.
+    /// Returns the target or group with a name.
     pub fn find(&self, name: &str) -> Option<Named> {
         let node = resolve::find(&self.buildfile, &self.by_name, name)? as usize;
         Some(match node.checked_sub(self.len()) {
@@ -23,15 +23,15 @@ impl Graph {
         nodes.map(|node| resolve::name(&self.buildfile, *node))
     }
 
-    /// Returns the targets that the project names as its default; none when it names none.
+    /// Returns the targets of the project's `default`, if there is one.
     pub fn default_targets(&self) -> Vec<TargetId> {
         let names = self.buildfile.project.iter().flat_map(|p| &p.default);
         let found = names.filter_map(|name| self.find(&name.value));
         self.expand(found)
     }
 
-    /// Returns the targets that names stand for, each once, in the order given; for no
-    /// names, the default ones. Reports every unknown name, and a default that is missing.
+    /// Returns the targets with the given names, each once, in the order given; without names,
+    /// the default ones. Reports every unknown name, and a missing default.
     pub fn select<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<TargetId>, Vec<Diagnostic>> {
         if names.is_empty() {
             let targets = self.default_targets();
@@ -45,7 +45,7 @@ impl Graph {
         Ok(self.expand(found.into_iter()))
     }
 
-    /// Returns what names stand for, in the order given. Reports every unknown one.
+    /// Returns the targets and groups with the given names. Reports every unknown name.
     pub fn resolve<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<Named>, Vec<Diagnostic>> {
         let is_unknown = |name: &&S| self.find(name.as_ref()).is_none();
         let unknown = names.iter().filter(is_unknown);
@@ -60,8 +60,8 @@ impl Graph {
         }
     }
 
-    /// Returns the targets and everything that they need or follow, directly or not, each
-    /// behind all that it needs or follows.
+    /// Returns the targets and everything that they need or run after, directly or not, each
+    /// after its own dependencies.
     pub fn closure(&self, targets: &[TargetId]) -> Vec<TargetId> {
         let mut is_wanted = vec![false; self.len()];
         let mut open = targets.to_vec();
@@ -74,7 +74,7 @@ impl Graph {
         order.filter(|id| is_wanted[id.index()]).collect()
     }
 
-    /// Puts a group's members in its place, and keeps each target once.
+    /// Replaces groups by their targets, and keeps each target once.
     fn expand(&self, named: impl Iterator<Item = Named>) -> Vec<TargetId> {
         let mut is_taken = vec![false; self.len()];
         let mut targets = Vec::new();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_targets_and_groups_and_nothing_is_the_default() {
+    fn names_select_targets_and_groups() {
         assert_eq!(selected(&["doc"]), Ok("doc".to_owned()));
         assert_eq!(
             selected(&["worker", "all"]),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn every_unknown_name_is_answered() {
+    fn every_unknown_name_is_reported() {
         let unknown = selected(&["manger", "doc", "\u{1b}[2J"]).unwrap_err();
         let help = |text: &str| Some(text.to_owned());
         let expected = [
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_default_a_name_must_be_given() {
+    fn missing_default_is_reported() {
         let graph = graph("target a\ntarget b");
         let [diagnostic] = &graph.select::<&str>(&[]).unwrap_err()[..] else {
             panic!()
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closure_is_all_that_is_needed_or_followed_in_order() {
+    fn closure_is_in_order() {
         let graph = graph(TEXT);
         let closure = graph.closure(&graph.select(&["manager"]).unwrap());
         assert_eq!(names(&graph, &closure), "web lint manager");

@@ -1,4 +1,4 @@
-//! Buildfiles for tests in one line for each target, with true spans and without KDL:
+//! Makes Buildfiles for tests without KDL, one line for each target, with true spans:
 //! `target NAME needs A B after C inputs P Q except R outputs O keep K`, `group NAME
 //! needs A`, `default NAME`.
 
@@ -12,9 +12,9 @@ use crate::glob::Pattern;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, FileId, Span};
 
-/// A Buildfile and the text it was read from.
+/// A Buildfile and its text.
 pub(crate) struct BuildText {
-    /// What the text says.
+    /// The content of the text.
     pub(crate) buildfile: Buildfile,
     text: String,
 }
@@ -33,15 +33,15 @@ pub(crate) fn names(graph: &Graph, targets: &[TargetId]) -> String {
     names.join(" ")
 }
 
-/// Checks what is reported about a text; indentation does not matter.
+/// Checks the report about a text; indentation does not matter.
 #[track_caller]
 pub(crate) fn check(text: &str, expected: &str) {
     let lines: Vec<&str> = expected.lines().map(str::trim).collect();
     assert_eq!(shown(text), lines.join("\n"));
 }
 
-/// Returns what is reported about a text: a line for the message, one for each label with
-/// the number of the line and the words it stands under, and one for the help.
+/// Returns the report about a text: a line for the message, one for each label with its
+/// line number and its words, and one for the help.
 pub(crate) fn shown(text: &str) -> String {
     let read = BuildText::read(text);
     let (_, diagnostics) = Graph::new(read.buildfile.clone());
@@ -50,7 +50,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 impl BuildText {
-    /// Reads a text; panics when it is not of the form above.
+    /// Reads a text of the form above, or panics.
     #[track_caller]
     pub(crate) fn read(text: &str) -> Self {
         let mut buildfile = Buildfile::default();

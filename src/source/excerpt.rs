@@ -1,20 +1,20 @@
-//! The part of a text that is worth showing around some places: a few lines, and of lines
-//! that go on and on only what is near. Lines keep their numbers and places their columns.
-//! It does not know what is wrong with the text.
+//! Cuts an excerpt around some ranges of a text: a few lines, and of long lines only the
+//! nearby part. Lines keep their numbers and ranges their columns. It does not know the
+//! meaning of the ranges.
 
 use std::ops::Range;
 
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-/// How many lines around a place are kept: more than are shown, because places that are
-/// near each other are shown together with what lies between them.
+/// The lines kept around a range: more than are shown, because ranges near each other are
+/// shown with everything between them.
 const LINES: usize = 10;
-/// A line of more bytes is cut.
+/// The most bytes of a line that is kept whole.
 const LONGEST: usize = 400;
-/// How many bytes around a place are kept of a line that is cut.
+/// The bytes kept around a range in a longer line.
 const AROUND: usize = 100;
 
-/// Part of a text.
+/// An excerpt of a text.
 #[derive(Debug)]
 pub(super) struct Excerpt {
     name: String,
@@ -22,7 +22,7 @@ pub(super) struct Excerpt {
     places: Vec<Place>,
 }
 
-/// A place, in the whole text and in the excerpt.
+/// A range in the whole text and in the excerpt.
 #[derive(Debug)]
 struct Place {
     was: Range<usize>,
@@ -32,7 +32,7 @@ struct Place {
 }
 
 impl Excerpt {
-    /// Cuts out what is around `places`, ranges of bytes of `text`.
+    /// Cuts an excerpt around `places`, ranges of bytes of `text`.
     pub(super) fn new(name: String, text: &str, places: &[Range<usize>]) -> Self {
         let shown: Vec<Range<usize>> = places
             .iter()
@@ -67,7 +67,7 @@ impl Excerpt {
         }
     }
 
-    /// Returns where one of the places is in the excerpt.
+    /// Returns a range of the text as a range of the excerpt.
     pub(super) fn find(&self, was: &Range<usize>) -> Range<usize> {
         let place = self.places.iter().find(|place| place.was == *was);
         place.map_or(0..0, |place| place.now.clone())
@@ -85,8 +85,8 @@ impl SourceCode for Excerpt {
             .text
             .as_str()
             .read_span(span, lines_before, lines_after)?;
-        // miette counts lines from the beginning of the text, and so takes two places far
-        // apart for one long snippet.
+        // miette counts lines from the start of the text, and so takes two ranges far apart for
+        // one long snippet.
         let lines = contents.data().split_inclusive(|byte| *byte == b'\n');
         let mut places = self.places.iter();
         let place = places.find(|place| lines_before == 0 && place.now.start == span.offset());
@@ -102,11 +102,11 @@ impl SourceCode for Excerpt {
     }
 }
 
-/// Writes an excerpt, and remembers what it kept.
+/// Writes an excerpt, and records the parts that it kept.
 struct Writer<'t> {
     text: &'t str,
     out: String,
-    /// Where something stands in the excerpt, and what it is of the text; in order.
+    /// The offset of each part in the excerpt, and its range in the text; in order.
     kept: Vec<(usize, Range<usize>)>,
 }
 
@@ -150,7 +150,7 @@ impl Writer<'_> {
             .push_str(&super::render::harmless(&self.text[range]));
     }
 
-    /// Returns where a place of the text is in the excerpt, or what stands for it.
+    /// Returns the offset in the excerpt for an offset in the text.
     fn place(&self, was: usize) -> usize {
         let after = self.kept.partition_point(|(_, range)| range.start <= was);
         match after.checked_sub(1).and_then(|at| self.kept.get(at)) {
@@ -160,7 +160,7 @@ impl Writer<'_> {
     }
 }
 
-/// Returns the lines that a place is on, with some before and after it.
+/// Returns the lines of a range, with some before and after it.
 fn lines_around(text: &str, place: &Range<usize>) -> Range<usize> {
     let mut start = line_start(text, place.start);
     for _ in 0..LINES {
@@ -173,7 +173,7 @@ fn lines_around(text: &str, place: &Range<usize>) -> Range<usize> {
             .position(|byte| *byte == b'\n');
         end = newline.map_or(text.len(), |newline| end + newline + 1);
     }
-    // A place behind the last line is on it.
+    // A range after the last line belongs to it.
     start..end.max(start + 1)
 }
 
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_far_away_are_empty_and_keep_their_numbers() {
+    fn distant_lines_are_empty_but_counted() {
         let text: String = (10..99).map(|n| format!("{n}\n")).collect();
         let place = text.find("50").unwrap();
         let two_digits = place..place + 2;
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut_around_its_places() {
+    fn long_line_is_cut_around_its_ranges() {
         let text = format!(
             "a\n{}x{}yy{}\nb",
             "ö".repeat(500),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn places_at_the_end_and_beyond_harm_nothing() {
+    fn ranges_at_the_end_are_found() {
         for text in ["", "a", "a\n", &"z".repeat(5000)] {
             let end = text.len();
             let excerpt = Excerpt::new("x".to_owned(), text, &[end..end, 0..end]);

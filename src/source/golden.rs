@@ -1,16 +1,15 @@
 //! Golden cases for tests: each folder of `fixtures/NAME` holds a Buildfile and, in
-//! `expected.txt`, what is said about it. `UPDATE=1 cargo test golden` writes down what
-//! is said now.
+//! `expected.txt`, the diagnostics about it. `UPDATE=1 cargo test golden` updates them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Diagnostic, RenderOptions, Sources, render_all};
 
-/// What is said about a Buildfile.
+/// The texts of a Buildfile and the diagnostics about it.
 pub(crate) type Said = (Sources, Vec<Diagnostic>);
 
-/// Checks that what `say` says about each case is what is expected.
+/// Checks that the diagnostics of each case are as expected.
 pub(crate) fn check(name: &str, say: fn(&Path) -> Said) {
     let mut wrong = String::new();
     for case in cases(name) {
@@ -32,7 +31,7 @@ pub(crate) fn check(name: &str, say: fn(&Path) -> Said) {
     );
 }
 
-/// Returns the codes of everything that `say` says about the cases.
+/// Returns the codes of the diagnostics of all cases.
 pub(crate) fn codes(name: &str, say: fn(&Path) -> Said) -> Vec<String> {
     let cases = cases(name).into_iter();
     let said = cases.flat_map(|case| say(&case.join("Buildfile.kdl")).1);
@@ -64,14 +63,11 @@ pub(crate) fn is_updating() -> bool {
     std::env::var_os("UPDATE").is_some()
 }
 
-/// Fingerprints the lines that only one of two texts has.
+/// Returns the lines that only one of two texts has.
 fn diff(before: &str, after: &str) -> String {
-    let gone = before
-        .lines()
-        .filter(|line| !after.lines().any(|l| l == *line));
-    let new = after
-        .lines()
-        .filter(|line| !before.lines().any(|l| l == *line));
-    let gone = gone.map(|line| format!("- {line}\n"));
-    gone.chain(new.map(|line| format!("+ {line}\n"))).collect()
+    let only_in = |sign: &str, one: &str, other: &str| -> String {
+        let lines = one.lines().filter(|line| !other.lines().any(|l| l == *line));
+        lines.map(|line| format!("{sign} {line}\n")).collect()
+    };
+    only_in("-", before, after) + &only_in("+", after, before)
 }

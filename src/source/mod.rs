@@ -1,5 +1,5 @@
-//! Source texts and what there is to say about them: spans, diagnostics and "did you
-//! mean". It does not know what the texts mean, nor where a diagnostic is shown.
+//! Source texts and diagnostics about them: spans, labels, suggestions. It does not know
+//! the meaning of the texts, nor where diagnostics are shown.
 
 mod excerpt;
 #[cfg(test)]
@@ -12,18 +12,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Which of the [`Sources`] a span lies in.
+/// The id of a file in [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileId(pub u32);
 
-/// A place in a source text, in bytes.
+/// A range of bytes in a source text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Span {
-    /// The file it lies in.
+    /// The file.
     pub file: FileId,
-    /// The first byte.
+    /// The offset of the first byte.
     pub start: u32,
-    /// How many bytes.
+    /// The number of bytes.
     pub len: u32,
 }
 
@@ -36,14 +36,14 @@ pub struct Sources {
 /// One source text.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    /// Its path as it is shown to people.
+    /// Its path in messages.
     pub path: PathBuf,
     /// Its text.
     pub text: Arc<str>,
 }
 
 impl Sources {
-    /// Takes in a text and returns its id.
+    /// Adds a text and returns its id.
     pub fn add(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> FileId {
         self.files.push(SourceFile {
             path: path.into(),
@@ -62,7 +62,7 @@ impl Sources {
         &self.files
     }
 
-    /// Returns the file, line and column (both from 1, the column in characters) of a span's start.
+    /// Returns the file, line and column of a span's start; both count from 1, the column in characters.
     pub fn position(&self, span: Span) -> Option<(&Path, usize, usize)> {
         let file = self.get(span.file)?;
         let before = file.text.get(..span.start as usize)?;
@@ -72,7 +72,7 @@ impl Sources {
     }
 }
 
-/// How bad a [`Diagnostic`] is.
+/// The severity of a [`Diagnostic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -91,27 +91,27 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Something to say about the sources: a message, the places it is about, and help.
+/// A message about the sources, with labelled spans and help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// A stable code such as `fbuild::graph::cycle`, explained in `docs/errors.md`.
     pub code: String,
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong: lower case, no period, names in backticks.
+    /// The message: lower case, no period, names in backticks.
     pub message: String,
-    /// The places it is about; the first is the main one.
+    /// The labelled spans; the first is the main one.
     pub labels: Vec<Label>,
-    /// What to do or type next.
+    /// The next thing to do or type.
     pub help: Option<String>,
 }
 
-/// A place and what is to be said there.
+/// A span with words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
     /// The place.
     pub span: Span,
-    /// What stands under it.
+    /// The words under it.
     pub text: String,
 }
 
@@ -135,7 +135,7 @@ impl Diagnostic {
         }
     }
 
-    /// Adds a place.
+    /// Adds a labelled span.
     #[must_use]
     pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
         self.labels.push(Label {
@@ -145,14 +145,14 @@ impl Diagnostic {
         self
     }
 
-    /// Says what to do next.
+    /// Sets the help.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Says "did you mean …" if there is a name close enough to `name` in `known`.
+    /// Suggests the name in `known` that is close enough to `name`, if any.
     #[must_use]
     pub fn did_you_mean<'a>(self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         match nearest(name, known) {
@@ -162,9 +162,9 @@ impl Diagnostic {
     }
 }
 
-/// Returns the name in `known` nearest to `name`, if it is near enough to be a slip:
-/// at most one edit in three characters, counted as Damerau and Levenshtein do. Names
-/// of more than 200 bytes are near nothing.
+/// Returns the name in `known` nearest to `name`, if it is near enough to be a typo: at
+/// most one edit in three characters (Damerau-Levenshtein). Names of more than 200 bytes
+/// are near none.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = (name.chars().count() / 3).max(1);
     let is_comparable = |other: &&str| {
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_finds_its_name_and_a_stranger_none() {
+    fn nearest_finds_typos_only() {
         let known = ["manager", "worker", "webapp-static"];
         assert_eq!(nearest("manger", known), Some("manager"));
         assert_eq!(nearest("wroker", known), Some("worker"));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_count_lines_and_characters_from_one() {
+    fn positions_count_from_one() {
         let mut sources = Sources::default();
         let file = sources.add("Buildfile.kdl", "a\néb c\n");
         let span = |start| Span {

@@ -1,5 +1,5 @@
-//! Shows diagnostics with miette: the source line, a caret under the place, the help.
-//! It decides neither what is shown nor where it goes.
+//! Renders diagnostics with miette: the source line, a caret, the help. It does not choose
+//! them, and prints nothing.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::{Diagnostic, FileId, Label, Severity, Sources};
 /// The most diagnostics shown at once; the rest are counted.
 const MOST_SHOWN: usize = 50;
 
-/// How diagnostics are to look.
+/// The options of rendering.
 #[derive(Clone, Copy, Debug)]
 pub struct RenderOptions {
     /// Whether colours are used.
@@ -20,7 +20,7 @@ pub struct RenderOptions {
     pub width: usize,
 }
 
-/// Shows every diagnostic, at most 50 of them, then says how many more there are.
+/// Renders at most 50 diagnostics, and the number of the rest.
 pub fn render_all(diagnostics: &[Diagnostic], sources: &Sources, options: RenderOptions) -> String {
     let mut out = String::new();
     for diagnostic in diagnostics.iter().take(MOST_SHOWN) {
@@ -34,7 +34,7 @@ pub fn render_all(diagnostics: &[Diagnostic], sources: &Sources, options: Render
     out
 }
 
-/// Shows one diagnostic; labels in several files become one snippet for each file.
+/// Renders a diagnostic; labels in several files become one snippet for each file.
 pub fn render(diagnostic: &Diagnostic, sources: &Sources, options: RenderOptions) -> String {
     let report = Report::new(diagnostic, sources);
     let theme = if options.color {
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Handled<'_> {
     }
 }
 
-/// A diagnostic in miette's terms: the labels in one file, the others as related reports.
+/// A diagnostic as miette expects it: the labels in one file, the others as related reports.
 #[derive(Debug)]
 struct Report {
     code: Option<String>,
@@ -102,7 +102,7 @@ impl Report {
     }
 }
 
-/// Returns what to show of a file, and where the labels in it are in that.
+/// Returns the excerpt of a file, and the labels in it.
 fn shown(
     diagnostic: &Diagnostic,
     sources: &Sources,
@@ -126,8 +126,8 @@ fn shown(
     (Some(excerpt), labels)
 }
 
-/// Replaces what could act on a terminal by something of the same length in bytes, so
-/// that spans still fit: control characters, and marks that turn the writing direction.
+/// Replaces characters that act on a terminal (control characters, and marks that turn the
+/// writing direction) by others of the same length in bytes, so that spans still fit.
 pub(super) fn harmless(text: &str) -> String {
     let replace = |c: char| match (c, c.len_utf8()) {
         ('\n' | '\r' | '\t', _) => c,
@@ -190,7 +190,7 @@ mod tests {
     };
 
     #[test]
-    fn a_diagnostic_shows_message_place_label_and_help() {
+    fn diagnostic_shows_its_span_and_help() {
         let mut sources = Sources::default();
         let file = sources.add("Buildfile.kdl", "target manager {\n    needs wroker\n}\n");
         let span = Span {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn places_far_apart_are_two_snippets() {
+    fn distant_labels_are_two_snippets() {
         let mut sources = Sources::default();
         let text = "x\n".repeat(300);
         let file = sources.add("Buildfile.kdl", text);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn source_text_cannot_act_on_the_terminal_and_keeps_its_length() {
+    fn control_characters_are_replaced() {
         let text = "a\u{1b}[31m \u{202e} \u{9b} ü\n";
         let shown = harmless(text);
         assert_eq!(shown.len(), text.len());

@@ -1,5 +1,5 @@
-//! The compiled Buildfile: the graph and what there is to say about it, under the
-//! digests of the texts they were made from. Whatever does not fit is not there.
+//! Stores the compiled Buildfile: the graph and its diagnostics, under the digests of the
+//! texts that they were made from. A file that does not fit is ignored.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use crate::source::{Diagnostic, Sources};
 
 const MAGIC: &Magic = b"fbuild-graph  1\n";
 
-/// What becomes of the texts of a Buildfile.
+/// The texts of a Buildfile and the graph made from them.
 pub(super) struct Parts {
     pub(super) graph: Graph,
     pub(super) sources: Sources,
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// Every text that was read, in order, with its digest.
+    /// The path and digest of every text, in order.
     pub(super) files: Vec<(PathBuf, Digest)>,
 }
 
-/// What stands first, so that the rest is not decoded in vain.
+/// The first part of the file, checked before the rest is decoded.
 #[derive(Serialize, Deserialize)]
 struct Head {
     /// The version of fbuild: another one may read the same text differently.
@@ -31,18 +31,22 @@ struct Head {
     files: Vec<(PathBuf, PathBuf, Digest)>,
 }
 
-/// Returns the compiled form kept in `file` if it is of the Buildfile at `path` and of
-/// the texts as they are now.
+/// Returns the compiled form in `file` if it was made from the Buildfile at `path`, and
+/// the texts are unchanged.
 pub(super) fn read(file: &Path, path: &Path) -> Option<Parts> {
     let checked = checked_file::read(file, MAGIC)?;
     let (head, rest) = postcard::take_from_bytes::<Head>(&checked).ok()?;
     let is_ours = head.fbuild == env!("CARGO_PKG_VERSION");
     let is_first = head.files.first().is_some_and(|(first, ..)| first == path);
-    (is_ours && is_first).then_some(())?;
+    if !is_ours || !is_first {
+        return None;
+    }
     let mut sources = Sources::default();
     for (path, shown, digest) in &head.files {
         let text = std::fs::read(path).ok()?;
-        (Digest::of(&text) == *digest).then_some(())?;
+        if Digest::of(&text) != *digest {
+            return None;
+        }
         sources.add(shown, String::from_utf8(text).ok()?);
     }
     let (diagnostics, graph) = postcard::from_bytes(rest).ok()?;
@@ -55,7 +59,7 @@ pub(super) fn read(file: &Path, path: &Path) -> Option<Parts> {
     })
 }
 
-/// Keeps the compiled form in `file`.
+/// Writes the compiled form to `file`.
 pub(super) fn write(
     file: &Path,
     (files, sources): (&[(PathBuf, Digest)], &Sources),

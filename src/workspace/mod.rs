@@ -1,8 +1,8 @@
-//! A Buildfile found, read and checked, with the folders that belong to it. It is where
-//! the language ends and the build begins; it runs nothing and knows no keys.
+//! Finds, reads and checks a Buildfile, and names the folders that belong to it. It runs
+//! nothing and knows no keys.
 //!
-//! Reading KDL is slow (some megabytes a second), so the graph is kept beside the state,
-//! compiled, under the digests of the texts it was made from.
+//! KDL is slow to read (some megabytes a second), so the graph is stored in compiled form,
+//! under the digests of the texts that it was made from.
 
 mod compiled;
 mod layout;
@@ -21,35 +21,35 @@ pub use layout::Layout;
 /// The name of a Buildfile.
 pub const FILE_NAME: &str = "Buildfile.kdl";
 
-/// Everything that a Buildfile says, and where it is.
+/// A Buildfile with its graph, its diagnostics and its folders.
 pub struct Workspace {
     /// The folder that every path is relative to.
     pub root: Root,
-    /// The folders and files that fbuild keeps.
+    /// The paths of fbuild's own files.
     pub layout: Layout,
     /// The targets and the settings.
     pub graph: Graph,
     /// The texts, for diagnostics.
     pub sources: Sources,
-    /// Everything there is to say about the texts.
+    /// Every diagnostic about the texts.
     pub diagnostics: Vec<Diagnostic>,
     files: Vec<(PathBuf, Digest)>,
-    /// The nodes that were read, if they were.
+    /// The nodes of this load, if the texts were parsed.
     cache: NodeCache,
     is_compiled: bool,
 }
 
-/// Why there is no workspace.
+/// The error of opening a workspace.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// Neither the folder nor one above it has a Buildfile.
+    /// Neither the folder nor a parent has a Buildfile.
     #[error("no `{FILE_NAME}` in `{}` or any folder above it", .from.display())]
     #[diagnostic(
         code(fbuild::workspace::not_found),
         help("`fbuild init` writes a first one; `-C DIR` looks elsewhere, `-f FILE` names one")
     )]
     NotFound {
-        /// Where the search began.
+        /// The folder where the search started.
         from: PathBuf,
     },
     /// The Buildfile could not be read.
@@ -63,15 +63,15 @@ pub enum Error {
         help("make the folder, or correct `root` in the Buildfile")
     )]
     Root {
-        /// Where it should be.
+        /// The path of the root.
         path: PathBuf,
-        /// Why it could not be opened.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
 impl Workspace {
-    /// Keeps the compiled form in `layout` for the next run, unless it came from there.
+    /// Saves the compiled form to `layout`, unless it was read from there.
     pub fn keep_compiled(&self, layout: &Layout) -> io::Result<()> {
         if self.is_compiled || self.has_errors() {
             return Ok(());
@@ -86,19 +86,19 @@ impl Workspace {
         &self.files
     }
 
-    /// Returns the path of the root as the Buildfile names it, links and all.
+    /// Returns the path of the root as the Buildfile names it, with unresolved links.
     pub fn root_as_named(&self) -> PathBuf {
         let folder = self.layout.state().parent().unwrap_or(Path::new("."));
         root_path(folder, &self.graph)
     }
 
-    /// Returns true if there are mistakes, so that nothing can be built.
+    /// Returns true if there are errors, so that nothing can be built.
     pub fn has_errors(&self) -> bool {
         has_errors(&self.diagnostics)
     }
 }
 
-/// Looks for a Buildfile in `from` and the folders above it.
+/// Searches for a Buildfile in `from` and its parents.
 pub fn find(from: &Path) -> Result<PathBuf, Error> {
     let mut candidates = from.ancestors().map(|folder| folder.join(FILE_NAME));
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
@@ -107,8 +107,8 @@ pub fn find(from: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-/// Reads and checks the Buildfile at `path` (absolute), or takes its compiled form if the
-/// texts are what they were. In diagnostics it is called `shown`.
+/// Reads and checks the Buildfile at `path` (absolute), called `shown` in diagnostics. Uses
+/// the compiled form if the texts are unchanged.
 pub fn open(path: &Path, shown: &Path) -> Result<Workspace, Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let layout = Layout::new(folder);
@@ -121,7 +121,7 @@ pub fn open(path: &Path, shown: &Path) -> Result<Workspace, Error> {
         }
     };
     let root = match open_root(folder, &parts.graph) {
-        // That the root is not there is among what there is to say.
+        // The missing root is among the diagnostics already.
         Err(_) if has_errors(&parts.diagnostics) => open_at(folder)?,
         root => root?,
     };
