@@ -285,7 +285,7 @@ The order of nodes has no meaning, except for the commands of a target.
 ## Paths and patterns
 
 Paths are relative to the project's root, which is the Buildfile's folder unless `root`
-says otherwise; in an included file, to the folder of that file. None can leave the root.
+sets another one; in an included file, to the folder of that file. None can leave the root.
 
 `*` is any number of characters within a name, `?` one of them, `[a-z]` one of a class,
 `[!a-z]` one outside it, `{a,b}` one of several, `**` any number of folders. A `\` makes the

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::{CODES, Graph};
 use crate::buildfile::{load, load_text};
-use crate::source::golden::{self, Said};
+use crate::source::golden::{self, Diagnosed};
 
 /// The codes that no Buildfile short enough for a fixture causes; unit tests cover them.
 const OF_HUGE_FILES: [&str; 2] = [super::resolve::TOO_LARGE, super::outputs::UNCHECKED];
 
-fn say(file: &Path) -> Said {
+fn diagnose(file: &Path) -> Diagnosed {
     let loaded = load(file, Path::new("Buildfile.kdl")).unwrap();
     assert_eq!(loaded.diagnostics, [], "{}", file.display());
     (loaded.sources, Graph::new(loaded.buildfile).1)
@@ -17,19 +17,19 @@ fn say(file: &Path) -> Said {
 
 #[test]
 fn golden_cases_are_unchanged() {
-    golden::check("graph", say);
+    golden::check("graph", diagnose);
 }
 
 #[test]
 fn every_code_of_a_diagnostic_has_a_golden_case() {
-    let said = golden::codes("graph", say);
+    let codes = golden::codes("graph", diagnose);
     for (code, _) in CODES
         .iter()
         .filter(|(code, _)| !OF_HUGE_FILES.contains(code))
     {
         assert!(
-            said.iter().any(|s| s == code),
-            "no case in fixtures/graph says {code}"
+            codes.iter().any(|c| c == code),
+            "no case in fixtures/graph has {code}"
         );
     }
 }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use super::{Diagnostic, RenderOptions, Sources, render_all};
 
 /// The texts of a Buildfile and the diagnostics about it.
-pub(crate) type Said = (Sources, Vec<Diagnostic>);
+pub(crate) type Diagnosed = (Sources, Vec<Diagnostic>);
 
 /// Checks that the diagnostics of each case are as expected.
-pub(crate) fn check(name: &str, say: fn(&Path) -> Said) {
+pub(crate) fn check(name: &str, diagnose: fn(&Path) -> Diagnosed) {
     let mut wrong = String::new();
     for case in cases(name) {
         let expected = case.join("expected.txt");
-        let actual = text(&say(&case.join("Buildfile.kdl")));
+        let actual = text(&diagnose(&case.join("Buildfile.kdl")));
         if is_updating() {
             fs::write(&expected, actual).unwrap();
             continue;
@@ -32,10 +32,10 @@ pub(crate) fn check(name: &str, say: fn(&Path) -> Said) {
 }
 
 /// Returns the codes of the diagnostics of all cases.
-pub(crate) fn codes(name: &str, say: fn(&Path) -> Said) -> Vec<String> {
+pub(crate) fn codes(name: &str, diagnose: fn(&Path) -> Diagnosed) -> Vec<String> {
     let cases = cases(name).into_iter();
-    let said = cases.flat_map(|case| say(&case.join("Buildfile.kdl")).1);
-    said.map(|diagnostic| diagnostic.code).collect()
+    let all = cases.flat_map(|case| diagnose(&case.join("Buildfile.kdl")).1);
+    all.map(|diagnostic| diagnostic.code).collect()
 }
 
 fn cases(name: &str) -> Vec<PathBuf> {
@@ -46,7 +46,7 @@ fn cases(name: &str) -> Vec<PathBuf> {
     cases
 }
 
-fn text((sources, diagnostics): &Said) -> String {
+fn text((sources, diagnostics): &Diagnosed) -> String {
     let options = RenderOptions {
         color: false,
         width: 80,
@@ -66,7 +66,9 @@ pub(crate) fn is_updating() -> bool {
 /// Returns the lines that only one of two texts has.
 fn diff(before: &str, after: &str) -> String {
     let only_in = |sign: &str, one: &str, other: &str| -> String {
-        let lines = one.lines().filter(|line| !other.lines().any(|l| l == *line));
+        let lines = one
+            .lines()
+            .filter(|line| !other.lines().any(|l| l == *line));
         lines.map(|line| format!("{sign} {line}\n")).collect()
     };
     only_in("-", before, after) + &only_in("+", after, before)

@@ -20,7 +20,7 @@ impl Layout {
     }
 
     /// Returns the state folder itself; where blobs and results are, too, unless the
-    /// Buildfile says otherwise.
+    /// Buildfile sets another one.
     pub fn state(&self) -> &Path {
         &self.state
     }

@@ -32,7 +32,7 @@ pub(crate) struct Scope<'a> {
     is_exceeded: bool,
     lints_left: usize,
     /// The code and span of each mistake reported by [`Scope::once`].
-    said: HashSet<(String, Span)>,
+    reported: HashSet<(String, Span)>,
 }
 
 impl<'a> Scope<'a> {
@@ -47,7 +47,7 @@ impl<'a> Scope<'a> {
             items_left: MOST_ITEMS,
             is_exceeded: false,
             lints_left: MOST_LINTS,
-            said: HashSet::new(),
+            reported: HashSet::new(),
         };
         Resolver::new(nodes).run(&mut scope);
         scope
@@ -126,7 +126,7 @@ impl<'a> Scope<'a> {
         let Some(place) = diagnostic.labels.first().map(|label| label.span) else {
             return;
         };
-        if self.said.insert((diagnostic.code.clone(), place)) {
+        if self.reported.insert((diagnostic.code.clone(), place)) {
             self.sink.push(diagnostic);
         }
     }
