@@ -1,8 +1,8 @@
-//! The folders and files that fbuild keeps beside a Buildfile. It only names them.
+//! Names the folders and files that fbuild keeps beside a Buildfile.
 
 use std::path::{Path, PathBuf};
 
-/// The state folder and what is in it.
+/// The paths below the state folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     state: PathBuf,
@@ -19,23 +19,23 @@ impl Layout {
         }
     }
 
-    /// Returns the state folder itself; where blobs and results are, too, unless the
-    /// Buildfile sets another one.
+    /// Returns the state folder, which also holds blobs and results unless the Buildfile
+    /// sets another folder for them.
     pub fn state(&self) -> &Path {
         &self.state
     }
 
-    /// The lock that a run holds.
+    /// Returns the path of the lock that a run holds.
     pub fn lock(&self) -> PathBuf {
         self.state.join("run.lock")
     }
 
-    /// What files held when they were last looked at.
+    /// Returns the path of the file index: digests by stat data.
     pub fn index(&self) -> PathBuf {
         self.state.join("index")
     }
 
-    /// The last success of each target.
+    /// Returns the path of the last success of each target.
     pub fn successes(&self) -> PathBuf {
         self.state.join("state")
     }
@@ -45,27 +45,27 @@ impl Layout {
         self.state.join("snapshot")
     }
 
-    /// The compiled Buildfile.
+    /// Returns the path of the compiled Buildfile.
     pub fn graph(&self) -> PathBuf {
         self.state.join("graph")
     }
 
-    /// The nodes of a long Buildfile, so that a change of one parses no others.
+    /// Returns the path of the cached nodes of a long Buildfile.
     pub fn nodes(&self) -> PathBuf {
         self.state.join("nodes")
     }
 
-    /// The last success of each target, for people and programs.
+    /// Returns the folder of the last success of each target, as JSON.
     pub fn metadata(&self) -> PathBuf {
         self.state.join("metadata")
     }
 
-    /// The events of each run.
+    /// Returns the folder of the events of each run.
     pub fn runs(&self) -> PathBuf {
         self.state.join("runs")
     }
 
-    /// Private folders of running commands.
+    /// Returns the folder of the commands' private temporary folders.
     pub fn temporary(&self) -> PathBuf {
         self.state.join("tmp")
     }
