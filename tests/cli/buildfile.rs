@@ -1,5 +1,5 @@
-//! Buildfiles that are wrong, and some that are meant to do harm: each is refused with a
-//! clear error, soon, and without much memory.
+//! Wrong and hostile Buildfiles: each is refused with a clear error, soon, and without
+//! much memory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use super::project::Project;
 
-/// Longer than any Buildfile may keep a person waiting, however hostile: generous, because
-/// the program may be built without optimisation and the machine be busy.
+/// The longest time to refuse a Buildfile: generous, because the program may be built
+/// without optimisation and the machine be busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `check` on a Buildfile that is refused, within bounds of time and of text; returns
-/// what was said.
+/// Runs `check` on a Buildfile that is refused, within limits of time and of output;
+/// returns the output.
 #[track_caller]
 fn refused(text: impl AsRef<[u8]>) -> String {
     let project = Project::empty();
     project.write("Buildfile.kdl", text);
     let start = Instant::now();
     let done = project.run("check").code(2);
-    assert!(start.elapsed() < PATIENCE, "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < PATIENCE, "took {:?}", start.elapsed());
     assert!(
         done.stderr.len() < 200_000,
-        "{} bytes were said",
+        "{} bytes of output",
         done.stderr.len()
     );
     assert_eq!(done.stdout, "");
@@ -31,7 +31,7 @@ fn refused(text: impl AsRef<[u8]>) -> String {
 }
 
 #[test]
-fn none_anywhere_says_how_to_get_one() {
+fn missing_buildfile_error_shows_how_to_get_one() {
     let project = Project::empty();
     for command in [
         "run",
@@ -57,23 +57,23 @@ fn none_anywhere_says_how_to_get_one() {
 }
 
 #[test]
-fn an_empty_one_shows_what_to_write() {
+fn empty_buildfile_error_shows_a_first_target() {
     for text in ["", "\n", "// a comment\n"] {
-        let said = refused(text);
+        let output = refused(text);
         assert!(
-            said.starts_with("fbuild::buildfile::empty\n\n  × there is nothing to build\n"),
-            "{said}"
+            output.starts_with("fbuild::buildfile::empty\n\n  × there is nothing to build\n"),
+            "{output}"
         );
-        assert!(said.contains("target hello {"), "{said}");
+        assert!(output.contains("target hello {"), "{output}");
         assert!(
-            said.ends_with("1 error in `Buildfile.kdl`; nothing was run\n"),
-            "{said}"
+            output.ends_with("1 error in `Buildfile.kdl`; nothing was run\n"),
+            "{output}"
         );
     }
 }
 
 #[test]
-fn one_that_may_not_be_read_is_the_worlds_fault() {
+fn unreadable_buildfile_exits_with_3() {
     let project = Project::new("target a { sh \"true\" }\n");
     let locked = fs::Permissions::from_mode(0o000);
     fs::set_permissions(project.path("Buildfile.kdl"), locked).unwrap();
@@ -82,13 +82,13 @@ fn one_that_may_not_be_read_is_the_worlds_fault() {
         "",
         "
         error[fbuild::buildfile::file_unreadable]: cannot read `Buildfile.kdl`: permission denied
-          help: look at its permissions and its owner: `ls -l Buildfile.kdl`
+          help: check its permissions and its owner: `ls -l Buildfile.kdl`
         ",
     );
 }
 
 #[test]
-fn one_that_is_no_file_is_named_for_what_it_is() {
+fn buildfile_that_is_not_a_file_is_refused() {
     let project = Project::empty().file("Buildfile.kdl/x", "");
     project.run("check").ended(
         2,
@@ -121,7 +121,7 @@ fn one_that_is_no_file_is_named_for_what_it_is() {
 }
 
 #[test]
-fn text_that_is_not_utf_8_is_refused_with_its_place() {
+fn text_that_is_not_utf8_is_refused_with_its_place() {
     assert_eq!(
         refused(b"target a {\n  sh \"caf\xe9\"\n}\n"),
         "error[fbuild::buildfile::file_encoding]: `Buildfile.kdl` is not UTF-8 text: line 2, byte 20\n  \
@@ -131,12 +131,13 @@ fn text_that_is_not_utf_8_is_refused_with_its_place() {
 }
 
 #[test]
-fn blocks_ten_thousand_levels_deep_are_refused() {
+fn nesting_10000_levels_deep_is_refused() {
     let deep = "a {".repeat(10_000) + &"}".repeat(10_000);
-    let said = refused(&deep);
+    let output = refused(&deep);
     assert!(
-        said.starts_with("fbuild::buildfile::nesting\n\n  × blocks are nested more than 64 deep\n"),
-        "{said}"
+        output
+            .starts_with("fbuild::buildfile::nesting\n\n  × blocks are nested more than 64 deep\n"),
+        "{output}"
     );
     refused("a {\n".repeat(10_000) + &"}\n".repeat(10_000));
     refused("/*".repeat(10_000) + &"*/".repeat(10_000));
@@ -145,26 +146,26 @@ fn blocks_ten_thousand_levels_deep_are_refused() {
 }
 
 #[test]
-fn fifty_megabytes_are_too_large_whatever_they_say() {
-    let said = refused(format!(
+fn fifty_megabytes_are_too_large() {
+    let output = refused(format!(
         "target a {{ sh \"true\" }}\n// {}\n",
         "x".repeat(50_000_000)
     ));
     assert_eq!(
-        said,
+        output,
         "error[fbuild::buildfile::file_too_large]: `Buildfile.kdl` is too large to be a Buildfile: 50000027 bytes\n  \
-         help: the most is 8388608 bytes; split it with `include`, or look whether this is the file you meant\n"
+         help: the most is 8388608 bytes; split it with `include`, or check that this is the right file\n"
     );
 }
 
 #[test]
-fn slashes_dashes_and_braces_without_end_are_refused() {
-    let said = refused("/-{".repeat(1_000_000));
+fn unending_slash_dashes_are_refused() {
+    let output = refused("/-{".repeat(1_000_000));
     assert!(
-        said.starts_with(
-            "fbuild::buildfile::syntax\n\n  × a `{` stands where a node's name is expected\n"
+        output.starts_with(
+            "fbuild::buildfile::syntax\n\n  × a `{` where a node's name is expected\n"
         ),
-        "{said}"
+        "{output}"
     );
     refused("/-{\n".repeat(100_000));
     refused("/-".repeat(1_000_000));
@@ -172,15 +173,15 @@ fn slashes_dashes_and_braces_without_end_are_refused() {
 }
 
 #[test]
-fn every_wrong_type_name_and_double_is_reported_at_once() {
-    let said = refused(
+fn mistakes_of_every_kind_are_reported_at_once() {
+    let output = refused(
         "target a {\n    timeout 5\n    inputs 3 optional=\"x\"\n    sh #true\n}\n\
          target b { runn x; inputz y; outputs o comitted=#true }\n\
          target a { sh \"true\" }\n\
          what 1\n\
          jobs \"many\"\n",
     );
-    let messages: Vec<&str> = said
+    let messages: Vec<&str> = output
         .lines()
         .filter_map(|line| line.trim_start().strip_prefix("× "))
         .collect();
@@ -204,17 +205,17 @@ fn every_wrong_type_name_and_double_is_reported_at_once() {
         "did you mean `inputs`?",
         "did you mean `committed`?",
     ] {
-        assert!(said.contains(help), "{help} is not in\n{said}");
+        assert!(output.contains(help), "{help} is not in\n{output}");
     }
     assert!(
-        said.ends_with("10 errors in `Buildfile.kdl`; nothing was run\n"),
-        "{said}"
+        output.ends_with("10 errors in `Buildfile.kdl`; nothing was run\n"),
+        "{output}"
     );
 }
 
 #[test]
-fn mistakes_in_the_graph_are_reported_together_too() {
-    let said = refused(
+fn mistakes_in_the_graph_are_reported_at_once() {
+    let output = refused(
         "target a { needs b wroker; sh \"true\" }\n\
          target b { needs a; sh \"true\" }\n\
          target worker { outputs \"out/app\"; sh \"true\" }\n\
@@ -222,7 +223,7 @@ fn mistakes_in_the_graph_are_reported_together_too() {
          target reads { inputs \"out/**\"; sh \"true\" }\n\
          target outside { outputs \"../x\"; sh \"true\" }\n",
     );
-    let messages: Vec<&str> = said
+    let messages: Vec<&str> = output
         .lines()
         .filter_map(|line| line.trim_start().strip_prefix("× "))
         .collect();
@@ -240,7 +241,7 @@ fn mistakes_in_the_graph_are_reported_together_too() {
 }
 
 #[test]
-fn nothing_is_run_while_anything_is_wrong() {
+fn nothing_runs_while_a_node_is_unknown() {
     let project = Project::new("target a { sh \"touch ran\" }\ntarget b { nonsense }\n");
     for command in [
         "run a",
@@ -265,7 +266,7 @@ fn nothing_is_run_while_anything_is_wrong() {
 }
 
 #[test]
-fn a_mistake_in_an_included_file_is_shown_in_that_file() {
+fn mistake_in_an_included_file_shows_that_file() {
     let project =
         Project::new("include \"sub/Buildfile.kdl\"\ntarget a { needs b; sh \"true\" }\n")
             .file("sub/Buildfile.kdl", "target b {\n    sh 1\n}\n");
@@ -279,7 +280,7 @@ fn a_mistake_in_an_included_file_is_shown_in_that_file() {
 }
 
 #[test]
-fn a_root_that_is_not_there_is_said() {
+fn missing_root_is_reported() {
     let project = Project::new("project p { root \"nowhere\" }\ntarget a { sh \"true\" }\n");
     let done = project.run("check").code(2);
     assert!(

@@ -221,7 +221,7 @@ fn add_writes_nothing_that_would_be_wrong() {
 fn add_leaves_a_broken_buildfile_alone_and_one_with_other_mistakes_as_wrong_as_it_was() {
     let project = Project::empty().file("Buildfile.kdl", "target a {\n");
     let done = project.run("add b -- true").code(2);
-    let why = "the Buildfile has mistakes that must be mended first";
+    let why = "the Buildfile has mistakes that must be fixed first";
     assert!(done.stderr.contains(why), "{}", done.stderr);
     assert_eq!(project.read("Buildfile.kdl"), "target a {\n");
     let project =

@@ -1,4 +1,4 @@
-//! Inputs that do not stand still, and files with odd names.
+//! Inputs that change while commands run, and files with unusual names.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,8 +7,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::project::{Project, is_root};
 
-/// A target whose command says when it has read its input, and waits before it goes on.
-fn meeting() -> Project {
+/// A target whose command signals that it has read its input, and waits.
+fn waiting_target() -> Project {
     Project::new(
         r#"
         target t {
@@ -21,33 +21,33 @@ fn meeting() -> Project {
     .file("src/a", "old\n")
 }
 
-/// Builds, changes something while the command runs, and returns what was said.
+/// Builds, changes something while the command runs, and returns the output.
 #[track_caller]
-fn disturbed(project: &Project, change: impl FnOnce(&Project)) -> String {
+fn run_while(project: &Project, change: impl FnOnce(&Project)) -> String {
     let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
     let run = project.fbuild("run t").start();
     reached.wait();
     change(project);
     go.go();
-    let said = run.end().code(0).stdout;
+    let output = run.end().code(0).stdout;
     fs::remove_file(project.path("../reached")).unwrap();
     fs::remove_file(project.path("../go")).unwrap();
-    said
+    output
 }
 
-/// Builds without a disturbance and returns why it was built.
+/// Builds without a change and returns the line with the reason.
 #[track_caller]
 fn rebuilt(project: &Project) -> String {
-    let said = disturbed(project, |_| ());
-    let start = said.lines().find(|line| line.contains("Starting t"));
+    let output = run_while(project, |_| ());
+    let start = output.lines().find(|line| line.contains("Starting t"));
     start.unwrap_or("").to_owned()
 }
 
 #[test]
-fn one_edited_while_the_command_runs_is_said_and_the_result_not_kept() {
-    let project = meeting();
+fn input_edited_during_the_command_is_reported() {
+    let project = waiting_target();
     assert_eq!(
-        disturbed(&project, |project| project.write("src/a", "new\n")),
+        run_while(&project, |project| project.write("src/a", "new\n")),
         "Building 1 target\n\
          [1/1] Starting t: never built here\n\
          warning[fbuild::build::input_changed]: t: `src/a` changed while the commands ran; the result is not stored\n\
@@ -57,60 +57,60 @@ fn one_edited_while_the_command_runs_is_said_and_the_result_not_kept() {
     assert_eq!(project.read("out"), "old\n");
     assert_eq!(rebuilt(&project), "[1/1] Starting t: never built here");
     assert_eq!(project.read("out"), "new\n");
-    // Neither is there a result under the key of the first.
+    // The first result is not stored under its key either.
     project.write("src/a", "old\n");
     assert_eq!(rebuilt(&project), "[1/1] Starting t: `src/a` changed");
 }
 
 #[test]
-fn one_edited_and_put_back_with_the_same_length_is_noticed_or_harmless() {
-    let project = meeting();
-    let said = disturbed(&project, |project| project.write("src/a", "odl\n"));
+fn edit_that_keeps_the_length_is_noticed() {
+    let project = waiting_target();
+    let output = run_while(&project, |project| project.write("src/a", "odl\n"));
     assert!(
-        said.contains("`src/a` changed while the commands ran"),
-        "{said}"
+        output.contains("`src/a` changed while the commands ran"),
+        "{output}"
     );
 }
 
 #[test]
-fn one_that_is_written_to_and_holds_again_what_it_held_is_said() {
-    let project = meeting();
-    let said = disturbed(&project, |project| {
+fn input_rewritten_with_the_same_content_is_reported() {
+    let project = waiting_target();
+    let output = run_while(&project, |project| {
         project.write("src/a", "odl\n");
         project.write("src/a", "old\n");
     });
     assert!(
-        said.contains(
+        output.contains(
             "`src/a` was written to while the commands ran, and holds again what it held"
         ),
-        "{said}"
+        "{output}"
     );
     assert_eq!(rebuilt(&project), "[1/1] Starting t: never built here");
 }
 
 #[test]
-fn one_removed_while_the_command_runs_is_said() {
-    let project = meeting().file("src/b", "b\n");
-    let said = disturbed(&project, |project| {
+fn input_removed_during_the_command_is_reported() {
+    let project = waiting_target().file("src/b", "b\n");
+    let output = run_while(&project, |project| {
         fs::remove_file(project.path("src/a")).unwrap()
     });
     assert!(
-        said.contains("warning[fbuild::build::input_changed]: t: `src/a` changed while the commands ran; the result is not stored\n"),
-        "{said}"
+        output.contains("warning[fbuild::build::input_changed]: t: `src/a` changed while the commands ran; the result is not stored\n"),
+        "{output}"
     );
     assert_eq!(rebuilt(&project), "[1/1] Starting t: never built here");
     assert_eq!(project.read("out"), "b\n");
 }
 
 #[test]
-fn the_last_one_removed_while_the_command_runs_is_said() {
-    let project = meeting();
-    let said = disturbed(&project, |project| {
+fn removal_of_the_last_input_is_reported() {
+    let project = waiting_target();
+    let output = run_while(&project, |project| {
         fs::remove_file(project.path("src/a")).unwrap()
     });
     assert!(
-        said.contains("warning[fbuild::build::input_changed]"),
-        "{said}"
+        output.contains("warning[fbuild::build::input_changed]"),
+        "{output}"
     );
     let next = project.run("run t").code(1);
     assert!(
@@ -121,19 +121,19 @@ fn the_last_one_removed_while_the_command_runs_is_said() {
 }
 
 #[test]
-fn one_added_while_the_command_runs_is_said() {
-    let project = meeting();
-    let said = disturbed(&project, |project| project.write("src/b", "b\n"));
+fn input_added_during_the_command_is_reported() {
+    let project = waiting_target();
+    let output = run_while(&project, |project| project.write("src/b", "b\n"));
     assert!(
-        said.contains("`src/b` changed while the commands ran"),
-        "{said}"
+        output.contains("`src/b` changed while the commands ran"),
+        "{output}"
     );
     assert_eq!(rebuilt(&project), "[1/1] Starting t: never built here");
     assert_eq!(project.read("out"), "old\nb\n");
 }
 
 #[test]
-fn what_a_needed_target_made_is_watched_as_well() {
+fn outputs_of_needed_targets_are_checked_too() {
     let project = Project::new(
         r#"
         target first { outputs made; sh "echo made > made" }
@@ -144,15 +144,15 @@ fn what_a_needed_target_made_is_watched_as_well() {
         }
         "#,
     );
-    let said = disturbed(&project, |project| project.write("made", "meddled\n"));
+    let output = run_while(&project, |project| project.write("made", "meddled\n"));
     assert!(
-        said.contains("t: `made` changed while the commands ran; the result is not stored"),
-        "{said}"
+        output.contains("t: `made` changed while the commands ran; the result is not stored"),
+        "{output}"
     );
 }
 
 #[test]
-fn a_made_folder_where_a_file_stood_is_nothing_that_was_written_to() {
+fn folder_made_in_place_of_a_file_is_not_a_change() {
     let project = Project::new(
         r#"
         target made { inputs in; outputs "gen/"; sh "mkdir gen/s; cp in gen/s/f" }
@@ -167,18 +167,18 @@ fn a_made_folder_where_a_file_stood_is_nothing_that_was_written_to() {
     let [reached, go, slow, listed] =
         ["../reached", "../go", "../slow", "../listed"].map(|name| project.pipe(name));
     let run = project.fbuild("run --jobs 4").start();
-    // While `quiet` runs, `gen` is listed for somebody else.
+    // While `quiet` runs, `gen` is listed for another target.
     reached.wait();
     slow.go();
     listed.wait();
     go.go();
-    let said = run.end().code(0).stdout;
-    assert!(!said.contains("warning"), "{said}");
-    assert!(said.contains("4 built"), "{said}");
+    let output = run.end().code(0).stdout;
+    assert!(!output.contains("warning"), "{output}");
+    assert!(output.contains("4 built"), "{output}");
 }
 
 #[test]
-fn what_a_target_makes_is_no_input_of_its_own() {
+fn own_outputs_are_not_inputs() {
     let project = Project::new(
         r#"target t { inputs "src/**"; outputs "src/all.txt"; sh "cat src/* > src/all.txt" }"#,
     )
@@ -191,7 +191,7 @@ fn what_a_target_makes_is_no_input_of_its_own() {
 }
 
 #[test]
-fn names_of_every_kind_are_inputs_and_outputs() {
+fn unusual_names_are_inputs_and_outputs() {
     let names: [&[u8]; 9] = [
         b"with space",
         b"new\nline",
@@ -248,7 +248,7 @@ fn names_of_every_kind_are_inputs_and_outputs() {
 }
 
 #[test]
-fn odd_names_can_be_written_in_a_buildfile() {
+fn unusual_names_can_be_written_in_a_buildfile() {
     let project = Project::new(
         r##"
         target t {
@@ -266,7 +266,7 @@ fn odd_names_can_be_written_in_a_buildfile() {
 }
 
 #[test]
-fn an_output_whose_path_leads_out_through_a_link_is_refused() {
+fn output_behind_a_link_out_of_the_root_is_refused() {
     let project = Project::new(r#"target t { outputs "link/out"; sh "echo x > link/out" }"#);
     fs::create_dir(project.path("../elsewhere")).unwrap();
     symlink("../elsewhere", project.path("link")).unwrap();
@@ -285,7 +285,7 @@ fn an_output_whose_path_leads_out_through_a_link_is_refused() {
 }
 
 #[test]
-fn an_owned_folder_that_is_a_link_out_is_not_emptied_through_it() {
+fn owned_folder_that_is_a_link_out_is_not_emptied() {
     let project =
         Project::new(r#"target t { outputs "owned/"; sh "mkdir -p owned; echo x > owned/x" }"#);
     project.write("../precious/file", "precious\n");
@@ -298,7 +298,7 @@ fn an_owned_folder_that_is_a_link_out_is_not_emptied_through_it() {
 }
 
 #[test]
-fn links_are_followed_by_nobody_as_inputs() {
+fn changed_target_of_an_input_link_is_a_change() {
     let project = Project::new(r#"target t { inputs "in/*"; outputs out; sh "ls in > out" }"#)
         .file("in/file", "x")
         .file("a", "a")
@@ -316,7 +316,7 @@ fn links_are_followed_by_nobody_as_inputs() {
 }
 
 #[test]
-fn what_is_neither_a_file_nor_a_link_is_no_input_and_nobody_waits_for_it() {
+fn pipes_and_folders_are_not_inputs() {
     let project = Project::new(
         r#"
         target all { inputs "in/*"; outputs out; sh "ls in > out" }
@@ -342,7 +342,7 @@ fn what_is_neither_a_file_nor_a_link_is_no_input_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn one_that_cannot_be_read_is_said() {
+fn unreadable_input_is_reported() {
     let project = Project::new(r#"target t { inputs "in/*"; outputs out; sh "cat in/* > out" }"#)
         .file("in/secret", "x");
     if is_root() {

@@ -1,13 +1,12 @@
-//! T10, the second part: names that a shell, a program or a file system would take for
-//! something else, outputs that lie where another's do or outside of the project, and
-//! commands that only look, which start nothing.
+//! T10, second part: names with a meaning for a shell, a program or a file system, outputs
+//! in wrong places, and commands that must not start a process.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::project::Project;
 
-/// Names that mean something to somebody.
+/// Names with a meaning for some program.
 const NAMES: &[&str] = &[
     "$(touch pwned)",
     "`touch pwned`",
@@ -58,7 +57,7 @@ fn quoted(text: &str) -> String {
     quoted + "\""
 }
 
-/// Returns a path as a pattern that means it and nothing else.
+/// Returns a pattern that matches only the given path.
 fn literal(path: &str) -> String {
     let special = |c| matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\');
     let mut pattern = String::new();
@@ -72,7 +71,7 @@ fn literal(path: &str) -> String {
 }
 
 #[test]
-fn a_name_is_a_name_as_input_output_argument_and_value() {
+fn special_names_work_as_inputs_outputs_and_values() {
     let mut buildfile = String::new();
     let project = Project::empty();
     for (number, name) in NAMES.iter().enumerate() {
@@ -112,7 +111,7 @@ fn a_name_is_a_name_as_input_output_argument_and_value() {
         done.stdout
     );
     check();
-    // What people are shown has no character that acts on a terminal.
+    // No output may contain a character that acts on a terminal.
     project.write("in/escape\u{1b}[31m", "changed");
     for words in [
         "status all",
@@ -122,14 +121,14 @@ fn a_name_is_a_name_as_input_output_argument_and_value() {
         "run -v all",
     ] {
         let done = project.run(words).code(0);
-        let said = [done.stdout, done.stderr].concat();
-        let acts = said.chars().any(|c| c.is_control() && c != '\n');
-        assert!(!acts, "{words}: {said:?}");
+        let output = [done.stdout, done.stderr].concat();
+        let acts = output.chars().any(|c| c.is_control() && c != '\n');
+        assert!(!acts, "{words}: {output:?}");
     }
 }
 
 #[test]
-fn names_that_are_no_text_are_names_too() {
+fn names_that_are_not_utf8_work() {
     let project =
         Project::new(r#"target t { inputs "in/*"; outputs "out/"; sh "cp -R in/. out" }"#);
     let names: [&[u8]; 4] = [b"\xff", b"a\xc3", b"\xed\xa0\x80", &[b'x'; 255]];
@@ -143,8 +142,8 @@ fn names_that_are_no_text_are_names_too() {
     assert_eq!(project.names("out"), project.names("in"));
 }
 
-/// Two outputs that cannot both be made, and places where no output may be; and what is
-/// said of them.
+/// Pairs of outputs that exclude each other, and places where no output may be, with the
+/// code of the error.
 const WRONG: &[(&str, &str, &str)] = &[
     ("outputs x", "outputs x", "graph::two_producers"),
     ("outputs x", r#"outputs "./x""#, "graph::two_producers"),
@@ -217,7 +216,7 @@ const WRONG: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn what_would_lie_elsewhere_or_where_another_lies_runs_nothing() {
+fn wrong_outputs_are_refused_before_anything_runs() {
     for (first, second, code) in WRONG {
         let target = |name: &str, node: &str| {
             format!("target {name} {{\n    {node}\n    sh \"echo {name} >> ran\"\n}}\n")
@@ -228,23 +227,23 @@ fn what_would_lie_elsewhere_or_where_another_lies_runs_nothing() {
         let before = project.snapshot("../canary");
         for words in ["check", "run a b"] {
             let done = project.run(words).code(2);
-            let said = [done.stdout, done.stderr].concat();
-            let codes = said
+            let output = [done.stdout, done.stderr].concat();
+            let codes = output
                 .lines()
                 .filter_map(|line| line.strip_prefix("fbuild::"));
             assert_eq!(
                 codes.collect::<Vec<_>>(),
                 [*code],
-                "{first} | {second}: {said}"
+                "{first} | {second}: {output}"
             );
-            assert!(!project.has("ran"), "{first} | {second}: {said}");
+            assert!(!project.has("ran"), "{first} | {second}: {output}");
         }
         assert_eq!(project.snapshot("../canary"), before);
     }
 }
 
 #[test]
-fn names_that_are_no_names_are_refused() {
+fn bad_target_names_are_refused() {
     for name in [
         "",
         ".",
@@ -270,7 +269,7 @@ fn names_that_are_no_names_are_refused() {
 }
 
 #[test]
-fn commands_that_only_look_start_nothing() {
+fn inspecting_commands_start_no_process() {
     let project = Project::new(
         r#"
         tool compiler version=">=1.2" { probe compiler -version }
@@ -306,8 +305,8 @@ fn commands_that_only_look_start_nothing() {
         let traced = fs::read_to_string(&log).unwrap();
         let started: Vec<&str> = traced.lines().filter(|l| l.contains("exec")).collect();
         assert_eq!(started.len(), 1, "{words} started these: {started:?}");
-        let said = [done.stdout, done.stderr].concat();
-        assert!(!said.contains("panicked"), "{words}: {said}");
+        let output = [done.stdout, done.stderr].concat();
+        assert!(!output.contains("panicked"), "{words}: {output}");
         assert!(!project.has("ran"), "{words} asked a tool");
     }
 }
