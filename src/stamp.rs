@@ -77,6 +77,66 @@ pub struct Stamp {
     pub device: u64,
 }
 
+/// The permission bits of a file that count in keys and results.
+///
+/// The write bits of group and others do not: the umask decides them, in a checkout as well as
+/// in a copy, and a result must serve checkouts made with umask 002 and 022.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct FileMode(u16);
+
+impl FileMode {
+    /// The mode of most files.
+    pub const PLAIN: Self = Self(0o644);
+    /// The mode of most programs.
+    pub const EXECUTABLE: Self = Self(0o755);
+    const COUNTED: u16 = 0o7755;
+
+    /// Returns the bits that count of `bits`.
+    pub const fn new(bits: u32) -> Self {
+        // No bit beyond the lowest 16 counts.
+        Self((bits & Self::COUNTED as u32) as u16)
+    }
+
+    /// Returns the bits.
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Returns the more common mode with the same executable bit.
+    #[must_use]
+    pub const fn simplified(self) -> Self {
+        if self.is_executable() {
+            Self::EXECUTABLE
+        } else {
+            Self::PLAIN
+        }
+    }
+
+    /// Returns true if the owner may execute the file.
+    pub const fn is_executable(self) -> bool {
+        self.0 & 0o100 != 0
+    }
+}
+
+impl TryFrom<u16> for FileMode {
+    type Error = &'static str;
+
+    fn try_from(bits: u16) -> Result<Self, &'static str> {
+        if bits & !Self::COUNTED == 0 {
+            Ok(Self(bits))
+        } else {
+            Err("not the mode of a file")
+        }
+    }
+}
+
+impl From<FileMode> for u16 {
+    fn from(mode: FileMode) -> Self {
+        mode.0
+    }
+}
+
 impl Stamp {
     /// Returns the stamp of `path` below the open folder `at`, without following a link; `None`
     /// if nothing is there.
@@ -126,7 +186,12 @@ impl Stamp {
         FileType::from_raw_mode(self.mode).into()
     }
 
-    /// Tells whether its owner may execute it.
+    /// Returns the permission bits that count.
+    pub fn file_mode(&self) -> FileMode {
+        FileMode::new(self.mode)
+    }
+
+    /// Returns true if its owner may execute it.
     pub fn is_executable(&self) -> bool {
         self.mode & 0o100 != 0
     }

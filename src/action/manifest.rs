@@ -1,12 +1,12 @@
 //! Writes an action as canonical text, whose digest is its key. `explain` compares the same
 //! text, stored as a blob: the reason shown cannot disagree with the key.
 //!
-//! Format 1: one line per fact, its fields separated by tabs, each field escaped by
+//! Format 2: one line per fact, its fields separated by tabs, each field escaped by
 //! [`path::escape`] (so that none contains a tab or a newline), the lines in the order of the
 //! list below and sorted within each kind.
 //!
 //! ```text
-//! fbuild-action 1
+//! fbuild-action 2
 //! platform <os> <architecture>
 //! dir <path>
 //! run <argument>…            sh <script>
@@ -16,8 +16,8 @@
 //! input <path> <content>     need <path> <content>
 //! ```
 //!
-//! `<content>` is `file` or `exec` and the digest; `link`, its text, and the digest of the file
-//! behind it, if any; or `folder`.
+//! `<content>` is `file` or `exec`, the digest, and the permission bits in octal unless they are
+//! 0644 or 0755; `link`, its text, and the content of the file behind it, if any; or `folder`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,9 +27,10 @@ use super::{Action, ActionKey, Entry, EntryKind, OutputSpec, ResolvedCommand};
 use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path;
+use crate::stamp::FileMode;
 
 /// The first line: the version of the key format is in every key.
-const HEADER: &str = "fbuild-action\t1\n";
+const HEADER: &str = "fbuild-action\t2\n";
 
 /// An action as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,31 +273,38 @@ impl Lines {
         self.0.push_str(&path::escape(entry.path.as_bytes()));
         self.0.push('\t');
         match &entry.kind {
-            EntryKind::File { digest, executable } => {
-                self.0
-                    .push_str(if *executable { "exec\t" } else { "file\t" });
-                digest.push_to(&mut self.0);
-            }
+            EntryKind::File { digest, mode } => self.content(*digest, *mode),
             EntryKind::Link { target, content } => {
                 self.0.push_str("link\t");
                 self.0.push_str(&path::escape(target));
-                if let Some(digest) = content {
+                if let Some(content) = content {
                     self.0.push('\t');
-                    digest.push_to(&mut self.0);
+                    self.content(content.digest, content.mode);
                 }
             }
             EntryKind::Folder => self.0.push_str("folder"),
         }
         self.0.push('\n');
     }
+
+    fn content(&mut self, digest: Digest, mode: FileMode) {
+        let is_executable = mode.is_executable();
+        self.0
+            .push_str(if is_executable { "exec\t" } else { "file\t" });
+        digest.push_to(&mut self.0);
+        if mode != mode.simplified() {
+            self.0.push_str(&format!("\t{:04o}", mode.bits()));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::ffi::OsString;
 
     use super::*;
-    use crate::action::ToolVersion;
+    use crate::action::{FileContent, ToolVersion};
     use crate::path::RelPath;
 
     fn entry(path: &str, text: &str) -> Entry {
@@ -304,7 +312,7 @@ mod tests {
             path: RelPath::new(path).unwrap(),
             kind: EntryKind::File {
                 digest: Digest::of(text.as_bytes()),
-                executable: false,
+                mode: FileMode::PLAIN,
             },
         }
     }
@@ -360,7 +368,7 @@ mod tests {
             Digest::of(b"package a\n"),
         );
         let expected = format!(
-            "fbuild-action\t1\nplatform\t{os}\t{arch}\ndir\t.\nrun\tgo\tbuild\n\
+            "fbuild-action\t2\nplatform\t{os}\t{arch}\ndir\t.\nrun\tgo\tbuild\n\
              output\tfile\tapp\ntool\tgo\t1.26.8\t{tool}\nenv\tCGO_ENABLED\t=0\nenv\tGOOS\n\
              secret\tTOKEN\ninput\tgo.mod\tfile\t{module}\nneed\ta.gen.go\tfile\t{generated}\n"
         );
@@ -381,13 +389,6 @@ mod tests {
         assert_eq!(changes(|a| drop(empty(a))), one(Fact::Env, "GOOS"));
         let input = |a: &mut Action| a.inputs[0] = entry("go.mod", "module y\n");
         assert_eq!(changes(input), one(Fact::Input, "go.mod"));
-        let exec = |a: &mut Action| {
-            let EntryKind::File { executable, .. } = &mut a.inputs[0].kind else {
-                unreachable!()
-            };
-            *executable = true;
-        };
-        assert_eq!(changes(exec), one(Fact::Input, "go.mod"));
     }
 
     #[test]
@@ -407,21 +408,45 @@ mod tests {
         assert_eq!(changes(committed), one(Fact::Output, ""));
         let secret = |a: &mut Action| drop(a.secrets.remove("TOKEN"));
         assert_eq!(changes(secret), one(Fact::Secret, "TOKEN"));
-        let link = |content| {
-            let mut action = action();
-            action.inputs[0].kind = EntryKind::Link {
-                target: b"x".to_vec(),
-                content,
-            };
-            Manifest::of(&action).key()
+    }
+
+    /// Returns the key of an action with one input.
+    fn key_of(kind: EntryKind) -> ActionKey {
+        let mut action = action();
+        action.inputs[0].kind = kind;
+        Manifest::of(&action).key()
+    }
+
+    #[test]
+    fn permission_bits_of_an_input_change_the_key() {
+        let digest = Digest::of(b"a");
+        let bits = [0o644, 0o755, 0o600, 0o640, 0o444, 0o711, 0o4755];
+        let key = |bits| {
+            let mode = FileMode::new(bits);
+            key_of(EntryKind::File { digest, mode })
         };
-        let contents = [None, Some(Digest::of(b"a")), Some(Digest::of(b"b"))];
-        let keys: std::collections::BTreeSet<_> = contents.map(link).into();
-        assert_eq!(
-            keys.len(),
-            3,
-            "the content behind a link is part of the key"
-        );
+        assert_eq!(BTreeSet::from(bits.map(key)).len(), bits.len());
+        assert_eq!(key(0o664), key(0o644), "the umask decides that bit");
+    }
+
+    #[test]
+    fn content_behind_a_link_changes_the_key() {
+        let key = |content: Option<(&[u8], u32)>| {
+            let target = b"x".to_vec();
+            let content = content.map(|(text, bits)| FileContent {
+                digest: Digest::of(text),
+                mode: FileMode::new(bits),
+            });
+            key_of(EntryKind::Link { target, content })
+        };
+        let keys = [
+            key(None),
+            key(Some((b"a", 0o644))),
+            key(Some((b"b", 0o644))),
+            key(Some((b"a", 0o755))),
+            key(Some((b"a", 0o600))),
+        ];
+        assert_eq!(BTreeSet::from(keys).len(), keys.len());
     }
 
     #[test]

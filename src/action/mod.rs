@@ -20,6 +20,7 @@ use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::glob::Pattern;
 use crate::path::RelPath;
+use crate::stamp::FileMode;
 
 /// The name of a result: the digest of its action's manifest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -99,8 +100,8 @@ pub enum EntryKind {
     File {
         /// Its content.
         digest: Digest,
-        /// Whether its owner may execute it.
-        executable: bool,
+        /// Its permission bits; in results, one of two modes by the executable bit.
+        mode: FileMode,
     },
     /// A symbolic link, never followed to a folder.
     Link {
@@ -108,10 +109,19 @@ pub enum EntryKind {
         #[serde(with = "bytes_as_text")]
         target: Vec<u8>,
         /// The content of the regular file behind it; `None` if there is none, and in results.
-        content: Option<Digest>,
+        content: Option<FileContent>,
     },
     /// A folder (listed in results only, so that empty ones come back).
     Folder,
+}
+
+/// The content of a regular file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileContent {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its permission bits.
+    pub mode: FileMode,
 }
 
 /// Serializes the text of a link: escaped in formats for people, as bytes elsewhere.

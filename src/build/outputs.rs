@@ -27,9 +27,12 @@ pub(super) fn is_intact(wanted: &Entry, found: &[Entry]) -> bool {
 /// Returns true if an output is as it should be. A link counts by its text: the file behind
 /// it is not the target's output.
 pub(super) fn is_same(wanted: &Entry, found: &Entry) -> bool {
-    use EntryKind::Link;
+    use EntryKind::{File, Link};
     match (&wanted.kind, &found.kind) {
         (Link { target: a, .. }, Link { target: b, .. }) => a == b,
+        (File { digest: a, mode: m }, File { digest: b, mode: n }) => {
+            a == b && m.is_executable() == n.is_executable()
+        }
         (wanted, found) => wanted == found,
     }
 }
@@ -85,13 +88,14 @@ fn holds_only_kept(index: &FileIndex, folder: &RelPath, found: &[Entry]) -> bool
 mod tests {
     use super::*;
     use crate::digest::Digest;
+    use crate::stamp::FileMode;
 
     fn entry(path: &str, text: &str) -> Entry {
         Entry {
             path: RelPath::new(path).unwrap(),
             kind: EntryKind::File {
                 digest: Digest::of(text.as_bytes()),
-                executable: false,
+                mode: FileMode::PLAIN,
             },
         }
     }

@@ -52,9 +52,9 @@ enum What {
 impl Output {
     fn of(entry: &Entry) -> Self {
         let what = match &entry.kind {
-            EntryKind::File { digest, executable } => What::File {
+            EntryKind::File { digest, mode } => What::File {
                 digest: *digest,
-                executable: *executable,
+                executable: mode.is_executable(),
             },
             EntryKind::Link { target, .. } => What::Link {
                 target: escape(target).into_owned(),
@@ -116,6 +116,7 @@ mod tests {
     use super::*;
     use crate::action::{ActionKey, ActionResult};
     use crate::path::RelPath;
+    use crate::stamp::FileMode;
 
     const SCHEMA: &str = include_str!("../../schemas/metadata.schema.json");
 
@@ -123,7 +124,7 @@ mod tests {
         let digest = Digest::of(b"content");
         let file = EntryKind::File {
             digest,
-            executable: true,
+            mode: FileMode::EXECUTABLE,
         };
         let link = EntryKind::Link {
             target: b"file\xff".to_vec(),

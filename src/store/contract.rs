@@ -7,6 +7,7 @@ use super::Store;
 use crate::action::{ActionKey, ActionResult, Entry, EntryKind};
 use crate::digest::{BUFFER_SIZE, Digest};
 use crate::path::RelPath;
+use crate::stamp::FileMode;
 
 /// Checks an empty, working store.
 pub(super) fn holds(store: &dyn Store) {
@@ -100,9 +101,9 @@ pub(super) fn result(manifest: Digest) -> ActionResult {
         path: path(text),
         kind,
     };
-    let file = |executable| EntryKind::File {
+    let file = |mode| EntryKind::File {
         digest: Digest::of(b"abc"),
-        executable,
+        mode,
     };
     let link = EntryKind::Link {
         target: b"../\xff".to_vec(),
@@ -111,8 +112,8 @@ pub(super) fn result(manifest: Digest) -> ActionResult {
     ActionResult {
         outputs: vec![
             entry("out", EntryKind::Folder),
-            entry("out/a", file(false)),
-            entry("out/b\n", file(true)),
+            entry("out/a", file(FileMode::PLAIN)),
+            entry("out/b\n", file(FileMode::EXECUTABLE)),
             entry("out/link", link),
         ],
         log: Some(Digest::of(b"log")),

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::path::{MAX_PATH, RelPath};
 
 /// The version of the encoding.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// The maximum length of a record: a result of about half a million files.
 pub(super) const MAX_RECORD: u64 = 64 << 20;
 /// The maximum number of entries of a result.
@@ -215,6 +215,7 @@ fn sign(record: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stamp::FileMode;
     use crate::store::contract;
 
     /// A record of format 1, which must stay readable.
@@ -251,7 +252,7 @@ mod tests {
         let digest = Digest::of(b"x");
         let kind = EntryKind::File {
             digest,
-            executable: false,
+            mode: FileMode::PLAIN,
         };
         let path = RelPath::new(path).unwrap();
         Entry { path, kind }
@@ -330,7 +331,7 @@ mod tests {
             let digest = Digest::from_parts([0; 32], MAX_SIZE);
             let kind = EntryKind::File {
                 digest,
-                executable: false,
+                mode: FileMode::PLAIN,
             };
             Entry { kind, ..file(path) }
         };
@@ -374,8 +375,8 @@ mod tests {
     fn files_above_the_maximum_size_are_refused() {
         let file = |path: &str, size| {
             let digest = Digest::from_parts([0; 32], size);
-            let executable = false;
-            entry(path, EntryKind::File { digest, executable })
+            let mode = FileMode::PLAIN;
+            entry(path, EntryKind::File { digest, mode })
         };
         let files = |size| check_entries(&[file("a", MAX_SIZE - 1), file("b", size)]);
         assert_eq!(files(1), Ok(()));

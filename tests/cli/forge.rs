@@ -83,7 +83,7 @@ pub(crate) struct Entry {
 pub(crate) enum Kind {
     File {
         digest: RawDigest,
-        executable: bool,
+        mode: u16,
     },
     Link {
         target: Bytes,
@@ -110,7 +110,7 @@ pub(crate) fn raw(content: &[u8]) -> RawDigest {
 pub(crate) fn file(path: impl AsRef<[u8]>, digest: RawDigest) -> Entry {
     let kind = Kind::File {
         digest,
-        executable: false,
+        mode: 0o644,
     };
     let path = Bytes(path.as_ref().to_vec());
     Entry { path, kind }

@@ -353,3 +353,32 @@ fn unreadable_input_is_reported() {
     assert!(done.stdout.contains("in/secret"), "{}", done.stdout);
     assert!(done.stdout.contains("Permission denied"), "{}", done.stdout);
 }
+
+#[test]
+fn permission_bits_of_an_input_are_in_the_key() {
+    let project = Project::new("target t { inputs in; outputs out; run cp in out }\n");
+    let project = project.file("in", "1\n");
+    let chmod = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(project.path("in"), mode).unwrap();
+    };
+    for mode in [0o644, 0o600, 0o755, 0o444] {
+        chmod(mode);
+        project.run("run t").code(0);
+        let made = fs::metadata(project.path("out")).unwrap();
+        let made = made.permissions().mode();
+        assert_eq!(made & 0o777, mode & 0o755, "of {mode:o}");
+    }
+}
+
+#[test]
+fn group_write_bit_of_an_input_is_not_in_the_key() {
+    let project = Project::new("target t { inputs in; outputs out; run cp in out }\n");
+    let project = project.file("in", "1\n");
+    project.run("run t").code(0);
+    let mode = fs::Permissions::from_mode(0o664);
+    fs::set_permissions(project.path("in"), mode).unwrap();
+    project
+        .run("run t")
+        .ok("nothing to do: 1 target up to date ([time])\n");
+}

@@ -26,6 +26,7 @@ mod generate;
 mod hostile;
 mod inputs;
 mod json;
+mod links;
 mod names;
 mod outputs;
 mod run;

@@ -186,7 +186,7 @@ fn explain_shows_what_a_result_depends_on_and_what_changed() {
           it would run or be restored: never built here
 
         Its result depends on:
-          format    1
+          format    2
           platform  linux [arch]
           dir       .
           command   run cp in.txt copy.txt
@@ -201,7 +201,7 @@ fn explain_shows_what_a_result_depends_on_and_what_changed() {
           it is up to date
 
         Its result depends on:
-          format    1
+          format    2
           platform  linux [arch]
           dir       .
           command   sh tr a-z A-Z < copy.txt > shout.txt

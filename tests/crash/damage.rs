@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fbuild::action::{ActionKey, ActionResult, Entry, EntryKind};
 use fbuild::path::RelPath;
+use fbuild::stamp::FileMode;
 use fbuild::store::Store as _;
 use fbuild::store::disk::{Disk, Durability};
 
@@ -173,7 +174,7 @@ fn result(store: &Disk, number: u8) -> (ActionKey, ActionResult) {
         let content = vec![number; 1 + 40 * usize::from(number) * usize::from(file)];
         let kind = EntryKind::File {
             digest: write(&content),
-            executable: false,
+            mode: FileMode::PLAIN,
         };
         let path = RelPath::new([b'f', b'0' + file]).unwrap();
         Entry { path, kind }

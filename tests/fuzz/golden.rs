@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 
 use fbuild::action::manifest::Manifest;
 use fbuild::action::{
-    Action, ActionKey, ActionResult, Entry, EntryKind, OutputSpec, ResolvedCommand, ToolVersion,
+    Action, ActionKey, ActionResult, Entry, EntryKind, FileContent, OutputSpec, ResolvedCommand,
+    ToolVersion,
 };
 use fbuild::buildfile::model::Output;
 use fbuild::digest::Digest;
 use fbuild::glob::Pattern;
 use fbuild::path::RelPath;
+use fbuild::stamp::FileMode;
 use fbuild::store::Store as _;
 use fbuild::store::disk::{Disk, Durability};
 use serde::{Deserialize, Serialize};
@@ -54,9 +56,9 @@ enum Command {
 
 #[derive(Clone, Serialize, Deserialize)]
 enum Content {
-    File(String),
-    Program(String),
-    Link(String, Option<String>),
+    /// A text and permission bits.
+    File(String, u32),
+    Link(String, Option<(String, u32)>),
     Folder,
 }
 
@@ -139,11 +141,11 @@ fn path(rng: &mut Rng) -> String {
 }
 
 fn content(rng: &mut Rng) -> Content {
+    let bits = |rng: &mut Rng| *rng.pick(&[0o644, 0o755, 0o600, 0o444]);
     match rng.below(5) {
-        0 | 1 => Content::File(word(rng)),
-        2 => Content::Program(word(rng)),
+        0..=2 => Content::File(word(rng), bits(rng)),
         3 => {
-            let behind = rng.percent(50).then(|| word(rng));
+            let behind = rng.percent(50).then(|| (word(rng), bits(rng)));
             Content::Link(format!("x{}", word(rng)), behind)
         }
         _ => Content::Folder,
@@ -197,13 +199,16 @@ fn rel(path: &str) -> RelPath {
 fn entries(files: &BTreeMap<String, Content>) -> Vec<Entry> {
     let digest = |text: &String| Digest::of(text.as_bytes());
     let kind = |content: &Content| match content {
-        Content::File(text) | Content::Program(text) => EntryKind::File {
+        Content::File(text, bits) => EntryKind::File {
             digest: digest(text),
-            executable: matches!(content, Content::Program(_)),
+            mode: FileMode::new(*bits),
         },
         Content::Link(target, behind) => EntryKind::Link {
             target: target.clone().into_bytes(),
-            content: behind.as_ref().map(digest),
+            content: behind.as_ref().map(|(text, bits)| FileContent {
+                digest: digest(text),
+                mode: FileMode::new(*bits),
+            }),
         },
         Content::Folder => EntryKind::Folder,
     };
@@ -323,7 +328,7 @@ fn t16_different_actions_have_different_keys() {
 fn stored() -> (ActionKey, ActionResult, Vec<&'static [u8]>) {
     let blobs: Vec<&[u8]> = vec![b"a file\n", b"#!/bin/sh\n", b"a log\n", b"a manifest\n"];
     let digest = |at: usize| Digest::of(blobs[at]);
-    let file = |digest, executable| EntryKind::File { digest, executable };
+    let file = |digest, mode| EntryKind::File { digest, mode };
     let link = EntryKind::Link {
         target: b"../elsewhere".to_vec(),
         content: None,
@@ -331,9 +336,9 @@ fn stored() -> (ActionKey, ActionResult, Vec<&'static [u8]>) {
     let outputs = [
         ("out", EntryKind::Folder),
         ("out/empty", EntryKind::Folder),
-        ("out/file", file(digest(0), false)),
+        ("out/file", file(digest(0), FileMode::PLAIN)),
         ("out/link", link),
-        ("out/program", file(digest(1), true)),
+        ("out/program", file(digest(1), FileMode::EXECUTABLE)),
     ];
     let entry = |(path, kind)| Entry {
         path: rel(path),

@@ -16,6 +16,7 @@ use fbuild::glob::Pattern;
 use fbuild::graph::Graph;
 use fbuild::journal::{Memory, Success};
 use fbuild::path::{RelPath, Root};
+use fbuild::stamp::FileMode;
 use fbuild::store::Store as _;
 use fbuild::store::disk::{Disk, Durability};
 
@@ -247,7 +248,7 @@ fn result() -> ActionResult {
     let digest = Digest::of(b"content");
     let file = EntryKind::File {
         digest,
-        executable: true,
+        mode: FileMode::EXECUTABLE,
     };
     let link = EntryKind::Link {
         target: b"file".to_vec(),

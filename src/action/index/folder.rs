@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::HashedFile;
-use crate::action::EntryKind;
+use crate::action::{EntryKind, FileContent};
 use crate::digest::Digest;
 use crate::stamp::{FileKind, Stamp};
 
@@ -122,11 +122,14 @@ impl CachedContent {
         match &self.content {
             Content::File(digest) => EntryKind::File {
                 digest: *digest,
-                executable: self.own.stamp.is_executable(),
+                mode: self.own.stamp.file_mode(),
             },
             Content::Link(link) => EntryKind::Link {
                 target: link.target.clone(),
-                content: link.behind.map(|(_, digest)| digest),
+                content: link.behind.map(|(behind, digest)| FileContent {
+                    digest,
+                    mode: behind.stamp.file_mode(),
+                }),
             },
         }
     }

@@ -7,13 +7,15 @@ use std::sync::atomic::AtomicBool;
 use super::observations::Expectation;
 use super::testing::{Tree, examine_when_old, find, path};
 use super::*;
+use crate::action::FileContent;
 use crate::checked_file;
 use crate::glob::Pattern;
+use crate::stamp::FileMode;
 
 fn file(text: &str) -> EntryKind {
     EntryKind::File {
         digest: Digest::of(text.as_bytes()),
-        executable: false,
+        mode: FileMode::PLAIN,
     }
 }
 
@@ -96,7 +98,10 @@ fn next_epoch_finds_new_and_removed_files() {
 fn link(target: &str, content: Option<&str>) -> Option<EntryKind> {
     Some(EntryKind::Link {
         target: target.into(),
-        content: content.map(|c| Digest::of(c.as_bytes())),
+        content: content.map(|c| FileContent {
+            digest: Digest::of(c.as_bytes()),
+            mode: FileMode::PLAIN,
+        }),
     })
 }
 
@@ -135,8 +140,8 @@ fn executable_bit_is_part_of_the_content() {
     fs::set_permissions(&at, fs::Permissions::from_mode(0o755)).unwrap();
     index.begin_epoch();
     let digest = Digest::of(b"1");
-    let executable = true;
-    let expected = Some(EntryKind::File { digest, executable });
+    let mode = FileMode::EXECUTABLE;
+    let expected = Some(EntryKind::File { digest, mode });
     assert_eq!(index.entry(&path("a")).unwrap(), expected);
 }
 

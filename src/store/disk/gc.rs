@@ -373,6 +373,7 @@ mod tests {
     use super::*;
     use crate::action::{ActionResult, Entry, EntryKind};
     use crate::path::RelPath;
+    use crate::stamp::FileMode;
     use crate::store::Store as _;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -401,7 +402,7 @@ mod tests {
         let digest = sample.write(&[&vec![b'.'; size - name.len()], name.as_bytes()].concat());
         let kind = EntryKind::File {
             digest,
-            executable: false,
+            mode: FileMode::PLAIN,
         };
         let path = RelPath::new("out").unwrap();
         let result = ActionResult {

@@ -199,6 +199,7 @@ mod tests {
     use super::*;
     use crate::action::{ActionKey, ActionResult, Entry, EntryKind};
     use crate::path::RelPath;
+    use crate::stamp::FileMode;
     use crate::store::Store as _;
 
     fn fill(sample: &Sample) -> Vec<(ActionKey, ActionResult)> {
@@ -208,7 +209,7 @@ mod tests {
                 let content = vec![number; 1 + 40 * usize::from(number) * usize::from(file)];
                 let kind = EntryKind::File {
                     digest: sample.write(&content),
-                    executable: false,
+                    mode: FileMode::PLAIN,
                 };
                 let path = RelPath::new([b'f', b'0' + file]).unwrap();
                 Entry { path, kind }

@@ -137,7 +137,7 @@ impl Capture<'_> {
         self.captured.stamps.push((path.clone(), after, digest));
         Ok(EntryKind::File {
             digest,
-            executable: before.is_executable(),
+            mode: before.file_mode().simplified(),
         })
     }
 

@@ -16,7 +16,7 @@ use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path::RelPath;
-use crate::stamp::{self, FileKind, Stamp};
+use crate::stamp::{self, FileKind, FileMode, Stamp};
 use crate::store::{self, Store, check_entries};
 
 /// The result of a restore.
@@ -141,8 +141,8 @@ impl<'a> Restore<'a> {
                 }
                 Ok(None)
             }
-            EntryKind::File { digest, executable } => {
-                if is_intact(entry) || self.stage_file(entry, *digest, *executable, store)? {
+            EntryKind::File { digest, mode } => {
+                if is_intact(entry) || self.stage_file(entry, *digest, *mode, store)? {
                     return Ok(None);
                 }
                 Ok(Some((entry.path.clone(), *digest)))
@@ -179,10 +179,10 @@ impl<'a> Restore<'a> {
         &mut self,
         entry: &'a Entry,
         digest: Digest,
-        executable: bool,
+        mode: FileMode,
         store: &dyn Store,
     ) -> Result<bool, Error> {
-        let mode = if executable { 0o755 } else { 0o644 };
+        let mode = u32::from(mode.simplified().bits());
         let tmpfile = if self.staged.len() < MAX_OPEN_FILES {
             self.stage.create_anonymous(mode)?
         } else {

@@ -15,7 +15,7 @@ use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::digest::{BUFFER_SIZE, Digest};
 use crate::glob::Pattern;
 use crate::path::{MAX_PATH, Root};
-use crate::stamp;
+use crate::stamp::{self, FileMode};
 use crate::store::disk::Durability;
 use crate::store::spy::SpyStore;
 use crate::store::{Disk, Memory, Store};
@@ -86,14 +86,14 @@ impl Sample {
 
     fn is_intact(&self, entry: &Entry) -> bool {
         let path = self.path(entry.path.as_bytes());
-        let EntryKind::File { digest, executable } = &entry.kind else {
+        let EntryKind::File { digest, mode } = &entry.kind else {
             return false;
         };
         let Ok(metadata) = path.symlink_metadata() else {
             return false;
         };
         metadata.is_file()
-            && (metadata.mode() & 0o100 != 0) == *executable
+            && (metadata.mode() & 0o100 != 0) == mode.is_executable()
             && Digest::of(&fs::read(path).unwrap()) == *digest
     }
 
@@ -634,7 +634,7 @@ mod restoring {
             path: RelPath::new(path).unwrap(),
             kind: EntryKind::File {
                 digest,
-                executable: true,
+                mode: FileMode::EXECUTABLE,
             },
         };
         let folder = |path: &str| Entry {
