@@ -108,7 +108,7 @@ impl Project {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Tells whether something is there, a link that leads nowhere included.
+    /// Returns true if something is there, a link that leads nowhere included.
     pub(crate) fn has(&self, path: impl AsRef<Path>) -> bool {
         self.path(path).symlink_metadata().is_ok()
     }
@@ -496,7 +496,7 @@ fn difference(wanted: &str, got: &str) -> String {
     text
 }
 
-/// Tells whether this is root, for whom permissions do not count.
+/// Returns true if this is root, for whom permissions do not count.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

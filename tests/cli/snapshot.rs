@@ -58,7 +58,7 @@ fn settle_with(project: &Project, words: &str) {
     }
 }
 
-/// Tells whether a run was cut short: only others see to it that the state folder has all
+/// Returns true if a run was cut short: only others see to it that the state folder has all
 /// that it should.
 fn is_short<T>(project: &Project, run: impl FnOnce() -> T) -> bool {
     let ignore = project.path(".build-cache/.gitignore");

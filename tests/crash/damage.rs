@@ -1,5 +1,5 @@
-//! R13: whatever becomes of an object in a store (a bit, its end, its place, all of it),
-//! `verify` finds and names it, and `verify --repair` leaves a store that is whole.
+//! Promise R13: after any corruption of an object in a store (bits, length, place, removal),
+//! `verify` names it, and `verify --repair` leaves an intact store.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count, on_all};
 
 #[test]
-fn every_corruption_is_found_named_and_healed() {
+fn verify_names_and_repairs_every_corruption() {
     let suite = Suite::begin("R13");
     let cases = on_all(suite.seed, corrupt_many, count(10_000));
-    suite.say(&format!(
-        "{cases} objects with a bit flipped, cut, swapped or gone: all found, named and healed"
+    suite.report(&format!(
+        "{cases} objects with a bit flipped, cut, swapped or removed: all found, named and healed"
     ));
 }
 
@@ -33,7 +33,7 @@ fn corrupt_many(rng: &mut Rng, cases: usize) -> usize {
     cases
 }
 
-/// A store with some results, and all that is in it.
+/// A store with some results, and the paths of its objects.
 struct Lab {
     folder: PathBuf,
     store: Disk,
@@ -41,11 +41,11 @@ struct Lab {
     objects: Vec<String>,
 }
 
-/// What was done to an object.
+/// The damage of an object.
 struct Harm {
-    /// What must be named for it.
+    /// The objects that `verify` must name.
     named: Vec<String>,
-    /// Whether something is amiss in the store.
+    /// Whether `verify` must report damage.
     is_damage: bool,
 }
 
@@ -64,7 +64,7 @@ impl Lab {
         lab
     }
 
-    /// Damages one object, has that found and repaired, and fills the store again.
+    /// Damages one object, checks that it is found and repaired, and fills the store again.
     fn corrupt_one(&self, rng: &mut Rng, case: usize) {
         let harm = self.corrupt(rng);
         let found = self.damaged(false);
@@ -130,8 +130,8 @@ impl Lab {
             }
             _ => {
                 fs::remove_file(&path).unwrap();
-                // A record that is gone is no damage: nobody can know that it was there. Of a
-                // blob, the records that need it are named.
+                // A missing record is no damage: nothing refers to it. For a missing blob,
+                // `verify` names the records that need it.
                 named = match is_record {
                     true => Vec::new(),
                     false => self.records_with(victim),
@@ -151,7 +151,7 @@ impl Lab {
         others[rng.below(others.len())]
     }
 
-    /// Returns the records of results that need a blob.
+    /// Returns the records of the results that need a blob.
     fn records_with(&self, blob: &str) -> Vec<String> {
         let needs = |(_, result): &&(ActionKey, ActionResult)| {
             let mut blobs = result.blobs().into_iter();
@@ -166,7 +166,7 @@ impl Lab {
     }
 }
 
-/// Puts the blobs of a result into a store.
+/// Writes the blobs of a result into a store.
 fn result(store: &Disk, number: u8) -> (ActionKey, ActionResult) {
     let write = |mut bytes: &[u8]| store.write(&mut bytes).unwrap();
     let manifest = write(&[b'm', number]);

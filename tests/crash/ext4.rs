@@ -1,6 +1,6 @@
-//! T5: the power fails under a real file system. An ext4 image is copied while builds write
-//! to it, which is what a disk has at that moment; the copy is mounted, its journal played
-//! back, and the next build made in it. And what it costs that results survive that.
+//! Suite T5: power cuts of a real file system. An ext4 image is copied while builds write to it,
+//! as the disk has it at that moment; the copy is mounted, its journal is replayed, and the next
+//! build runs in it. Also measures the cost of durability.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -15,46 +15,46 @@ use fbuild::store::disk::{Damage, Disk, Durability};
 use fbuild::workspace::FILE_NAME;
 
 use crate::crash::fixture::{RUN, fbuild, world};
-use crate::model::cached::{Known, Trust};
-use crate::model::comparison::{Bench, Fault};
+use crate::model::comparison::{Comparison, Fault};
 use crate::model::expected::World;
 use crate::model::process::{Process, mix};
+use crate::model::store_model::{StoreModel, Trust};
 use crate::support::image::Image;
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count};
 use crate::support::tree;
 
 #[test]
-fn t5_after_a_power_cut_of_a_real_disk_results_are_right_or_missing() {
+fn t5_ext4_power_cut_leaves_results_right_or_missing() {
     let suite = Suite::begin("T5");
     let mut rng = Rng::new(suite.seed);
     let images = count(12);
-    let (mut builds, mut results, mut damaged, mut smeared) = (0, 0, 0, 0);
+    let (mut builds, mut results, mut damaged, mut discarded) = (0, 0, 0, 0);
     for number in 0..images {
-        // ext4 writes what it knows every second here, and every five where nobody asks.
+        // ext4 commits every second here, by default only every five.
         let image = match Image::mounted(&[], "commit=1") {
             Ok(image) => image,
             Err(why) => return suite.skip("power cuts of a real disk", &why),
         };
         let delay = Duration::from_millis(100 + rng.below(2400) as u64);
-        let done = cut(&image, delay).and_then(|(done, (copy, thrown_away))| {
+        let done = cut(&image, delay).and_then(|(done, (copy, copies))| {
             builds += done;
-            smeared += thrown_away;
-            look(&copy)
+            discarded += copies;
+            examine(&copy)
         });
         let found = done.unwrap_or_else(|fault| panic!("image {number}, {delay:?}: {fault}"));
         results += found.0;
         damaged += found.1;
     }
-    suite.say(&format!(
-        "{images} images of ext4 cut off during {builds} builds: {results} results there, 0 of \
-         them without their blobs, {damaged} objects of no result damaged; 0 wrong bytes; \
-         {smeared} copies thrown away that were not of one moment"
+    suite.report(&format!(
+        "{images} images of ext4 cut off during {builds} builds: {results} results present, 0 of \
+         them without their blobs, 0 wrong bytes; {damaged} damaged objects without a result went \
+         to quarantine; {discarded} inconsistent copies discarded"
     ));
 }
 
-/// Builds again and again for a while, then cuts the power. Returns how many builds there
-/// were and what the disk has then.
+/// Builds repeatedly for a while, then cuts the power. Returns the number of builds and the
+/// disk.
 fn cut(image: &Image, delay: Duration) -> Result<(usize, (Image, usize)), Fault> {
     let (work, world) = (image.path().join("work"), world());
     write_sources(&work, &world);
@@ -72,7 +72,7 @@ fn cut(image: &Image, delay: Duration) -> Result<(usize, (Image, usize)), Fault>
             }
             builds
         });
-        // Nobody sends anything: time has to pass, because the system writes by the clock.
+        // Nothing is sent: the thread waits because the system writes by the clock.
         let (_send, never) = channel::<()>();
         let _ = never.recv_timeout(delay);
         let copy = image.copy();
@@ -90,9 +90,9 @@ fn write_sources(work: &Path, world: &World) {
     std::fs::write(work.join(FILE_NAME), text).unwrap();
 }
 
-/// Looks at what a disk has after a power cut: returns how many results, and how many
-/// damaged objects that no result needs.
-fn look(copy: &Image) -> Result<(usize, usize), Fault> {
+/// Examines a disk after a power cut; returns the numbers of results and of damaged objects that
+/// no result needs.
+fn examine(copy: &Image) -> Result<(usize, usize), Fault> {
     let work = copy.path().join("work");
     let store = Disk::open(&work.join(".build-cache"), Durability::Batched);
     let found = store.verify(false).unwrap();
@@ -104,12 +104,12 @@ fn look(copy: &Image) -> Result<(usize, usize), Fault> {
     {
         return Err(format!("results lack blobs: {:?}", found.damaged));
     }
-    // Sources that nobody waited for are lost as well, and are not fbuild's.
+    // Unsynced sources are lost as well, but fbuild does not own them.
     write_sources(&work, &world());
     let builder = Process::new(&work, 2);
-    let mut bench = Bench::on(&work, world(), Known::default(), Box::new(builder));
-    bench.trust(Trust::Either);
-    bench.build()?;
+    let mut comparison = Comparison::on(&work, world(), StoreModel::default(), Box::new(builder));
+    comparison.trust(Trust::Either);
+    comparison.build()?;
     let mut verify = fbuild(&work, &world(), &["cache", "verify", "--repair"]);
     let verified = verify.stdout(Stdio::null()).status().unwrap();
     match verified.success() {
@@ -119,7 +119,7 @@ fn look(copy: &Image) -> Result<(usize, usize), Fault> {
 }
 
 #[test]
-fn t5_what_it_costs_that_results_survive_a_power_cut() {
+fn t5_cost_of_durability_is_printed() {
     let suite = Suite::begin("T5");
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..count(20).max(5) {
@@ -134,13 +134,13 @@ fn t5_what_it_costs_that_results_survive_a_power_cut() {
         times.sort();
         times[times.len() / 2].as_secs_f64() * 1000.0
     });
-    suite.say(&format!(
-        "100 results with 500 blobs of 4 KiB, stored on the disk for temporary files: \
-         {batched:.1} ms in a batch that is waited for, {none:.1} ms without waiting (medians)"
+    suite.report(&format!(
+        "100 results with 500 blobs of 4 KiB, stored in the temporary folder: \
+         {batched:.1} ms in a synced batch, {none:.1} ms without sync (medians)"
     ));
 }
 
-/// Stores results in a new store, and returns how long that took.
+/// Stores results in a new store and returns the elapsed time.
 fn store_some(durability: Durability, round: usize) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let store = Disk::open(folder.path(), durability);

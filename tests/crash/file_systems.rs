@@ -16,7 +16,7 @@ use fbuild::store::disk::{Disk, Durability};
 use fbuild::store::outputs::{Restoration, Stage, Stash, capture, recover, restore};
 use fbuild::store::{Error, Store};
 
-use crate::support::scale::say;
+use crate::support::scale::print;
 
 /// The variable with the folder of the inner run.
 const FOLDER: &str = "FBUILD_TEST_FOLDER";
@@ -24,7 +24,7 @@ const FOLDER: &str = "FBUILD_TEST_FOLDER";
 /// Runs `script` in a new folder and then `test` with that folder, both in new namespaces.
 /// `name` is the name of the calling test, which is run again.
 fn inside(name: &str, script: &str, test: impl FnOnce(&Path)) {
-    #[expect(clippy::disallowed_methods, reason = "how the inner run is told")]
+    #[expect(clippy::disallowed_methods, reason = "how the inner run is reported")]
     if let Some(folder) = std::env::var_os(FOLDER) {
         test(Path::new(&folder));
         return;
@@ -43,14 +43,14 @@ fn inside(name: &str, script: &str, test: impl FnOnce(&Path)) {
         .args(["-Urm", "true"])
         .output();
     if !probe.is_ok_and(|probe| probe.status.success()) {
-        say(&format!("skipped: {name} (needs user name spaces)"));
+        print(&format!("skipped: {name} (needs user name spaces)"));
         return;
     }
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     let cause = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{cause}");
-    assert!(said.contains("1 passed"), "{said}\n{cause}");
+    assert!(output.status.success(), "{printed}\n{cause}");
+    assert!(printed.contains("1 passed"), "{printed}\n{cause}");
 }
 
 fn content(number: usize, size: usize) -> Vec<u8> {
@@ -215,7 +215,7 @@ fn specs() -> Vec<OutputSpec> {
         .collect()
 }
 
-/// Every path below a folder, with the content of files and the targets of links.
+/// Returns every path below a folder, with the content of files and the targets of links.
 fn tree(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut tree = Vec::new();
     let mut pending = vec![folder.to_owned()];

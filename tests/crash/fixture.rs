@@ -1,38 +1,37 @@
-//! What the suites on crashes and trouble look at: a small project with one output of each
-//! kind, and runs of the real program on it that change much. What happens to them there
-//! is the business of each suite.
+//! The fixture of the crash suites: a small project with one output of each kind, and runs of
+//! the real program that change many files. Each suite decides how they are interrupted.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::model::cached::{Known, Trust};
-use crate::model::comparison::{Bench, Fault};
+use crate::model::comparison::{Comparison, Fault};
 use crate::model::expected::World;
 use crate::model::history::place;
 use crate::model::process::Process;
 use crate::model::project::{Inputs, Output, Project, Target, What};
 use crate::model::step::{Edit, Forgotten, Harm, How, Step};
+use crate::model::store_model::{StoreModel, Trust};
 use crate::support::tree::{Node, Tree};
 
-/// What is run: a name, what happens before, and the arguments.
+/// A run to interrupt: its name, the steps before it, and its arguments.
 pub(crate) struct Victim {
     pub(crate) name: &'static str,
     /// Whether everything is built first.
     is_built: bool,
     steps: Vec<Step>,
     pub(crate) arguments: &'static [&'static str],
-    /// How far what was stored before is there when it is cut off.
+    /// How the store may differ from its model after the interruption.
     pub(crate) leaves: Trust,
 }
 
-/// How everything is built.
+/// The arguments of a complete run.
 pub(crate) const RUN: &[&str] = &[
     "run", "--json", "-j", "2", "headers", "lib", "program", "docs",
 ];
 
-/// Returns runs of each kind.
+/// Returns a run of each kind.
 pub(crate) fn victims() -> Vec<Victim> {
     let victim = |name, is_built, steps, arguments| Victim {
         name,
@@ -95,39 +94,39 @@ pub(crate) fn victims() -> Vec<Victim> {
     ]
 }
 
-/// Where one thread works: a folder as it was before, and the same where it happens.
-pub(crate) struct Scene<'v> {
+/// The folders of one thread: the prepared project, and a copy in which the run is interrupted.
+pub(crate) struct Fixture<'v> {
     pub(crate) victim: &'v Victim,
     pub(crate) above: PathBuf,
     pub(crate) world: World,
-    pub(crate) known: Known,
+    pub(crate) store: StoreModel,
 }
 
-impl<'v> Scene<'v> {
-    /// Makes the folder as it is before the program runs.
+impl<'v> Fixture<'v> {
+    /// Creates the project as it is before the run.
     pub(crate) fn prepare(victim: &'v Victim) -> Self {
         let above = place();
         let (work, base) = (above.join("work"), above.join("base"));
         let builder = Process::new(&work, 2);
-        let mut bench = Bench::new(work.clone(), world(), Box::new(builder));
+        let mut comparison = Comparison::new(work.clone(), world(), Box::new(builder));
         if victim.is_built {
-            bench.build().unwrap();
+            comparison.build().unwrap();
         }
         for step in &victim.steps {
-            bench.step(step).unwrap();
+            comparison.step(step).unwrap();
         }
-        bench.write_buildfile();
-        let (world, known) = bench.into_parts();
+        comparison.write_buildfile();
+        let (world, store) = comparison.into_parts();
         fs::rename(&work, &base).unwrap();
         Self {
             victim,
             above,
             world,
-            known,
+            store,
         }
     }
 
-    /// Copies the folder afresh and returns the copy.
+    /// Copies the prepared folder again and returns the path of the copy.
     pub(crate) fn fresh(&self) -> PathBuf {
         let work = self.work();
         let _ = fs::remove_dir_all(&work);
@@ -135,45 +134,45 @@ impl<'v> Scene<'v> {
         work
     }
 
-    /// Returns where the copy is.
+    /// Returns the path of the copy.
     pub(crate) fn work(&self) -> PathBuf {
         self.above.join("work")
     }
 
-    /// Returns the program, to be run as the victim is in a folder.
+    /// Returns the program with the arguments of the run.
     pub(crate) fn command(&self, work: &Path) -> Command {
         fbuild(work, &self.world, self.victim.arguments)
     }
 
-    /// Returns a bench on a folder in which the victim was cut off.
-    fn bench(&self, work: &Path) -> Bench {
+    /// Returns a comparison on a folder in which the run was interrupted.
+    fn comparison(&self, work: &Path) -> Comparison {
         let builder = Process::new(work, 2);
-        let (world, known) = (self.world.clone(), self.known.clone());
-        Bench::on(work, world, known, Box::new(builder))
+        let (world, store) = (self.world.clone(), self.store.clone());
+        Comparison::on(work, world, store, Box::new(builder))
     }
 
-    /// Checks that the next run makes everything right in a folder in which the victim was
-    /// cut off, and which has this much of what was stored before; that the cache is then sound, that
-    /// a change is seen, and that nothing lies about after that.
+    /// Checks a folder in which the run was interrupted: the next run produces correct outputs,
+    /// the store is sound afterwards, a change is detected, and no temporary files remain.
+    /// `leaves` is how the store may differ from its model.
     pub(crate) fn check(&self, work: &Path, leaves: Trust) -> Result<(), Fault> {
-        let mut bench = self.bench(work);
-        bench.trust(leaves);
-        bench.build()?;
+        let mut comparison = self.comparison(work);
+        comparison.trust(leaves);
+        comparison.build()?;
         if leaves == Trust::Either {
-            // What nobody has looked at yet may be damaged.
+            // Objects that no run has read yet may be damaged.
             self.verify(work, &["cache", "verify", "--repair"])?;
         }
         self.verify(work, &["cache", "verify"])?;
-        bench.step(&Step::Write {
+        comparison.step(&Step::Write {
             path: "src/b.c".to_owned(),
             text: "written afterwards".to_owned(),
             how: How::InPlace,
         })?;
-        bench.build()?;
+        comparison.build()?;
         for folder in ["stage", "tmp", "incoming"] {
             let listed = fs::read_dir(work.join(".build-cache").join(folder));
             let mut left: Vec<_> = listed.into_iter().flatten().flatten().collect();
-            // A collection takes it away when it is old.
+            // A collection removes it once it is old.
             left.retain(|entry| !entry.file_name().to_string_lossy().starts_with("version-"));
             if !left.is_empty() {
                 return Err(format!("left in `{folder}`: {left:?}"));
@@ -192,9 +191,9 @@ impl<'v> Scene<'v> {
     }
 }
 
-impl Drop for Scene<'_> {
+impl Drop for Fixture<'_> {
     fn drop(&mut self) {
-        // It is in a place for temporary files.
+        // Ignore the error: the folder is temporary.
         let _ = fs::remove_dir_all(&self.above);
     }
 }
@@ -292,7 +291,7 @@ pub(crate) fn fbuild(folder: &Path, world: &World, arguments: &[&str]) -> Comman
     fbuild
 }
 
-/// Checks that a folder has every file and link that it should have.
+/// Checks that a folder contains every expected file and link.
 pub(crate) fn check_outputs(folder: &Path, expected: &Tree) -> Result<(), Fault> {
     let found = Tree::read(folder);
     for (path, node) in expected.all() {
@@ -303,7 +302,7 @@ pub(crate) fn check_outputs(folder: &Path, expected: &Tree) -> Result<(), Fault>
     Ok(())
 }
 
-/// Copies a folder and everything in it, times included.
+/// Copies a folder recursively, with times.
 pub(crate) fn copy(from: &Path, to: &Path) {
     #[expect(clippy::disallowed_methods, reason = "this is no part of fbuild")]
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();

@@ -1,7 +1,7 @@
-//! T6: trouble with what fbuild keeps costs time, never a wrong byte and never the build.
-//! Each call of the real program that opens or changes something there fails, once or from
-//! then on, with each error that a system gives; each small file is cut at every length and
-//! has every byte changed. Full and read-only file systems are in `file_systems.rs`.
+//! Suite T6: errors in fbuild's state cost time, never a wrong byte and never the build. Every
+//! call of the real program that opens or changes a state file fails, once or from then on, with
+//! each error of the system; every small file is cut at every length and has every byte changed.
+//! `file_systems.rs` tests full and read-only file systems.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -10,13 +10,13 @@ use std::process::Output;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::crash::fixture::{Scene, Victim, check_outputs, victims, world};
+use crate::crash::fixture::{Fixture, Victim, check_outputs, victims, world};
 use crate::model::builder::Report;
-use crate::model::cached::Trust;
-use crate::model::comparison::{Bench, Fault};
+use crate::model::comparison::{Comparison, Fault};
 use crate::model::history::place;
 use crate::model::inprocess::InProcess;
 use crate::model::process::report;
+use crate::model::store_model::Trust;
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count};
 use crate::support::tracer::{self, Act, CAN_CHANGE, Calls, Errno};
@@ -31,103 +31,86 @@ const ERRORS: [(Errno, &str); 6] = [
     (libc::EACCES, "EACCES"),
 ];
 
-/// Calls of which nothing need be said when they fail, and why. Nobody loses anything but time.
+/// Calls whose failure needs no warning, with the reason. Only time is lost.
 const MAY_BE_SILENT: &[(&str, &str)] = &[
     (
-        "open something in artifacts",
-        "what cannot be compared is written anew; what cannot be waited for by itself is waited for with all",
+        "open an entry of artifacts",
+        "a blob that cannot be compared is written again; one that cannot be synced is synced with all others",
     ),
     (
-        "open something in artifacts, which is not there",
-        "there was nothing to be had",
+        "open an entry of artifacts, which is missing",
+        "the file does not exist",
     ),
     (
-        "open something in actions, which is not there",
-        "there was nothing to be had",
+        "open an entry of actions, which is missing",
+        "the file does not exist",
     ),
-    ("sync artifacts", "one wait for all of the cache follows"),
+    ("sync artifacts", "a sync of the whole store follows"),
     (
         "open actions",
-        "what the cache holds is counted when a collection is due again",
+        "the next collection counts the content of the store",
     ),
     (
-        "open something in actions",
-        "what the cache holds is counted when a collection is due again",
+        "open an entry of actions",
+        "the next collection counts the content of the store",
     ),
     (
-        "sync something in artifacts",
-        "one wait for all of the cache follows",
+        "sync an entry of artifacts",
+        "a sync of the whole store follows",
     ),
     (
         "open artifacts",
-        "one wait for all of the cache follows, or it is counted when a collection is due again",
+        "a sync of the whole store follows, or the next collection counts its content",
     ),
-    ("exchange graph", "the one is renamed over the other"),
-    ("exchange index", "the one is renamed over the other"),
-    ("exchange nodes", "the one is renamed over the other"),
-    ("exchange snapshot", "the one is renamed over the other"),
-    ("exchange state", "the one is renamed over the other"),
+    ("exchange graph", "a rename replaces the exchange"),
+    ("exchange index", "a rename replaces the exchange"),
+    ("exchange nodes", "a rename replaces the exchange"),
+    ("exchange snapshot", "a rename replaces the exchange"),
+    ("exchange state", "a rename replaces the exchange"),
     (
-        "exchange something in metadata",
-        "the one is renamed over the other",
+        "exchange an entry of metadata",
+        "a rename replaces the exchange",
     ),
-    ("open graph", "the Buildfile is read again"),
-    (
-        "open graph, which is not there",
-        "there was nothing to be had",
-    ),
-    ("open nodes", "the Buildfile is read again"),
-    (
-        "open nodes, which is not there",
-        "there was nothing to be had",
-    ),
+    ("open graph", "the Buildfile is parsed again"),
+    ("open graph, which is missing", "the file does not exist"),
+    ("open nodes", "the Buildfile is parsed again"),
+    ("open nodes, which is missing", "the file does not exist"),
     ("open index", "files are read again"),
+    ("open index, which is missing", "the file does not exist"),
+    ("open snapshot", "the run checks every file"),
+    ("open snapshot, which is missing", "the file does not exist"),
     (
-        "open index, which is not there",
-        "there was nothing to be had",
-    ),
-    ("open snapshot", "the run looks at everything itself"),
-    (
-        "open snapshot, which is not there",
-        "there was nothing to be had",
+        "open version",
+        "no snapshot is recorded or used; the store itself reports that it is off",
     ),
     (
         "write snapshot",
-        "what is not noted in place is written anew, and that is said if it cannot be",
+        "the snapshot is written as a new file; if that fails, there is a warning",
     ),
-    ("open state", "results come out of the cache"),
+    ("open state", "results are restored from the store"),
+    ("open state, which is missing", "the file does not exist"),
+    ("open usage", "the size of the store is computed again"),
+    ("open usage, which is missing", "the file does not exist"),
+    ("make usage", "the size of the store is computed again"),
     (
-        "open state, which is not there",
-        "there was nothing to be had",
+        "make usage, which is missing",
+        "the size of the store is computed again",
     ),
-    ("open usage", "how large the cache is is counted again"),
-    (
-        "open usage, which is not there",
-        "there was nothing to be had",
-    ),
-    ("make usage", "how large the cache is is counted again"),
-    (
-        "make usage, which is not there",
-        "how large the cache is is counted again",
-    ),
-    ("write usage", "how large the cache is is counted again"),
-    ("rename usage", "how large the cache is is counted again"),
-    (
-        "open runs",
-        "too many logs of runs are there until the next run",
-    ),
-    ("make lock", "it is there and opened in another way"),
+    ("write usage", "the size of the store is computed again"),
+    ("rename usage", "the size of the store is computed again"),
+    ("open runs", "the next run removes old logs"),
+    ("make lock", "the lock exists and is opened read-only"),
     (
         "lock lock",
-        "the process ends and gives all locks up, or a collection is left to the next run",
+        "the end of the process releases the lock, or the next run collects",
     ),
 ];
 
 #[test]
-fn t6_whatever_call_fails_the_build_does_not() {
+fn t6_failing_calls_never_fail_the_build() {
     let suite = Suite::begin("T6");
     if !CAN_CHANGE {
-        suite.skip("failing calls", "not on this processor");
+        suite.skip("failing calls", "not supported on this processor");
         return;
     }
     let mut victims = victims();
@@ -135,8 +118,8 @@ fn t6_whatever_call_fails_the_build_does_not() {
     let counts: Vec<u64> = victims
         .iter()
         .map(|victim| {
-            let scene = Scene::prepare(victim);
-            let mut fbuild = scene.command(&scene.fresh());
+            let fixture = Fixture::prepare(victim);
+            let mut fbuild = fixture.command(&fixture.fresh());
             tracer::run(&mut fbuild, Calls::Kept, Act::Count)
                 .unwrap()
                 .calls
@@ -144,23 +127,23 @@ fn t6_whatever_call_fails_the_build_does_not() {
         .collect();
     let points = points(&counts, suite.seed);
     let tally = fail_at(&victims, &points);
-    let said: Vec<String> = tally
+    let shown: Vec<String> = tally
         .iter()
         .map(|(what, n)| format!("{n} {what}"))
         .collect();
-    suite.say(&format!(
+    suite.report(&format!(
         "{} failures of {} calls in {} builds: {}; 0 builds failed, 0 wrong bytes",
         points.len(),
         counts.iter().sum::<u64>(),
         victims.len(),
-        said.join(", "),
+        shown.join(", "),
     ));
 }
 
 type Point = (usize, Act, &'static str);
 
-/// Returns every call, with some error, and more at random up to the number that is asked
-/// for; or a part of the calls if that number is small.
+/// Returns every call with an error, and random ones up to the requested number; or a sample if
+/// that number is small.
 fn points(counts: &[u64], seed: u64) -> Vec<Point> {
     let mut rng = Rng::new(seed);
     let mut calls: Vec<(usize, u64)> = Vec::new();
@@ -183,17 +166,17 @@ fn points(counts: &[u64], seed: u64) -> Vec<Point> {
     points.collect()
 }
 
-/// Lets each call fail, on all processors, and counts what was said.
+/// Makes each call fail, on all processors, and counts the reactions.
 fn fail_at(victims: &[Victim], points: &[Point]) -> BTreeMap<&'static str, usize> {
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || {
-        let mut scenes: BTreeMap<usize, Scene<'_>> = BTreeMap::new();
+        let mut fixtures: BTreeMap<usize, Fixture<'_>> = BTreeMap::new();
         while let Some((number, act, name)) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
-            let prepare = || Scene::prepare(&victims[*number]);
-            let scene = scenes.entry(*number).or_insert_with(prepare);
-            let done = scene.fail(*act);
-            let what = || format!("{}, {act:?} ({name})", scene.victim.name);
+            let prepare = || Fixture::prepare(&victims[*number]);
+            let fixture = fixtures.entry(*number).or_insert_with(prepare);
+            let done = fixture.fail(*act);
+            let what = || format!("{}, {act:?} ({name})", fixture.victim.name);
             let kind = done.unwrap_or_else(|fault| panic!("{}: {fault}", what()));
             *tally.lock().unwrap().entry(kind).or_insert(0) += 1;
         }
@@ -206,83 +189,78 @@ fn fail_at(victims: &[Victim], points: &[Point]) -> BTreeMap<&'static str, usize
     tally.into_inner().unwrap()
 }
 
-impl Scene<'_> {
-    /// Runs the victim while something fails, and looks at what it makes.
+impl Fixture<'_> {
+    /// Runs the program while a call fails, and checks its outputs.
     fn fail(&self, act: Act) -> Result<&'static str, Fault> {
         let work = self.fresh();
-        let (events, talk) = (self.above.join("events"), self.above.join("talk"));
+        let (events, messages) = (self.above.join("events"), self.above.join("messages"));
         let mut fbuild = self.command(&work);
         fbuild.stdout(File::create(&events).unwrap());
-        fbuild.stderr(File::create(&talk).unwrap());
+        fbuild.stderr(File::create(&messages).unwrap());
         let traced = tracer::run(&mut fbuild, Calls::Kept, act).unwrap();
         let report = report(&Output {
             status: traced.status,
             stdout: fs::read(events).unwrap(),
-            stderr: fs::read(talk).unwrap(),
+            stderr: fs::read(messages).unwrap(),
         });
         self.check_trouble(&work, &report)?;
         self.check(&work, Trust::Either)?;
         if traced.failed.is_empty() {
             return Ok("not reached");
         }
-        if !report.warnings.is_empty() || !report.talk.is_empty() {
+        if !report.warnings.is_empty() || !report.messages.is_empty() {
             return Ok("with a warning");
         }
         let may_be_silent = |call: &&String| MAY_BE_SILENT.iter().any(|(may, _)| may == call);
         match traced.failed.iter().find(|call| !may_be_silent(call)) {
-            None => Ok("without consequence"),
-            Some(call) => Err(format!("nothing was said of: {call}")),
+            None => Ok("without effect"),
+            Some(call) => Err(format!("no warning for: {call}")),
         }
     }
 
-    /// Checks that a run made what it should, and said what was wrong, each thing once.
+    /// Checks that a run has correct outputs and printed each warning once.
     fn check_trouble(&self, work: &Path, report: &Report) -> Result<(), Fault> {
-        let said = || format!("{report:?}");
+        let shown = || format!("{report:?}");
         if report.exit != 0 {
-            return Err(format!("the build failed: {}", said()));
+            return Err(format!("the build failed: {}", shown()));
         }
-        check_outputs(work, &self.world.expect().tree).map_err(|fault| fault + &said())?;
+        check_outputs(work, &self.world.expect().tree).map_err(|fault| fault + &shown())?;
         let mut warnings = report.warnings.clone();
         warnings.sort();
         warnings.dedup();
         let is_coded = |warning: &String| warning.starts_with("fbuild::");
         if warnings.len() < report.warnings.len() || !warnings.iter().all(is_coded) {
-            return Err(format!("a warning without a code, or twice: {}", said()));
+            return Err(format!("a warning without a code, or twice: {}", shown()));
         }
-        let talk: Vec<&str> = report.talk.lines().collect();
-        let is_coded = |lines: &[&str]| match lines {
-            [first, second] => {
-                first.starts_with("warning: ") && second.starts_with("  code: fbuild::")
-            }
-            _ => false,
-        };
-        let are_coded = talk.chunks(2).all(is_coded);
-        let said_once: BTreeSet<_> = talk.iter().step_by(2).collect();
-        match are_coded && said_once.len() * 2 == talk.len() {
+        let messages: Vec<&str> = report.messages.lines().collect();
+        let is_coded = |line: &&str| line.starts_with("warning[fbuild::");
+        let are_coded = messages.iter().all(is_coded);
+        let distinct: BTreeSet<_> = messages.iter().collect();
+        match are_coded && distinct.len() == messages.len() {
             true => Ok(()),
             false => Err(format!(
-                "something was said without a code, or twice: {}",
-                said()
+                "a warning has no code, or was printed twice: {}",
+                shown()
             )),
         }
     }
 }
 
-/// What is damaged: a file below the state folder, and what must be gone for it to matter.
+/// A file to damage, and the files that must be absent for it to be read.
 struct Small {
     path: String,
     without: &'static [&'static str],
 }
 
 #[test]
-fn t6_whatever_byte_is_damaged_the_build_is_right() {
+fn t6_damaged_bytes_never_change_the_build() {
     let suite = Suite::begin("T6");
     let above = place();
     let work = above.join("work");
     let builder = InProcess::new(&work, 2, false);
-    let mut bench = Bench::new(work.clone(), world(), Box::new(builder));
-    bench.build().unwrap();
-    bench.trust(Trust::Either);
+    let mut comparison = Comparison::new(work.clone(), world(), Box::new(builder));
+    comparison.build().unwrap();
+    comparison.trust(Trust::Either);
     let state = work.join(".build-cache");
     let mut rng = Rng::new(suite.seed);
     let (mut done, mut files, mut executed) = (0, 0, 0);
@@ -303,17 +281,17 @@ fn t6_whatever_byte_is_damaged_the_build_is_right() {
                 tree::erase(&work.join(gone)).unwrap();
             }
             fs::write(state.join(&small.path), bytes).unwrap();
-            let before = bench.executed;
-            let built = bench.build();
+            let before = comparison.executed;
+            let built = comparison.build();
             built.unwrap_or_else(|fault| panic!("{}, {at}, {flip:?}: {fault}", small.path));
-            executed += bench.executed - before;
+            executed += comparison.executed - before;
             done += 1;
         }
         fs::write(state.join(&small.path), whole).unwrap();
     }
     let _ = fs::remove_dir_all(above);
-    suite.say(&format!(
-        "{done} cuts and flips of bytes in {files} files: {executed} targets ran again, 0 wrong bytes"
+    suite.report(&format!(
+        "{done} cuts and flips of bytes in {files} files: {executed} targets executed again, 0 wrong bytes"
     ));
 }
 

@@ -1,23 +1,23 @@
-//! T3: killed anywhere, and never wrong. The real program is killed before each call that
-//! changes a file, in the middle of each write, and at random; the next run, with nothing
-//! repaired by hand, must make everything what it should be, and find the cache sound.
+//! Suite T3: kills. The real program is killed before each call that changes a file, in the
+//! middle of each write, and at random; the next run, without manual repair, must produce
+//! correct outputs and find a sound store.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::crash::fixture::{Scene, Victim, victims};
+use crate::crash::fixture::{Fixture, Victim, victims};
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count};
 use crate::support::tracer::{self, Act, CAN_CHANGE, Calls};
 
 #[test]
-fn t3_killed_anywhere_the_next_run_is_right() {
+fn t3_run_after_a_kill_is_correct() {
     let suite = Suite::begin("T3");
     let victims = victims();
     let counts: Vec<Counts> = victims
         .iter()
-        .map(|victim| Scene::prepare(victim).count())
+        .map(|victim| Fixture::prepare(victim).count())
         .collect();
     let points = points(&counts, suite.seed);
     let tally = kill_at(&victims, &points);
@@ -26,15 +26,15 @@ fn t3_killed_anywhere_the_next_run_is_right() {
         .map(|(kind, n)| format!("{n} {kind}"))
         .collect();
     let changing: u64 = counts.iter().map(|counts| counts.changing).sum();
-    suite.say(&format!(
-        "{} points in {} victims with {changing} changing calls: {}; 0 wrong, 0 unsound",
+    suite.report(&format!(
+        "{} points in {} kinds of runs with {changing} changing calls ({}): 0 wrong, 0 unsound",
         points.len(),
         victims.len(),
         done.join(", "),
     ));
 }
 
-/// How many calls a victim makes.
+/// The numbers of calls of a run.
 struct Counts {
     changing: u64,
     writes: u64,
@@ -43,7 +43,7 @@ struct Counts {
 
 type Point = (usize, Calls, Act);
 
-/// Returns every call that changes a file, every write, and places at random.
+/// Returns every changing call, every write, and random calls.
 fn points(counts: &[Counts], seed: u64) -> Vec<Point> {
     let mut points = Vec::new();
     for (number, counts) in counts.iter().enumerate() {
@@ -64,7 +64,7 @@ fn points(counts: &[Counts], seed: u64) -> Vec<Point> {
     points
 }
 
-/// Leaves out points evenly until there are no more than this.
+/// Removes points evenly until at most `most` are left.
 fn sample(points: &mut Vec<Point>, most: usize) {
     if points.len() > most {
         let all = std::mem::take(points);
@@ -73,16 +73,16 @@ fn sample(points: &mut Vec<Point>, most: usize) {
     }
 }
 
-/// Kills at each point, on all processors, and counts what was done.
+/// Kills the program at each point, on all processors, and counts the kinds.
 fn kill_at(victims: &[Victim], points: &[Point]) -> BTreeMap<&'static str, usize> {
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || {
-        let mut scenes: BTreeMap<usize, Scene<'_>> = BTreeMap::new();
+        let mut fixtures: BTreeMap<usize, Fixture<'_>> = BTreeMap::new();
         while let Some((number, calls, act)) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
-            let prepare = || Scene::prepare(&victims[*number]);
-            let scene = scenes.entry(*number).or_insert_with(prepare);
-            let kind = scene.kill(*calls, *act);
+            let prepare = || Fixture::prepare(&victims[*number]);
+            let fixture = fixtures.entry(*number).or_insert_with(prepare);
+            let kind = fixture.kill(*calls, *act);
             *tally.lock().unwrap().entry(kind).or_insert(0) += 1;
         }
     };
@@ -94,8 +94,8 @@ fn kill_at(victims: &[Victim], points: &[Point]) -> BTreeMap<&'static str, usize
     tally.into_inner().unwrap()
 }
 
-impl Scene<'_> {
-    /// Returns how many calls of each kind there are.
+impl Fixture<'_> {
+    /// Counts the calls of each kind.
     fn count(&self) -> Counts {
         let count = |calls| {
             let traced = self.run(calls, Act::Count);
@@ -109,13 +109,13 @@ impl Scene<'_> {
         }
     }
 
-    /// Runs the victim on a fresh copy of the folder.
+    /// Runs the program on a new copy of the folder.
     fn run(&self, calls: Calls, act: Act) -> tracer::Traced {
         let mut fbuild = self.command(&self.fresh());
         tracer::run(&mut fbuild, calls, act).unwrap()
     }
 
-    /// Kills the victim and looks at what the next runs make of it. Returns what was done.
+    /// Kills the program and checks the next runs. Returns the kind of the kill.
     fn kill(&self, calls: Calls, act: Act) -> &'static str {
         let traced = self.run(calls, act);
         let checked = self.check(&self.work(), self.victim.leaves);
@@ -123,8 +123,8 @@ impl Scene<'_> {
         checked.unwrap_or_else(|fault| panic!("{}: {fault}", what()));
         match (traced.acted, act) {
             (false, _) => "not reached",
-            (_, Act::Tear(_)) => "writes torn",
-            _ if calls == Calls::All => "kills at random",
+            (_, Act::Tear(_)) => "torn writes",
+            _ if calls == Calls::All => "random kills",
             _ => "kills before a change",
         }
     }

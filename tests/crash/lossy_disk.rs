@@ -1,6 +1,6 @@
-//! A disk that loses at a power cut whatever nobody waited for: any part of a file's
-//! content, any set of names. It is the weakest that a program may rely on: only what was
-//! waited for is there, in no order otherwise.
+//! Simulates a disk that loses unsynced data at a power cut: any part of a file's content, any
+//! set of names. Only synced changes are there, and the others in no particular order. No
+//! program may rely on more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,37 +11,37 @@ use std::path::{Path, PathBuf};
 use crate::crash::recorder::{Inode, Kind, Op, Synced};
 use crate::support::rng::Rng;
 
-/// All that happened to the files below a folder, and what was durable when.
+/// All changes below a folder, and when each became durable.
 pub(crate) struct Lossy {
     nodes: Vec<Node>,
-    /// The names that were there at the beginning.
+    /// The initial names.
     first: Names,
-    /// Each change of names, with the op that made it.
+    /// Each change of names, with its op.
     moves: Vec<Move>,
-    /// Each wait: what for, what had been done when it began, and the op that it is.
+    /// Each sync: its target, the number of ops when it started, and its op.
     waits: Vec<Wait>,
     length: usize,
 }
 
-/// A thing that has a name; the first is the folder itself.
+/// An index of a node; 0 is the folder itself.
 type Id = usize;
 
-/// A folder and a name in it, if that folder is known.
+/// A folder and a name in it; `None` if the folder is unknown.
 type Place = Option<(Id, PathBuf)>;
 
-/// What is called what, by folder and name.
+/// The nodes by folder and name.
 type Names = BTreeMap<(Id, PathBuf), Id>;
 
 struct Node {
     kind: Kind,
-    /// Each content it had, with the op that made it so.
+    /// Each content of the file, with its op.
     contents: Vec<(usize, Vec<u8>)>,
     modes: Vec<(usize, u32)>,
 }
 
 struct Move {
     at: usize,
-    /// What a name stands for after it.
+    /// The new node of each name.
     changes: Vec<(Id, PathBuf, Option<Id>)>,
 }
 
@@ -51,10 +51,10 @@ struct Wait {
     at: usize,
 }
 
-/// What is on the disk after a power cut, by path.
+/// The content of the disk after a power cut, by path.
 pub(crate) type Left = BTreeMap<PathBuf, Remains>;
 
-/// What is left of something.
+/// The remains of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Remains {
     File(Vec<u8>, u32),
@@ -62,17 +62,17 @@ pub(crate) enum Remains {
     Link(PathBuf),
 }
 
-/// How a power cut goes.
+/// A power cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     /// The number of ops before it.
     pub(crate) at: usize,
-    /// Whether what was waited for is as good as lost, too: a disk that does not wait.
+    /// Whether the disk ignores syncs.
     pub(crate) ignores_waits: bool,
 }
 
 impl Lossy {
-    /// Takes in what is below a folder: all of it is on the disk.
+    /// Adds the content of a folder as durable.
     pub(crate) fn new(root: &Path) -> (Self, Writer) {
         let mut lossy = Self {
             nodes: vec![Node::new(Kind::Folder)],
@@ -89,7 +89,7 @@ impl Lossy {
                 let path = entry.unwrap().path();
                 let (node, inode) = Node::read(&path);
                 let is_folder = node.kind == Kind::Folder;
-                // One file may have several names.
+                // A file may have several names.
                 let id = *writer.ids.entry(inode).or_insert(lossy.nodes.len());
                 if id == lossy.nodes.len() {
                     lossy.nodes.push(node);
@@ -105,17 +105,17 @@ impl Lossy {
         (lossy, writer)
     }
 
-    /// Returns how many ops there were.
+    /// Returns the number of ops.
     pub(crate) fn len(&self) -> usize {
         self.length
     }
 
-    /// Returns the places where a wait has just ended.
+    /// Returns the number of syncs.
     pub(crate) fn waits(&self) -> usize {
         self.waits.len()
     }
 
-    /// Cuts the power, and returns what is left then.
+    /// Cuts the power and returns the content of the disk.
     pub(crate) fn cut(&self, cut: Cut, rng: &mut Rng) -> Left {
         let names = self.names(cut, rng);
         let mut children: HashMap<Id, Vec<(&Path, Id)>> = HashMap::new();
@@ -147,13 +147,13 @@ impl Lossy {
         left
     }
 
-    /// Returns what is called what: the durable names, and some of the others.
+    /// Returns the names after the cut: the durable ones, and some of the others.
     fn names(&self, cut: Cut, rng: &mut Rng) -> Names {
         let mut names = self.first.clone();
         let keep = *rng.pick(&[0, 10, 50, 90, 100]);
         for change in self.moves.iter().filter(|change| change.at < cut.at) {
             let is_whole = self.is_durable(change, cut) || rng.percent(keep);
-            // Both names, or neither, where a file changes from one to another.
+            // A renamed file has its old or its new name, or both, or neither.
             let is_torn = change.changes.len() == 2 && self.is_of_file(change) && rng.percent(10);
             for (folder, name, id) in &change.changes {
                 let is_kept = match is_torn && !self.is_durable(change, cut) {
@@ -189,7 +189,7 @@ impl Lossy {
         !cut.ignores_waits && waits.any(|wait| covers(wait) && at < wait.begun)
     }
 
-    /// Returns what is left of a file: its last content with this likelihood, in percent.
+    /// Returns the remains of a file: its last content in `care` percent of the cases.
     fn file(&self, id: Id, cut: Cut, care: usize, rng: &mut Rng) -> Remains {
         let node = &self.nodes[id];
         let before = |at: usize| at < cut.at || at == START;
@@ -221,7 +221,7 @@ impl Lossy {
     }
 }
 
-/// When what was there at the beginning was made.
+/// The op of the initial content.
 const START: usize = usize::MAX;
 
 impl Node {
@@ -250,7 +250,7 @@ impl Node {
     }
 }
 
-/// Damages a content as a power cut does.
+/// Damages a content as a power cut may.
 fn damaged(mut content: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
     let at = rng.below(content.len() + 1);
     match rng.below(5) {
@@ -266,7 +266,7 @@ fn damaged(mut content: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
     content
 }
 
-/// Takes down what happens, by the system's numbers and the names as they are then.
+/// Records ops by inode number and current name.
 #[derive(Default)]
 pub(crate) struct Writer {
     ids: HashMap<Inode, Id>,
@@ -274,7 +274,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Takes down all that happened.
+    /// Records all ops.
     pub(crate) fn write(&mut self, lossy: &mut Lossy, ops: &[Op]) {
         for op in ops {
             let at = lossy.length;
@@ -329,7 +329,7 @@ impl Writer {
         })
     }
 
-    /// Returns the folder of a path, if it has a name, and the name in it.
+    /// Returns the folder of a path and the name in it, if the folder has a name.
     fn place(&self, path: &Path) -> Place {
         let mut folder = 0;
         for part in path.parent()? {
@@ -355,7 +355,7 @@ impl Writer {
     }
 }
 
-/// Puts what is left of a folder, or of a part of it, where it can be looked at.
+/// Writes the remains of a folder, or of a part of it, to a real folder.
 pub(crate) fn put(left: &Left, part: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for (path, remains) in left {

@@ -1,5 +1,5 @@
-//! Runs that are killed, lose power, or work on disks that fail: results afterwards are right
-//! or missing, and the next run goes on without repairs.
+//! Suites that interrupt runs: kills, power cuts and failing disks. Results afterwards are right
+//! or missing, and the next run needs no repair.
 
 mod damage;
 mod ext4;

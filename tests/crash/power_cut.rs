@@ -1,7 +1,7 @@
-//! T4: the power fails, and nothing wrong comes of it. What the real program does to its
-//! files is recorded, and played to a disk that loses whatever nobody waited for
-//! (`lossy.rs`); on what is left, the store gives the right bytes or none, keeps the results
-//! that were recorded, heals, and the next run makes everything right.
+//! Suite T4: power cuts. The file operations of the real program are recorded and replayed on a
+//! disk that loses unsynced data (`lossy_disk.rs`). On the remains, the store returns correct
+//! bytes or none, keeps the recorded results and repairs itself, and the next run produces
+//! correct outputs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,30 +16,30 @@ use fbuild::journal::Memory;
 use fbuild::store::Store as _;
 use fbuild::store::disk::{Disk, Durability};
 
-use crate::crash::fixture::{Scene, Victim, victims};
+use crate::crash::fixture::{Fixture, Victim, victims};
 use crate::crash::lossy_disk::{Cut, Left, Lossy, put};
 use crate::crash::recorder::record;
-use crate::model::cached::Trust;
 use crate::model::comparison::Fault;
 use crate::model::history::place;
+use crate::model::store_model::Trust;
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count};
 
 const STATE: &str = ".build-cache";
 
-/// So many bytes wait to be written while half of the victims run: blobs are then waited for
-/// one by one, else with all that waits.
+/// The unsynced bytes during half of the runs. With so many, blobs are synced one by one,
+/// otherwise all at once.
 const WAITING: usize = 64 << 20;
 
-/// After one power cut in this many, the store is repaired and filled again.
+/// One power cut in this many repairs and refills the store.
 const HEALINGS: usize = 8;
-/// One power cut in this many is looked at by a whole build.
+/// One power cut in this many runs a whole build.
 const BUILDS: usize = 250;
-/// And one in this many is followed by another while that build runs.
+/// One power cut in this many interrupts that build by another.
 const SECONDS: usize = 2500;
 
 #[test]
-fn t4_after_a_power_cut_results_are_right_or_missing() {
+fn t4_power_cut_leaves_results_right_or_missing() {
     let suite = Suite::begin("T4");
     let victims = victims();
     let calm = victims.iter().map(|victim| Trace::record(victim, 0));
@@ -52,38 +52,38 @@ fn t4_after_a_power_cut_results_are_right_or_missing() {
     let careless = without_waits(&traces, count(2000).max(2000), suite.seed);
     assert!(
         careless.incomplete > 0,
-        "a disk that does not wait does no harm: this test sees nothing"
+        "a disk that ignores waits causes no failure: this suite detects nothing"
     );
-    suite.say(&format!(
-        "{cuts} power cuts in {} runs with {ops} changes and {waits} waits: {} results kept, {} \
-         lost, {} builds, {} cut off again; 0 bad blobs accepted, 0 results without their \
-         blobs (without waits: {} of {})",
+    suite.report(&format!(
+        "{cuts} power cuts in {} runs with {ops} changes and {waits} waits, {} builds on the \
+         remains, {} of them cut off again: {} results kept, {} lost, 0 bad blobs accepted, \
+         0 results without their blobs; on a disk that ignores waits, {} of {} results were bad",
         traces.len(),
-        seen.hits,
-        seen.misses,
         seen.builds,
         seen.seconds,
+        seen.hits,
+        seen.misses,
         careless.incomplete,
         careless.hits,
     ));
 }
 
-/// What was seen on disks after power cuts.
+/// The findings on disks after power cuts.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Results that were there, and right.
+    /// Results that are present and correct.
     hits: usize,
     misses: usize,
-    /// Results that were there, but not all of their blobs: a hit that comes to nothing.
+    /// Results that are present without some of their blobs: useless hits.
     incomplete: usize,
     builds: usize,
     seconds: usize,
-    /// What the store warned of, but for damaged objects.
+    /// A warning of the store about something other than damaged objects.
     warning: Option<String>,
 }
 
 impl Seen {
-    /// Checks that the store works, and has all of the results that it has.
+    /// Checks that the store works and every present result is complete.
     fn check(&self, is_ordered: bool) -> Result<(), Fault> {
         match &self.warning {
             Some(warning) => Err(warning.clone()),
@@ -103,14 +103,14 @@ impl Seen {
     }
 }
 
-/// What a victim did, and what came of it.
+/// A recorded run and its results.
 struct Trace<'v> {
-    scene: Scene<'v>,
+    fixture: Fixture<'v>,
     lossy: Lossy,
     truth: Truth,
 }
 
-/// Every result that there was, and every blob.
+/// Every result and every blob that ever existed.
 #[derive(Default)]
 struct Truth {
     results: BTreeMap<String, (ActionKey, ActionResult)>,
@@ -119,32 +119,32 @@ struct Truth {
 
 impl<'v> Trace<'v> {
     fn record(victim: &'v Victim, waiting: usize) -> Self {
-        let scene = Scene::prepare(victim);
-        let work = scene.fresh();
+        let fixture = Fixture::prepare(victim);
+        let work = fixture.fresh();
         let mut truth = Truth::default();
         truth.learn(&work);
         let (mut lossy, mut writer) = Lossy::new(&work);
-        fs::write(scene.above.join("waiting"), vec![b'x'; waiting]).unwrap();
-        let (status, ops) = record(&mut scene.command(&work), &work);
+        fs::write(fixture.above.join("waiting"), vec![b'x'; waiting]).unwrap();
+        let (status, ops) = record(&mut fixture.command(&work), &work);
         assert!(status.success(), "{}: {status}", victim.name);
         writer.write(&mut lossy, &ops);
         truth.learn(&work);
         Self {
-            scene,
+            fixture,
             lossy,
             truth,
         }
     }
 
-    /// Tells whether every result that is there must be there with its blobs: not if the
-    /// victim takes blobs away, or finds damaged ones.
+    /// Returns true if every present result must have its blobs: not if the run removes blobs or
+    /// finds damaged ones.
     fn is_ordered(&self) -> bool {
-        self.scene.victim.leaves != Trust::Either
+        self.fixture.victim.leaves != Trust::Either
     }
 }
 
 impl Truth {
-    /// Takes in what the store of a folder has that is sound.
+    /// Adds the intact results and blobs of a folder's store.
     fn learn(&mut self, work: &Path) {
         let state = work.join(STATE);
         if !state.join("version").exists() {
@@ -165,14 +165,14 @@ impl Truth {
     }
 }
 
-/// Returns a blob if it is there, whole.
+/// Returns an intact blob, or `None`.
 fn read(store: &Disk, digest: Digest) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut blob = store.read(digest).unwrap()?;
     blob.read_to_end(&mut bytes).is_ok().then_some(bytes)
 }
 
-/// Cuts the power at random places, on all processors.
+/// Cuts the power at random points, on all processors.
 fn cut_often(traces: &[Trace<'_>], cuts: usize, seed: u64) -> Seen {
     let (next, total) = (AtomicUsize::new(0), Mutex::new(Seen::default()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -191,11 +191,11 @@ fn cut_often(traces: &[Trace<'_>], cuts: usize, seed: u64) -> Seen {
                 at,
                 ignores_waits: false,
             };
-            let done = look(trace, cut, number, &mut rng, &above);
+            let done = examine(trace, cut, number, &mut rng, &above);
             let what = || {
                 format!(
                     "{}, seed {seed}, {number}, {cut:?}",
-                    trace.scene.victim.name
+                    trace.fixture.victim.name
                 )
             };
             seen.add(done.unwrap_or_else(|fault| panic!("{}: {fault}", what())));
@@ -211,8 +211,8 @@ fn cut_often(traces: &[Trace<'_>], cuts: usize, seed: u64) -> Seen {
     total.into_inner().unwrap()
 }
 
-/// Cuts the power once and looks at what is left.
-fn look(
+/// Cuts the power once and examines the disk.
+fn examine(
     trace: &Trace<'_>,
     cut: Cut,
     number: usize,
@@ -224,7 +224,7 @@ fn look(
     seen.check(trace.is_ordered())?;
     if number.is_multiple_of(BUILDS) {
         let work = folder(above, "work", &left, Path::new(""));
-        trace.scene.check(&work, Trust::Either)?;
+        trace.fixture.check(&work, Trust::Either)?;
         seen.builds += 1;
     }
     if number % SECONDS == 1 {
@@ -233,7 +233,7 @@ fn look(
     Ok(seen)
 }
 
-/// Checks a store after a power cut: what it gives is right, and what it lacks it takes.
+/// Checks a store after a power cut: it returns correct content and accepts the missing content.
 fn check_store(trace: &Trace<'_>, number: usize, left: &Left, above: &Path) -> Result<Seen, Fault> {
     let state = folder(above, "store", left, Path::new(STATE));
     let store = Disk::open(&state, Durability::None);
@@ -243,7 +243,7 @@ fn check_store(trace: &Trace<'_>, number: usize, left: &Left, above: &Path) -> R
             seen.misses += 1;
             continue;
         };
-        // What took how long differs from run to run.
+        // Durations differ between runs.
         let duration_ms = result.duration_ms;
         let found = ActionResult {
             duration_ms,
@@ -264,7 +264,7 @@ fn check_store(trace: &Trace<'_>, number: usize, left: &Left, above: &Path) -> R
     Ok(seen)
 }
 
-/// Tells whether a result has all its blobs; each one that it has must be right.
+/// Returns true if a result has all its blobs. Every present blob must be correct.
 fn is_complete(trace: &Trace<'_>, store: &Disk, result: &ActionResult) -> Result<bool, Fault> {
     let mut is_complete = true;
     for digest in result.blobs() {
@@ -278,7 +278,7 @@ fn is_complete(trace: &Trace<'_>, store: &Disk, result: &ActionResult) -> Result
     Ok(is_complete)
 }
 
-/// Checks that a store is sound once it was repaired, and takes what it lacks.
+/// Checks that a repaired store is sound and accepts the missing content.
 fn check_healing(truth: &Truth, store: &Disk) -> Result<(), Fault> {
     store.verify(true).unwrap();
     for (_, bytes) in truth.blobs.values() {
@@ -301,11 +301,11 @@ fn check_healing(truth: &Truth, store: &Disk) -> Result<(), Fault> {
     }
 }
 
-/// Runs the victim anew on what is left, and cuts the power during that, too.
+/// Repeats the run on the remains and cuts the power again.
 fn cut_again(trace: &Trace<'_>, left: &Left, rng: &mut Rng, above: &Path) -> Result<Seen, Fault> {
     let work = folder(above, "again", left, Path::new(""));
     let (mut lossy, mut writer) = Lossy::new(&work);
-    let (_, ops) = record(&mut trace.scene.command(&work), &work);
+    let (_, ops) = record(&mut trace.fixture.command(&work), &work);
     writer.write(&mut lossy, &ops);
     let mut seen = Seen::default();
     for number in 0..20 {
@@ -316,20 +316,20 @@ fn cut_again(trace: &Trace<'_>, left: &Left, rng: &mut Rng, above: &Path) -> Res
         };
         let left = lossy.cut(cut, rng);
         let second = check_store(trace, number, &left, above)?;
-        // What the first power cut left may be damaged, and is put aside now.
+        // Damage of the first power cut may be quarantined now.
         second.check(false)?;
         seen.add(second);
         seen.seconds += 1;
         if number == 0 {
             let work = folder(above, "work", &left, Path::new(""));
-            trace.scene.check(&work, Trust::Either)?;
+            trace.fixture.check(&work, Trust::Either)?;
             seen.builds += 1;
         }
     }
     Ok(seen)
 }
 
-/// Cuts the power of a disk that does not wait, where that must do harm: counts it.
+/// Counts the failures on a disk that ignores syncs, as a check of this suite.
 fn without_waits(traces: &[Trace<'_>], cuts: usize, seed: u64) -> Seen {
     let (above, mut seen) = (place(), Seen::default());
     let mut rng = Rng::new(seed);
@@ -358,6 +358,6 @@ fn folder(above: &Path, name: &str, left: &Left, part: &Path) -> PathBuf {
 }
 
 fn remove(folder: &Path) {
-    // It is in a place for temporary files.
+    // Ignore the error: the folder is temporary.
     let _ = fs::remove_dir_all(folder);
 }

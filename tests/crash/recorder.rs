@@ -1,6 +1,6 @@
-//! Records what a program, with all that it starts, does to the files below a folder: every
-//! change with the bytes that it leaves, and every wait for the disk. It knows nothing of
-//! what a disk may lose; see `lossy.rs`.
+//! Records the file operations of a program and its child processes below a folder: every change
+//! with the resulting bytes, and every sync. `lossy_disk.rs` decides which of them a power cut
+//! loses.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,33 +13,33 @@ use libc::{c_long, pid_t};
 use crate::support::calls::{is_exchange, magic, named_paths};
 use crate::support::tracer::{self, Info, Watch};
 
-/// The number that the system gives a file.
+/// An inode number.
 pub(crate) type Inode = u64;
 
-/// One change, or a wait for the disk. Paths are below the folder.
+/// A change or a sync. Paths are relative to the folder.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    /// A file now has this content.
+    /// Sets the content of a file.
     Content { file: Inode, bytes: Vec<u8> },
-    /// A file now has this mode.
+    /// Sets the mode of a file.
     Mode { file: Inode, mode: u32 },
-    /// Something, new or not, has a name now.
+    /// Gives a name to a new or existing node.
     Name {
         path: PathBuf,
         node: Inode,
         kind: Kind,
     },
-    /// A name is gone.
+    /// Removes a name.
     Unname { path: PathBuf },
-    /// Something has another name now.
+    /// Renames a node.
     Rename { from: PathBuf, to: PathBuf },
-    /// Two names have changed places.
+    /// Exchanges two names.
     Exchange { one: PathBuf, other: PathBuf },
-    /// What was done before the op number `begun` is on the disk now.
+    /// Makes every op before number `begun` durable.
     Sync { what: Synced, begun: usize },
 }
 
-/// What has a name.
+/// A node with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
@@ -47,15 +47,15 @@ pub(crate) enum Kind {
     Link(PathBuf),
 }
 
-/// What was waited for.
+/// The target of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Synced {
     All,
-    /// A file's content, or a folder's names.
+    /// The content of a file, or the names of a folder.
     One(Inode),
 }
 
-/// Runs a program and returns what it did below `root`.
+/// Runs a program and returns its operations below `root`.
 pub(crate) fn record(command: &mut Command, root: &Path) -> (ExitStatus, Vec<Op>) {
     let mut recorder = Recorder {
         root: root.to_owned(),
@@ -69,19 +69,19 @@ pub(crate) fn record(command: &mut Command, root: &Path) -> (ExitStatus, Vec<Op>
 struct Recorder {
     root: PathBuf,
     ops: Vec<Op>,
-    /// The calls that threads are in.
+    /// The current call of each thread.
     pending: HashMap<pid_t, Call>,
 }
 
-/// A call that is being made.
+/// A call in progress.
 struct Call {
     number: c_long,
     arguments: [u64; 6],
-    /// Its path, or two, each below the root or `None`.
+    /// The paths that it names, if they are below the root.
     paths: [Option<PathBuf>; 2],
-    /// Whether something had the first path.
+    /// Whether the first path existed.
     existed: bool,
-    /// How much had been done when it began.
+    /// The number of ops when it started.
     begun: usize,
 }
 
@@ -111,7 +111,7 @@ impl Watch for Recorder {
 }
 
 impl Recorder {
-    /// Returns the paths that a call names, if they lie below the root.
+    /// Returns the paths that a call names, if they are below the root.
     fn paths(&self, thread: pid_t, call: &Info) -> [Option<PathBuf>; 2] {
         named_paths(thread, call).map(|path| {
             let path = path?;
@@ -119,7 +119,7 @@ impl Recorder {
         })
     }
 
-    /// Notes what a call did.
+    /// Records the effect of a call.
     fn done(&mut self, thread: pid_t, call: Call, result: i64) {
         let [first, second] = call.paths;
         let fd = call.arguments[0];
@@ -169,7 +169,7 @@ impl Recorder {
         }
     }
 
-    /// Notes a file that was opened: that it is new, or empty now, if that is so.
+    /// Records an opened file if it is new or was truncated.
     fn opened(&mut self, thread: pid_t, fd: u64, path: Option<PathBuf>, existed: bool) {
         let Some(file) = self.inode(thread, fd) else {
             return;
@@ -220,7 +220,7 @@ impl Recorder {
     fn name(&mut self, path: Option<PathBuf>) {
         let Some(path) = path else { return };
         let place = self.root.join(&path);
-        // Another thread may have taken it away again.
+        // Another thread may have removed it.
         let Ok(metadata) = place.symlink_metadata() else {
             return;
         };
@@ -256,7 +256,7 @@ impl Recorder {
         self.ops.push(Op::Sync { what, begun });
     }
 
-    /// Returns the number of an open file if it lies below the root.
+    /// Returns the inode of an open file below the root.
     fn inode(&self, thread: pid_t, fd: u64) -> Option<Inode> {
         let place = magic(thread, fd);
         let path = fs::read_link(&place).ok()?;

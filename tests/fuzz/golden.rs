@@ -1,7 +1,7 @@
-//! T16: keys and records are what they were. Keys of 200 actions are kept in
-//! `fixtures/golden`, with a store that this version wrote; and no two actions that differ
-//! have one key, however their facts are cut. `FBUILD_GOLDEN=write` writes the fixtures anew,
-//! which is only right together with a new version of a format.
+//! Suite T16: keys and records do not change. `fixtures/golden` has the keys of 200 actions and
+//! a store of this version; also, two different actions never have the same key, however their
+//! facts are split. `FBUILD_GOLDEN=write` rewrites the fixtures, which is only allowed with a
+//! new format version.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count, variable};
 
-/// So many keys are kept.
+/// The number of recorded keys.
 const VECTORS: usize = 200;
 
 /// An action and its key on Linux on x86-64.
@@ -35,7 +35,7 @@ struct Vector {
     action: Facts,
 }
 
-/// Everything that decides a result, in words.
+/// Everything that decides a result, as text.
 #[derive(Clone, Serialize, Deserialize)]
 struct Facts {
     commands: Vec<Command>,
@@ -70,7 +70,7 @@ struct Declared {
     keep: Vec<String>,
 }
 
-/// Words that look like parts of a manifest, and pieces to make others of.
+/// Strings that resemble parts of a manifest, alone or joined.
 const WORDS: &[&str] = &[
     "",
     "a",
@@ -225,8 +225,8 @@ impl Facts {
             Command::Run(argv) => ResolvedCommand::Run(argv.iter().map(Into::into).collect()),
             Command::Sh(script) => ResolvedCommand::Sh(script.clone()),
         };
-        let tool = |(name, (version, said)): (&String, &(String, String))| {
-            let output = Digest::of(said.as_bytes());
+        let tool = |(name, (version, output)): (&String, &(String, String))| {
+            let output = Digest::of(output.as_bytes());
             let version = version.clone();
             (name.clone(), ToolVersion { version, output })
         };
@@ -257,7 +257,7 @@ impl Facts {
         }
     }
 
-    /// Returns the key that it has on Linux on x86-64.
+    /// Returns the key of the action on Linux on x86-64.
     fn key(&self) -> String {
         let manifest = Manifest::of(&self.action());
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
@@ -276,7 +276,7 @@ fn is_writing() -> bool {
 }
 
 #[test]
-fn t16_keys_are_what_they_were() {
+fn t16_keys_do_not_change() {
     let file = fixtures().join("keys.json");
     if is_writing() {
         let mut rng = Rng::new(16);
@@ -319,12 +319,12 @@ fn t16_different_actions_have_different_keys() {
         );
     }
     let distinct = keys.len();
-    suite.say(&format!(
+    suite.report(&format!(
         "{actions} actions, {distinct} of them distinct, 0 keys shared, 0 actions with two keys"
     ));
 }
 
-/// What the store in the fixtures has, under one key.
+/// Returns the result in the fixture's store, with its key and blobs.
 fn stored() -> (ActionKey, ActionResult, Vec<&'static [u8]>) {
     let blobs: Vec<&[u8]> = vec![b"a file\n", b"#!/bin/sh\n", b"a log\n", b"a manifest\n"];
     let digest = |at: usize| Digest::of(blobs[at]);
@@ -354,7 +354,7 @@ fn stored() -> (ActionKey, ActionResult, Vec<&'static [u8]>) {
 }
 
 #[test]
-fn t16_a_store_of_this_version_is_still_read() {
+fn t16_recorded_store_is_still_read() {
     let (key, result, blobs) = stored();
     let folder = fixtures().join("store-1");
     if is_writing() {
@@ -381,7 +381,7 @@ fn t16_a_store_of_this_version_is_still_read() {
 }
 
 fn copy_all(from: &Path, to: &Path) {
-    // Whatever the umask is: a store that others may write is not trusted.
+    // Independent of the umask: fbuild does not trust a store that others may write to.
     fs::DirBuilder::new().mode(0o700).create(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,5 +1,5 @@
-//! T12: what comes from outside is answered, whatever it is: Buildfiles, patterns, records
-//! and state files, changed at random. No panic, no time without bound, no wrong answer.
+//! Suite T12: random Buildfiles, patterns, records and state files. No panic, no unbounded time
+//! or memory, no wrong answer.
 
 mod golden;
 
@@ -24,15 +24,15 @@ use crate::model::history::place;
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count, on_all};
 
-/// The longest time that a KiB may take in a build without optimisation, and the least that
-/// is asked of any input: machines stall.
+/// The maximum time per KiB in an unoptimized build, and the minimum for any input, because
+/// machines stall.
 const A_KIB: Duration = Duration::from_millis(50);
 const ANY: Duration = Duration::from_secs(2);
-/// How much more memory there may be in use after an input than before, in KiB.
+/// The maximum growth of memory by one input, in KiB.
 const MOST_MEMORY: u64 = 256 << 10;
 
 const GOOD: &str = include_str!("../../fixtures/buildfile/everything/Buildfile.kdl");
-/// Pieces of Buildfiles, good and bad.
+/// Pieces of Buildfiles, valid and invalid.
 const PIECES: &[&str] = &[
     "target",
     "group",
@@ -125,9 +125,9 @@ fn changed_bytes(rng: &mut Rng, bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Runs something that may take neither longer nor more memory than its input is worth.
+/// Runs some work within limits of time and memory.
 fn timed<T>(length: usize, shown: impl Fn() -> String, work: impl FnOnce() -> T) -> T {
-    // A pattern is so short that looking would take longer than matching.
+    // For a short pattern, measuring memory would take longer than matching.
     let before = (length > 64).then(memory);
     let started = Instant::now();
     let done = work();
@@ -153,7 +153,7 @@ fn memory() -> u64 {
 }
 
 #[test]
-fn t12_whatever_comes_from_outside_is_answered() {
+fn t12_random_inputs_get_an_answer() {
     let suite = Suite::begin("T12");
     let before = memory();
     let texts = on_all(suite.seed, buildfiles, count(50_000));
@@ -161,9 +161,9 @@ fn t12_whatever_comes_from_outside_is_answered() {
     let records = on_all(suite.seed, records, count(50_000));
     let states = on_all(suite.seed, state_files, count(50_000));
     let more = memory().saturating_sub(before);
-    suite.say(&format!(
+    suite.report(&format!(
         "{texts} Buildfiles, {patterns} pairs of pattern and path, {records} records, {states} \
-         state files: 0 panics, 0 wrong, none out of time, {} MiB more memory",
+         state files: 0 panics, 0 wrong, 0 timeouts, {} MiB more memory",
         more >> 10
     ));
 }
@@ -183,7 +183,7 @@ fn buildfiles(rng: &mut Rng, texts: usize) -> usize {
     texts
 }
 
-/// Compares with the plainest matcher there is.
+/// Compares fbuild's patterns with the simple matcher.
 fn patterns(rng: &mut Rng, pairs: usize) -> usize {
     let parts = [
         "*",
@@ -266,7 +266,7 @@ fn result() -> ActionResult {
     }
 }
 
-/// A record that is not the one that was written is none.
+/// Changes records: a record that differs from the written one is refused.
 fn records(rng: &mut Rng, records: usize) -> usize {
     let folder = place();
     let disk = Disk::open(&folder.join("store"), Durability::None);
@@ -289,8 +289,8 @@ fn records(rng: &mut Rng, records: usize) -> usize {
     records
 }
 
-/// State files whose checksum is right though their content is not: nobody but fbuild
-/// writes such, and even so nothing falls over.
+/// Reads state files with invalid content and a correct checksum. Only fbuild writes them, but a
+/// damaged one must not crash it.
 fn state_files(rng: &mut Rng, files: usize) -> usize {
     let folder = place();
     let (state, index) = (folder.join("state"), folder.join("index"));
@@ -306,7 +306,7 @@ fn state_files(rng: &mut Rng, files: usize) -> usize {
     memory.succeed("target", &success.into());
     memory.save(&state).unwrap();
     let everything = Pattern::new("**").unwrap();
-    let look = |index: &FileIndex| {
+    let read = |index: &FileIndex| {
         let selection = Selection {
             include: &[&everything],
             except: &[],
@@ -315,7 +315,7 @@ fn state_files(rng: &mut Rng, files: usize) -> usize {
         index.find(selection).map(|found| found.entries.len())
     };
     let fresh = FileIndex::open(root.clone(), &index, Vec::new());
-    assert_eq!(look(&fresh).unwrap(), 1);
+    assert_eq!(read(&fresh).unwrap(), 1);
     fresh.save(&index).unwrap();
     for file in [&state, &index] {
         let whole = fs::read(file).unwrap();
@@ -328,8 +328,8 @@ fn state_files(rng: &mut Rng, files: usize) -> usize {
                 || format!("{bytes:02x?}"),
                 || match file == &state {
                     true => drop(Memory::read(file).keys().count()),
-                    // What it says may be wrong, but it is said.
-                    false => drop(look(&FileIndex::open(root.clone(), file, Vec::new()))),
+                    // The content may be wrong, but reading it must not fail.
+                    false => drop(read(&FileIndex::open(root.clone(), file, Vec::new()))),
                 },
             );
         }

@@ -1,5 +1,5 @@
-//! Who builds: the contract between a bench and the two ways to run fbuild, and what both
-//! take from the events of a run.
+//! Defines the interface between a comparison and the two ways to run fbuild, and the report
+//! that both build from the events of a run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,42 +8,42 @@ use fbuild::digest::Digest;
 use fbuild::event::{EventKind, Outcome, Warning};
 
 use crate::model::expected::World;
-use crate::model::step::{Harm, Look, Written};
+use crate::model::step::{Harm, Preview, Written};
 
-/// Someone who runs fbuild in a folder.
+/// Runs fbuild in a folder.
 pub(crate) trait Builder {
-    /// Returns the program that a Buildfile should name as `mix`, if it needs one.
+    /// Returns the program that a Buildfile should name as `mix`, if the builder needs one.
     fn mix(&self) -> Option<&'static str>;
 
-    /// Tells whether the Buildfile has no mistakes.
+    /// Returns true if the Buildfile has no mistakes.
     fn check(&mut self) -> bool;
 
     /// Brings everything up to date.
     fn build(&mut self, world: &World, intrusion: Option<&Intrusion>) -> Report;
 
-    /// Asks what would be done.
-    fn look(&mut self, world: &World, look: Look) -> Report;
+    /// Asks fbuild what a run would do.
+    fn preview(&mut self, world: &World, preview: Preview) -> Report;
 
-    /// Damages something in the store, and says what.
+    /// Damages an object of the store and returns it.
     fn harm(&mut self, how: Harm, pick: u64) -> Harmed;
 
-    /// Tells whether the store lies in the state folder, and goes with it.
+    /// Returns true if the store is in the state folder and is deleted with it.
     fn keeps_store_in_state(&self) -> bool;
 }
 
-/// What happens while a target is built.
+/// Writes that happen while a target is built.
 #[derive(Clone, Debug)]
 pub(crate) struct Intrusion {
     pub(crate) target: String,
-    /// Written before it reads its inputs.
+    /// Files written before the target reads its inputs.
     pub(crate) before: Vec<Written>,
-    /// Written after that.
+    /// Files written after it has read its inputs.
     pub(crate) after: Vec<Written>,
-    /// Whether the run is stopped then.
+    /// Whether the run is stopped after these writes.
     pub(crate) stops: bool,
 }
 
-/// What was damaged.
+/// A damaged object.
 #[derive(Clone, Debug)]
 pub(crate) enum Harmed {
     Nothing,
@@ -53,29 +53,29 @@ pub(crate) enum Harmed {
     Record(String),
 }
 
-/// What a run did.
+/// The report of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     /// The exit code.
     pub(crate) exit: i32,
-    /// The targets whose commands ran, each as often as they did.
+    /// The targets whose commands ran, once for each execution.
     pub(crate) executed: Vec<String>,
     pub(crate) ends: BTreeMap<String, Ended>,
-    /// Code and text of each warning.
+    /// The code and text of each warning.
     pub(crate) warnings: Vec<String>,
-    /// Whether the target of the intrusion was reached.
+    /// Whether the target of the intrusion ran.
     pub(crate) intruded: bool,
-    /// What was said besides.
-    pub(crate) talk: String,
+    /// All other output.
+    pub(crate) messages: String,
 }
 
-/// What became of a target.
+/// The end of a target.
 #[derive(Clone, Debug)]
 pub(crate) struct Ended {
     pub(crate) how: How,
     pub(crate) key: Option<String>,
-    /// Why it failed, or ran.
-    #[expect(dead_code, reason = "it is there to be printed")]
+    /// The reason for the run or the failure.
+    #[expect(dead_code, reason = "printed in reports")]
     pub(crate) why: String,
 }
 
@@ -92,8 +92,8 @@ pub(crate) enum How {
 }
 
 impl Report {
-    /// Takes in an event.
-    pub(crate) fn hear(&mut self, kind: &EventKind) {
+    /// Adds an event.
+    pub(crate) fn on_event(&mut self, kind: &EventKind) {
         match kind {
             EventKind::TargetFinished {
                 target,
@@ -117,12 +117,12 @@ impl Report {
         }
     }
 
-    /// Returns the key of a target, if it came to have one.
+    /// Returns the key of a target, if the run computed one.
     pub(crate) fn key(&self, target: &str) -> Option<&String> {
         self.ends.get(target).and_then(|ended| ended.key.as_ref())
     }
 
-    /// Returns how a target ended.
+    /// Returns the kind of a target's end.
     pub(crate) fn how(&self, target: &str) -> Option<How> {
         self.ends.get(target).map(|ended| ended.how)
     }
@@ -142,13 +142,13 @@ impl How {
         }
     }
 
-    /// Tells whether the outputs are what they should be.
+    /// Returns true if the outputs are what they should be.
     pub(crate) fn is_success(self) -> bool {
         matches!(self, Self::Built | Self::Restored | Self::UpToDate)
     }
 }
 
-/// Damages a file of a store in a folder, chosen by a number.
+/// Damages one file of a store, selected by a number.
 pub(crate) fn harm_disk(store: &Path, how: Harm, pick: u64) -> Harmed {
     let mut objects = Vec::new();
     for kind in ["artifacts", "actions"] {
@@ -183,7 +183,7 @@ pub(crate) fn harm_disk(store: &Path, how: Harm, pick: u64) -> Harmed {
     }
 }
 
-/// Damages some bytes at a place chosen by a number.
+/// Damages bytes at an offset selected by a number.
 pub(crate) fn damage(bytes: &mut Vec<u8>, how: Harm, pick: u64) {
     if bytes.is_empty() {
         bytes.push(1);

@@ -1,5 +1,5 @@
-//! A model and a folder side by side: every step is done to both, and after every build
-//! they must agree. What does not is a [`Fault`], in words.
+//! Applies every step to a model and to a folder; after every build the two must agree. A
+//! difference is a [`Fault`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,49 +9,50 @@ use std::time::SystemTime;
 use fbuild::workspace::FILE_NAME;
 
 use crate::model::builder::{Builder, How, Intrusion, Report};
-use crate::model::cached::{Known, Trust};
 use crate::model::expected::{Fate, World, clear, counts};
 use crate::model::project::{Output, Project};
-use crate::model::step::{Edit, Forgotten, How as Writing, Look, Step};
+use crate::model::step::{Edit, Forgotten, How as Writing, Preview, Step};
+use crate::model::store_model::{StoreModel, Trust};
 use crate::support::tree::{self, Node, Tree};
 
-/// What is wrong.
+/// A description of a difference.
 pub(crate) type Fault = String;
 
 /// A model and a folder.
-pub(crate) struct Bench {
+pub(crate) struct Comparison {
     folder: PathBuf,
     root: PathBuf,
     world: World,
     builder: Box<dyn Builder>,
-    known: Known,
+    store: StoreModel,
     branches: Vec<Branch>,
-    /// What the Buildfile on the disk says.
+    /// The text of the Buildfile on the disk.
     written: String,
     builds: usize,
     pub(crate) runs: usize,
     pub(crate) executed: usize,
-    /// How many targets were to succeed, and how many not, over all builds.
+    /// The numbers of targets that were expected to succeed and to fail, over all builds.
     pub(crate) fates: [usize; 2],
-    /// In how many builds none was to fail.
+    /// The number of builds without an expected failure.
     pub(crate) well: usize,
-    /// Whether more than a few targets were to fail in the last build.
+    /// Whether more than a few targets were expected to fail in the last build.
     pub(crate) is_sick: bool,
-    /// How many results fbuild said it did not store for doubt, though nobody intruded.
-    pub(crate) doubted: usize,
+    /// The number of results that fbuild refused to store although no file was written during
+    /// the run.
+    pub(crate) spurious_warnings: usize,
 }
 
-/// The sources and the Buildfile as they were.
+/// The sources and the Buildfile before an earlier build.
 struct Branch {
     project: Project,
     sources: Vec<(String, Node, SystemTime)>,
 }
 
-impl Bench {
-    /// Makes the folder what the model is.
+impl Comparison {
+    /// Creates the files of the model in a folder.
     pub(crate) fn new(folder: PathBuf, world: World, builder: Box<dyn Builder>) -> Self {
-        let bench = Self::empty(folder, world, builder);
-        let (root, world) = (&bench.root, &bench.world);
+        let comparison = Self::empty(folder, world, builder);
+        let (root, world) = (&comparison.root, &comparison.world);
         fs::create_dir_all(root.join("tools")).unwrap();
         for (path, node) in world.tree.all() {
             match node {
@@ -59,7 +60,7 @@ impl Bench {
                 node => tree::write(&root.join(path), node).unwrap(),
             }
         }
-        bench
+        comparison
     }
 
     fn empty(folder: PathBuf, world: World, builder: Box<dyn Builder>) -> Self {
@@ -68,7 +69,7 @@ impl Bench {
             None => folder.clone(),
         };
         Self {
-            known: Known::default(),
+            store: StoreModel::default(),
             branches: Vec::new(),
             written: String::new(),
             builds: 0,
@@ -77,7 +78,7 @@ impl Bench {
             fates: [0, 0],
             well: 0,
             is_sick: false,
-            doubted: 0,
+            spurious_warnings: 0,
             folder,
             root,
             world,
@@ -85,22 +86,27 @@ impl Bench {
         }
     }
 
-    /// Takes over a folder that is what the model is, and what is known of its store.
-    pub(crate) fn on(folder: &Path, world: World, known: Known, builder: Box<dyn Builder>) -> Self {
+    /// Takes over a folder that already equals the model, with the model of its store.
+    pub(crate) fn on(
+        folder: &Path,
+        world: World,
+        store: StoreModel,
+        builder: Box<dyn Builder>,
+    ) -> Self {
         let written = fs::read_to_string(folder.join(FILE_NAME)).unwrap_or_default();
-        let mut bench = Self::empty(folder.to_owned(), world, builder);
-        (bench.known, bench.written) = (known, written);
-        bench
+        let mut comparison = Self::empty(folder.to_owned(), world, builder);
+        (comparison.store, comparison.written) = (store, written);
+        comparison
     }
 
-    /// Returns the model and what is known of the store.
-    pub(crate) fn into_parts(self) -> (World, Known) {
-        (self.world, self.known)
+    /// Returns the model and the model of the store.
+    pub(crate) fn into_parts(self) -> (World, StoreModel) {
+        (self.world, self.store)
     }
 
-    /// Says how far it can be relied on what is known of the store.
+    /// Sets how the store may differ from its model.
     pub(crate) fn trust(&mut self, trust: Trust) {
-        self.known.trust = trust;
+        self.store.trust = trust;
     }
 
     /// Returns the model.
@@ -108,12 +114,12 @@ impl Bench {
         &self.world
     }
 
-    /// Returns how many builds were checked.
+    /// Returns the number of checked builds.
     pub(crate) fn builds(&self) -> usize {
         self.builds
     }
 
-    /// Does a step, and checks what it does by itself.
+    /// Applies a step and checks its immediate effects.
     pub(crate) fn step(&mut self, step: &Step) -> Result<(), Fault> {
         match step {
             Step::Edit(edit) => return self.edit(edit),
@@ -121,9 +127,9 @@ impl Bench {
             Step::Forget(what) => self.forget(*what),
             Step::Harm { how, pick } => {
                 let harmed = self.builder.harm(*how, *pick);
-                self.known.harm(&harmed);
+                self.store.harm(&harmed);
             }
-            Step::Look(look) => return self.look(*look),
+            Step::Preview(preview) => return self.preview(*preview),
             Step::Disturb {
                 target,
                 salt,
@@ -157,7 +163,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Changes files: in the model, and if it makes sense there, on the disk.
+    /// Applies a change of files to the model and, if the model changed, to the disk.
     fn change(&mut self, step: &Step) {
         if !self.world.apply(step) {
             return;
@@ -202,7 +208,7 @@ impl Bench {
         }
     }
 
-    /// Edits the Buildfile. One that is wrong must be refused, and is then taken back.
+    /// Edits the Buildfile. fbuild must reject an invalid edit, which is then undone.
     fn edit(&mut self, edit: &Edit) -> Result<(), Fault> {
         let Some(project) = edit.apply(&self.world.project) else {
             return Ok(());
@@ -231,11 +237,11 @@ impl Bench {
         };
         tree::erase(&part).unwrap();
         if what == Forgotten::All && self.builder.keeps_store_in_state() {
-            self.known.forget_results();
+            self.store.forget_results();
         }
     }
 
-    /// Makes sources and Buildfile what they were before an earlier build.
+    /// Restores the sources and the Buildfile of an earlier build.
     fn switch(&mut self, build: usize) {
         let Some(branch) = self.branches.get(build) else {
             return;
@@ -285,20 +291,20 @@ impl Bench {
         self.branches.push(Branch { project, sources });
     }
 
-    /// Asks what would be done, which must change nothing and be true.
-    fn look(&mut self, look: Look) -> Result<(), Fault> {
+    /// Previews a run: the preview must be correct and change nothing.
+    fn preview(&mut self, preview: Preview) -> Result<(), Fault> {
         self.write_buildfile();
         let before = state(&self.folder);
         self.runs += 1;
-        let report = self.builder.look(&self.world, look);
+        let report = self.builder.preview(&self.world, preview);
         if state(&self.folder) != before {
-            return Err(format!("{look:?} changed what is remembered"));
+            return Err(format!("{preview:?} changed the state folder"));
         }
         if !report.executed.is_empty() {
-            return Err(format!("{look:?} executed {:?}", report.executed));
+            return Err(format!("{preview:?} executed {:?}", report.executed));
         }
         self.check_tree(&self.world.tree)?;
-        if look == Look::Explain {
+        if preview == Preview::Explain {
             return Ok(());
         }
         let expected = self.world.expect();
@@ -313,31 +319,30 @@ impl Bench {
                 .project
                 .target(name)
                 .is_some_and(|target| target.uncached);
-            if may_not && (uncached || self.known.must_run(fingerprint, key)) {
+            if may_not && (uncached || self.store.must_run(fingerprint, key)) {
                 return Err(format!(
-                    "{look:?} says that {name} is {how:?}, but it must run"
+                    "{preview:?} reports {name} as {how:?}, but it must run"
                 ));
             }
         }
         Ok(())
     }
 
-    /// Builds everything, and checks all there is to check; also that there is nothing to do
-    /// then.
+    /// Builds everything and checks the result, then checks that a second run does nothing.
     pub(crate) fn build(&mut self) -> Result<(), Fault> {
-        let (fates, said, doubted) = self.build_once()?;
+        let (fates, first_run, spurious_warnings) = self.build_once()?;
         let again = self.run(None);
         let project = &self.world.project;
         let checked = self
-            .known
-            .check_idle((project, &fates), &again, doubted > 0);
-        let said = |fault| format!("{fault}\nin the second run: {again:?}{said}");
-        checked.map_err(said)?;
-        self.check_tree(&self.world.tree).map_err(said)
+            .store
+            .check_idle((project, &fates), &again, spurious_warnings > 0);
+        let first_run = |fault| format!("{fault}\nin the second run: {again:?}{first_run}");
+        checked.map_err(first_run)?;
+        self.check_tree(&self.world.tree).map_err(first_run)
     }
 
-    /// Builds everything, and checks what came of it. Returns that, what was said, and how
-    /// much of it was not stored for doubt.
+    /// Builds everything and checks the result. Returns the fates, the output, and the number of
+    /// spurious warnings.
     fn build_once(&mut self) -> Result<(BTreeMap<String, Fate>, String, usize), Fault> {
         self.builds += 1;
         self.remember_branch();
@@ -349,23 +354,23 @@ impl Bench {
         self.well += usize::from(failing == 0);
         self.is_sick = failing * 5 > made;
         let report = self.run(None);
-        let said = format!("\nin the first run: {report:?}");
+        let first_run = format!("\nin the first run: {report:?}");
         let checked = self
-            .known
+            .store
             .check(&self.world.project, &expected.fates, &report);
-        checked.map_err(|fault| fault + &said)?;
+        checked.map_err(|fault| fault + &first_run)?;
         self.world.tree = expected.tree;
         self.adopt(&expected.fates);
         self.check_tree(&self.world.tree)
-            .map_err(|fault| fault + &said)?;
-        let is_doubted = |warning: &&String| warning.contains("the result is not stored");
-        let doubted = report.warnings.iter().filter(is_doubted).count();
-        self.doubted += doubted;
-        Ok((expected.fates, said, doubted))
+            .map_err(|fault| fault + &first_run)?;
+        let is_spurious = |warning: &&String| warning.contains("the result is not stored");
+        let spurious_warnings = report.warnings.iter().filter(is_spurious).count();
+        self.spurious_warnings += spurious_warnings;
+        Ok((expected.fates, first_run, spurious_warnings))
     }
 
-    /// Returns another bench with the same sources and none of what was made of them, but
-    /// what targets left that do not succeed now.
+    /// Returns another comparison with the same sources and no outputs, except for leftovers of
+    /// targets that fail now.
     pub(crate) fn without_outputs(&self, folder: PathBuf, builder: Box<dyn Builder>) -> Self {
         let mut world = self.world.clone();
         let fates = self.world.expect().fates;
@@ -377,14 +382,14 @@ impl Bench {
         Self::new(folder, world, builder)
     }
 
-    /// Builds once, from nothing, and compares what comes of it with another bench.
+    /// Builds once from scratch and compares the result with another comparison.
     pub(crate) fn build_like(&mut self, other: &Self) -> Result<(), Fault> {
         let report = self.run(None);
         let compared = self.check_tree(&other.world.tree);
         compared.map_err(|fault| format!("a clean build differs: {fault}\n{report:?}"))
     }
 
-    /// Runs a build while somebody intrudes. What it makes is checked by the next.
+    /// Writes files during a build. The next build checks the outputs.
     fn intrude(&mut self, salt: &str, mut intrusion: Intrusion) -> Result<(), Fault> {
         let (target, salt) = (intrusion.target.clone(), salt.to_owned());
         self.edit(&Edit::Salt { target, salt })?;
@@ -405,13 +410,13 @@ impl Bench {
                 report.exit
             ));
         }
-        self.known.doubt(&report);
-        // Whichever of its inputs a target saw, its outputs are for the next build to see to.
+        self.store.forget_origin_of(&report);
+        // A target may have read the old or the new file; the next build decides.
         self.adopt_all();
         Ok(())
     }
 
-    /// Takes over what the disk has of targets that said nothing of it.
+    /// Copies from the disk to the model the outputs whose content the model does not predict.
     fn adopt(&mut self, fates: &BTreeMap<String, Fate>) {
         let is_unsaid = |name: &str| fates.get(name) == Some(&Fate::Blocked);
         if self
@@ -425,7 +430,7 @@ impl Bench {
         }
     }
 
-    /// Takes over what the disk has of outputs.
+    /// Copies all outputs from the disk to the model.
     fn adopt_all(&mut self) {
         let disk = Tree::read(&self.root);
         let world = &self.world;
@@ -453,7 +458,7 @@ impl Bench {
         report
     }
 
-    /// Writes the Buildfile if it is not what it should be.
+    /// Writes the Buildfile if its text changed.
     pub(crate) fn write_buildfile(&mut self) {
         let text = self.world.project.text(self.builder.mix());
         if text != self.written {
@@ -462,7 +467,7 @@ impl Bench {
         }
     }
 
-    /// Compares the disk with a tree: all files and links, and the folders that matter.
+    /// Compares the disk with a tree: all files and links, and the folders in owned folders.
     fn check_tree(&self, expected: &Tree) -> Result<(), Fault> {
         let found = Tree::read(&self.root);
         let matters = |(path, node): &(&str, &Node)| {
@@ -486,7 +491,7 @@ impl Bench {
     }
 }
 
-/// Tells whether a Buildfile has no mistakes.
+/// Returns true if a Buildfile is valid.
 pub(crate) fn is_valid(text: &str) -> bool {
     let loaded = fbuild::buildfile::load_text(text, FILE_NAME.as_ref());
     let (_, mistakes) = fbuild::graph::Graph::new(loaded.buildfile);
@@ -494,7 +499,7 @@ pub(crate) fn is_valid(text: &str) -> bool {
     all.all(|diagnostic| diagnostic.severity != fbuild::source::Severity::Error)
 }
 
-/// Returns the paths of everything that is no output, or lives in version control.
+/// Returns the paths of all sources and committed outputs.
 fn sources(world: &World) -> Vec<String> {
     let nodes = world.tree.all().filter(|(_, node)| **node != Node::Folder);
     let paths = nodes.map(|(path, _)| path.to_owned());
@@ -503,13 +508,12 @@ fn sources(world: &World) -> Vec<String> {
         .collect()
 }
 
-/// Tells whether a path is where a target's outputs belong that do not live in version
-/// control.
+/// Returns true if a path is an output that is not committed.
 fn is_output(project: &Project, path: &str) -> bool {
     is_any_output(project, path, |output| !output.committed)
 }
 
-/// Tells whether a path is where some of the outputs belong.
+/// Returns true if a path is one of the selected outputs.
 fn is_any_output(project: &Project, path: &str, is_meant: fn(&Output) -> bool) -> bool {
     let outputs = project.targets.iter().flat_map(|target| &target.outputs);
     let is_it = |output: &Output| {
@@ -523,7 +527,7 @@ fn is_any_output(project: &Project, path: &str, is_meant: fn(&Output) -> bool) -
         .any(|output| is_meant(output) && is_it(output))
 }
 
-/// Reads what fbuild remembers, all of it.
+/// Reads all files of the state folder.
 fn state(folder: &std::path::Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     let mut pending = vec![folder.join(".build-cache")];

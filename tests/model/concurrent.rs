@@ -1,6 +1,5 @@
-//! T7: many builds at once, in one checkout, in many checkouts with one cache, and with
-//! collections among them: all end, all are right, and nobody does in a checkout what was
-//! done there.
+//! Suite T7: many concurrent builds in one checkout, in many checkouts with one store, and with
+//! concurrent collections. All of them end with correct outputs, and no checkout repeats work.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,22 +21,22 @@ use crate::model::step::{How, Step};
 use crate::support::scale::{Suite, count};
 use crate::support::tree;
 
-/// How many run at once.
-const CROWD: usize = 32;
-/// A round that takes longer than this (seconds) hangs.
-const PATIENCE: u64 = 120;
+/// The number of concurrent processes.
+const PROCESSES: usize = 32;
+/// The timeout of a round in seconds.
+const TIMEOUT: u64 = 120;
 
-/// Who is in the crowd.
+/// The processes of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
     OneCheckout,
     OneStore,
-    /// Half of them collect, again and again.
+    /// Half of them collect garbage in a loop.
     Collections,
 }
 
 #[test]
-fn t7_a_crowd_of_builds_is_right_and_ends() {
+fn t7_concurrent_builds_end_with_correct_outputs() {
     let suite = Suite::begin("T7");
     let rounds = count(20);
     let (mut runs, mut executed, mut collections) = (0, 0, 0);
@@ -52,13 +51,13 @@ fn t7_a_crowd_of_builds_is_right_and_ends() {
             collections += done.collections;
         }
     }
-    suite.say(&format!(
-        "3 layouts, {rounds} rounds of {CROWD} at once: {runs} runs, {executed} targets ran, \
-         {collections} collections; 0 wrong, 0 hung, none ran twice in a checkout"
+    suite.report(&format!(
+        "{rounds} rounds of {PROCESSES} at once in 3 layouts: {runs} runs, {executed} targets \
+         executed, {collections} collections, 0 wrong, 0 hung, 0 executed twice in a checkout"
     ));
 }
 
-/// A checkout, and who counts what runs in it.
+/// A checkout and the counter of its commands.
 struct Checkout {
     folder: PathBuf,
     control: PathBuf,
@@ -78,7 +77,7 @@ struct Done {
     collections: usize,
 }
 
-/// Somebody has ended: who, and what of.
+/// The number of a checkout and the output of its process.
 type Ended = (usize, Output);
 
 impl Crowd {
@@ -86,7 +85,7 @@ impl Crowd {
         let (above, world) = (place(), world());
         let checkouts = match layout {
             Layout::OneCheckout => 1,
-            _ => CROWD,
+            _ => PROCESSES,
         };
         let checkouts = (0..checkouts).map(|number| Checkout::new(&above, number, &world));
         Self {
@@ -97,7 +96,7 @@ impl Crowd {
         }
     }
 
-    /// Changes a source, lets all run at once, and looks at what they made.
+    /// Changes a source, runs all builds at once, and checks their outputs.
     fn round(&mut self, round: usize) -> Result<Done, Fault> {
         let step = Step::Write {
             path: "src/a.h".to_owned(),
@@ -124,7 +123,7 @@ impl Crowd {
         }
     }
 
-    /// Returns the checkouts in which builds run.
+    /// Returns the checkouts that build.
     fn builders(&self) -> impl Iterator<Item = &Checkout> {
         let step = match self.layout {
             Layout::Collections => 2,
@@ -135,13 +134,13 @@ impl Crowd {
 
     fn run_all(&self) -> Result<Done, Fault> {
         let (send, ended) = channel();
-        let barrier = Arc::new(Barrier::new(CROWD));
+        let barrier = Arc::new(Barrier::new(PROCESSES));
         let builders = match self.layout {
-            Layout::Collections => CROWD / 2,
-            _ => CROWD,
+            Layout::Collections => PROCESSES / 2,
+            _ => PROCESSES,
         };
         let building = Arc::new(AtomicUsize::new(builders));
-        for number in 0..CROWD {
+        for number in 0..PROCESSES {
             let checkout = &self.checkouts[number % self.checkouts.len()];
             let collects = self.layout == Layout::Collections && number % 2 == 1;
             let arguments: &[&str] = match collects {
@@ -156,7 +155,7 @@ impl Crowd {
                 loop {
                     let output = fbuild.output().unwrap();
                     let is_over = !collects || building.load(Ordering::SeqCst) == 0;
-                    // Nobody listens any more if something went wrong elsewhere.
+                    // The receiver is gone if another checkout failed.
                     let _ = send.send((number, output));
                     if is_over {
                         break;
@@ -171,11 +170,11 @@ impl Crowd {
         self.wait(&ended)
     }
 
-    /// Waits until all have ended, and looks at how.
+    /// Waits for all processes and checks their results.
     fn wait(&self, ended: &Receiver<Ended>) -> Result<Done, Fault> {
         let mut done = Done::default();
         loop {
-            let patience = Duration::from_secs(PATIENCE);
+            let patience = Duration::from_secs(TIMEOUT);
             let (number, output) = match ended.recv_timeout(patience) {
                 Ok(ended) => ended,
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return Ok(done),
@@ -194,7 +193,7 @@ impl Crowd {
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        // It is in a place for temporary files.
+        // Ignore the error: the folder is temporary.
         let _ = fs::remove_dir_all(&self.above);
     }
 }
@@ -220,7 +219,7 @@ impl Checkout {
         fbuild
     }
 
-    /// Returns how many targets ran here since the last call; no target may twice.
+    /// Returns the number of targets that ran here since the last call; each may run once.
     fn executed(&self) -> Result<usize, Fault> {
         let journal = self.control.join("journal");
         let text = fs::read_to_string(&journal).unwrap_or_default();

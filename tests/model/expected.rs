@@ -1,6 +1,5 @@
-//! What a build must come to, worked out from the model alone: the tree afterwards, and for
-//! each target whether it succeeds, and what decides its result. It knows nothing of what
-//! was built before.
+//! Computes the expected result of a build from the model alone: the tree afterwards, and for
+//! each target its success and its fingerprint. Ignores earlier builds.
 
 use std::collections::BTreeMap;
 
@@ -11,48 +10,48 @@ use crate::support::fake_tool::{Kind, Outcome, View as _, Words, find};
 use crate::support::glob;
 use crate::support::tree::{Node, Tree, ancestors};
 
-/// Everything that a build starts from.
+/// The input of a build.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct World {
     /// The Buildfile.
     pub(crate) project: Project,
-    /// What stands below the root, outputs included.
+    /// The tree below the root, with outputs.
     pub(crate) tree: Tree,
-    /// The variables around fbuild.
+    /// The environment of fbuild.
     pub(crate) env: BTreeMap<String, String>,
 }
 
-/// What becomes of a target.
+/// The expected end of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It succeeds.
     Made {
-        /// Everything that decides its result, digested.
+        /// The digest of everything that decides the result.
         fingerprint: Digest,
-        /// What it makes.
+        /// The expected outputs.
         outputs: Vec<(String, Node)>,
     },
-    /// Its commands run and fail, or do not make what they should. The tree stays.
+    /// Its commands run and fail, or leave out an output. The tree stays.
     Fails,
     /// An input is missing, so its commands do not run.
     Refused,
-    /// Something that is no folder stands on the way to an output, so its commands do not
-    /// run. What becomes of its other outputs is not said.
+    /// A file is in the place of an output's parent folder, so its commands do not run. Its
+    /// other outputs are unspecified.
     Blocked,
-    /// Something before it does not succeed.
+    /// A target before it does not succeed.
     Skipped,
 }
 
-/// What a build must come to.
+/// The expected result of a build.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Expected {
     pub(crate) fates: BTreeMap<String, Fate>,
-    /// The tree afterwards; folders count only in owned ones.
+    /// The tree afterwards; only folders in owned folders count.
     pub(crate) tree: Tree,
 }
 
 impl World {
-    /// Works out what a build of everything must come to.
+    /// Computes the expected result of a build of everything.
     pub(crate) fn expect(&self) -> Expected {
         let mut expected = Expected {
             fates: BTreeMap::new(),
@@ -116,7 +115,7 @@ impl World {
         }
     }
 
-    /// Returns the words of a command with the values of variables in place.
+    /// Returns the arguments of a command with the values of variables inserted.
     fn words(&self, target: &Target, values: &BTreeMap<&str, Option<String>>) -> Vec<String> {
         let expand = |mut word: String| {
             for (name, value) in values {
@@ -128,7 +127,7 @@ impl World {
         self.project.words(target).into_iter().map(expand).collect()
     }
 
-    /// Returns what the needed targets made, by path.
+    /// Returns the outputs of the needed targets, by path.
     fn needed<'e>(&self, target: &Target, so_far: &'e Expected) -> BTreeMap<&'e str, &'e Node> {
         let mut needed = BTreeMap::new();
         for need in &target.needs {
@@ -140,7 +139,8 @@ impl World {
     }
 }
 
-/// Adds what fbuild makes before the command; `None` if a declared output is not there.
+/// Adds the folders that fbuild creates before the command; `None` if a declared output is
+/// missing.
 fn complete(target: &Target, mut made: Vec<(String, Node)>) -> Option<Vec<(String, Node)>> {
     for output in &target.outputs {
         let is_it = |(path, _): &(String, Node)| match output.what {
@@ -167,7 +167,7 @@ fn is_blocked(tree: &Tree, output: &Output) -> bool {
         || is_glob && !is_open(&folder)
 }
 
-/// Removes what stands where a target's outputs belong.
+/// Removes the outputs of a target.
 pub(crate) fn clear(tree: &mut Tree, target: &Target) {
     for output in &target.outputs {
         match output.what {
@@ -182,7 +182,7 @@ pub(crate) fn clear(tree: &mut Tree, target: &Target) {
     }
 }
 
-/// Empties an owned folder, but for what is kept.
+/// Empties an owned folder except for kept entries.
 fn empty(tree: &mut Tree, output: &Output) {
     let is_kept = |path: &str| is_kept(output, path);
     let below = tree.below(&output.path).map(|(path, _)| path.to_owned());
@@ -195,8 +195,7 @@ fn empty(tree: &mut Tree, output: &Output) {
     }
 }
 
-/// Tells whether a folder is an output that must be there or not be there: one in an owned
-/// folder, and not kept.
+/// Returns true if a folder is an output: in an owned folder, and not kept.
 pub(crate) fn counts(project: &Project, folder: &str) -> bool {
     let inside = format!("{folder}/inside");
     let owns = |output: &Output| {
@@ -213,8 +212,7 @@ pub(crate) fn counts(project: &Project, folder: &str) -> bool {
         .any(owns)
 }
 
-/// Tells whether something in an owned folder is not its target's: it, or a folder that it
-/// lies in, is kept.
+/// Returns true if a path in an owned folder, or one of its parents, is kept.
 fn is_kept(output: &Output, path: &str) -> bool {
     let keep: Vec<String> = output.kept().collect();
     let matches = |path: &str| keep.iter().any(|keep| glob::matches(keep, path));

@@ -1,10 +1,10 @@
-//! Random projects and random steps. It follows the model, so that most of what it makes
-//! up makes sense, and some of it does not.
+//! Generates random projects and steps. Follows the model, so that most steps are meaningful and
+//! some are not.
 
 use crate::model::comparison::is_valid;
 use crate::model::expected::World;
 use crate::model::project::{Inputs, Output, Project, Target, Value, What};
-use crate::model::step::{Edit, Forgotten, Harm, How, Look, Step, Toggle, Written};
+use crate::model::step::{Edit, Forgotten, Harm, How, Preview, Step, Toggle, Written};
 use crate::support::rng::Rng;
 use crate::support::tree::{Node, child, parent};
 
@@ -14,7 +14,7 @@ const NAMES: [&str; 10] = [
 ];
 const VARIABLES: [&str; 4] = ["V0", "V1", "V2", "V3"];
 
-/// Makes up a project and its files.
+/// Generates a project and its files.
 pub(crate) fn world(rng: &mut Rng) -> World {
     let mut world = World::default();
     for folder in FOLDERS {
@@ -45,8 +45,8 @@ pub(crate) fn world(rng: &mut Rng) -> World {
     world
 }
 
-/// Adds so many targets. Not all that are made up are right: if some are not, the first
-/// half and the second are tried again, down to one, which is left out.
+/// Adds `count` targets. If some of them are invalid, adds each half separately, down to a
+/// single target, which is left out.
 fn add_targets(rng: &mut Rng, world: &mut World, first: usize, count: usize) {
     let before = world.project.targets.len();
     for number in first..first + count {
@@ -220,7 +220,7 @@ fn node(rng: &mut Rng) -> Node {
     }
 }
 
-/// Makes up a step.
+/// Generates a step.
 pub(crate) fn step(rng: &mut Rng, world: &World) -> Step {
     match rng.below(100) {
         0..26 => write(rng, world),
@@ -258,7 +258,7 @@ pub(crate) fn step(rng: &mut Rng, world: &World) -> Step {
             how: *rng.pick(&[Harm::Remove, Harm::Flip, Harm::Cut]),
             pick: rng.next() >> 16,
         },
-        88..91 => Step::Look(*rng.pick(&[Look::DryRun, Look::Status, Look::Explain])),
+        88..91 => Step::Preview(*rng.pick(&[Preview::DryRun, Preview::Status, Preview::Explain])),
         91..98 => disturb(rng, world),
         _ => Step::Stop {
             target: any_target(rng, &world.project),
@@ -280,7 +280,7 @@ fn write(rng: &mut Rng, world: &World) -> Step {
 
 fn put(rng: &mut Rng, world: &World) -> Step {
     let path = match rng.below(20) {
-        // Something around an output, or on the way to it.
+        // A path next to an output, or one of its parents.
         0 => (*rng.pick(&["out", "gen", "lib", "src/d0", "src/d1"])).to_owned(),
         _ => any_path(rng, world),
     };
@@ -311,7 +311,7 @@ fn disturb(rng: &mut Rng, world: &World) -> Step {
     let before = written(rng);
     let mut after = written(rng);
     if rng.percent(50) {
-        // What was written is taken back before anybody looks again.
+        // The write is undone before fbuild checks the file.
         let contents = before
             .iter()
             .filter_map(|(path, _)| match world.tree.get(path) {
@@ -391,7 +391,7 @@ pub(crate) fn any_target(rng: &mut Rng, project: &Project) -> String {
     rng.pick(&project.targets).name.clone()
 }
 
-/// Returns the path of a source, or of one that might be.
+/// Returns the path of a source, existing or not.
 pub(crate) fn source_path(rng: &mut Rng, world: &World) -> String {
     let is_leaf = |(path, node): &(&str, &Node)| path.starts_with("src/") && **node != Node::Folder;
     let sources: Vec<&str> = world
@@ -406,8 +406,8 @@ pub(crate) fn source_path(rng: &mut Rng, world: &World) -> String {
     }
 }
 
-/// Returns the path of anything, or of something beside it. Nothing is in folders that
-/// commands make and leave empty: what is kept in one says nothing of who made the folder.
+/// Returns any path or a sibling of one. Never a path in an empty folder of a command's output:
+/// a kept file there would not show which process created the folder.
 pub(crate) fn any_path(rng: &mut Rng, world: &World) -> String {
     let path = some_path(rng, world);
     match path.contains("/e/") {

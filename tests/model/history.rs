@@ -1,5 +1,5 @@
-//! A history: a project and what happens to it, step by step. It can be made up from a
-//! seed, run against fbuild, made smaller while it still fails, and kept as a file.
+//! A history: a project and a sequence of steps. It can be generated from a seed, run against
+//! fbuild, minimized while it fails, and saved to a file.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::model::builder::Builder;
-use crate::model::comparison::{Bench, Fault};
+use crate::model::comparison::{Comparison, Fault};
 use crate::model::expected::World;
 use crate::model::generate;
 use crate::model::inprocess::InProcess;
 use crate::model::process::Process;
 use crate::model::project::Project;
-use crate::model::repeat::habit;
+use crate::model::repeat::repeat;
 use crate::model::step::Step;
 use crate::support::rng::Rng;
 use crate::support::tree::{Node, Tree};
 
-/// How many of a hundred steps begin a habit, of several rounds.
-const HABITS: usize = 5;
+/// The number of steps in a hundred that start a repeated sequence.
+const REPEATS: usize = 5;
 
 /// A project and what happens to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub(crate) struct History {
     pub(crate) steps: Vec<(Step, bool)>,
 }
 
-/// How builds are made.
+/// The kind of builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Setting {
     pub(crate) jobs: usize,
@@ -41,55 +41,55 @@ pub(crate) struct Setting {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum How {
-    /// Within the test, results in memory.
+    /// In-process, with results in memory.
     Memory,
-    /// Within the test, results in a folder.
+    /// In-process, with results in a folder.
     Folder,
-    /// By the real program.
+    /// The real program.
     Process,
 }
 
-/// A history that is being made up while it runs.
+/// A history that is generated while it runs.
 pub(crate) struct Run {
     pub(crate) history: History,
-    pub(crate) bench: Bench,
+    pub(crate) comparison: Comparison,
     rng: Rng,
     folder: PathBuf,
-    /// What comes next, and whether a build follows it.
+    /// The next steps, and whether a build follows each.
     planned: VecDeque<(Step, bool)>,
 }
 
-/// What a history came to.
+/// The figures of a history.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) steps: usize,
     pub(crate) builds: usize,
     pub(crate) runs: usize,
     pub(crate) executed: usize,
-    /// How many targets were to succeed, and how many not, over all builds.
+    /// The numbers of targets that were expected to succeed and to fail, over all builds.
     pub(crate) fates: [usize; 2],
-    /// In how many builds none was to fail.
+    /// The number of builds without an expected failure.
     pub(crate) well: usize,
-    /// How many results were not stored for doubt, though nobody intruded.
-    pub(crate) doubted: usize,
+    /// The number of results that were not stored although no file was written during the run.
+    pub(crate) spurious_warnings: usize,
 }
 
 impl Done {
-    /// Adds what another history came to.
+    /// Adds the figures of another history.
     pub(crate) fn add(&mut self, other: Self) {
         self.steps += other.steps;
         self.builds += other.builds;
         self.runs += other.runs;
         self.executed += other.executed;
         self.well += other.well;
-        self.doubted += other.doubted;
+        self.spurious_warnings += other.spurious_warnings;
         self.fates[0] += other.fates[0];
         self.fates[1] += other.fates[1];
     }
 }
 
 impl Run {
-    /// Makes up the beginning of a history, in a folder of its own.
+    /// Starts a history in a new folder.
     pub(crate) fn begin(seed: u64, is_real: bool) -> Self {
         let mut rng = Rng::new(seed);
         let how = match rng.percent(80) {
@@ -100,7 +100,7 @@ impl Run {
         Self::begin_with(rng, how, place())
     }
 
-    /// Makes up the beginning of a history, in a folder of its own below this one.
+    /// Starts a history in a new folder below `above`.
     pub(crate) fn begin_in(seed: u64, above: &Path) -> Self {
         Self::begin_with(Rng::new(seed), How::Folder, place_in(above))
     }
@@ -121,7 +121,7 @@ impl Run {
             steps: Vec::new(),
         };
         Self {
-            bench: bench(&folder, world, setting),
+            comparison: comparison(&folder, world, setting),
             history,
             rng,
             folder,
@@ -129,26 +129,26 @@ impl Run {
         }
     }
 
-    /// Makes up the next step, and does it.
+    /// Generates the next step and runs it.
     pub(crate) fn step(&mut self) -> Result<(), Fault> {
         let (step, builds) = self.next_step();
         self.history.steps.push((step.clone(), builds));
-        do_step(&mut self.bench, &step, builds)?;
+        do_step(&mut self.comparison, &step, builds)?;
         match builds && self.history.setting.how == How::Process && self.rng.percent(10) {
-            true => self.history.check_clean(&self.bench),
+            true => self.history.check_clean(&self.comparison),
             false => Ok(()),
         }
     }
 
     fn next_step(&mut self) -> (Step, bool) {
-        let (rng, world) = (&mut self.rng, self.bench.world());
-        if self.planned.is_empty() && rng.percent(HABITS) {
-            self.planned = habit(rng, world).into();
+        let (rng, world) = (&mut self.rng, self.comparison.world());
+        if self.planned.is_empty() && rng.percent(REPEATS) {
+            self.planned = repeat(rng, world).into();
         }
         if let Some(planned) = self.planned.pop_front() {
             return planned;
         }
-        let step = match self.bench.is_sick && rng.percent(50) {
+        let step = match self.comparison.is_sick && rng.percent(50) {
             true => Step::Branch {
                 build: rng.below(3),
             },
@@ -158,7 +158,7 @@ impl Run {
     }
 
     pub(crate) fn done(&self) -> Done {
-        done(&self.bench, self.history.steps.len())
+        done(&self.comparison, self.history.steps.len())
     }
 }
 
@@ -169,7 +169,7 @@ impl Drop for Run {
 }
 
 impl History {
-    /// Runs it from its beginning, in a folder of its own.
+    /// Runs the history from its start in a new folder.
     pub(crate) fn run(&self) -> Result<Done, Fault> {
         let folder = place();
         let result = self.run_in(&folder);
@@ -187,25 +187,26 @@ impl History {
             env: self.env.iter().cloned().collect(),
             tree,
         };
-        let mut bench = bench(folder, world, self.setting);
-        bench.build()?;
+        let mut comparison = comparison(folder, world, self.setting);
+        comparison.build()?;
         for (step, builds) in &self.steps {
-            do_step(&mut bench, step, *builds)?;
+            do_step(&mut comparison, step, *builds)?;
         }
-        Ok(done(&bench, self.steps.len()))
+        Ok(done(&comparison, self.steps.len()))
     }
 
-    /// Builds the same from nothing, with the real program, and compares.
-    fn check_clean(&self, bench: &Bench) -> Result<(), Fault> {
+    /// Builds the same project from scratch with the real program and compares the outputs.
+    fn check_clean(&self, comparison: &Comparison) -> Result<(), Fault> {
         let folder = place();
         let builder = Process::new(&folder, self.setting.jobs);
-        let mut clean = bench.without_outputs(folder.clone(), Box::new(builder));
-        let checked = clean.build_like(bench);
+        let mut clean = comparison.without_outputs(folder.clone(), Box::new(builder));
+        let checked = clean.build_like(comparison);
         remove(&folder);
         checked
     }
 
-    /// Leaves out what can be left out so that it still fails, within so many tries.
+    /// Removes steps, targets and files as long as the history still fails, with at most `tries`
+    /// runs.
     pub(crate) fn shrunk(mut self, mut tries: usize) -> (Self, Fault) {
         let mut fault = match self.run() {
             Err(fault) => fault,
@@ -237,7 +238,7 @@ impl History {
         }
     }
 
-    /// Returns this without some of it: so many steps, a build, a target, a file.
+    /// Returns smaller histories: without `size` steps, a build, a target or a file.
     fn smaller(&self, size: usize) -> Vec<Self> {
         let mut smaller = Vec::new();
         for start in (0..self.steps.len()).step_by(size).rev() {
@@ -277,36 +278,36 @@ impl History {
     }
 }
 
-fn do_step(bench: &mut Bench, step: &Step, builds: bool) -> Result<(), Fault> {
-    bench.step(step)?;
+fn do_step(comparison: &mut Comparison, step: &Step, builds: bool) -> Result<(), Fault> {
+    comparison.step(step)?;
     match builds {
-        true => bench.build(),
+        true => comparison.build(),
         false => Ok(()),
     }
 }
 
-fn done(bench: &Bench, steps: usize) -> Done {
+fn done(comparison: &Comparison, steps: usize) -> Done {
     Done {
         steps,
-        builds: bench.builds(),
-        well: bench.well,
-        doubted: bench.doubted,
-        runs: bench.runs,
-        executed: bench.executed,
-        fates: bench.fates,
+        builds: comparison.builds(),
+        well: comparison.well,
+        spurious_warnings: comparison.spurious_warnings,
+        runs: comparison.runs,
+        executed: comparison.executed,
+        fates: comparison.fates,
     }
 }
 
-fn bench(folder: &Path, world: World, setting: Setting) -> Bench {
+fn comparison(folder: &Path, world: World, setting: Setting) -> Comparison {
     let builder: Box<dyn Builder> = match setting.how {
         How::Memory => Box::new(InProcess::new(folder, setting.jobs, true)),
         How::Folder => Box::new(InProcess::new(folder, setting.jobs, false)),
         How::Process => Box::new(Process::new(folder, setting.jobs)),
     };
-    Bench::new(folder.to_owned(), world, builder)
+    Comparison::new(folder.to_owned(), world, builder)
 }
 
-/// Makes an empty folder, in memory if the system has such a place.
+/// Creates an empty folder, in memory if possible.
 pub(crate) fn place() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let above = match memory.is_dir() {
@@ -322,6 +323,6 @@ fn place_in(above: &Path) -> PathBuf {
 }
 
 fn remove(folder: &Path) {
-    // It is in a place for temporary files.
+    // Ignore the error: the folder is temporary.
     let _ = std::fs::remove_dir_all(folder);
 }

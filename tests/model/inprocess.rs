@@ -1,5 +1,5 @@
-//! Builds without processes: the library is driven as the command line drives it, `mix` is
-//! a function, and results live in memory or in a folder. The tree is a real one.
+//! Builds in the test process: calls the library as the command line does, with `mix` as a
+//! function and results in memory or in a folder. The tree is real.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,34 +28,33 @@ use fbuild::workspace::{self, FILE_NAME, Layout, Workspace};
 use crate::model::builder::{Builder, Harmed, How, Intrusion, Report, damage, harm_disk};
 use crate::model::expected::World;
 use crate::model::project::Project;
-use crate::model::step::{Harm, Look};
+use crate::model::step::{Harm, Preview};
 use crate::support::fake_tool::{self, Outcome, Words};
 use crate::support::tree::{self, Node};
 
-/// Runs builds within the test's process.
+/// Runs builds in the test process.
 pub(crate) struct InProcess {
     folder: PathBuf,
     jobs: usize,
-    /// `None` when results live in the state folder.
+    /// `None` if results are in the state folder.
     memory: Option<store::Memory>,
-    /// The digests that were ever stored, to choose from.
+    /// The digests of all blobs written so far.
     stored: BTreeSet<Digest>,
-    /// How many builds were made.
+    /// The number of builds so far.
     builds: usize,
 }
 
-/// After one in so many builds it is waited until a run could be cut short.
+/// After every n-th build, waits until the snapshot is reliable.
 const SETTLED: usize = 16;
-/// Of so many builds, the first ones begin with the snapshot of the last run and the others
-/// with none: what is noted over and over in the place of what was noted before goes wrong
-/// only after several.
+/// In every cycle, the first builds start from the last snapshot and the others from none: an
+/// error in updating a snapshot may show only after several updates.
 const CYCLE: usize = 16;
 const TRUSTING: usize = 12;
-/// How long that is waited for, at most. File systems with slow clocks need longer.
+/// The timeout of that wait. File systems with slow clocks would need longer.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl InProcess {
-    /// Builds what is in `folder`, with so many jobs.
+    /// Builds the project in `folder` with `jobs` parallel jobs.
     pub(crate) fn new(folder: &Path, jobs: usize, in_memory: bool) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -66,9 +65,9 @@ impl InProcess {
         }
     }
 
-    /// Builds, usually with the snapshot of the last run. If that says that all is up to date,
-    /// a run without it must find the same; as the command line would not have made this run,
-    /// it leaves the snapshot as it was.
+    /// Builds, usually from the last snapshot. If the snapshot reports no change, a run without
+    /// it must agree. The command line would not have made that run, so it does not update the
+    /// snapshot.
     fn run_whole(&mut self, world: &World, intrusion: Option<&Intrusion>) -> Report {
         let snapshot = self.check_snapshot(world);
         let claimed = snapshot.as_ref().and_then(Snapshot::up_to_date);
@@ -85,9 +84,9 @@ impl InProcess {
             !has_run && report.exit == 0 && ends.all(|end| end.how == How::UpToDate)
         };
         if claimed.is_some_and(|targets| targets != report.ends.len() || !is_idle(&report)) {
-            // No run ends so.
+            // An exit code that no run has.
             report.exit = 99;
-            report.talk += "it was said that nothing changed";
+            report.messages += "the snapshot reported no change";
         }
         self.builds += 1;
         if self.builds.is_multiple_of(SETTLED) && is_idle(&report) {
@@ -96,7 +95,7 @@ impl InProcess {
         report
     }
 
-    /// Builds until all is old enough for a change to show.
+    /// Builds until all files are old enough for the next change to show.
     fn settle(&mut self, world: &World) {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -125,18 +124,18 @@ impl InProcess {
     fn run(&mut self, world: &World, policy: Policy, start: Start<'_>) -> Report {
         let workspace = open(&self.folder);
         if workspace.has_errors() {
-            let talk = format!("{:?}", workspace.diagnostics);
+            let messages = format!("{:?}", workspace.diagnostics);
             let exit = 2;
             return Report {
                 exit,
-                talk,
+                messages,
                 ..Report::default()
             };
         }
         let mut session = Session::open(&workspace, policy.dry_run);
         let intrusion = start.intrusion;
         session.snapshot = start.snapshot.filter(|snapshot| snapshot.is_of(&workspace));
-        let mixer = Mixer {
+        let fake_tool = FakeTool {
             root: workspace.root.path().to_owned(),
             project: &world.project,
             executed: Mutex::default(),
@@ -150,13 +149,13 @@ impl InProcess {
             (None, Some(disk)) => disk,
             (None, None) => &off,
         };
-        let (summary, mut report) = session.build(world, (self.jobs, policy), (store, &mixer));
+        let (summary, mut report) = session.build(world, (self.jobs, policy), (store, &fake_tool));
         report.warnings.extend(disk.iter().flat_map(|disk| {
             let warnings = disk.take_warnings().into_iter();
             warnings.map(|warning| format!("{}: {}", warning.code, warning.message))
         }));
-        report.executed = mixer.executed.into_inner().unwrap();
-        report.intruded = mixer.intruded.into_inner().unwrap();
+        report.executed = fake_tool.executed.into_inner().unwrap();
+        report.intruded = fake_tool.intruded.into_inner().unwrap();
         if !policy.dry_run {
             if summary.went_well() && start.keeps {
                 session.record_snapshot(world, self.memory.is_none());
@@ -168,12 +167,12 @@ impl InProcess {
     }
 }
 
-/// What a run begins with.
+/// The initial state of a run.
 #[derive(Default)]
 struct Start<'i> {
     snapshot: Option<Snapshot>,
     intrusion: Option<&'i Intrusion>,
-    /// Whether what it finds out is kept for the next.
+    /// Whether the run saves its snapshot.
     keeps: bool,
 }
 
@@ -190,7 +189,7 @@ impl Builder for InProcess {
         let workspace = open(&self.folder);
         let is_right = !workspace.has_errors();
         if is_right {
-            // Reading it takes longer than all the rest of most builds.
+            // A KDL parse would take longer than the rest of most builds.
             fs::create_dir_all(workspace.layout.state()).unwrap();
             workspace.keep_compiled(&workspace.layout).unwrap();
         }
@@ -201,7 +200,7 @@ impl Builder for InProcess {
         self.run_whole(world, intrusion)
     }
 
-    fn look(&mut self, world: &World, _look: Look) -> Report {
+    fn preview(&mut self, world: &World, _preview: Preview) -> Report {
         let policy = Policy {
             dry_run: true,
             ..Policy::default()
@@ -234,7 +233,7 @@ impl Builder for InProcess {
     }
 }
 
-/// What the command line opens for each run.
+/// The objects that the command line opens for each run.
 struct Session<'w> {
     workspace: &'w Workspace,
     is_dry: bool,
@@ -283,7 +282,7 @@ impl<'w> Session<'w> {
         &mut self,
         world: &World,
         (jobs, policy): (usize, Policy),
-        (store, executor): (&dyn Store, &Mixer<'_>),
+        (store, executor): (&dyn Store, &FakeTool<'_>),
     ) -> (Summary, Report) {
         let graph = &self.workspace.graph;
         let wanted: Vec<_> = graph.ids().collect();
@@ -325,7 +324,7 @@ impl<'w> Session<'w> {
         (summary, report)
     }
 
-    /// Remembers what was found out.
+    /// Saves the snapshot of the run.
     fn record_snapshot(&mut self, world: &World, has_folder: bool) {
         let state = self.workspace.layout.state();
         let wanted: Vec<_> = self.workspace.graph.ids().collect();
@@ -342,7 +341,7 @@ impl<'w> Session<'w> {
         kept.unwrap();
     }
 
-    /// Returns the blobs of all results that are in use.
+    /// Returns the blobs of all results in use.
     fn memory_blobs(&self) -> Vec<Digest> {
         let graph = &self.workspace.graph;
         let successes = graph
@@ -363,12 +362,12 @@ struct Heard(Report);
 
 impl Sink for Heard {
     fn on_event(&mut self, event: &Event) {
-        self.0.hear(&event.kind);
+        self.0.on_event(&event.kind);
     }
 }
 
 /// Runs `mix` as a function.
-struct Mixer<'i> {
+struct FakeTool<'i> {
     root: PathBuf,
     project: &'i Project,
     executed: Mutex<Vec<String>>,
@@ -376,9 +375,9 @@ struct Mixer<'i> {
     intruded: Mutex<bool>,
 }
 
-impl Mixer<'_> {
-    /// Returns the words of a command as the program would get them. Those that were put
-    /// into the Buildfile must have come through.
+impl FakeTool<'_> {
+    /// Returns the arguments of a command as the program would get them. Values that the
+    /// Buildfile inserts must arrive unchanged.
     fn words(&self, task: &Task<'_>) -> Vec<String> {
         let target = self.project.target(task.name).unwrap();
         let short = match &task.action.commands[..] {
@@ -445,7 +444,7 @@ impl Mixer<'_> {
     }
 }
 
-impl Executor for Mixer<'_> {
+impl Executor for FakeTool<'_> {
     fn execute(
         &self,
         task: &Task<'_>,
@@ -465,10 +464,10 @@ impl Executor for Mixer<'_> {
     }
 }
 
-/// Writes what somebody writes while a command runs.
+/// Writes files while a command runs.
 pub(crate) fn intrude(root: &Path, written: &[(String, String)]) {
     for (path, text) in written {
-        // The folder may be gone: then there is nothing to intrude upon.
+        // Ignore the error: the folder may not exist.
         let _ = fs::write(root.join(path), text);
     }
 }

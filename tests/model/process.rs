@@ -1,5 +1,5 @@
-//! Builds by the real program, with real processes: `fbuild` runs `mix`, which keeps a
-//! journal outside the tree.
+//! Builds with the real program and real processes: `fbuild` runs `mix`, which keeps a journal
+//! outside the tree.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -15,18 +15,18 @@ use crate::model::builder::{Builder, Harmed, Intrusion, Report, harm_disk};
 use crate::model::comparison::is_valid;
 use crate::model::expected::World;
 use crate::model::inprocess::intrude;
-use crate::model::step::{Harm, Look};
+use crate::model::step::{Harm, Preview};
 
 /// Runs the real program.
 pub(crate) struct Process {
     folder: PathBuf,
     jobs: usize,
-    /// Where commands say that they ran.
+    /// The folder of the commands' journal and sockets.
     control: tempfile::TempDir,
 }
 
 impl Process {
-    /// Builds what is in `folder`, with so many jobs.
+    /// Builds the project in `folder` with `jobs` parallel jobs.
     pub(crate) fn new(folder: &Path, jobs: usize) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -35,7 +35,7 @@ impl Process {
         }
     }
 
-    /// Returns the program with the variables of the model.
+    /// Returns the program with the environment of the model.
     #[expect(
         clippy::disallowed_methods,
         reason = "this plays the shell that starts fbuild"
@@ -70,16 +70,16 @@ impl Process {
     }
 }
 
-/// Takes a report from what the program printed.
+/// Parses a report from the output of the program.
 pub(crate) fn report(output: &Output) -> Report {
     let mut report = Report::default();
     for line in output.stdout.split(|byte| *byte == b'\n') {
         if let Ok(event) = serde_json::from_slice::<Event>(line) {
-            report.hear(&event.kind);
+            report.on_event(&event.kind);
         }
     }
     report.exit = output.status.code().unwrap_or(-1);
-    report.talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    report.messages = String::from_utf8_lossy(&output.stderr).into_owned();
     report
 }
 
@@ -110,7 +110,7 @@ impl Builder for Process {
         let intruded = std::thread::scope(|threads| {
             let watcher = threads.spawn(|| watch(&listener, &root, intrusion, &child));
             wait(&child);
-            // If nobody came, nobody will: this is what the watcher gets instead.
+            // Unblocks the watcher if no command connected.
             drop(UnixStream::connect(&socket));
             watcher.join().unwrap()
         });
@@ -120,14 +120,14 @@ impl Builder for Process {
         report
     }
 
-    fn look(&mut self, world: &World, look: Look) -> Report {
+    fn preview(&mut self, world: &World, preview: Preview) -> Report {
         let first = &world.project.targets[0].name;
-        let mut arguments = match look {
-            Look::DryRun => vec!["run", "--dry-run", "--json"],
-            Look::Status => vec!["status", "--json"],
-            Look::Explain => vec!["explain", first],
+        let mut arguments = match preview {
+            Preview::DryRun => vec!["run", "--dry-run", "--json"],
+            Preview::Status => vec!["status", "--json"],
+            Preview::Explain => vec!["explain", first],
         };
-        if look != Look::Explain {
+        if preview != Preview::Explain {
             arguments.extend(names(world));
         }
         self.finish(self.fbuild(world, &arguments).output().unwrap())
@@ -150,7 +150,7 @@ fn names(world: &World) -> impl Iterator<Item = &str> {
         .map(|target| target.name.as_str())
 }
 
-/// Waits until the program has ended, without taking its status.
+/// Waits until the program has ended, without reaping it.
 fn wait(child: &Child) {
     use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
@@ -158,8 +158,8 @@ fn wait(child: &Child) {
     while waitid(WaitId::Pid(pid), options).is_err() {}
 }
 
-/// Waits for the command to come, and does what is to be done while it waits. Tells
-/// whether it came.
+/// Waits for the command and writes the files of the intrusion while it waits. Returns true if
+/// the command came.
 fn watch(listener: &UnixListener, root: &Path, intrusion: &Intrusion, child: &Child) -> bool {
     let (mut command, _) = listener.accept().unwrap();
     let mut ask = [0];
@@ -176,7 +176,7 @@ fn watch(listener: &UnixListener, root: &Path, intrusion: &Intrusion, child: &Ch
         use rustix::process::{Pid, Signal, kill_process};
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::INT).unwrap();
-        // It waits for an answer until it is killed.
+        // The command waits for an answer until it is killed.
         let _ = command.read(&mut ask);
         return true;
     }
@@ -184,8 +184,8 @@ fn watch(listener: &UnixListener, root: &Path, intrusion: &Intrusion, child: &Ch
     true
 }
 
-/// Returns the path of `mix` (`examples/mix.rs`), which Cargo builds beside the tests;
-/// builds it when only some tests were asked for and it is missing or old.
+/// Returns the path of `mix` (`examples/mix.rs`). Cargo builds it beside the tests; this builds
+/// it if only some tests are run and it is missing or old.
 pub(crate) fn mix() -> &'static PathBuf {
     static MIX: OnceLock<PathBuf> = OnceLock::new();
     MIX.get_or_init(|| example("mix"))

@@ -1,5 +1,4 @@
-//! A project as plain data, and as the text of a Buildfile. It knows what targets declare,
-//! not what they make.
+//! A project as plain data and as the text of a Buildfile. Knows declarations, not outputs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,17 +9,17 @@ use serde::{Deserialize, Serialize};
 /// A Buildfile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Project {
-    /// The folder below the Buildfile's in which everything lies; none if it is that one.
+    /// The folder of all files, relative to the Buildfile; empty if it is the same.
     #[serde(default)]
     pub(crate) root: Option<String>,
-    /// Says nothing; changes the text.
+    /// A comment, which only changes the text.
     #[serde(default)]
     pub(crate) comment: usize,
     /// In the order of the text.
     pub(crate) targets: Vec<Target>,
 }
 
-/// A target. Its command is `mix`, with words that follow from all of this.
+/// A target. All of this decides the arguments of its command, `mix`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Target {
     pub(crate) name: String,
@@ -34,19 +33,19 @@ pub(crate) struct Target {
     pub(crate) outputs: Vec<Output>,
     #[serde(default)]
     pub(crate) env: Vec<(String, Value)>,
-    /// A word of the command that means nothing.
+    /// An argument without effect other than its text.
     #[serde(default)]
     pub(crate) salt: String,
-    /// Whether the outputs depend on one bit of the inputs only.
+    /// Whether the outputs depend on only one bit of the inputs.
     #[serde(default)]
     pub(crate) coarse: bool,
-    /// Whether the command is written for a shell.
+    /// Whether the command is a shell script.
     #[serde(default)]
     pub(crate) shell: bool,
     /// Whether the command runs in the folder `tools`.
     #[serde(default)]
     pub(crate) indoors: bool,
-    /// Whether it always runs.
+    /// Whether the target always runs.
     #[serde(default)]
     pub(crate) uncached: bool,
 }
@@ -69,23 +68,23 @@ pub(crate) struct Output {
     pub(crate) path: String,
     #[serde(default)]
     pub(crate) committed: bool,
-    /// Below the folder.
+    /// Kept patterns, relative to the folder.
     #[serde(default)]
     pub(crate) keep: Vec<String>,
 }
 
-/// What an output is, and what the command makes of it.
+/// The kind of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum What {
     /// A file.
     File,
-    /// A file that is executable or not, as the inputs have it.
+    /// A file whose executable bit depends on the inputs.
     Exec,
-    /// A declared file that is a link.
+    /// A link, declared as a file.
     Link,
     /// A folder with some files.
     Folder,
-    /// A pattern with one `*`, for which names are put.
+    /// A pattern with one `*`, which is replaced by names.
     Glob,
 }
 
@@ -103,7 +102,7 @@ impl Project {
         self.targets.iter().find(|target| target.name == name)
     }
 
-    /// Returns the targets, each after all that run before it. Those on a cycle are left out.
+    /// Returns the targets, each after its dependencies. Leaves out those on a cycle.
     pub(crate) fn in_order(&self) -> Vec<&Target> {
         let mut ordered: Vec<&Target> = Vec::new();
         let mut left: Vec<&Target> = self.targets.iter().collect();
@@ -119,8 +118,8 @@ impl Project {
         }
     }
 
-    /// Returns the text of the Buildfile. `mix` is the program that the commands run; without
-    /// one, the commands only name what they are.
+    /// Returns the text of the Buildfile. `mix` is the program of the commands; without it,
+    /// commands only name their target.
     pub(crate) fn text(&self, mix: Option<&str>) -> String {
         let mut text = format!("// {}\n", self.comment);
         if let Some(root) = &self.root {
@@ -200,8 +199,8 @@ impl Project {
         writeln!(text, "}}")
     }
 
-    /// Returns words that stand for those of a target's command: their digest, and those
-    /// into which something is put.
+    /// Returns short arguments for a command: the digest of the real ones, and those with
+    /// inserted values.
     pub(crate) fn short_words(&self, target: &Target) -> Vec<String> {
         let words = self.words(target);
         let digest = Digest::of(
@@ -217,14 +216,14 @@ impl Project {
         std::iter::once(digest).chain(says).collect()
     }
 
-    /// Returns the words of a target's command, as `mix` reads them.
+    /// Returns the arguments of a target's command for `mix`.
     pub(crate) fn words(&self, target: &Target) -> Vec<String> {
         let mut words = vec![format!("salt={}", target.salt)];
         words.extend(target.coarse.then(|| "coarse".to_owned()));
         words.extend(target.indoors.then(|| "indoors".to_owned()));
         for (name, _) in &target.env {
             words.push(format!("env={name}"));
-            // Nothing is put into what a shell reads.
+            // Nothing is inserted into a shell script.
             words.extend((!target.shell).then(|| format!("say={{env.{name}}}")));
         }
         for inputs in &target.inputs {
@@ -252,12 +251,12 @@ impl Project {
 }
 
 impl Target {
-    /// Returns the names of the targets that run before it.
+    /// Returns the names of the targets that run before this one.
     pub(crate) fn before(&self) -> impl Iterator<Item = &String> {
         self.needs.iter().chain(&self.after)
     }
 
-    /// Returns the values of its variables, given those outside.
+    /// Returns the values of the target's variables in an environment.
     pub(crate) fn values(
         &self,
         outer: &BTreeMap<String, String>,
@@ -274,7 +273,7 @@ impl Target {
 }
 
 impl Output {
-    /// Returns it as `mix` reads it.
+    /// Returns the output as an argument of `mix`.
     pub(crate) fn word(&self) -> String {
         let what = match self.what {
             What::File => "file",
@@ -286,13 +285,13 @@ impl Output {
         format!("{what}:{}", self.path)
     }
 
-    /// Returns the patterns of what is not the target's in its folder.
+    /// Returns the kept patterns of the output's folder.
     pub(crate) fn kept(&self) -> impl Iterator<Item = String> {
         self.keep.iter().map(|keep| format!("{}/{keep}", self.path))
     }
 }
 
-/// Returns the patterns that a target's own outputs match, which it never reads.
+/// Returns the patterns of a target's own outputs, which it never reads.
 fn own_patterns(target: &Target) -> impl Iterator<Item = String> {
     let pattern = |output: &Output| match output.what {
         What::Folder => format!("{}/**", output.path),

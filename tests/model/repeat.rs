@@ -1,5 +1,5 @@
-//! Habits: the same done to the same files after each of several runs. What a run notes in
-//! the place of what earlier ones noted goes wrong only then.
+//! Generates repeated edits of the same files between several runs. Some errors in updating a
+//! snapshot show only then.
 
 use crate::model::expected::World;
 use crate::model::generate::{any_path, any_target, source_path, text};
@@ -7,14 +7,14 @@ use crate::model::step::{Edit, How, Step, Toggle};
 use crate::support::rng::Rng;
 use crate::support::tree::{Node, child};
 
-/// What is done between two runs.
+/// The steps between two runs.
 type Round = Vec<Step>;
 
-/// Makes up what is done again and again: steps, and whether a build follows each.
-pub(crate) fn habit(rng: &mut Rng, world: &World) -> Vec<(Step, bool)> {
+/// Generates repeated steps, and whether a build follows each.
+pub(crate) fn repeat(rng: &mut Rng, world: &World) -> Vec<(Step, bool)> {
     let turns: Vec<Round> = turns(rng, world);
     let rounds = 3 + rng.below(3);
-    // In half of them nothing but that happens: no run comes between that has nothing to do.
+    // In half of the cases no idle run comes in between.
     let is_bare = rng.percent(50);
     let mut steps = Vec::new();
     for round in turns.iter().cycle().take(rounds) {
@@ -28,7 +28,7 @@ pub(crate) fn habit(rng: &mut Rng, world: &World) -> Vec<(Step, bool)> {
     steps
 }
 
-/// Returns what the rounds do, in turn: one thing, or one thing and its opposite.
+/// Returns the rounds of a cycle: one change, or a change and its inverse.
 fn turns(rng: &mut Rng, world: &World) -> Vec<Round> {
     match rng.below(20) {
         0..6 => vec![some(rng, |rng| Step::Remove {
@@ -53,7 +53,7 @@ fn turns(rng: &mut Rng, world: &World) -> Vec<Round> {
     }
 }
 
-/// Makes up one to three steps.
+/// Generates one to three steps.
 fn some(rng: &mut Rng, step: impl Fn(&mut Rng) -> Step) -> Round {
     (0..=rng.below(3)).map(|_| step(rng)).collect()
 }
@@ -65,7 +65,7 @@ fn variable(value: &str) -> Step {
     }
 }
 
-/// A file is edited, and edited back.
+/// Edits a file and undoes the edit.
 fn edits(rng: &mut Rng, world: &World) -> Vec<Round> {
     let path = match rng.percent(70) {
         true => source_path(rng, world),
@@ -83,7 +83,7 @@ fn edits(rng: &mut Rng, world: &World) -> Vec<Round> {
     vec![written(text(rng)), written(before)]
 }
 
-/// Something is removed, and put back.
+/// Removes a node and restores it.
 fn removals(rng: &mut Rng, world: &World) -> Vec<Round> {
     let path = source_path(rng, world);
     let node = world.tree.get(&path).cloned();
@@ -94,7 +94,7 @@ fn removals(rng: &mut Rng, world: &World) -> Vec<Round> {
     ]
 }
 
-/// Something is called otherwise, and gets its name back.
+/// Renames a node and renames it back.
 fn renamings(rng: &mut Rng, world: &World) -> Vec<Round> {
     let (from, to) = (source_path(rng, world), source_path(rng, world));
     let back = Step::Rename {
@@ -104,7 +104,7 @@ fn renamings(rng: &mut Rng, world: &World) -> Vec<Round> {
     vec![vec![Step::Rename { from, to }], vec![back]]
 }
 
-/// The Buildfile is edited, and edited back.
+/// Edits the Buildfile and undoes the edit.
 fn edits_of_the_buildfile(rng: &mut Rng, world: &World) -> Vec<Round> {
     let target = any_target(rng, &world.project);
     let before = world.project.target(&target);
@@ -127,7 +127,7 @@ fn edits_of_the_buildfile(rng: &mut Rng, world: &World) -> Vec<Round> {
         .collect()
 }
 
-/// Returns the path of something that was made, or of all that was made in one place.
+/// Returns the path of an output, or a parent of one.
 fn output(rng: &mut Rng, world: &World) -> String {
     let is_made = |path: &str| {
         let is_in = |folder: &&str| path.starts_with(*folder);

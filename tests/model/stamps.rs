@@ -1,6 +1,5 @@
-//! T14: time stamps. Whatever the clock of a file system and whoever sets times back, a
-//! changed file is seen. Stamps are a reason not to read a file again, so the tests change
-//! files in the ways that stamps do not show.
+//! Suite T14: fbuild detects changes that timestamps do not show, with any clock of the file
+//! system and after times were set back.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -12,48 +11,48 @@ use fbuild::action::index::FileIndex;
 use fbuild::digest::Digest;
 use fbuild::path::{RelPath, Root};
 
-use crate::model::cached::Trust;
 use crate::model::history::{Done, Run, place};
+use crate::model::store_model::Trust;
 use crate::support::image::Image;
 use crate::support::scale::{Suite, count};
 
-/// How often a file is written again right after it was read.
+/// How often a file is rewritten immediately after a read.
 const REWRITES: usize = 10_000;
 
-/// A folder on some file system, and an index of it.
+/// A folder on a file system and its file index.
 struct Place {
     folder: PathBuf,
     index: FileIndex,
 }
 
 #[test]
-fn t14_changes_that_stamps_do_not_show_are_seen() {
+fn t14_changes_with_equal_timestamps_are_detected() {
     let suite = Suite::begin("T14");
-    let mut said = Vec::new();
+    let mut figures = Vec::new();
     let memory = place();
-    said.push(rewrites("in memory", &memory));
+    figures.push(rewrites("in memory", &memory));
     let disk = tempfile::tempdir().unwrap();
-    said.push(rewrites("on disk", disk.path()));
+    figures.push(rewrites("on disk", disk.path()));
     times_that_are_set(disk.path());
     times_that_are_set(&memory);
     fs::remove_dir_all(memory).unwrap();
     match Image::new(&["-I", "128"]) {
         Ok(image) => {
-            said.push(rewrites("on ext4 with whole seconds", &image.path()));
+            figures.push(rewrites("on ext4 with whole seconds", &image.path()));
             times_that_are_set(&image.path());
             let done = histories(&suite, &image.path());
-            said.push(format!(
+            figures.push(format!(
                 "there {} states checked in histories of the model, 0 differences",
                 done.builds
             ));
         }
         Err(why) => suite.skip("ext4 with whole seconds", &why),
     }
-    suite.say(&said.join("; "));
+    suite.report(&figures.join("; "));
 }
 
-/// Writes a file, has it read, and writes as many other bytes at once. Returns how many of
-/// the changes did not show in the stamp.
+/// Writes a file, reads it through the index, and immediately writes other bytes of the same
+/// length. Returns how many changes the stamp did not show.
 fn rewrites(name: &str, folder: &Path) -> String {
     let mut place = Place::new(folder);
     let (rounds, mut invisible) = (count(REWRITES), 0);
@@ -69,12 +68,12 @@ fn rewrites(name: &str, folder: &Path) -> String {
             1 => place.reopen(),
             _ => place.index = FileIndex::open(place.root(), &place.saved(), Vec::new()),
         }
-        assert_eq!(place.look("file"), Digest::of(text.as_bytes()), "{name}");
+        assert_eq!(place.digest("file"), Digest::of(text.as_bytes()), "{name}");
     }
     format!("{rounds} rewrites {name}, {invisible} invisible, 0 missed")
 }
 
-/// Changes a file in the ways that set its times to something.
+/// Changes a file in ways that also set its times.
 fn times_that_are_set(folder: &Path) {
     let mut place = Place::new(folder);
     let file = folder.join("tree/times");
@@ -99,14 +98,18 @@ fn times_that_are_set(folder: &Path) {
             fs::write(&file, &text).unwrap();
             set(&file, time);
         } else {
-            // As an archive is unpacked, or a version checked out: another file, old times.
+            // Like unpacking an archive or switching branches: another file with old times.
             let beside = folder.join("beside");
             fs::write(&beside, &text).unwrap();
             set(&beside, time);
             fs::rename(&beside, &file).unwrap();
         }
         place.reopen();
-        assert_eq!(place.look("times"), Digest::of(text.as_bytes()), "{time:?}");
+        assert_eq!(
+            place.digest("times"),
+            Digest::of(text.as_bytes()),
+            "{time:?}"
+        );
     }
 }
 
@@ -115,8 +118,8 @@ fn histories(suite: &Suite, above: &Path) -> Done {
     let mut total = Done::default();
     for number in 0..count(40) as u64 {
         let mut run = Run::begin_in(suite.seed.wrapping_add(number), above);
-        run.bench.trust(Trust::Less);
-        run.bench.build().unwrap();
+        run.comparison.trust(Trust::Less);
+        run.comparison.build().unwrap();
         for _ in 0..15 {
             if let Err(fault) = run.step() {
                 panic!(
@@ -161,13 +164,13 @@ impl Place {
         self.folder.join("index")
     }
 
-    /// Saves what is known, and begins again with that, as the next run would.
+    /// Saves the index and loads it again, as the next run would.
     fn reopen(&mut self) {
         self.index.save(&self.saved()).unwrap();
         self.index = FileIndex::open(self.root(), &self.saved(), Vec::new());
     }
 
-    fn look(&self, name: &str) -> Digest {
+    fn digest(&self, name: &str) -> Digest {
         match self.index.entry(&RelPath::new(name).unwrap()).unwrap() {
             Some(EntryKind::File { digest, .. }) => digest,
             other => panic!("{other:?}"),

@@ -1,6 +1,5 @@
-//! What happens between builds: edits of files, of the Buildfile, of what fbuild keeps, as
-//! data that can be printed, read back and left out. A step that makes no sense where it
-//! comes does nothing.
+//! Steps between builds, as data that can be printed, parsed and removed: edits of files, the
+//! Buildfile and the state folder. A step that does not apply has no effect.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +7,7 @@ use crate::model::expected::World;
 use crate::model::project::{Inputs, Output, Project, Target, Value};
 use crate::support::tree::Node;
 
-/// Something that happens.
+/// A step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// A file is written.
@@ -17,12 +16,12 @@ pub(crate) enum Step {
         text: String,
         how: How,
     },
-    /// Something is put in the place of all that was there.
+    /// A node is put in place of everything at its path.
     Put {
         path: String,
         node: Node,
     },
-    /// A file is given the present time.
+    /// A file gets the current time.
     Touch {
         path: String,
     },
@@ -30,7 +29,7 @@ pub(crate) enum Step {
         path: String,
         exec: bool,
     },
-    /// Whatever is there is removed.
+    /// Everything at a path is removed.
     Remove {
         path: String,
     },
@@ -45,21 +44,20 @@ pub(crate) enum Step {
     },
     /// The Buildfile is edited.
     Edit(Edit),
-    /// The sources and the Buildfile become what they were before an earlier build, old
-    /// times included.
+    /// The sources and the Buildfile of an earlier build are restored, with their times.
     Branch {
         build: usize,
     },
-    /// Some of what fbuild remembers is removed.
+    /// Some of fbuild's state is removed.
     Forget(Forgotten),
-    /// An object in the cache is damaged.
+    /// An object in the store is damaged.
     Harm {
         how: Harm,
         pick: u64,
     },
-    /// fbuild is asked what it would do.
-    Look(Look),
-    /// A target is built, and files are written before and after it has read them.
+    /// A preview of the next run.
+    Preview(Preview),
+    /// A target is built, and files are written before and after it reads them.
     Disturb {
         target: String,
         salt: String,
@@ -71,21 +69,21 @@ pub(crate) enum Step {
         target: String,
         salt: String,
     },
-    /// A build, and none after it that has nothing to do: what comes next meets what this one
-    /// noted.
+    /// A build without an idle run after it, so that the next step follows this build's
+    /// snapshot.
     Once,
 }
 
-/// A path and what is written to it.
+/// A path and the text written to it.
 pub(crate) type Written = (String, String);
 
-/// How a file is written.
+/// The way in which a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum How {
     InPlace,
-    /// Beside it, and renamed.
+    /// To a temporary file that is renamed.
     Renamed,
-    /// In place, and the time is set back to what it was.
+    /// In place, with the old mtime restored.
     SameTime,
 }
 
@@ -106,7 +104,7 @@ pub(crate) enum Harm {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Look {
+pub(crate) enum Preview {
     DryRun,
     Status,
     Explain,
@@ -143,7 +141,7 @@ pub(crate) enum Edit {
     Drop {
         target: String,
     },
-    /// The first so many targets go to the end.
+    /// The first n targets move to the end.
     Reorder {
         by: usize,
     },
@@ -160,7 +158,7 @@ pub(crate) enum Toggle {
 }
 
 impl Edit {
-    /// Returns the project after the edit; `None` if there is nothing to edit.
+    /// Returns the edited project; `None` if the edit does not apply.
     pub(crate) fn apply(&self, project: &Project) -> Option<Project> {
         let mut project = project.clone();
         if let Some(name) = self.target() {
@@ -225,8 +223,8 @@ impl Edit {
 }
 
 impl World {
-    /// Applies a step to the model, but for what only a bench knows. Returns false if the
-    /// step makes no sense here and nothing changed.
+    /// Applies a step to the model, without the parts that need a comparison. Returns false if
+    /// the step does not apply.
     pub(crate) fn apply(&mut self, step: &Step) -> bool {
         match step {
             Step::Write { path, text, .. } => self.write(path, text),
@@ -263,7 +261,7 @@ impl World {
         }
     }
 
-    /// Writes to a file, which keeps its executable bit; a link is left alone.
+    /// Writes to a file, which keeps its executable bit. Ignores links.
     pub(crate) fn write(&mut self, path: &str, text: &str) -> bool {
         let exec = match self.tree.get(path) {
             None => false,

@@ -16,7 +16,7 @@ const NONE: u32 = 0;
 static CHOSEN: AtomicU32 = AtomicU32::new(UNREAD);
 static SEEN: [AtomicBool; 8192] = [const { AtomicBool::new(false) }; 8192];
 
-/// Tells whether a mutant lives.
+/// Returns true if a mutant lives.
 #[inline]
 pub fn is(number: u32) -> bool {
     let chosen = CHOSEN.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! System calls: which of them change files, and which files they are about.
+//! Classifies system calls: which of them change files, and which paths they use.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,19 +10,19 @@ use libc::{c_int, c_long, pid_t};
 
 use crate::support::tracer::Info;
 
-/// Tells whether a call writes to what is open.
+/// Returns true if a call writes to an open file.
 pub(crate) fn is_write(info: &Info) -> bool {
     let writes = [libc::SYS_write, libc::SYS_pwrite64];
     writes.contains(&(info.number as c_long))
 }
 
-/// Tells whether a call opens something.
+/// Returns true if a call opens a file.
 pub(crate) fn is_open(info: &Info) -> bool {
     let opens = [libc::SYS_openat, libc::SYS_openat2];
     opens.contains(&(info.number as c_long))
 }
 
-/// Tells whether a call changes a file, a folder, or what is on the disk of it.
+/// Returns true if a call changes a file or a folder, or flushes it to the disk.
 pub(crate) fn is_change(info: &Info) -> bool {
     const CHANGES: [c_long; 21] = [
         libc::SYS_write,
@@ -66,8 +66,7 @@ pub(crate) fn is_change(info: &Info) -> bool {
     makes || CHANGES.contains(&call) || OLD.contains(&call)
 }
 
-/// Says what a call is about to do to what: to which part of the state folder, and whether
-/// anything is there.
+/// Describes a call: its verb, the part of the state folder, and whether that path exists.
 pub(crate) fn in_words(thread: pid_t, info: &Info) -> String {
     let call = info.number as c_long;
     let flags = info.arguments[2];
@@ -94,7 +93,7 @@ pub(crate) fn in_words(thread: pid_t, info: &Info) -> String {
         [from, to] => to.or(from),
     };
     let path = path.unwrap_or_default();
-    let is_there = path.symlink_metadata().is_ok();
+    let exists = path.symlink_metadata().is_ok();
     let below = path
         .iter()
         .skip_while(|part| *part != ".build-cache")
@@ -103,15 +102,15 @@ pub(crate) fn in_words(thread: pid_t, info: &Info) -> String {
     let place = match below.as_slice() {
         [] => "the state folder".to_owned(),
         [first] => first.to_string(),
-        [first, ..] => format!("something in {first}"),
+        [first, ..] => format!("an entry of {first}"),
     };
     format!(
         "{verb} {place}{}",
-        if is_there { "" } else { ", which is not there" }
+        if exists { "" } else { ", which is missing" }
     )
 }
 
-/// Tells whether a `renameat2` has two names change places.
+/// Returns true if a `renameat2` exchanges two names.
 pub(crate) fn is_exchange(arguments: &[u64; 6]) -> bool {
     arguments[4] & u64::from(libc::RENAME_EXCHANGE) != 0
 }
@@ -134,7 +133,7 @@ fn old_verb(_: c_long) -> &'static str {
     "do something to"
 }
 
-/// Returns the paths that a call names, whole.
+/// Returns the full paths that a call names.
 pub(crate) fn named_paths(thread: pid_t, call: &Info) -> [Option<PathBuf>; 2] {
     let at = |folder: u64, path: u64| named(thread, folder, path);
     let a = &call.arguments;
@@ -161,17 +160,17 @@ pub(crate) fn named_paths(thread: pid_t, call: &Info) -> [Option<PathBuf>; 2] {
     }
 }
 
-/// Returns what an open file of a thread is called.
+/// Returns the path of an open file of a thread.
 pub(crate) fn open_path(thread: pid_t, fd: u64) -> Option<PathBuf> {
     fs::read_link(magic(thread, fd)).ok()
 }
 
-/// Returns where an open file of a thread is to be had.
+/// Returns the `/proc` link of an open file of a thread.
 pub(crate) fn magic(thread: pid_t, fd: u64) -> PathBuf {
     PathBuf::from(format!("/proc/{thread}/fd/{}", fd as c_int))
 }
 
-/// Returns the path that a thread names, relative to a folder.
+/// Returns the full path for a folder descriptor and a path in a thread's memory.
 fn named(thread: pid_t, folder: u64, path: u64) -> Option<PathBuf> {
     let path = text(thread, path)?;
     let folder = match folder as c_int {
@@ -189,12 +188,12 @@ fn named(thread: pid_t, folder: u64, path: u64) -> Option<PathBuf> {
     Some(whole)
 }
 
-/// Reads a text from the memory of a thread.
+/// Reads a string from the memory of a thread.
 fn text(thread: pid_t, at: u64) -> Option<PathBuf> {
     let memory = File::open(format!("/proc/{thread}/mem")).ok()?;
     let mut bytes = Vec::new();
     let mut piece = [0; 256];
-    // Pieces end where pages do, since the next page may not be there.
+    // Each read ends at a page boundary, because the next page may not be mapped.
     while !bytes.contains(&0) && bytes.len() < 4096 {
         let from = at + bytes.len() as u64;
         let most = 256 - (from % 256) as usize;

@@ -1,6 +1,6 @@
-//! What the command `mix` does, as a function: from its words, its variables and the files
-//! that it declares to the files that it makes. The program, the executor within the test
-//! process and the oracle all call it; each brings its own view of the files.
+//! Implements the command `mix` as a function from its arguments, variables and declared files
+//! to its outputs. The program, the in-process executor and the model call it, each with its own
+//! view of the files.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,7 +14,7 @@ use super::tree::{Node, Tree, ancestors, child};
 
 /// A tree as a command sees it.
 pub(crate) trait View {
-    /// Returns what stands at a path; files without their content.
+    /// Returns the kind of the node at a path.
     fn kind(&self, path: &str) -> Option<Kind>;
     /// Returns the names in a folder.
     fn names(&self, folder: &str) -> Vec<String>;
@@ -22,7 +22,7 @@ pub(crate) trait View {
     fn content(&self, path: &str) -> Option<String>;
 }
 
-/// What stands at a path.
+/// The kind of a node, without its content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     File { exec: bool },
@@ -35,11 +35,11 @@ pub(crate) enum Kind {
 pub(crate) struct Fact {
     pub(crate) path: String,
     pub(crate) kind: Kind,
-    /// What it holds, or what is behind it if it is a link and anything is.
+    /// The content of the file, or of the file that the link leads to.
     pub(crate) content: Option<String>,
 }
 
-/// The words of a command, understood.
+/// The parsed arguments of a command.
 #[derive(Debug, Default)]
 pub(crate) struct Words<'w> {
     all: Vec<&'w str>,
@@ -58,17 +58,17 @@ pub(crate) struct Patterns<'w> {
     pub(crate) except: Vec<&'w str>,
 }
 
-/// What comes of a command.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It succeeds and has written these.
+    /// It succeeds after it wrote these nodes.
     Made(Vec<(String, Node)>),
-    /// It fails and has written these.
+    /// It fails after it wrote these nodes.
     Failed(Vec<(String, Node)>),
 }
 
 impl<'w> Words<'w> {
-    /// Understands the words of a command, or says which it does not.
+    /// Parses the arguments of a command, or returns the first unknown one.
     pub(crate) fn parse(words: impl IntoIterator<Item = &'w str>) -> Result<Self, &'w str> {
         let mut parsed = Self::default();
         let mut inputs = Patterns::default();
@@ -105,7 +105,7 @@ impl<'w> Words<'w> {
         facts
     }
 
-    /// Reads what the needed targets made: files and links, sorted by path, each once.
+    /// Reads the outputs of the needed targets: files and links, sorted by path, each once.
     pub(crate) fn read_needs(&self, view: &dyn View) -> Vec<Fact> {
         let mut facts = Vec::new();
         for (need, keep) in &self.needs {
@@ -118,7 +118,7 @@ impl<'w> Words<'w> {
             let found = find(view, &pattern, keep).into_iter();
             let found = found.filter(|path| !ancestors(path).any(is_kept));
             facts.extend(found.filter_map(|path| match fact(view, path)? {
-                // What is behind it is somebody else's.
+                // The file behind the link belongs to another target.
                 fact if matches!(fact.kind, Kind::Link(_)) => Some(Fact {
                     content: None,
                     ..fact
@@ -131,7 +131,7 @@ impl<'w> Words<'w> {
         facts
     }
 
-    /// Returns what it makes of what it read. `env` is asked for the values of variables.
+    /// Returns the outputs for these inputs. `env` returns the values of variables.
     pub(crate) fn mix(
         &self,
         env: &dyn Fn(&str) -> Option<String>,
@@ -171,7 +171,7 @@ impl<'w> Words<'w> {
     }
 }
 
-/// Text that is put together and digested.
+/// Bytes that are collected and then digested.
 #[derive(Default)]
 struct Mixed(Vec<u8>);
 
@@ -226,7 +226,7 @@ fn fact(view: &dyn View, path: String) -> Option<Fact> {
     })
 }
 
-/// Returns what is made for one declared output. Nothing in it is what targets `keep`.
+/// Returns the nodes of one declared output. None of them matches a `keep` pattern.
 fn produce(seed: &[u8; 32], output: &str) -> Vec<(String, Node)> {
     let mut mixed = Mixed(seed.to_vec());
     mixed.add(output);

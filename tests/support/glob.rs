@@ -1,7 +1,7 @@
-//! Patterns matched in the plainest way there is, to be compared with: it knows `*`, `?`,
-//! `**`, classes, a backslash and a trailing slash, and tries everything.
+//! Matches patterns in the simplest way, as a reference: it supports `*`, `?`, `**`, classes,
+//! backslashes and a trailing slash, and tries every split.
 
-/// Tells whether `pattern` matches `path`.
+/// Returns true if `pattern` matches `path`.
 pub(crate) fn matches(pattern: &str, path: &str) -> bool {
     let pattern = match pattern.strip_suffix('/') {
         Some(folder) => format!("{folder}/**"),
@@ -12,7 +12,7 @@ pub(crate) fn matches(pattern: &str, path: &str) -> bool {
     matches_parts(&pattern, &path)
 }
 
-/// Tells whether a pattern matches one path only.
+/// Returns true if a pattern matches only one path.
 pub(crate) fn is_literal(pattern: &str) -> bool {
     !pattern.ends_with('/') && !pattern.replace("\\[", "").contains(['*', '?', '[', '{'])
 }
@@ -22,7 +22,7 @@ pub(crate) fn unescaped(pattern: &str) -> String {
     pattern.replace('\\', "")
 }
 
-/// Returns the folder in which everything lies that a pattern matches.
+/// Returns the folder that contains every match of a pattern.
 pub(crate) fn folder(pattern: &str) -> String {
     let parts: Vec<&str> = pattern.split('/').collect();
     let literal = parts
@@ -36,7 +36,8 @@ pub(crate) fn folder(pattern: &str) -> String {
 fn matches_parts(pattern: &[&str], path: &[&str]) -> bool {
     match (pattern, path) {
         ([], path) => path.is_empty(),
-        // At its end it stands for one component at least: what is below, not the folder.
+        // A final `**` matches at least one component: the content of the folder, not the
+        // folder.
         (["**"], path) => !path.is_empty(),
         (["**", rest @ ..], path) => (0..=path.len()).any(|at| matches_parts(rest, &path[at..])),
         ([first, rest @ ..], [name, below @ ..]) => {
@@ -63,7 +64,7 @@ fn matches_name(pattern: &[char], name: &[char]) -> bool {
     }
 }
 
-/// Tells whether a class has a character, and returns what follows the class.
+/// Returns true if a class contains a character, and the rest after the class.
 fn matches_class(class: &[char], c: char) -> (bool, &[char]) {
     let (is_negated, mut class) = match class {
         ['!' | '^', class @ ..] => (true, class),
@@ -94,7 +95,7 @@ mod tests {
     use fbuild::path::RelPath;
 
     #[test]
-    fn it_agrees_with_the_real_one() {
+    fn matches_agrees_with_fbuild() {
         let patterns = [
             "a",
             "*",

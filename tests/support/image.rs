@@ -1,11 +1,11 @@
-//! A file system of one's own, in a file: what tests need that ask for another clock, or
-//! for less room, than the machine has. It needs the right to mount.
+//! Mounts a small file system from an image file, for tests that need coarse timestamps or
+//! little space. Needs permission to mount.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// How many copies are thrown away before giving up.
-const MOST_SMEARED: usize = 20;
+/// The number of inconsistent copies before giving up.
+const MAX_INCONSISTENT: usize = 20;
 
 /// A small ext4 file system, mounted until this is dropped.
 pub(crate) struct Image {
@@ -13,12 +13,13 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Makes one with these arguments of `mkfs.ext4`, or says why that cannot be done.
+    /// Creates an image with these arguments of `mkfs.ext4`, or returns the reason that it
+    /// cannot.
     pub(crate) fn new(arguments: &[&str]) -> Result<Self, String> {
         Self::mounted(arguments, "defaults")
     }
 
-    /// Makes one with these arguments of `mkfs.ext4`, mounted with these options.
+    /// Creates an image with these arguments of `mkfs.ext4`, mounted with these options.
     pub(crate) fn mounted(arguments: &[&str], options: &str) -> Result<Self, String> {
         let image = Self::empty();
         let file = image.file();
@@ -31,19 +32,21 @@ impl Image {
         Ok(image)
     }
 
-    /// Returns what would be left of it if the power failed now, and how many copies were
-    /// thrown away for it: copying takes its time, so that one may have the end of something
-    /// without its beginning, which no disk has, and which ext4 knows by its checksums.
+    /// Returns the image as a power cut at this moment would leave it, and the number of
+    /// discarded copies. A copy takes time, so it may contain the end of a change without its
+    /// start. No disk does that, and ext4 detects it by its checksums.
     pub(crate) fn copy(&self) -> Result<(Self, usize), String> {
-        for smeared in 0..MOST_SMEARED {
+        for discarded in 0..MAX_INCONSISTENT {
             let copy = Self::empty();
             std::fs::copy(self.file(), copy.file()).unwrap();
             copy.mount("defaults")?;
             if is_whole(&copy.path()) {
-                return Ok((copy, smeared));
+                return Ok((copy, discarded));
             }
         }
-        Err(format!("{MOST_SMEARED} copies, none of one moment"))
+        Err(format!(
+            "{MAX_INCONSISTENT} copies, none of them consistent"
+        ))
     }
 
     fn empty() -> Self {
@@ -64,7 +67,7 @@ impl Image {
         self.folder.path().join("image")
     }
 
-    /// Returns the folder in which it is mounted.
+    /// Returns the mount point.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("mounted")
     }
@@ -72,19 +75,19 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // Where it was never mounted there is nothing to take away.
+        // Ignore the error: the image was never mounted.
         let _ = run("umount", &["-l", self.path().to_str().unwrap()]);
     }
 }
 
-/// Tells whether the file system finds no fault with itself.
+/// Returns true if reading every file reports no corruption.
 fn is_whole(path: &Path) -> bool {
     let is_broken = |error: &std::io::Error| {
         [libc::EBADMSG, libc::EUCLEAN]
             .map(Some)
             .contains(&error.raw_os_error())
     };
-    let looked = match path.symlink_metadata() {
+    let readable = match path.symlink_metadata() {
         Ok(found) if found.is_dir() => std::fs::read_dir(path).map(|entries| {
             entries.into_iter().all(|entry| match entry {
                 Ok(entry) => is_whole(&entry.path()),
@@ -95,26 +98,32 @@ fn is_whole(path: &Path) -> bool {
         Ok(_) => Ok(true),
         Err(error) => Err(error),
     };
-    looked.unwrap_or_else(|error| !is_broken(&error))
+    readable.unwrap_or_else(|error| !is_broken(&error))
 }
 
-/// Runs a program that needs rights.
-#[expect(clippy::disallowed_methods, reason = "this is no part of fbuild")]
+/// Runs a program that needs privileges.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test helper, not part of fbuild"
+)]
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let known = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(Path::new);
     let found = known
         .into_iter()
         .map(|folder| folder.join(program))
         .find(|path| path.exists());
-    let path = found.ok_or(format!("there is no `{program}`"))?;
+    let path = found.ok_or(format!("`{program}` does not exist"))?;
     let done = Command::new(path)
         .args(arguments)
         .stdin(Stdio::null())
         .output();
     let done = done.map_err(|error| format!("`{program}`: {error}"))?;
-    let said = String::from_utf8_lossy(&done.stderr);
+    let message = String::from_utf8_lossy(&done.stderr);
     match done.status.success() {
         true => Ok(()),
-        false => Err(format!("`{program}`: {}", said.trim().replace('\n', "; "))),
+        false => Err(format!(
+            "`{program}`: {}",
+            message.trim().replace('\n', "; ")
+        )),
     }
 }

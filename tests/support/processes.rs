@@ -1,10 +1,10 @@
-//! What tests of processes need: the helper `fbt`, a place to run it in, and a word that marks
-//! its processes, to look for what is left of them.
+//! Supports tests of processes: the helper `fbt`, a folder for it, and a mark by which its
+//! processes are found.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 #![expect(
     clippy::disallowed_methods,
-    reason = "this plays the shell that starts fbuild"
+    reason = "stands in for the shell that starts fbuild"
 )]
 
 use std::ffi::OsString;
@@ -14,8 +14,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Returns the path of `fbt` (`examples/fbt.rs`), which Cargo builds beside the tests;
-/// builds it when only some tests were asked for and it is missing or old.
+/// Returns the path of `fbt` (`examples/fbt.rs`). Cargo builds it beside the tests; this builds
+/// it if only some tests are run and it is missing or old.
 pub(crate) fn fbt() -> &'static PathBuf {
     static FBT: OnceLock<PathBuf> = OnceLock::new();
     FBT.get_or_init(|| {
@@ -40,7 +40,7 @@ pub(crate) fn fbt() -> &'static PathBuf {
     })
 }
 
-/// A place to run commands in, and the word that marks their processes.
+/// A folder for commands, and the mark of their processes.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
     pub(crate) mark: String,
@@ -60,8 +60,8 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// Returns the arguments of `fbt` with these words; `MARK` and `FILE` are filled in, and
-    /// `FBT` for one `fbt` that starts another.
+    /// Returns the arguments of `fbt` for these words. `MARK` and `FILE` are expanded, and `FBT`
+    /// is the path of `fbt`.
     pub(crate) fn fbt(&self, words: &str) -> Vec<OsString> {
         let words = words.split_whitespace().map(|word| match word {
             "FILE" => self.path("file").into_os_string(),
@@ -72,7 +72,7 @@ impl Place {
         std::iter::once(fbt().into()).chain(words).collect()
     }
 
-    /// Returns the processes of this place that are alive.
+    /// Returns the live processes with this mark.
     pub(crate) fn alive(&self) -> Vec<i32> {
         let pids = fs::read_dir("/proc").unwrap().flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

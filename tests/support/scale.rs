@@ -1,5 +1,5 @@
-//! How much the suites do, from which seed, and how they say what they did. See
-//! `docs/reliability.md` for the variables.
+//! Scales the suites, seeds them, and prints their results. `docs/reliability.md` has the
+//! variables.
 
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,21 +7,21 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::rng::Rng;
 
-/// What a plain `cargo test` does of what the contract asks for.
+/// The part of the contract's figures that a plain `cargo test` runs.
 const BRIEF: f64 = 0.02;
 
-/// A suite at work: alone on the machine, as far as this program goes, because it counts
-/// time and uses all processors itself.
+/// A running suite. Only one runs at a time in this process, because a suite measures time and
+/// uses all processors.
 pub(crate) struct Suite {
     name: &'static str,
     started: Instant,
-    /// The seed of everything random in it.
+    /// The seed of all random choices.
     pub(crate) seed: u64,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Suite {
-    /// Begins a suite when its turn comes.
+    /// Starts a suite after those that are running.
     pub(crate) fn begin(name: &'static str) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,27 +35,27 @@ impl Suite {
         }
     }
 
-    /// Says what was not done, and why.
+    /// Reports a skipped part and the reason.
     pub(crate) fn skip(&self, what: &str, why: &str) {
-        say(&format!("{}: skipped {what}: {why}", self.name));
+        print(&format!("{}: skipped {what}: {why}", self.name));
     }
 
-    /// Says what was done, in one line.
-    pub(crate) fn say(&self, figures: &str) {
+    /// Reports the results in one line.
+    pub(crate) fn report(&self, figures: &str) {
         let (name, seed) = (self.name, self.seed);
         let took = self.started.elapsed().as_secs_f64();
-        say(&format!("{name}: {figures}, seed {seed}, {took:.1} s"));
+        print(&format!("{name}: {figures}, seed {seed}, {took:.1} s"));
     }
 }
 
-/// Returns how many of `full`, the number that the contract asks for, are to be done.
+/// Returns the scaled part of `full`, the contract's figure.
 pub(crate) fn count(full: usize) -> usize {
     let factor = variable("FBUILD_SUITES").and_then(|factor| factor.parse().ok());
     let scaled = full as f64 * factor.unwrap_or(BRIEF);
     (scaled.ceil() as usize).max(1)
 }
 
-/// Does so many of something, on all processors; returns how many.
+/// Runs `work` for `many` cases on all processors; returns the sum of the results.
 pub(crate) fn on_all(seed: u64, work: fn(&mut Rng, usize) -> usize, many: usize) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -69,16 +69,13 @@ pub(crate) fn on_all(seed: u64, work: fn(&mut Rng, usize) -> usize, many: usize)
     })
 }
 
-/// Writes a line past the test harness, which would keep it to itself.
-pub(crate) fn say(line: &str) {
-    // Nobody is left to be told when this fails.
+/// Prints a line past the test harness, which captures normal output.
+pub(crate) fn print(line: &str) {
+    // Ignore the error: stderr is gone.
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "no part of fbuild; a test has no other arguments"
-)]
+#[expect(clippy::disallowed_methods, reason = "a test has no other arguments")]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

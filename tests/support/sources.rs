@@ -1,5 +1,5 @@
-//! The sources of fbuild as text, with comments, literals and tests blanked, for tests that
-//! look at them. It knows no rule.
+//! Reads the sources of fbuild as text, with comments, literals and tests blanked, for the tests
+//! of architecture and words.
 
 #![expect(clippy::expect_used, reason = "these are tests")]
 
@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 /// A source file.
 pub(crate) struct Source {
-    /// Below `src`, with slashes.
+    /// The path below `src`, with slashes.
     pub(crate) path: String,
     pub(crate) text: String,
     /// The text with comments and literals blanked.
@@ -23,7 +23,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Tells whether it is one of `places`: a file, or in a folder (with a slash).
+    /// Returns true if the file is one of `places`, or is in one that ends with a slash.
     pub(crate) fn is_at(&self, places: &[&str]) -> bool {
         let is_there = |place: &&str| match place.ends_with('/') {
             true => self.path.starts_with(*place),
@@ -32,7 +32,7 @@ impl Source {
         places.iter().any(is_there)
     }
 
-    /// The names of the module that the file is, from the crate's root.
+    /// Returns the module path of the file.
     pub(crate) fn module(&self) -> Vec<&str> {
         let path = self.path.trim_end_matches(".rs").trim_end_matches("/mod");
         path.split('/')
@@ -47,7 +47,7 @@ pub(crate) fn sources() -> &'static [Source] {
     &SOURCES
 }
 
-/// Reads `src`; a file that is a test as a whole has no product.
+/// Reads `src`. A file that contains only tests has no product.
 fn read_all() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources: Vec<Source> = rust_files(&root)
@@ -95,7 +95,7 @@ fn read(root: &Path, file: &Path) -> Source {
     }
 }
 
-/// Returns the lines on which `word` stands as a whole.
+/// Returns the lines that contain `word` as a whole word.
 pub(crate) fn lines_with(code: &str, word: &str) -> Vec<usize> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let is_whole = |at: &usize| {
@@ -111,7 +111,7 @@ pub(crate) fn line_of(code: &str, at: usize) -> usize {
     code[..at].matches('\n').count() + 1
 }
 
-/// Returns the identifiers of some code with their places.
+/// Returns the identifiers of some code with their offsets.
 pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let mut rest = 0;
@@ -156,7 +156,7 @@ pub(crate) fn functions(code: &str) -> Vec<Function> {
     functions.collect()
 }
 
-/// Counts parameters, `self` not among them.
+/// Counts parameters without `self`.
 pub(crate) fn parameters(list: &str) -> usize {
     let (mut depth, mut parts) = (0_i32, vec![String::new()]);
     for c in list.replace("->", "  ").chars() {
@@ -175,7 +175,7 @@ pub(crate) fn parameters(list: &str) -> usize {
     parts.iter().filter(|part| !is_self(part)).count()
 }
 
-/// Returns where the bracket at `open` is closed.
+/// Returns the offset of the bracket that closes the one at `open`.
 fn closing(code: &str, open: usize) -> Option<usize> {
     let mut depth = 0;
     for (at, c) in code[open..].char_indices() {
@@ -191,7 +191,7 @@ fn closing(code: &str, open: usize) -> Option<usize> {
     None
 }
 
-/// Returns how many lines of a file are not those of a test inside it.
+/// Returns the number of lines of a file outside of its tests.
 pub(crate) fn product_lines(source: &Source) -> usize {
     let is_test =
         |(code, product): &(&str, &str)| !code.trim().is_empty() && product.trim().is_empty();
@@ -199,7 +199,7 @@ pub(crate) fn product_lines(source: &Source) -> usize {
     let pairs = source.code.lines().zip(source.product.lines());
     let first_test = pairs.clone().position(|pair| is_test(&pair));
     let tests = pairs.filter(is_test).count();
-    // A test module at the end takes its blank lines and comments with it.
+    // A test module at the end includes the blank lines and comments before it.
     let tail = source.product.trim_end().lines().count();
     match first_test {
         Some(_) if tail < all => tail.min(all - tests),
@@ -208,10 +208,10 @@ pub(crate) fn product_lines(source: &Source) -> usize {
     }
 }
 
-/// The item after `#[cfg(test)]`.
+/// The attribute before an item for tests.
 const TEST: &str = "#[cfg(test)]";
 
-/// Returns the modules, as paths, that a file declares as tests.
+/// Returns the paths of the test modules that a file declares.
 fn test_modules(source: &Source) -> Vec<String> {
     let found = source.code.match_indices(TEST).filter_map(|(at, _)| {
         let item = &source.code[at + TEST.len()..];
@@ -232,7 +232,7 @@ pub(crate) fn without_tests(code: &str) -> String {
     blank_all(code, &test_items(code))
 }
 
-/// Returns where the items are that are compiled for tests only.
+/// Returns the ranges of the items that are compiled for tests only.
 fn test_items(code: &str) -> Vec<Range<usize>> {
     let mut items: Vec<Range<usize>> = Vec::new();
     for (at, _) in code.match_indices(TEST) {
@@ -258,7 +258,7 @@ fn blank_all(text: &str, ranges: &[Range<usize>]) -> String {
     text
 }
 
-/// Returns as many spaces as `text` has bytes, its lines kept.
+/// Returns as many spaces as `text` has bytes, with the same line breaks.
 fn blank(text: &str) -> String {
     let bytes = text.bytes();
     bytes
@@ -266,7 +266,7 @@ fn blank(text: &str) -> String {
         .collect()
 }
 
-/// Blanks comments, strings and characters, line by line in the same places.
+/// Blanks comments, strings and characters without moving the rest.
 pub(crate) fn without_words(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -290,7 +290,7 @@ pub(crate) fn without_words(text: &str) -> String {
     code
 }
 
-/// Returns how long the comment or literal is that begins here; 0 if none does.
+/// Returns the length of the comment or literal that starts here, or 0.
 fn length_of_words(rest: &str, before: Option<char>) -> usize {
     let after = |end: Option<usize>, length: usize| end.map_or(rest.len(), |at| at + length);
     if rest.starts_with("//") {

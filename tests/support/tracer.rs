@@ -1,10 +1,9 @@
-//! Runs a program and interferes with its system calls: counts those that change files,
-//! kills it before the n-th, tears the n-th write in two, or makes calls fail; or shows all
-//! of them to somebody. Interfered with are only the program's own threads, not the
-//! processes that it starts.
+//! Traces a program's system calls: counts those that change files, kills the program before the
+//! n-th, tears the n-th write, makes calls fail, or passes all of them to a watcher. Only the
+//! threads of the program are affected, not its child processes.
 //!
-//! `strace` can do most of this, but counts the calls of each thread by itself, so that of
-//! a program with threads most points cannot be named.
+//! `strace` can do most of this, but counts the calls of each thread separately, so most points
+//! of a threaded program cannot be addressed.
 
 #![expect(unsafe_code, reason = "ptrace has no safe form")]
 
@@ -20,63 +19,63 @@ use libc::{c_int, pid_t};
 
 use crate::support::calls::{in_words, is_change, is_open, is_write, named_paths, open_path};
 
-/// What is done to a program.
+/// The interference with a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Nothing; its calls are counted.
+    /// None; its calls are counted.
     Count,
-    /// It is killed before this call, counted from 1.
+    /// Kills the program before this call, counted from 1.
     Kill(u64),
-    /// Of this call, a write, half is done; then it is killed.
+    /// Executes half of this write, then kills the program.
     Tear(u64),
-    /// This call fails.
+    /// Makes this call fail.
     Fail(u64, Errno),
-    /// This call and all that follow fail.
+    /// Makes this call and all that follow fail.
     FailFrom(u64, Errno),
 }
 
-/// The number of an error.
+/// An error number.
 pub(crate) type Errno = i32;
 
-/// Which calls are counted, and acted upon.
+/// The calls that are counted and can be acted upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Calls {
-    /// All.
+    /// All calls.
     All,
-    /// Those that change files.
+    /// Calls that change files.
     Changing,
-    /// Those that write to files.
+    /// Calls that write to files.
     Writes,
-    /// Those that change or open what fbuild keeps: not the stage, the private folders of
-    /// commands and the lock of the run, without which nothing can be built at all; nor
-    /// what is used instead where all that cannot be written.
+    /// Calls that change or open fbuild's state, except for the stage, the private folders of
+    /// commands and the run lock, without which no build is possible, and except for their
+    /// replacements in temporary folders.
     Kept,
 }
 
-/// What came of a program.
+/// The result of tracing a program.
 #[derive(Clone, Debug)]
 pub(crate) struct Traced {
     pub(crate) status: ExitStatus,
-    /// How many calls were counted.
+    /// The number of counted calls.
     pub(crate) calls: u64,
-    /// Whether what was to be done was done.
+    /// Whether the action was carried out.
     pub(crate) acted: bool,
-    /// The calls that failed because they were to, in words.
+    /// Descriptions of the calls that were made to fail.
     pub(crate) failed: Vec<String>,
 }
 
-/// Tells whether calls can be changed here, not only counted and cut off.
+/// Whether this platform can change calls, not only count them and kill.
 pub(crate) const CAN_CHANGE: bool = cfg!(target_arch = "x86_64");
 
-/// Somebody who looks at every call of a program and of all processes that it starts.
+/// Receives every call of a program and of all its child processes.
 pub(crate) trait Watch {
-    /// A thread is about to make a call.
+    /// Called before a thread makes a call.
     fn enter(&mut self, thread: pid_t, call: &Info);
-    /// A call of a thread is done.
+    /// Called after a call of a thread.
     fn leave(&mut self, thread: pid_t, result: i64);
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end under an action.
 pub(crate) fn run(command: &mut Command, calls: Calls, act: Act) -> io::Result<Traced> {
     let main = start(command, libc::PTRACE_O_TRACECLONE)?;
     let mut tracer = Tracer {
@@ -98,7 +97,7 @@ pub(crate) fn run(command: &mut Command, calls: Calls, act: Act) -> io::Result<T
     })
 }
 
-/// Runs a program, and all processes that it starts, to their ends.
+/// Runs a program and all its child processes to their ends.
 pub(crate) fn watch(command: &mut Command, watch: &mut dyn Watch) -> io::Result<ExitStatus> {
     let forks = libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK | libc::PTRACE_O_TRACEEXEC;
     let main = start(command, libc::PTRACE_O_TRACECLONE | forks)?;
@@ -148,19 +147,19 @@ struct Tracer<'w> {
     threads: HashMap<pid_t, State>,
 }
 
-/// Where a thread is.
+/// The state of a thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Outside,
-    /// In a call that is left alone.
+    /// In an unmodified call.
     Inside,
     /// In a call that is made to fail.
     Failing(Errno),
-    /// In a write that is cut short.
+    /// In a write that is shortened.
     Torn,
 }
 
-/// A system call: about to be made, or done.
+/// A system call at its entry or exit.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Info {
@@ -169,7 +168,7 @@ pub(crate) struct Info {
     arch: u32,
     instruction: u64,
     stack: u64,
-    /// Which one; of one that is done, the result.
+    /// The number of the call; at its exit, the result.
     pub(crate) number: u64,
     pub(crate) arguments: [u64; 6],
     more: [u64; 4],
@@ -204,7 +203,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// Deals with a thread that enters or leaves a call.
+    /// Handles a thread that enters or leaves a call.
     fn at_call(&mut self, thread: pid_t) {
         if let Some(watch) = &mut self.watch {
             match info(thread) {
@@ -281,7 +280,7 @@ impl Tracer<'_> {
     }
 }
 
-/// Tells whether a write goes to a file: not to a pipe, a socket or a terminal.
+/// Returns true if a write goes to a file: not to a pipe, a socket or a terminal.
 fn is_to_a_file(thread: pid_t, info: &Info) -> bool {
     let path = open_path(thread, info.arguments[0]).unwrap_or_default();
     path.is_absolute() && !path.starts_with("/dev") || path.starts_with("/dev/shm")
@@ -321,7 +320,7 @@ fn info(thread: pid_t) -> Option<Info> {
 #[cfg(target_arch = "x86_64")]
 fn change(thread: pid_t, how: impl FnOnce(&mut libc::user_regs_struct)) {
     let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed();
-    // A thread that was killed meanwhile has no registers.
+    // A thread that was killed has no registers.
     if ptrace(
         libc::PTRACE_GETREGS,
         thread,
@@ -344,10 +343,10 @@ fn change(thread: pid_t, how: impl FnOnce(&mut libc::user_regs_struct)) {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn change(_: pid_t, _: impl FnOnce(&mut Registers)) {
-    unreachable!("asked to change calls where CAN_CHANGE is false");
+    unreachable!("CAN_CHANGE is false");
 }
 
-/// The registers that are changed, where they have these names.
+/// The registers that are changed, on other platforms.
 #[cfg(not(target_arch = "x86_64"))]
 #[derive(Default)]
 struct Registers {
@@ -356,7 +355,7 @@ struct Registers {
     orig_rax: u64,
 }
 
-/// Lets a thread go on to its next call, with a signal. One that is dead needs nothing.
+/// Resumes a thread until its next call, with a signal. Ignores a dead thread.
 fn go_on(thread: pid_t, signal: c_int) {
     let _ = ptrace(libc::PTRACE_SYSCALL, thread, 0, i64::from(signal));
 }
@@ -370,7 +369,7 @@ fn ptrace(request: libc::c_uint, thread: pid_t, address: i64, data: i64) -> io::
     }
 }
 
-/// Waits for a child or a thread of one, of those that this thread has.
+/// Waits for a child of this thread, or for a thread of one.
 fn wait(thread: pid_t) -> io::Result<(pid_t, c_int)> {
     let mut status = 0;
     // SAFETY: `status` is alive.

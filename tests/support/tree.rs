@@ -1,5 +1,5 @@
-//! A tree of files as plain data, and on the disk. It is the model's idea of what stands
-//! below a project's root, and knows nothing of targets.
+//! A tree of files as plain data and on the disk. The model compares it with the project's
+//! folder; it has no knowledge of targets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// What stands at a path.
+/// A node of a tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Node {
     /// A regular file.
@@ -20,17 +20,17 @@ pub(crate) enum Node {
         /// Whether its owner may execute it.
         exec: bool,
     },
-    /// A symbolic link with this text.
+    /// A symbolic link with this target.
     Link(String),
     /// A folder.
     Folder,
 }
 
-/// Everything below a root, by path. Every folder on the way to something is in it.
+/// All nodes below a root, by path. Contains every parent folder of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tree(BTreeMap<String, Node>);
 
-/// Names that are nobody's files.
+/// Folders that are never part of a project.
 const HIDDEN: [&str; 2] = [".build-cache", ".git"];
 
 impl Node {
@@ -42,7 +42,7 @@ impl Node {
 }
 
 impl Tree {
-    /// Reads what is on the disk below `root`, but for fbuild's own folders.
+    /// Reads the tree below `root` from the disk, without the folders of fbuild and Git.
     pub(crate) fn read(root: &Path) -> Self {
         let mut tree = Self::default();
         let mut pending = vec![String::new()];
@@ -69,7 +69,7 @@ impl Tree {
         tree
     }
 
-    /// Returns what stands at a path; the root itself is a folder.
+    /// Returns the node at a path; the root is a folder.
     pub(crate) fn get(&self, path: &str) -> Option<&Node> {
         match path {
             "" => Some(&Node::Folder),
@@ -77,12 +77,12 @@ impl Tree {
         }
     }
 
-    /// Returns everything, sorted by path.
+    /// Returns all nodes, sorted by path.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.0.iter().map(|(path, node)| (path.as_str(), node))
     }
 
-    /// Returns everything below a folder, that is not counted, sorted by path.
+    /// Returns all nodes below a folder, sorted by path.
     pub(crate) fn below(&self, folder: &str) -> impl Iterator<Item = (&str, &Node)> {
         let prefix = match folder {
             "" => String::new(),
@@ -95,14 +95,12 @@ impl Tree {
             .map(|(path, node)| (path.as_str(), node))
     }
 
-    /// Tells whether something could be put at a path: everything above it that exists is
-    /// a folder.
+    /// Returns true if a node can be put at a path: every existing parent is a folder.
     pub(crate) fn has_room(&self, path: &str) -> bool {
         ancestors(path).all(|above| matches!(self.get(above), None | Some(Node::Folder)))
     }
 
-    /// Puts something at a path, in the place of all that was there. The folders above are
-    /// made.
+    /// Puts a node at a path, creates its parents, and replaces everything that was there.
     pub(crate) fn put(&mut self, path: &str, node: Node) {
         self.remove(path);
         for above in ancestors(path) {
@@ -111,7 +109,7 @@ impl Tree {
         self.0.insert(path.to_owned(), node);
     }
 
-    /// Removes what is at a path and below it.
+    /// Removes the node at a path and everything below it.
     pub(crate) fn remove(&mut self, path: &str) {
         let inside: Vec<String> = self.below(path).map(|(path, _)| path.to_owned()).collect();
         for path in inside {
@@ -149,12 +147,12 @@ impl Tree {
     }
 }
 
-/// Returns the folders above a path, the outermost first, without the root.
+/// Returns the parents of a path, outermost first, without the root.
 pub(crate) fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').map(|(at, _)| &path[..at])
 }
 
-/// Returns the folder that a path lies in.
+/// Returns the folder that contains a path.
 pub(crate) fn parent(path: &str) -> Option<&str> {
     path.rsplit_once('/').map(|(parent, _)| parent)
 }
@@ -167,8 +165,7 @@ pub(crate) fn child(folder: &str, name: &str) -> String {
     }
 }
 
-/// Reads what stands at a path on the disk; `None` if nothing does, or nothing that a
-/// project has.
+/// Reads the node at a path on the disk; `None` if there is none, or none of these kinds.
 fn read_node(path: &Path) -> Option<Node> {
     let metadata = path.symlink_metadata().ok()?;
     if metadata.is_dir() {
@@ -185,8 +182,8 @@ fn read_node(path: &Path) -> Option<Node> {
     })
 }
 
-/// Writes something to the disk, in the place of all that is there. A file in the place of
-/// a file keeps its inode.
+/// Writes a node to the disk in place of everything at its path. A file that replaces a file
+/// keeps the inode.
 pub(crate) fn write(path: &Path, node: &Node) -> io::Result<()> {
     let there = path.symlink_metadata().ok();
     let is_file = |metadata: &fs::Metadata| metadata.is_file();
@@ -209,7 +206,7 @@ pub(crate) fn write(path: &Path, node: &Node) -> io::Result<()> {
     }
 }
 
-/// Removes what is at a path on the disk, and all below it.
+/// Removes everything at a path and below it from the disk.
 pub(crate) fn erase(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -224,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_leads_through_folders_and_other_links_but_not_out_of_the_tree() {
+    fn content_follows_links_within_the_tree() {
         let mut tree = Tree::default();
         tree.put("a/b/file", Node::file("x"));
         tree.put("a/c", Node::Link("b".into()));

@@ -1,5 +1,5 @@
-//! What a store must have, may have and cannot have, from what was built before: the
-//! judge of whether commands ran that should not, or did not that should.
+//! Tracks the results that a store must, may and cannot have after the builds so far, to decide
+//! whether commands ran without need or failed to run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,50 +11,49 @@ use crate::model::expected::Fate;
 use crate::model::project::Project;
 use crate::support::tree::Node;
 
-/// What is known of results, by what decides them.
+/// The known results, by the fingerprints of their inputs.
 #[derive(Clone, Default)]
-pub(crate) struct Known {
+pub(crate) struct StoreModel {
     results: HashMap<Digest, Knowledge>,
-    /// What each key that was seen decides.
+    /// The fingerprint of each known key.
     keys: HashMap<String, Digest>,
-    /// Keys of which it is not known what they decide: somebody intruded when they were made.
-    doubtful: HashSet<String>,
-    /// How far it can be relied on.
+    /// Keys without a known fingerprint: files were written while these targets ran.
+    uncertain: HashSet<String>,
+    /// The reliability of this model.
     pub(crate) trust: Trust,
 }
 
-/// How far it can be relied on that a store has what is known, and no more.
+/// How the real store may differ from the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Trust {
     #[default]
     Exact,
-    /// It may have more: a run was killed.
+    /// It may have more results: a run was killed.
     More,
-    /// It may have more or less: what was killed was taking away.
+    /// It may have more or fewer results: a run that removes results was killed.
     Either,
-    /// It may have less, and nothing may be remembered either: the clock of the file system
-    /// is slow.
+    /// It may have fewer results, and no snapshot: the file system has a slow clock.
     Less,
 }
 
 #[derive(Clone, Debug)]
 struct Knowledge {
-    /// Whether it must be in the store; otherwise it may be.
+    /// Whether the store must have the result; otherwise it may.
     is_sure: bool,
-    /// The hashes of the files in it.
+    /// The hashes of its blobs.
     blobs: Vec<String>,
     key: Option<String>,
 }
 
-impl Known {
-    /// Tells whether commands must run for this result, which is said to have this key.
+impl StoreModel {
+    /// Returns true if commands must run for the result with this fingerprint and reported key.
     pub(crate) fn must_run(&self, fingerprint: &Digest, key: Option<&String>) -> bool {
-        let is_doubtful = key.is_some_and(|key| self.doubtful.contains(key));
-        let is_doubtful = is_doubtful || matches!(self.trust, Trust::More | Trust::Either);
-        !is_doubtful && !self.results.contains_key(fingerprint)
+        let is_uncertain = key.is_some_and(|key| self.uncertain.contains(key));
+        let is_uncertain = is_uncertain || matches!(self.trust, Trust::More | Trust::Either);
+        !is_uncertain && !self.results.contains_key(fingerprint)
     }
 
-    /// Checks a run that brought everything up to date, and learns from it.
+    /// Checks a complete run and records its results.
     pub(crate) fn check(
         &mut self,
         project: &Project,
@@ -99,16 +98,16 @@ impl Known {
         Ok(())
     }
 
-    /// Checks a run that had nothing to do, unless the one before said that it did not store
-    /// what it made.
+    /// Checks a run after a complete one: it runs nothing, unless the first run did not store a
+    /// result.
     pub(crate) fn check_idle(
         &mut self,
         (project, fates): (&Project, &BTreeMap<String, Fate>),
         report: &Report,
-        is_doubted: bool,
+        is_spurious: bool,
     ) -> Result<(), Fault> {
         check_ends(fates, report)?;
-        let is_slow = self.trust == Trust::Less || is_doubted;
+        let is_slow = self.trust == Trust::Less || is_spurious;
         for (name, fate) in fates {
             let times = report.executed.iter().filter(|n| *n == name).count();
             let uncached = project.target(name).is_some_and(|target| target.uncached);
@@ -128,7 +127,7 @@ impl Known {
         Ok(())
     }
 
-    /// Two results have one key if and only if the same decides them.
+    /// Checks that two results have the same key if and only if they have the same fingerprint.
     fn check_key(&mut self, name: &str, what: Digest, key: Option<&String>) -> Result<(), Fault> {
         let Some(key) = key else {
             return Err(format!("{name} has no key"));
@@ -168,7 +167,7 @@ impl Known {
         );
     }
 
-    /// Takes in that something in the store was damaged.
+    /// Records the damage of an object.
     pub(crate) fn harm(&mut self, harmed: &Harmed) {
         for known in self.results.values_mut() {
             let is_hit = match harmed {
@@ -180,26 +179,26 @@ impl Known {
         }
     }
 
-    /// Takes in what a run made of which nobody knows what it saw.
-    pub(crate) fn doubt(&mut self, report: &Report) {
+    /// Records the keys of a run whose inputs changed during the run.
+    pub(crate) fn forget_origin_of(&mut self, report: &Report) {
         let built = report.ends.values().filter(|ended| ended.how == How::Built);
-        self.doubtful
+        self.uncertain
             .extend(built.filter_map(|ended| ended.key.clone()));
     }
 
-    /// Tells whether what was stored surely is still there.
+    /// Returns true if a certainly stored result must still be in the store.
     fn is_kept(&self) -> bool {
         matches!(self.trust, Trust::Exact | Trust::More)
     }
 
-    /// Takes in that the store is gone.
+    /// Records the deletion of the store.
     pub(crate) fn forget_results(&mut self) {
         self.results.clear();
-        self.doubtful.clear();
+        self.uncertain.clear();
     }
 }
 
-/// Checks how each target ended, and the run.
+/// Checks the end of each target and of the run.
 fn check_ends(fates: &BTreeMap<String, Fate>, report: &Report) -> Result<(), Fault> {
     for (name, fate) in fates {
         let how = report.how(name);
