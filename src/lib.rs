@@ -4,7 +4,7 @@
 //! keeps them, **report** shows them; **cli** is the face.
 //!
 //! The modules stand below in layer order: a module may use only modules declared
-//! above it, and `tests/architecture.rs` checks that it does. `docs/ARCHITECTURE.md`
+//! above it, and `tests/architecture/main.rs` checks that it does. `docs/ARCHITECTURE.md`
 //! is the map, with the invariants and the files on disk.
 
 // Words.

@@ -1,10 +1,12 @@
-//! Process control (suite T8), seen from outside: what shows only when the process that runs
-//! commands is alone, is killed, or has a terminal. `fbt drive` is that process.
+//! Tests process control (suite T8) from outside: cases in which the process that runs commands
+//! must be alone, killed, or attached to a terminal. `fbt drive` is that process, and this is a
+//! binary of its own because the tests in `main.rs` make their process the reaper of all
+//! orphans.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 #![expect(
     clippy::disallowed_methods,
-    reason = "this plays the shell that starts fbuild"
+    reason = "stands in for the shell that starts fbuild"
 )]
 
 #[path = "../support/processes.rs"]
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 use fbuild::exec::WATCHDOG_ARGUMENT;
 use processes::Place;
 
-/// Returns `fbt drive` for `fbt` with these words.
+/// Returns `fbt drive` with a command `fbt` of these words.
 fn driver(place: &Place, words: &str) -> Command {
     let mut driver = Command::new(processes::fbt());
     driver.arg("drive").arg(place.path("")).arg("--");
@@ -30,31 +32,31 @@ fn driver(place: &Place, words: &str) -> Command {
     driver
 }
 
-/// Runs `fbt drive` with these words to its end. Returns how much it printed, and the two
-/// lines that it says: how the commands ended, and how much memory it used.
+/// Runs `fbt drive` to its end. Returns the length of its output and its two lines on stderr:
+/// the ends of the commands and the used memory.
 fn drive(place: &Place, words: &str) -> (usize, String, String) {
     let done = driver(place, words).output().unwrap();
-    let told = String::from_utf8(done.stderr).unwrap();
-    let (ends, memory) = told.trim_end().rsplit_once('\n').unwrap();
+    let report = String::from_utf8(done.stderr).unwrap();
+    let (ends, memory) = report.trim_end().rsplit_once('\n').unwrap();
     let end = ends.lines().last().unwrap();
     (done.stdout.len(), end.to_owned(), memory.to_owned())
 }
 
-/// Waits until `what` holds, looking again and again.
-fn eventually(law: &str, what: impl Fn() -> bool) {
+/// Polls until `holds` returns true.
+fn eventually(law: &str, holds: impl Fn() -> bool) {
     let limit = Instant::now() + Duration::from_secs(20);
-    while !what() {
+    while !holds() {
         assert!(Instant::now() < limit, "never came true: {law}");
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn a_gigabyte_of_output_takes_no_more_memory_than_a_line() {
+fn gigabyte_of_output_needs_little_memory() {
     let place = Place::new();
-    let (said, end, memory) = drive(&place, "spam 1000000000");
+    let (shown, end, memory) = drive(&place, "spam 1000000000");
     assert_eq!(
-        (said, end.as_str()),
+        (shown, end.as_str()),
         (1_000_000_000, "exit status: 0, left 0")
     );
     let kilobytes = memory.split_whitespace().nth(1).unwrap();
@@ -62,7 +64,7 @@ fn a_gigabyte_of_output_takes_no_more_memory_than_a_line() {
 }
 
 #[test]
-fn a_process_that_hides_completely_is_killed_when_the_last_command_ends() {
+fn unmarked_orphan_is_killed_after_the_last_command() {
     let place = Place::new();
     let hidden = "launch session mute bare -- wait MARK";
     let (_, end, _) = drive(&place, hidden);
@@ -74,7 +76,7 @@ fn a_process_that_hides_completely_is_killed_when_the_last_command_ends() {
 }
 
 #[test]
-fn hidden_processes_of_commands_that_end_together_are_found_by_the_last() {
+fn unmarked_orphans_of_parallel_commands_are_killed() {
     let place = Place::new();
     let hidden = "launch session mute bare -- wait MARK";
     for _ in 0..5 {
@@ -84,22 +86,22 @@ fn hidden_processes_of_commands_that_end_together_are_found_by_the_last() {
 }
 
 #[test]
-fn a_command_reads_nothing_whatever_fbuild_could_read() {
+fn command_has_empty_stdin() {
     let place = Place::new();
     let mut driver = driver(&place, "stdin");
     driver.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut driver = driver.spawn().unwrap();
     let mut input = driver.stdin.take().unwrap();
-    // It may have ended already.
+    // Ignore the error: the command may have ended.
     let _ = input.write_all(b"a line\n");
-    let said = driver.wait_with_output().unwrap().stdout;
-    assert_eq!(said, b"0\n");
+    let shown = driver.wait_with_output().unwrap().stdout;
+    assert_eq!(shown, b"0\n");
     drop(input);
 }
 
 #[test]
-fn when_fbuild_is_killed_its_commands_die() {
-    // The last has no marker, but the group of its command.
+fn commands_die_when_fbuild_is_killed() {
+    // The last one has no marker, but is in the group of its command.
     for way in [
         "stay",
         "session stay",
@@ -115,9 +117,9 @@ fn when_fbuild_is_killed_its_commands_die() {
 }
 
 #[test]
-fn a_process_of_another_user_is_left_alone_and_nobody_waits_for_it_or_its_output() {
+fn process_of_another_user_is_not_waited_for() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can play two users");
+        println!("skipped: needs root");
         return;
     }
     let place = Place::new();
@@ -148,14 +150,14 @@ fn a_process_of_another_user_is_left_alone_and_nobody_waits_for_it_or_its_output
         for pid in &left {
             send("KILL", pid.unsigned_abs());
         }
-        let told = String::from_utf8(done.stderr).unwrap();
-        assert!(told.starts_with("exit status: 0, left 0\n"), "{told}");
+        let report = String::from_utf8(done.stderr).unwrap();
+        assert!(report.starts_with("exit status: 0, left 0\n"), "{report}");
         eventually("it is dead", || place.alive().is_empty());
     }
 }
 
 #[test]
-fn while_a_command_runs_somebody_else_waits_for_the_end_of_fbuild() {
+fn watchdog_runs_while_a_command_runs() {
     let place = Place::new();
     let driver = start(&place, "wait MARK");
     let is_watchdog = |words: &Vec<u8>| {
@@ -172,37 +174,37 @@ fn while_a_command_runs_somebody_else_waits_for_the_end_of_fbuild() {
 }
 
 #[test]
-fn a_signal_to_fbuild_stops_its_commands_and_is_no_crash() {
+fn signal_to_fbuild_stops_its_commands() {
     for (signal, way) in [("INT", "stay"), ("TERM", "session stay")] {
         let place = Place::new();
         let driver = start(&place, &format!("launch {way} -- wait MARK"));
         send(signal, driver.id());
-        let told = driver.wait_with_output().unwrap();
-        let told = String::from_utf8(told.stderr).unwrap();
-        assert!(told.starts_with("Cancelled, left 0\n"), "{told}");
+        let report = driver.wait_with_output().unwrap();
+        let report = String::from_utf8(report.stderr).unwrap();
+        assert!(report.starts_with("Cancelled, left 0\n"), "{report}");
         assert!(place.alive().is_empty());
     }
 }
 
 #[test]
-fn what_another_run_started_is_no_business_of_a_run_that_is_stopped() {
+fn stopped_run_spares_commands_of_another_run() {
     let (one, other) = (Place::new(), Place::new());
     let words = "launch session mute stay -- wait MARK";
     let (first, second) = (start(&one, words), start(&other, words));
     let before = other.alive();
     send("INT", first.id());
-    let told = first.wait_with_output().unwrap();
-    assert!(told.stderr.starts_with(b"Cancelled, left 0\n"));
+    let report = first.wait_with_output().unwrap();
+    assert!(report.stderr.starts_with(b"Cancelled, left 0\n"));
     assert!(one.alive().is_empty());
     assert_eq!(other.alive(), before);
     send("INT", second.id());
-    let told = second.wait_with_output().unwrap();
-    assert!(told.stderr.starts_with(b"Cancelled, left 0\n"));
+    let report = second.wait_with_output().unwrap();
+    assert!(report.stderr.starts_with(b"Cancelled, left 0\n"));
 }
 
-/// Plays fbuild for a watchdog: starts one for the run `run` with this table, signals it, and
-/// is gone. Returns how long the watchdog needed from then on.
-fn keep(run: &str, table: &[i32]) -> Duration {
+/// Starts a watchdog for the run `run` with this table, signals it, and closes its input, as a
+/// killed fbuild would. Returns how long the watchdog needed after that.
+fn time_watchdog(run: &str, table: &[i32]) -> Duration {
     let mut file = tempfile::tempfile().unwrap();
     let table: Vec<u8> = table.iter().flat_map(|slot| slot.to_ne_bytes()).collect();
     file.write_all(&table).unwrap();
@@ -211,13 +213,13 @@ fn keep(run: &str, table: &[i32]) -> Duration {
     watchdog.stdin(Stdio::piped()).stdout(file);
     let mut watchdog = watchdog.spawn().unwrap();
     let status = format!("/proc/{}/status", watchdog.id());
-    let heeded = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
-    let heeded: u64 = heeded.map(|signal| 1 << (signal - 1)).iter().sum();
-    eventually("the watchdog heeds signals", || {
+    let handled = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+    let handled: u64 = handled.map(|signal| 1 << (signal - 1)).iter().sum();
+    eventually("the watchdog handles signals", || {
         let status = std::fs::read_to_string(&status).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
-        caught & heeded == heeded
+        caught & handled == handled
     });
     for signal in ["INT", "TERM", "HUP", "QUIT"] {
         send(signal, watchdog.id());
@@ -228,14 +230,14 @@ fn keep(run: &str, table: &[i32]) -> Duration {
     gone.elapsed()
 }
 
-/// A process of its own group that waits until this is dropped.
+/// A process in a group of its own that waits until this is dropped.
 struct Waiting {
     place: Place,
     child: std::process::Child,
 }
 
 impl Waiting {
-    /// Starts one with a marker, if there is one.
+    /// Starts a process, with a marker if there is one.
     fn start(marker: Option<&str>) -> Self {
         let place = Place::new();
         let argv = place.fbt("wait MARK");
@@ -263,34 +265,34 @@ impl Drop for Waiting {
 }
 
 #[test]
-fn a_keeper_outlives_signals_and_kills_what_is_in_its_table_or_has_the_marker_of_its_run() {
+fn watchdog_kills_listed_and_marked_processes() {
     let run = format!("{:016x}", std::process::id());
     let listed = Waiting::start(None);
     let marked = Waiting::start(Some(&format!("{run}.7")));
     let others = Waiting::start(Some("0123456789abcdef.7"));
-    let took = keep(&run, &[listed.child.id().try_into().unwrap(), 0]);
-    eventually("what is in the table is killed", || !listed.is_alive());
+    let took = time_watchdog(&run, &[listed.child.id().try_into().unwrap(), 0]);
+    eventually("the listed process is killed", || !listed.is_alive());
     assert!(!marked.is_alive() && others.is_alive());
-    assert!(took < Duration::from_secs(5), "nobody was left: {took:?}");
+    assert!(took < Duration::from_secs(5), "the watchdog took {took:?}");
 }
 
 #[test]
-fn a_keeper_of_a_run_that_ended_as_it_should_kills_nobody() {
+fn watchdog_of_a_clean_run_kills_nothing() {
     let run = format!("{:015x}f", std::process::id());
     let marked = Waiting::start(Some(&format!("{run}.7")));
-    keep(&run, &[]);
+    time_watchdog(&run, &[]);
     assert!(marked.is_alive());
 }
 
 #[test]
-fn a_keeper_waits_a_moment_for_a_command_that_was_about_to_start() {
-    let took = keep("0000000000000000", &[-1]);
+fn watchdog_waits_for_a_starting_command() {
+    let took = time_watchdog("0000000000000000", &[-1]);
     let expected = Duration::from_secs(1)..Duration::from_secs(6);
     assert!(expected.contains(&took), "{took:?}");
 }
 
 #[test]
-fn whoever_starts_fbuild_may_ignore_the_death_of_children() {
+fn fbuild_works_with_sigchld_ignored() {
     let place = Place::new();
     let driver = driver(&place, "exit 3");
     let mut starter = Command::new("env");
@@ -298,11 +300,11 @@ fn whoever_starts_fbuild_may_ignore_the_death_of_children() {
         .arg("--ignore-signal=CHLD")
         .arg(driver.get_program());
     let done = starter.args(driver.get_args()).output().unwrap();
-    let told = String::from_utf8(done.stderr).unwrap();
-    assert!(told.starts_with("exit status: 3, left 0\n"), "{told}");
+    let report = String::from_utf8(done.stderr).unwrap();
+    assert!(report.starts_with("exit status: 3, left 0\n"), "{report}");
 }
 
-/// Returns the words of each child of a process, each ended by a NUL.
+/// Returns the arguments of each child of a process, each terminated by NUL.
 fn children(pid: u32) -> Vec<Vec<u8>> {
     let all = fs::read_dir("/proc").unwrap().flatten();
     let parent = format!("PPid:\t{pid}\n");
@@ -316,7 +318,7 @@ fn children(pid: u32) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Starts `fbt drive` with these words, and waits until the command says that it is ready.
+/// Starts `fbt drive` and waits until the command prints `ready`.
 fn start(place: &Place, words: &str) -> std::process::Child {
     let mut driver = driver(place, words);
     driver.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -338,65 +340,66 @@ fn send(signal: &str, pid: u32) {
 }
 
 #[test]
-fn an_interactive_command_has_the_terminal_and_gives_it_back() {
+fn interactive_command_gets_and_returns_the_terminal() {
     let place = Place::new();
     let script = "read x; echo first=$x";
-    let said = in_terminal(&place, &["--terminal"], script, "read y; echo then=$y");
-    assert!(said.contains("first=one\r\n"), "{said}");
-    assert!(said.contains("exit status: 0, left 0\r\n"), "{said}");
-    assert!(said.contains("then=two\r\n"), "{said}");
+    let shown = in_terminal(&place, &["--terminal"], script, "read y; echo then=$y");
+    assert!(shown.contains("first=one\r\n"), "{shown}");
+    assert!(shown.contains("exit status: 0, left 0\r\n"), "{shown}");
+    assert!(shown.contains("then=two\r\n"), "{shown}");
 }
 
 #[test]
-fn a_captured_command_that_asks_the_terminal_is_an_error() {
+fn captured_command_that_reads_the_terminal_fails() {
     let place = Place::new();
-    let said = in_terminal(&place, &[], "read x </dev/tty", "true");
+    let shown = in_terminal(&place, &[], "read x </dev/tty", "true");
     assert!(
-        said.contains("`sh` waits for an answer from the terminal"),
-        "{said}"
+        shown.contains("`sh` waits for an answer from the terminal"),
+        "{shown}"
     );
 }
 
 #[test]
-fn an_interactive_command_can_be_stopped_at_the_terminal_and_goes_on_with_fbuild() {
+fn stopped_interactive_command_resumes_with_fbuild() {
     let place = Place::new();
-    // If it stops before it has the terminal, it is woken once it has.
+    // If it stops before it has the terminal, it is woken once it has it.
     let script = "while [ ! -e seen ]; do kill -TSTP $$; done; read x; echo first=$x";
     let seen = place.path("seen").display().to_string();
-    let said = in_shell(&place, &["--terminal"], script, |drive| {
+    let shown = in_shell(&place, &["--terminal"], script, |drive| {
         format!("set -m; {drive}; echo stopped >{seen}; fg >/dev/null; read y; echo then=$y")
     });
     let at = |part: &str| {
-        said.find(part)
-            .unwrap_or_else(|| panic!("no {part}: {said}"))
+        shown
+            .find(part)
+            .unwrap_or_else(|| panic!("no {part}: {shown}"))
     };
     assert!(
         at("first=one\r\n") < at("exit status: 0, left 0\r\n"),
-        "{said}"
+        "{shown}"
     );
     assert!(
         at("exit status: 0, left 0\r\n") < at("then=two\r\n"),
-        "{said}"
+        "{shown}"
     );
 }
 
 #[test]
-fn in_the_background_fbuild_takes_the_terminal_from_nobody() {
+fn background_fbuild_leaves_the_terminal_alone() {
     let place = Place::new();
-    let said = in_shell(&place, &["--terminal"], "echo first", |drive| {
+    let shown = in_shell(&place, &["--terminal"], "echo first", |drive| {
         format!("set -m; {drive} & wait; read y; echo then=$y")
     });
-    assert!(said.contains("first\r\n"), "{said}");
-    assert!(said.contains("then=one\r\n"), "{said}");
+    assert!(shown.contains("first\r\n"), "{shown}");
+    assert!(shown.contains("then=one\r\n"), "{shown}");
 }
 
-/// Runs `sh -c SCRIPT` under `fbt drive`, and then `after`, in a terminal into which two
-/// lines are typed; returns what appears there.
+/// Runs `sh -c SCRIPT` under `fbt drive`, and then `after`, in a terminal with two typed lines;
+/// returns the content of the terminal.
 fn in_terminal(place: &Place, options: &[&str], script: &str, after: &str) -> String {
     in_shell(place, options, script, |drive| format!("{drive}; {after}"))
 }
 
-/// The same, with a line of a shell that is made of the one that runs `fbt drive`.
+/// Like [`in_terminal`], with a shell line built from the command line of `fbt drive`.
 fn in_shell(
     place: &Place,
     options: &[&str],
@@ -421,6 +424,6 @@ fn in_shell(
     let mut keyboard = terminal.stdin.take().unwrap();
     keyboard.write_all(b"one\ntwo\n").unwrap();
     drop(keyboard);
-    let said = terminal.wait_with_output().unwrap().stdout;
-    String::from_utf8(said).unwrap()
+    let shown = terminal.wait_with_output().unwrap().stdout;
+    String::from_utf8(shown).unwrap()
 }

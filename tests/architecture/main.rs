@@ -1,12 +1,12 @@
-//! The invariants of `docs/ARCHITECTURE.md` that the sources themselves can prove: layers,
-//! who may name what, sizes, names. It reads the sources as text and compiles nothing.
+//! Checks the invariants of `docs/ARCHITECTURE.md` that the sources prove: layers, permitted
+//! names, sizes. Reads the sources as text and compiles nothing.
 //!
-//! Comments, strings and tests are blanked before a rule looks, so that only code counts.
-//! A rule that the code breaks is not loosened: the code is mended.
+//! Comments, strings and tests are blanked first, so that only code counts. If the code breaks a
+//! rule, change the code, not the rule.
 
 #![expect(clippy::expect_used, reason = "these are tests")]
 
-#[path = "support/sources.rs"]
+#[path = "../support/sources.rs"]
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,9 +19,10 @@ use sources::{
     without_tests, without_words, words,
 };
 
-/// Which parts of `src` may name which third-party crate: a file, or a folder and all below.
+/// The parts of `src` that may use each third-party crate: a file, or a folder and everything
+/// below it.
 const CRATES: &[(&str, &[&str])] = &[
-    // Named in one place.
+    // Used in one place.
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
     ("clap_mangen", &["cli/commands/generate.rs"]),
@@ -32,11 +33,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("kdl", &["buildfile/"]),
     ("sha2", &["digest.rs"]),
     ("strsim", &["source/mod.rs"]),
-    // The two places that use all processors, and the two that speak of signals.
+    // The two places that use all processors, and the two that handle signals.
     ("libc", &["exec/", "build/failure.rs"]),
     ("rayon", &["build/run.rs", "action/index/hash.rs"]),
     ("signal_hook", &["exec/", "cli/signals.rs"]),
-    // Vocabulary: what a type is on disk, what an error says, what the system is asked.
+    // Vocabulary: on-disk types, errors, system calls.
     (
         "miette",
         &[
@@ -123,7 +124,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What only some files may name: words of the standard library that reach the world.
+/// Functions of the standard library with side effects, and the files that may use them.
 const WORDS: &[(&str, &[&str])] = &[
     ("Command::new", &["exec/process.rs"]),
     ("env::var", &["cli/context.rs"]),
@@ -147,22 +148,22 @@ const WORDS: &[(&str, &[&str])] = &[
     ("process::exit", &[]),
 ];
 
-/// Ends of type names that say nothing of what the type is.
+/// Endings of type names without meaning.
 const EMPTY_NAMES: &[&str] = &[
     "Manager", "Handler", "Helper", "Util", "Utils", "Engine", "Service", "Impl",
 ];
 
-const MOST_LINES_OF_FILE: usize = 600;
-const MOST_LINES_OF_FUNCTION: usize = 80;
-const MOST_LINES_OF_MAIN: usize = 20;
-const MOST_PARAMETERS: usize = 5;
-const MOST_MODULES: usize = 20;
+const MAX_LINES_OF_FILE: usize = 600;
+const MAX_LINES_OF_FUNCTION: usize = 80;
+const MAX_LINES_OF_MAIN: usize = 20;
+const MAX_PARAMETERS: usize = 5;
+const MAX_MODULES: usize = 20;
 
-/// The table of the language is one table, however long.
+/// The table of the language may have any length.
 const TABLES: &[&str] = &["buildfile/grammar.rs"];
 
 #[test]
-fn a_module_uses_only_modules_above_it() {
+fn module_uses_only_modules_above_it() {
     let sources = sources();
     let layers = layers(sources);
     let (mut wrong, mut uses) = (String::new(), 0);
@@ -192,12 +193,12 @@ fn nothing_is_async() {
 }
 
 #[test]
-fn only_their_own_files_reach_the_world() {
+fn side_effects_are_in_permitted_files() {
     let mut wrong = String::new();
     for source in sources() {
         for (word, _) in WORDS.iter().filter(|(_, places)| !source.is_at(places)) {
             for line in lines_with(&source.product, word) {
-                let _ = writeln!(wrong, "src/{}:{line} says `{word}`", source.path);
+                let _ = writeln!(wrong, "src/{}:{line} uses `{word}`", source.path);
             }
         }
     }
@@ -205,7 +206,7 @@ fn only_their_own_files_reach_the_world() {
 }
 
 #[test]
-fn each_third_party_crate_is_named_where_it_belongs() {
+fn crates_are_used_in_permitted_files() {
     let table: BTreeMap<&str, &[&str]> = CRATES.iter().copied().collect();
     assert_eq!(
         dependencies(),
@@ -229,33 +230,33 @@ fn each_third_party_crate_is_named_where_it_belongs() {
     assert!(wrong.is_empty(), "{wrong}");
     assert!(
         unused.is_empty(),
-        "the table allows more than is used: {unused:?}"
+        "the table allows unused places: {unused:?}"
     );
 }
 
 #[test]
-fn every_file_begins_by_saying_what_it_is() {
-    let is_silent = |source: &&Source| !source.text.starts_with("//! ");
-    let silent = sources().iter().filter(is_silent);
-    let silent: Vec<&str> = silent.map(|source| source.path.as_str()).collect();
-    assert_eq!(silent, [""; 0]);
+fn every_file_starts_with_a_comment() {
+    let is_undocumented = |source: &&Source| !source.text.starts_with("//! ");
+    let undocumented = sources().iter().filter(is_undocumented);
+    let undocumented: Vec<&str> = undocumented.map(|source| source.path.as_str()).collect();
+    assert_eq!(undocumented, [""; 0]);
 }
 
 #[test]
-fn files_and_functions_fit_their_measures() {
+fn files_and_functions_are_short() {
     let mut wrong = String::new();
     for source in sources() {
         let lines = product_lines(source);
-        if lines > most_lines(&source.path) {
+        if lines > max_lines(&source.path) {
             let _ = writeln!(wrong, "src/{}: {lines} lines without tests", source.path);
         }
         for function in functions(&source.product) {
             let Function { name, line, .. } = &function;
             let place = format!("src/{}:{line} `{name}`", source.path);
-            if function.lines > MOST_LINES_OF_FUNCTION {
+            if function.lines > MAX_LINES_OF_FUNCTION {
                 let _ = writeln!(wrong, "{place} has {} lines", function.lines);
             }
-            if function.parameters > MOST_PARAMETERS {
+            if function.parameters > MAX_PARAMETERS {
                 let _ = writeln!(wrong, "{place} has {} parameters", function.parameters);
             }
         }
@@ -263,27 +264,27 @@ fn files_and_functions_fit_their_measures() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-fn most_lines(path: &str) -> usize {
+fn max_lines(path: &str) -> usize {
     match path {
-        "main.rs" => MOST_LINES_OF_MAIN,
+        "main.rs" => MAX_LINES_OF_MAIN,
         _ if TABLES.contains(&path) => usize::MAX,
-        _ => MOST_LINES_OF_FILE,
+        _ => MAX_LINES_OF_FILE,
     }
 }
 
 #[test]
-fn the_modules_can_be_counted_on_fingers_and_toes() {
+fn top_level_modules_are_few() {
     let count = layers(sources()).len();
-    assert!(count <= MOST_MODULES, "{count} modules");
+    assert!(count <= MAX_MODULES, "{count} modules");
 }
 
 #[test]
-fn nothing_is_left_undone_or_waved_through() {
+fn no_todo_or_lint_exception_remains() {
     let mut wrong = String::new();
     for source in sources() {
         for word in ["TODO", "FIXME", "XXX"] {
             for line in lines_with(&source.text, word) {
-                let _ = writeln!(wrong, "src/{}:{line} says {word}", source.path);
+                let _ = writeln!(wrong, "src/{}:{line} contains {word}", source.path);
             }
         }
         for attribute in ["#[allow", "#![allow", "#[ignore", "#[should_panic"] {
@@ -298,7 +299,7 @@ fn nothing_is_left_undone_or_waved_through() {
 }
 
 #[test]
-fn names_of_types_say_something() {
+fn type_names_have_no_empty_endings() {
     let mut wrong = String::new();
     for source in sources() {
         let words: Vec<&str> = words(&source.product).map(|(_, word)| word).collect();
@@ -313,7 +314,7 @@ fn names_of_types_say_something() {
 }
 
 #[test]
-fn the_plan_is_pure() {
+fn plan_has_no_side_effects() {
     let world = [
         "std::fs",
         "std::io",
@@ -353,7 +354,7 @@ fn graph_and_action_have_no_hidden_state() {
 }
 
 #[test]
-fn every_code_is_explained_and_no_other() {
+fn every_code_is_explained() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
     let page = fs::read_to_string(page).expect("the page can be read");
     let heading = |line: &str| Some(line.strip_prefix("### `")?.strip_suffix('`')?.to_owned());
@@ -362,18 +363,18 @@ fn every_code_is_explained_and_no_other() {
     assert_eq!(explained.len(), headings.len(), "a code is explained twice");
     let codes = codes();
     let unexplained: Vec<_> = codes.difference(&explained).collect();
-    let unsaid: Vec<_> = explained.difference(&codes).collect();
+    let unused: Vec<_> = explained.difference(&codes).collect();
     assert!(
         unexplained.is_empty(),
         "not in docs/errors.md: {unexplained:?}"
     );
     assert!(
-        unsaid.is_empty(),
-        "in docs/errors.md, but nothing says it: {unsaid:?}"
+        unused.is_empty(),
+        "in docs/errors.md, but not in the sources: {unused:?}"
     );
 }
 
-/// Returns every code that the sources can say.
+/// Returns every code in the sources.
 fn codes() -> BTreeSet<String> {
     let mut codes = BTreeSet::new();
     for text in sources().iter().map(|source| &source.product_text) {
@@ -389,20 +390,20 @@ fn codes() -> BTreeSet<String> {
     codes
 }
 
-/// Fails if a file that `concerned` picks says one of `words` outside its tests.
+/// Fails if a file selected by `concerned` uses one of `words` outside its tests.
 fn forbid(concerned: impl Fn(&Source) -> bool, words: &[&str]) {
     let mut wrong = String::new();
     for source in sources().iter().filter(|source| concerned(source)) {
         for word in words {
             for line in lines_with(&source.product, word) {
-                let _ = writeln!(wrong, "src/{}:{line} says `{word}`", source.path);
+                let _ = writeln!(wrong, "src/{}:{line} uses `{word}`", source.path);
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// Returns the modules of `lib.rs` in layer order, each with its place.
+/// Returns the modules of `lib.rs` with their layers.
 fn layers(sources: &[Source]) -> BTreeMap<String, usize> {
     let lib = sources
         .iter()
@@ -416,7 +417,7 @@ fn layers(sources: &[Source]) -> BTreeMap<String, usize> {
     modules.zip(1..).collect()
 }
 
-/// Returns the top-level modules that a file names, through `crate::` or enough `super::`.
+/// Returns the top-level modules that a file uses, through `crate::` or enough `super::`.
 fn used_modules(source: &Source) -> Vec<(usize, String)> {
     let depth = source.module().len();
     let to_root = "super::".repeat(depth);
@@ -435,7 +436,7 @@ fn used_modules(source: &Source) -> Vec<(usize, String)> {
     used
 }
 
-/// Returns the first name of each path of a `use`: one, or those between braces.
+/// Returns the first name of each path of a `use`: a single one, or those between braces.
 fn first_names(rest: &str) -> Vec<String> {
     let Some(list) = rest.trim_start().strip_prefix('{') else {
         return words(rest)
@@ -461,7 +462,7 @@ fn first_names(rest: &str) -> Vec<String> {
     names
 }
 
-/// Returns the names of the crates that `Cargo.toml` lists as dependencies, as in code.
+/// Returns the names of the dependencies in `Cargo.toml`, as they are in code.
 fn dependencies() -> BTreeSet<String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let text = fs::read_to_string(file).expect("Cargo.toml can be read");
@@ -476,7 +477,7 @@ fn dependencies() -> BTreeSet<String> {
     names.map(|(name, _)| name.replace('-', "_")).collect()
 }
 
-/// Returns the lines that name a crate: `name::`, or `use name`, or an attribute of it.
+/// Returns the lines that use a crate: `name::`, `use name`, or an attribute of it.
 fn crate_uses(code: &str, name: &str) -> Vec<usize> {
     let is_use = |at: usize| {
         let after = &code[at + name.len()..];
@@ -489,7 +490,7 @@ fn crate_uses(code: &str, name: &str) -> Vec<usize> {
 }
 
 #[test]
-fn blanking_leaves_code_and_nothing_else() {
+fn blanking_leaves_only_code() {
     let text = "a('x', \"q\\\"q\", r#\"r\"r\"#, b'\\'') // c\n#[cfg(test)]\nmod tests { fn f<'a>() {} }\nb";
     let code = without_words(text);
     let gone =
