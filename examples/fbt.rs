@@ -28,6 +28,9 @@
 //! fbt write-after-exit FILE         launch session mute -- write FILE
 //! fbt peak FILE PROGRAM ARG…        runs it, and writes to FILE the peak memory in KiB of it or
 //!                                   of a program that it waited for
+//! fbt refuse CALL=ERRNO,… PROGRAM ARG…
+//!                                   runs it with a filter that refuses these system calls,
+//!                                   in its children, too
 //! fbt drive [--terminal] ROOT -- ARGV… [++ ARGV…]…
 //!                                   runs each ARGV as fbuild runs commands in ROOT, all at
 //!                                   once, with a watchdog; INT and TERM cancel. Prints to
@@ -48,6 +51,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,6 +110,7 @@ fn act(words: &[OsString]) -> Result<ExitCode> {
         "on-term" => on_term(Path::new(first(rest)?))?,
         "write" => write(Path::new(first(rest)?))?,
         "peak" => return peak(rest),
+        "refuse" => return refuse(rest),
         "session" => {
             rustix::process::setsid()?;
             return act(rest);
@@ -252,6 +257,162 @@ fn peak(words: &[OsString]) -> Result<ExitCode> {
     } else {
         Ok(ExitCode::from(98))
     }
+}
+
+/// Replaces this process by a program for which some system calls fail.
+fn refuse(words: &[OsString]) -> Result<ExitCode> {
+    let [refusals, program, arguments @ ..] = words else {
+        return Err("no system calls or no program".into());
+    };
+    let refusals = refusals.to_str().ok_or("not a list of system calls")?;
+    let mut filter = vec![instruction(
+        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+        0,
+        0,
+    )];
+    for refusal in refusals.split(',') {
+        let (call, errno) = refusal.split_once('=').ok_or("no errno")?;
+        let call = system_call(call).ok_or_else(|| format!("unknown system call {call}"))?;
+        let errno = errno_of(errno).ok_or_else(|| format!("unknown errno {errno}"))?;
+        let is_call = instruction(libc::BPF_JMP | libc::BPF_JEQ, u32::try_from(call)?, 1);
+        let answer = libc::SECCOMP_RET_ERRNO | u32::try_from(errno)?;
+        filter.extend([is_call, instruction(libc::BPF_RET, answer, 0)]);
+    }
+    filter.push(instruction(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0));
+    let filter = libc::sock_fprog {
+        len: u16::try_from(filter.len())?,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: `filter` and the instructions that it points to live until the calls return.
+    let installed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const filter,
+            ) == 0
+    };
+    if !installed {
+        return Err(io::Error::last_os_error().into());
+    }
+    Err(Command::new(program).args(arguments).exec().into())
+}
+
+/// Returns an instruction of a filter. `skip` is the number of instructions that a comparison
+/// skips if it is false.
+fn instruction(code: u32, value: u32, skip: u8) -> libc::sock_filter {
+    libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: skip,
+        k: value,
+    }
+}
+
+fn errno_of(name: &str) -> Option<i32> {
+    let errnos = [
+        ("EACCES", libc::EACCES),
+        ("EINVAL", libc::EINVAL),
+        ("ENOLCK", libc::ENOLCK),
+        ("ENOSYS", libc::ENOSYS),
+        ("EOPNOTSUPP", libc::EOPNOTSUPP),
+        ("EPERM", libc::EPERM),
+    ];
+    errnos
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map(|(_, errno)| *errno)
+}
+
+/// Returns the number of a system call by its name.
+fn system_call(name: &str) -> Option<libc::c_long> {
+    macro_rules! numbers {
+        ($($name:ident = $number:ident,)*) => {
+            [$((stringify!($name), libc::$number)),*]
+        };
+    }
+    let numbers = numbers! {
+        chdir = SYS_chdir,
+        clone3 = SYS_clone3,
+        close = SYS_close,
+        close_range = SYS_close_range,
+        copy_file_range = SYS_copy_file_range,
+        eventfd2 = SYS_eventfd2,
+        faccessat = SYS_faccessat,
+        faccessat2 = SYS_faccessat2,
+        fadvise64 = SYS_fadvise64,
+        fallocate = SYS_fallocate,
+        fchmod = SYS_fchmod,
+        fchmodat = SYS_fchmodat,
+        fcntl = SYS_fcntl,
+        fdatasync = SYS_fdatasync,
+        flock = SYS_flock,
+        fstat = SYS_fstat,
+        fsync = SYS_fsync,
+        ftruncate = SYS_ftruncate,
+        getcwd = SYS_getcwd,
+        getdents64 = SYS_getdents64,
+        getrandom = SYS_getrandom,
+        gettid = SYS_gettid,
+        ioctl = SYS_ioctl,
+        kill = SYS_kill,
+        linkat = SYS_linkat,
+        lseek = SYS_lseek,
+        madvise = SYS_madvise,
+        memfd_create = SYS_memfd_create,
+        mkdirat = SYS_mkdirat,
+        newfstatat = SYS_newfstatat,
+        openat2 = SYS_openat2,
+        pidfd_open = SYS_pidfd_open,
+        pidfd_send_signal = SYS_pidfd_send_signal,
+        pipe2 = SYS_pipe2,
+        ppoll = SYS_ppoll,
+        prctl = SYS_prctl,
+        pread64 = SYS_pread64,
+        prlimit64 = SYS_prlimit64,
+        pwrite64 = SYS_pwrite64,
+        readlinkat = SYS_readlinkat,
+        recvfrom = SYS_recvfrom,
+        renameat2 = SYS_renameat2,
+        rt_sigaction = SYS_rt_sigaction,
+        rt_sigprocmask = SYS_rt_sigprocmask,
+        sched_getaffinity = SYS_sched_getaffinity,
+        sched_yield = SYS_sched_yield,
+        sendto = SYS_sendto,
+        setpgid = SYS_setpgid,
+        sigaltstack = SYS_sigaltstack,
+        socketpair = SYS_socketpair,
+        statfs = SYS_statfs,
+        statx = SYS_statx,
+        symlinkat = SYS_symlinkat,
+        syncfs = SYS_syncfs,
+        umask = SYS_umask,
+        unlinkat = SYS_unlinkat,
+        utimensat = SYS_utimensat,
+        wait4 = SYS_wait4,
+        waitid = SYS_waitid,
+    };
+    // Calls that newer architectures do not have.
+    #[cfg(target_arch = "x86_64")]
+    let old = numbers! {
+        access = SYS_access,
+        chmod = SYS_chmod,
+        dup2 = SYS_dup2,
+        link = SYS_link,
+        mkdir = SYS_mkdir,
+        open = SYS_open,
+        poll = SYS_poll,
+        readlink = SYS_readlink,
+        rename = SYS_rename,
+        rmdir = SYS_rmdir,
+        symlink = SYS_symlink,
+        unlink = SYS_unlink,
+        vfork = SYS_vfork,
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let old: [(&str, libc::c_long); 0] = [];
+    let mut all = numbers.iter().chain(&old);
+    all.find(|(n, _)| *n == name).map(|(_, number)| *number)
 }
 
 fn later(millis: u64, words: &[OsString]) -> Result {

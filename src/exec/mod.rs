@@ -5,12 +5,13 @@
 //! [`Local`] runs commands on this machine, [`Fake`] is for tests. Below them, `run`
 //! supervises one command until its last descendant has ended, `process` starts programs
 //! (no other file does), `lookup` finds them on `PATH`, `tree` tracks which processes
-//! belong to which command, `watchdog` kills the commands if fbuild itself is killed, and
+//! belong to which command, `handle` holds one process, `watchdog` kills the commands if fbuild itself is killed, and
 //! `terminal` passes the terminal to interactive commands. `mask` hides secrets, `shell`
 //! formats commands for display, and `probe` reads the version of a tool.
 
 mod error;
 mod fake;
+mod handle;
 mod local;
 mod lookup;
 mod mask;

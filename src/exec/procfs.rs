@@ -95,8 +95,8 @@ pub(super) enum Variable {
 pub(super) fn variable(pid: Pid, name: &str) -> Variable {
     let environ = match fs::read(format!("/proc/{}/environ", pid.as_raw_pid())) {
         Ok(environ) if !environ.is_empty() => environ,
-        Err(error) if !is_gone(&error) => return Variable::Unset,
-        _ => return classify_empty(stat(pid)),
+        Ok(_) => return classify_empty(stat(pid)),
+        Err(error) => return classify_unreadable(&error, stat(pid)),
     };
     environ
         .split(|byte| *byte == 0)
@@ -107,6 +107,20 @@ pub(super) fn variable(pid: Pid, name: &str) -> Variable {
         .map_or(Variable::Unset, |value| {
             Variable::Set(String::from_utf8_lossy(value).into_owned())
         })
+}
+
+/// Distinguishes a process of another user from a dead one: without memory, the system can
+/// no longer check its owner, and answers EACCES, too.
+fn classify_unreadable(error: &io::Error, stat: io::Result<Vec<String>>) -> Variable {
+    let is_dead = match stat {
+        Ok(fields) => has_flag(&fields, EXITING),
+        Err(error) => is_gone(&error),
+    };
+    if is_gone(error) || is_dead {
+        Variable::Dying
+    } else {
+        Variable::Unset
+    }
 }
 
 /// Distinguishes a process without variables from one that is starting or dying, all of
@@ -230,6 +244,20 @@ mod tests {
         let failed = |errno| classify_empty(Err(io::Error::from_raw_os_error(errno)));
         assert_eq!(failed(libc::ESRCH), Variable::Dying);
         assert_eq!(failed(libc::EACCES), Variable::Unset);
+    }
+
+    #[test]
+    fn unreadable_environment_of_a_dead_process_is_dying() {
+        let refused = io::Error::from_raw_os_error(libc::EACCES);
+        let fields = |flags: u64| Ok(vec![flags.to_string(); 10]);
+        assert_eq!(classify_unreadable(&refused, fields(0)), Variable::Unset);
+        assert_eq!(
+            classify_unreadable(&refused, fields(EXITING)),
+            Variable::Dying
+        );
+        let gone = || io::Error::from_raw_os_error(libc::ESRCH);
+        assert_eq!(classify_unreadable(&refused, Err(gone())), Variable::Dying);
+        assert_eq!(classify_unreadable(&gone(), fields(0)), Variable::Dying);
     }
 
     #[test]

@@ -17,18 +17,18 @@
 //! The children of a process are global to the process, and so is the table of running
 //! commands.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use std::{hash, io};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use super::error::Error;
+use super::handle::Handle;
 use super::procfs::{self, Variable};
 use super::signals::reset_sigchld;
 
@@ -64,7 +64,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub(super) struct ProcessTree {
     leader: Child,
     pid: Pid,
-    pidfd: OwnedFd,
+    handle: Handle,
     number: u64,
     /// Processes of other users, which fbuild may not signal.
     unkillable: Vec<Pid>,
@@ -74,8 +74,7 @@ pub(super) struct ProcessTree {
 /// A process that outlived the leader of its command.
 #[derive(Debug)]
 pub(super) struct Orphan {
-    pid: Pid,
-    pidfd: OwnedFd,
+    handle: Handle,
     is_dying: bool,
 }
 
@@ -110,8 +109,8 @@ impl ProcessTree {
         let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
         let (mut leader, rest) = start(&marker)?;
         let pid = pid_of(&leader);
-        let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => pidfd,
+        let handle = match Handle::open(pid) {
+            Ok(handle) => handle,
             Err(error) => {
                 // It is not registered yet, so no other code ends it. Both calls fail only
                 // if it has ended.
@@ -124,7 +123,7 @@ impl ProcessTree {
         let tree = Self {
             leader,
             pid,
-            pidfd,
+            handle,
             number,
             unkillable: Vec::new(),
             ended: false,
@@ -146,13 +145,13 @@ impl ProcessTree {
         // Without a list of processes, those that left the group are killed later instead.
         for pid in procfs::all().into_iter().flatten() {
             if self.owns(pid) && group(pid) != Some(self.pid) {
-                // Check again with the pidfd open: the pid may have been reused meanwhile.
-                let held = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-                if let Ok(pidfd) = held
+                // Check again with the handle open: the pid may have been reused meanwhile.
+                if let Ok(process) = Handle::open(pid)
                     && self.owns(pid)
                 {
-                    let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
-                    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::CONT);
+                    // An error means that it has ended, or belongs to another user.
+                    let _ = process.signal(signal);
+                    let _ = process.signal(Signal::CONT);
                 }
             }
         }
@@ -196,12 +195,8 @@ impl ProcessTree {
             // not be fbuild's yet. Waiting for a process of another command is harmless.
             let is_dying = procfs::is_dying(pid);
             if is_dying || self.owns_orphan(pid, &registered) {
-                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-                orphans.push(Orphan {
-                    pid,
-                    pidfd,
-                    is_dying,
-                });
+                let handle = Handle::open(pid)?;
+                orphans.push(Orphan { handle, is_dying });
             }
         }
         Ok(orphans)
@@ -221,13 +216,14 @@ impl ProcessTree {
                 return Ok(killed);
             }
             for orphan in orphans.iter().filter(|orphan| !orphan.is_dying) {
-                match rustix::process::pidfd_send_signal(&orphan.pidfd, Signal::KILL) {
-                    Err(Errno::PERM) => self.unkillable.push(orphan.pid),
+                match orphan.handle.signal(Signal::KILL) {
+                    Err(Errno::PERM) => self.unkillable.push(orphan.handle.pid()),
                     _ => killed += 1,
                 }
             }
             for orphan in orphans {
-                if !self.unkillable.contains(&orphan.pid) && !is_dead_by(&orphan.pidfd, give_up) {
+                let is_killed = !self.unkillable.contains(&orphan.handle.pid());
+                if is_killed && !orphan.handle.exits_before(give_up) {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }
@@ -286,14 +282,14 @@ impl ProcessTree {
 impl AsFd for ProcessTree {
     /// Returns a descriptor that becomes readable when the leader exits.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.handle.as_fd()
     }
 }
 
 impl AsFd for Orphan {
     /// Returns a descriptor that becomes readable when the process exits.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.handle.as_fd()
     }
 }
 
@@ -304,7 +300,7 @@ impl Drop for ProcessTree {
         }
         let give_up = Instant::now() + KILL_TIMEOUT;
         self.kill_group();
-        if is_dead_by(&self.pidfd, give_up) {
+        if self.handle.exits_before(give_up) {
             // Ignore the error: the caller is already returning another one.
             let _ = self.kill_orphans(give_up);
             // Ignore the error: an unreaped leader stays a zombie until fbuild exits.
@@ -336,8 +332,10 @@ fn unregistered(registered: &[Registered]) -> io::Result<Vec<Pid>> {
 
 /// Reaps a child if it is a zombie, and returns true if it no longer exists.
 fn is_reaped(pid: Pid) -> bool {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(None))
+    !matches!(
+        rustix::process::waitpid(Some(pid), WaitOptions::NOHANG),
+        Ok(None)
+    )
 }
 
 fn group(pid: Pid) -> Option<Pid> {
@@ -361,20 +359,6 @@ pub(super) fn marker(pid: Pid) -> Option<String> {
         }
     }
     None
-}
-
-/// Waits until a process exits or until `give_up`. Returns true if it exited.
-pub(super) fn is_dead_by(pidfd: &OwnedFd, give_up: Instant) -> bool {
-    loop {
-        let left = give_up.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).ok();
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, timeout.as_ref()) {
-            Ok(0) => return false,
-            Err(Errno::INTR) => {}
-            _ => return true,
-        }
-    }
 }
 
 fn pid_of(child: &Child) -> Pid {

@@ -23,8 +23,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 
+use super::handle::Handle;
 use super::tree::{self, KILL_TIMEOUT};
 use super::{process, procfs};
 
@@ -250,12 +251,9 @@ fn kill_if_marked(pid: Pid, run: &str, give_up: Instant) -> bool {
     if !is_marked() {
         return false;
     }
-    // Check again with the pidfd open: the pid may have been reused meanwhile.
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-    pidfd.is_ok_and(|pidfd| {
-        is_marked()
-            && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
-            && tree::is_dead_by(&pidfd, give_up)
+    // Check again with the handle open: the pid may have been reused meanwhile.
+    Handle::open(pid).is_ok_and(|process| {
+        is_marked() && process.signal(Signal::KILL).is_ok() && process.exits_before(give_up)
     })
 }
 
