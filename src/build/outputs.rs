@@ -13,9 +13,8 @@ pub(super) fn find(index: &FileIndex, specs: &[OutputSpec]) -> Result<Vec<Entry>
 /// Returns a difference between the outputs that a result has and those that were found,
 /// both sorted by path. `None` if there is none.
 pub(super) fn change(index: &FileIndex, wanted: &[Entry], found: &[Entry]) -> Option<Reason> {
-    difference(wanted, found, &|folder| {
-        holds_only_kept(index, folder, found)
-    })
+    let may_stay = |folder: &RelPath| holds_only_kept(index, folder, found);
+    difference(wanted, found, &may_stay)
 }
 
 /// Returns the found entry that is at the path of a wanted one, if it is the same.
