@@ -29,6 +29,10 @@ mod slot;
 mod spool;
 mod step;
 mod tally;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod warnings;
 
