@@ -1,20 +1,20 @@
-//! What was typed: the commands and their options, exactly, with no effects. The help,
-//! the completions and the man page come from here.
+//! Defines the commands and their options. The help, the completions and the manual page
+//! are generated from these definitions.
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-/// Builds what changed, restores what is known, explains everything.
+/// Builds only the targets that changed, and explains why.
 #[derive(Debug, Parser)]
 #[command(
     name = "fbuild",
     version,
     about,
-    long_about = "Builds the targets of a Buildfile.kdl in parallel against a content-addressed \
-                  cache: nothing runs whose inputs did not change, and everything that runs says why.",
-    after_help = "`fbuild init` writes a first Buildfile; `fbuild run` builds; `fbuild explain TARGET` says why.",
+    long_about = "Builds the targets of a Buildfile.kdl in parallel, with a content-addressed \
+                  cache. A target runs only if its inputs changed, and fbuild prints the reason.",
+    after_help = "To begin: `fbuild init` writes a first Buildfile, `fbuild run` builds its targets.",
     subcommand_required = true,
     arg_required_else_help = true,
     propagate_version = true
@@ -29,25 +29,25 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Do as if started in DIR
+    /// Change to DIR first
     #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
-    /// Use this Buildfile instead of looking for one
+    /// Use this Buildfile instead of searching for one
     #[arg(short = 'f', long = "file", value_name = "FILE", global = true)]
     pub file: Option<PathBuf>,
-    /// When to use colours
+    /// When to print colours
     #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
     pub color: When,
 }
 
-/// When to do something that only some outputs can take.
+/// When to print colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum When {
-    /// If it goes to a terminal
+    /// On a terminal, unless NO_COLOR is set
     Auto,
-    /// In any case
+    /// Always
     Always,
-    /// In no case
+    /// Never
     Never,
 }
 
@@ -55,22 +55,22 @@ pub enum When {
 pub enum Command {
     /// Bring targets up to date
     Run(Run),
-    /// Show the targets and what they need
+    /// Show the targets and their dependencies
     Graph(Graph),
     /// List targets and groups
     List(List),
-    /// Find every mistake that can be seen without running anything
+    /// Find mistakes without running any target
     Check(Check),
-    /// Show what would run, and why
+    /// Show the targets that would run, and the reasons
     Status(Status),
-    /// Show what a target's result depends on, and what changed since its last success
+    /// Show the inputs of a target, and their changes since its last success
     Explain(Explain),
-    /// Look at the cache, verify it, make it smaller
+    /// Show, verify or shrink the cache
     #[command(subcommand)]
     Cache(Cache),
-    /// Remove what targets made
+    /// Remove the outputs of targets
     Clean(Clean),
-    /// Lay the Buildfile out in the standard way
+    /// Format the Buildfile in the standard layout
     Fmt(Fmt),
     /// Add a target to the Buildfile
     Add(Box<Add>),
@@ -87,68 +87,68 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Targets and groups; without any, the project's default
+    /// Targets and groups [default: the project's `default`]
     pub targets: Vec<String>,
-    /// How many commands may run at once
+    /// The most commands at once
     #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<usize>,
-    /// After a failure, go on with what does not depend on it
+    /// Continue after a failure with targets that do not depend on it
     #[arg(short, long)]
     pub keep_going: bool,
-    /// Only show what would run, and why
+    /// Show the targets that would run, and run none
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Run the targets even if their results are known
+    /// Run the targets even if they are up to date or cached
     #[arg(long)]
     pub force: bool,
-    /// Run the targets without reading or writing results in the cache
+    /// Run the targets without the cache
     #[arg(long)]
     pub no_cache: bool,
-    /// Show output while it is printed, and targets that are up to date
+    /// Stream the output of commands, and show targets that are up to date
     #[arg(short, long, conflicts_with = "quiet")]
     pub verbose: bool,
     /// Show only failures
     #[arg(short, long)]
     pub quiet: bool,
-    /// Print events as JSON, one in a line, instead of text
+    /// Print events as JSON, one on each line, instead of text
     #[arg(long)]
     pub json: bool,
-    /// How to show progress
+    /// The display of progress
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub progress: Progress,
 }
 
-/// How progress is shown.
+/// The display of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// Live on a terminal, plain elsewhere
+    /// Live on a terminal, plain otherwise
     Auto,
-    /// A view that is redrawn
+    /// A footer that is redrawn
     Live,
-    /// A line for each start and end
+    /// One line for each start and end
     Plain,
 }
 
 fn jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("it takes a whole number from 1 on".to_owned()),
+        Ok(0) | Err(_) => Err("expected a whole number, at least 1".to_owned()),
         Ok(jobs) => Ok(jobs),
     }
 }
 
 #[derive(Debug, Args)]
 pub struct Graph {
-    /// Targets and groups to show; without any, all
+    /// Targets and groups to show [default: all]
     pub targets: Vec<String>,
-    /// The form
+    /// The format
     #[arg(long, value_name = "FORMAT", default_value = "tree")]
     pub format: GraphFormat,
 }
 
-/// The form in which a graph is shown.
+/// The format of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GraphFormat {
-    /// Lines for people, with each target's state
+    /// A tree with the state of each target
     Tree,
     /// For Graphviz
     Dot,
@@ -167,17 +167,16 @@ pub struct List {
 
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Also run generators and fail if committed outputs are not what they make; the
-    /// tree stays as it is
+    /// Also run generators, and fail if committed outputs differ; changes no file
     #[arg(long)]
     pub drift: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Targets and groups; without any, the project's default
+    /// Targets and groups [default: the project's `default`]
     pub targets: Vec<String>,
-    /// Print events as JSON, one in a line, instead of text
+    /// Print events as JSON, one on each line, instead of text
     #[arg(long)]
     pub json: bool,
 }
@@ -190,20 +189,20 @@ pub struct Explain {
 
 #[derive(Debug, Subcommand)]
 pub enum Cache {
-    /// Show how much is kept, and where
+    /// Show the size and folder of the cache
     Status,
-    /// Read everything and name what is damaged
+    /// Read all results and list damaged ones
     Verify {
-        /// Put damaged results aside, so that they are made again
+        /// Move damaged results to quarantine, so that they are built again
         #[arg(long)]
         repair: bool,
     },
-    /// Remove what was not used for longest, down to the limits
+    /// Remove the least recently used results, down to the limits
     Gc {
-        /// Keep at most so much (such as `500 MiB`); default: the Buildfile's `max-size`
+        /// The most to keep, such as `500 MiB` [default: the Buildfile's `max-size`]
         #[arg(long, value_name = "SIZE")]
         max_size: Option<String>,
-        /// Keep nothing unused for longer (such as `7d`); default: the Buildfile's `max-age`
+        /// The longest time without use, such as `7d` [default: the Buildfile's `max-age`]
         #[arg(long, value_name = "AGE")]
         max_age: Option<String>,
     },
@@ -213,43 +212,43 @@ pub enum Cache {
 
 #[derive(Debug, Args)]
 pub struct Clean {
-    /// Targets and groups; without any, all. Committed outputs stay.
+    /// Targets and groups [default: all]. Committed outputs stay
     pub targets: Vec<String>,
-    /// Remove the cache and all that fbuild remembers as well
+    /// Also remove the cache and all other state
     #[arg(long)]
     pub all: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Fmt {
-    /// Only tell whether anything would change; exit code 1 if so
+    /// Change no file; exit with 1 if a file is not in the standard layout
     #[arg(long)]
     pub check: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Add {
-    /// The new target's name
+    /// The name of the new target
     pub name: String,
     /// The template to start from
     #[arg(long, value_name = "TEMPLATE")]
     pub from: Option<String>,
-    /// One line for people
+    /// Its description, in one line
     #[arg(long, value_name = "TEXT")]
     pub about: Option<String>,
-    /// Targets that it needs
+    /// The targets that it needs
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub needs: Vec<String>,
-    /// Tools that it uses
+    /// The tools that it uses
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub tools: Vec<String>,
-    /// Patterns of its input files
+    /// The patterns of its input files
     #[arg(long, value_name = "PATTERN", num_args = 1..)]
     pub inputs: Vec<String>,
-    /// What it makes: files, globs, folders with a trailing slash
+    /// Its outputs: files, globs, or folders with a trailing slash
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub outputs: Vec<String>,
-    /// Variables that decide its result: NAME or NAME=VALUE
+    /// The variables that it depends on: NAME or NAME=VALUE
     #[arg(long, value_name = "VAR", num_args = 1..)]
     pub env: Vec<String>,
     /// A script for `sh -eu` instead of a command
@@ -262,7 +261,7 @@ pub struct Add {
 
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Print it instead of writing the file
+    /// Print the Buildfile instead of writing it
     #[arg(long)]
     pub print: bool,
 }

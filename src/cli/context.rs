@@ -1,5 +1,5 @@
-//! What the typed arguments mean here and now: the composition root, and the only file
-//! that reads the environment, the working directory and the terminal.
+//! Resolves the global options. This is the only file that reads the environment, the working
+//! directory and the properties of the terminal.
 
 use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _};
@@ -13,7 +13,7 @@ use crate::report::{Style, Verbosity};
 use crate::source::{RenderOptions, Severity, render_all};
 use crate::workspace::{self, Workspace};
 
-/// The surroundings of one run of the program.
+/// The environment of one run of the program.
 pub(super) struct Context {
     global: Global,
     host_env: HostEnv,
@@ -21,12 +21,12 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Looks around.
+    /// Reads the environment and enters the folder of `-C`.
     pub(super) fn new(global: Global) -> Result<Self, Failure> {
         #[expect(clippy::disallowed_methods, reason = "this is where it is read")]
         let (host_env, here) = (std::env::vars_os().collect(), std::env::current_dir());
         let here =
-            here.map_err(|error| Failure::world("cannot tell the working directory", &error))?;
+            here.map_err(|error| Failure::world("cannot read the working directory", &error))?;
         let folder = match &global.directory {
             Some(directory) => here.join(directory),
             None => here,
@@ -38,17 +38,17 @@ impl Context {
         })
     }
 
-    /// Returns the variables around the program.
+    /// Returns the environment variables.
     pub(super) fn host_env(&self) -> &HostEnv {
         &self.host_env
     }
 
-    /// Returns the folder in which it is to act.
+    /// Returns the folder to work in.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Returns the path of the Buildfile: the one that was named, or the nearest.
+    /// Returns the path of the Buildfile: that of `-f`, or the nearest one.
     pub(super) fn buildfile(&self) -> Result<PathBuf, Failure> {
         match self.named_buildfile() {
             Some(file) => Ok(file),
@@ -56,13 +56,13 @@ impl Context {
         }
     }
 
-    /// Returns the path of the Buildfile that was named, if one was.
+    /// Returns the path of the Buildfile that `-f` names.
     pub(super) fn named_buildfile(&self) -> Option<PathBuf> {
         let file = self.global.file.as_ref();
         file.map(|file| self.folder.join(file))
     }
 
-    /// Opens the workspace, shows what there is to say about it, and fails on mistakes.
+    /// Opens the workspace, prints its diagnostics, and fails on errors.
     pub(super) fn workspace(&self) -> Result<Workspace, Failure> {
         let workspace = self.workspace_with_mistakes()?;
         if workspace.has_errors() {
@@ -71,7 +71,7 @@ impl Context {
         Ok(workspace)
     }
 
-    /// Opens the workspace and shows what there is to say about it.
+    /// Opens the workspace and prints its diagnostics.
     pub(super) fn workspace_with_mistakes(&self) -> Result<Workspace, Failure> {
         let path = self.buildfile()?;
         let workspace = workspace::open(&path, &self.shown(&path))?;
@@ -91,7 +91,7 @@ impl Context {
         Ok(workspace)
     }
 
-    /// Returns a path as people in the folder would write it.
+    /// Returns a path relative to the folder if it is below it.
     pub(super) fn shown(&self, path: &Path) -> PathBuf {
         let below = path.strip_prefix(&self.folder);
         below.map_or_else(|_| path.to_owned(), Path::to_owned)
@@ -107,7 +107,7 @@ impl Context {
         self.eprint(&Problem::from(warning).text(self.err_style(Verbosity::Normal)));
     }
 
-    /// Prints a result. A reader that went away has seen enough.
+    /// Prints a result to standard output. A closed pipe is not an error.
     pub(super) fn print(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -126,7 +126,7 @@ impl Context {
         self.print(&json)
     }
 
-    /// Returns what another run is told of who holds the lock: the command and its process.
+    /// Describes this run for others that wait for the lock: the command and its process.
     pub(super) fn holder(&self) -> String {
         let arguments = std::env::args_os().skip(1);
         let command: Vec<String> = arguments
@@ -139,12 +139,12 @@ impl Context {
         )
     }
 
-    /// Returns how results are to look.
+    /// Returns the style of standard output.
     pub(super) fn out_style(&self, verbosity: Verbosity) -> Style {
         self.style(std::io::stdout().is_terminal(), verbosity)
     }
 
-    /// Returns how talk is to look.
+    /// Returns the style of standard error.
     pub(super) fn err_style(&self, verbosity: Verbosity) -> Style {
         self.style(std::io::stderr().is_terminal(), verbosity)
     }
@@ -163,7 +163,7 @@ impl Context {
         }
     }
 
-    /// Returns how diagnostics are to look.
+    /// Returns the style of diagnostics.
     pub(super) fn render_options(&self) -> RenderOptions {
         let style = self.err_style(Verbosity::Normal);
         RenderOptions {
@@ -172,7 +172,7 @@ impl Context {
         }
     }
 
-    /// Tells whether a terminal that can redraw shows what is said on standard output.
+    /// Returns true if standard output is a terminal that can redraw lines.
     pub(super) fn is_live(&self) -> bool {
         std::io::stdout().is_terminal() && !self.is_dumb() && !self.is_set("CI")
     }
@@ -196,7 +196,7 @@ pub(super) fn eprint(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Returns a folder's path free of links.
+/// Resolves the links in the path of a folder.
 fn enter(folder: &Path) -> Result<PathBuf, Failure> {
     let refused = |why: &dyn std::fmt::Display| {
         Failure::usage(format!("cannot enter `{}`: {why}", folder.display()))

@@ -1,4 +1,4 @@
-//! The command line: arguments in, one call into the library, exit code out.
+//! Parses the command line, runs a command, and returns its exit code.
 
 mod args;
 mod commands;
@@ -25,7 +25,7 @@ use crate::report::{Style, Verbosity};
 pub use args::Cli as Arguments;
 pub use failure::Exit;
 
-/// Does what the arguments say (the first is the program's own name).
+/// Runs the command in the arguments, the first of which is the program's own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

@@ -1,19 +1,18 @@
-//! Replaces the text of a file of the person's: whole or not at all, with the permissions
-//! that it has, where a link leads and not the link. It does not look at the text.
+//! Replaces the text of a user's file atomically. Keeps its permissions, and follows links.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-/// A new text for a file, beside it and not yet in its place.
+/// A new text for a file, in a temporary file beside it.
 pub(super) struct Rewrite {
     file: NamedTempFile,
     place: PathBuf,
 }
 
 impl Rewrite {
-    /// Writes `text` beside the file at `path`.
+    /// Writes `text` into a temporary file beside `path`.
     pub(super) fn prepare(path: &Path, text: &str) -> io::Result<Self> {
         let place = path.canonicalize()?;
         let folder = place.parent().unwrap_or(Path::new("/"));
@@ -25,17 +24,17 @@ impl Rewrite {
         file.write_all(text.as_bytes())?;
         let permissions = place.metadata()?.permissions();
         file.as_file().set_permissions(permissions)?;
-        // After a power cut there is the old text or the new one, and never half of it.
+        // Without the sync, a power cut could leave an empty file in place of the old text.
         file.as_file().sync_all()?;
         Ok(Self { file, place })
     }
 
-    /// Returns where the new text is for now.
+    /// Returns the path of the temporary file.
     pub(super) fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Puts the new text in its place.
+    /// Replaces the file.
     pub(super) fn finish(self) -> io::Result<()> {
         self.file.persist(self.place)?;
         Ok(())

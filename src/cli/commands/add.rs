@@ -1,5 +1,5 @@
-//! `fbuild add`: a new target in the Buildfile, whose layout and comments stay. What would
-//! be wrong is not written.
+//! `fbuild add`: adds a target to the Buildfile and keeps its layout and comments. Refuses a
+//! target with mistakes.
 
 use std::path::Path;
 
@@ -58,7 +58,7 @@ fn new_target(args: Add) -> NewTarget {
     }
 }
 
-/// Shows why a target cannot be added.
+/// Prints the mistakes that prevent a target from being added.
 fn refusal(context: &Context, shown: &Path, text: &str, error: AddError) -> Failure {
     let failure = Failure::of(Exit::Usage, &error);
     let (diagnostics, text) = match error {
@@ -76,14 +76,14 @@ fn refusal(context: &Context, shown: &Path, text: &str, error: AddError) -> Fail
     failure
 }
 
-/// Refuses a Buildfile in which something is wrong that was not wrong before.
+/// Fails if the Buildfile has mistakes that it did not have before.
 fn check(context: &Context, before: Loaded, after: Loaded) -> Result<(), Failure> {
     let old: Vec<String> = mistakes(before).0.into_iter().map(|d| d.message).collect();
     let (mut new, sources) = mistakes(after);
     new.retain(|diagnostic| !old.contains(&diagnostic.message));
     context.eprint(&render_all(&new, &sources, context.render_options()));
     if new.iter().any(|d| d.severity == Severity::Error) {
-        context.eprint("the new target would be wrong; nothing was written\n");
+        context.eprint("the new target has mistakes; nothing was written\n");
         Err(Failure::shown())
     } else {
         Ok(())
@@ -91,13 +91,13 @@ fn check(context: &Context, before: Loaded, after: Loaded) -> Result<(), Failure
 }
 
 fn mistakes(loaded: Loaded) -> (Vec<Diagnostic>, Sources) {
-    let (_, of_graph) = Graph::new(loaded.buildfile);
+    let (_, graph_diagnostics) = Graph::new(loaded.buildfile);
     let mut all = loaded.diagnostics;
-    all.extend(of_graph);
+    all.extend(graph_diagnostics);
     (all, loaded.sources)
 }
 
-/// Returns what stands in `after` and not in `before`, without blank lines around it.
+/// Returns the lines in `after` that are not in `before`, without blank lines around them.
 fn added(before: &str, after: &str) -> String {
     let same = |a: &mut dyn Iterator<Item = u8>, b: &mut dyn Iterator<Item = u8>| {
         a.zip(b).take_while(|(a, b)| a == b).count()

@@ -1,4 +1,4 @@
-//! `fbuild cache`: how much is kept and where, whether it is sound, and less of it.
+//! `fbuild cache`: shows, verifies and shrinks the cache.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn status(context: &Context) -> Result<(), Failure> {
         .disk
         .as_ref()
         .map_or(Ok(Usage::default()), Disk::usage)
-        .map_err(in_the_way)?;
+        .map_err(store_failure)?;
     let graph = &session.workspace.graph;
     let cached = graph
         .ids()
@@ -52,14 +52,14 @@ fn status(context: &Context) -> Result<(), Failure> {
         number(usage.results),
         count(usage.blobs, "blob"),
         size(usage.bytes),
-        of_limits(session.limits()),
+        describe_limits(session.limits()),
         quarantine(&folder),
     );
-    say_notices(context, &mut session);
+    print_warnings(context, &mut session);
     context.print(text.as_bytes())
 }
 
-/// Tells whether the last success of a target is in the cache.
+/// Returns true if the last success of a target is in the cache.
 fn is_cached(session: &Session<'_>, target: &str) -> bool {
     let (Some(disk), Some(last)) = (&session.disk, session.memory.success(target)) else {
         return false;
@@ -69,7 +69,7 @@ fn is_cached(session: &Session<'_>, target: &str) -> bool {
     matches!(missing, Some(Ok(missing)) if missing.is_empty())
 }
 
-fn of_limits(limits: Limits) -> String {
+fn describe_limits(limits: Limits) -> String {
     let max_size = limits
         .max_size
         .map(|bytes| format!("at most {}", size(bytes)));
@@ -84,7 +84,7 @@ fn of_limits(limits: Limits) -> String {
     }
 }
 
-/// Returns a long time in days, if it is a number of these.
+/// Formats a time in days if it is a whole number of days.
 fn days(time: Duration) -> String {
     const DAY: u64 = 24 * 3600;
     match (
@@ -97,7 +97,7 @@ fn days(time: Duration) -> String {
     }
 }
 
-/// Says what damaged objects are kept for a look.
+/// Words the number and size of quarantined files.
 fn quarantine(store: &Path) -> String {
     let listed = std::fs::read_dir(store.join("quarantine"));
     let files = listed.into_iter().flatten().flatten();
@@ -107,7 +107,7 @@ fn quarantine(store: &Path) -> String {
     match sizes.len() {
         0 => "empty".to_owned(),
         n => format!(
-            "{} ({}), kept for a week",
+            "{} ({}), removed after a week",
             count(n, "damaged file"),
             size(sizes.iter().sum())
         ),
@@ -118,8 +118,8 @@ fn verify(context: &Context, repair: bool) -> Result<(), Failure> {
     let access = if repair { Access::Write } else { Access::Read };
     let mut session = Session::open(context, access)?;
     let verified = session.disk.as_ref().map(|disk| disk.verify(repair));
-    say_notices(context, &mut session);
-    let Some(found) = verified.transpose().map_err(in_the_way)? else {
+    print_warnings(context, &mut session);
+    let Some(found) = verified.transpose().map_err(store_failure)? else {
         return context.print(b"nothing is cached\n");
     };
     let done = context.print(verdict(&found, repair).as_bytes());
@@ -139,19 +139,19 @@ fn verdict(found: &Verification, repair: bool) -> String {
     text += &format!("read {}: ", amount(&found.read));
     let damaged = found.damaged.len();
     text += &match (damaged, repair) {
-        (0, _) => "all is sound\n".to_owned(),
+        (0, _) => "no damage found\n".to_owned(),
         (n, false) => format!(
-            "{} damaged; `fbuild cache verify --repair` puts it aside\n",
+            "{} damaged; `fbuild cache verify --repair` moves them to quarantine\n",
             number(n)
         ),
         (n, true) if found.repaired == n => {
             format!(
-                "{} damaged and put aside; the next run makes it again\n",
+                "{} damaged and moved to quarantine; the next run builds them again\n",
                 number(n)
             )
         }
         (n, true) => format!(
-            "{} damaged, {} of it put aside\n",
+            "{} damaged, {} of them moved to quarantine\n",
             number(n),
             number(found.repaired)
         ),
@@ -186,7 +186,7 @@ fn clear(context: &Context) -> Result<(), Failure> {
     remove(context, session, Disk::clear)
 }
 
-/// Makes the cache smaller, waiting for others who use it, and says what was done.
+/// Shrinks the cache once no other run uses it, and prints the result.
 fn remove(
     context: &Context,
     mut session: Session<'_>,
@@ -196,8 +196,8 @@ fn remove(
         context.eprint("waiting for other runs that use the cache\n");
     }
     let done = session.disk.as_ref().map(work);
-    say_notices(context, &mut session);
-    let Some(done) = done.transpose().map_err(in_the_way)? else {
+    print_warnings(context, &mut session);
+    let Some(done) = done.transpose().map_err(store_failure)? else {
         return context.print(b"nothing is cached\n");
     };
     let Some(CollectionSummary { removed, left }) = done else {
@@ -226,12 +226,12 @@ fn unreadable(option: &str, error: &quantity::Error, help: &str) -> Failure {
     Failure::usage_with_help(format!("`{option}`: {error}"), help)
 }
 
-fn in_the_way(error: store::Error) -> Failure {
+fn store_failure(error: store::Error) -> Failure {
     Failure::of(Exit::World, &error)
 }
 
-/// Says what there is to say about the folders.
-fn say_notices(context: &Context, session: &mut Session<'_>) {
+/// Prints the pending warnings about the state and store folders.
+fn print_warnings(context: &Context, session: &mut Session<'_>) {
     for warning in session.take_notices() {
         context.warn(&warning);
     }

@@ -1,5 +1,5 @@
-//! `fbuild check`: every mistake that can be seen without running anything; with
-//! `--drift`, whether committed outputs are what their generators make.
+//! `fbuild check`: finds mistakes without running targets. With `--drift`, runs generators and
+//! compares their outputs with the committed ones.
 
 use crate::action::{hidden, inputs};
 use crate::build::{Options, Policy};
@@ -43,8 +43,8 @@ fn check(context: &Context) -> Result<(), Failure> {
     context.print(format!("{targets} and {groups}: no mistakes found\n").as_bytes())
 }
 
-/// Returns a diagnostic for each pattern that matches no file and that no needed target
-/// makes anything for.
+/// Returns a diagnostic for each input pattern that matches neither a file nor an output of
+/// a needed target.
 fn unmatched(session: &Session<'_>) -> Result<Vec<Diagnostic>, Failure> {
     let graph = &session.workspace.graph;
     let mut all = Vec::new();
@@ -60,8 +60,8 @@ fn unmatched(session: &Session<'_>) -> Result<Vec<Diagnostic>, Failure> {
     Ok(all)
 }
 
-/// Tells whether a target that runs before may make what a pattern, found by its place,
-/// matches.
+/// Returns true if a target that runs earlier may make a file for the pattern at the place
+/// of a diagnostic.
 fn is_made(graph: &Graph, id: TargetId, diagnostic: &Diagnostic) -> bool {
     let place = diagnostic.labels.first().map(|label| label.span);
     let patterns = graph

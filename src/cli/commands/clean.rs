@@ -1,4 +1,4 @@
-//! `fbuild clean`: removes what targets made, but for what lives in version control.
+//! `fbuild clean`: removes the outputs of targets, except committed ones.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -36,7 +36,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure
     context.print(text.as_bytes())
 }
 
-/// Removes the outputs of targets and returns how many files and links there were.
+/// Removes the outputs of targets and returns the number of files and links.
 fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, Failure> {
     let mut removed = 0;
     let mut emptied = Emptied::new(session);
@@ -48,13 +48,13 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
         let found = found.map_err(|error| Failure::of(Exit::World, &error))?;
         let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
         removed += found.iter().filter(|entry| !is_folder(entry)).count();
-        emptied.note(&specs, &found);
+        emptied.add(&specs, &found);
         let aside = outputs::Stash::take(session.stage(), &specs);
         aside
             .map_err(|error| Failure::of(Exit::World, &error))?
             .discard();
         for folder in found.iter().filter(is_folder).rev() {
-            // One in which something is kept stays.
+            // Ignore the error: a folder with kept files stays.
             let _ = std::fs::remove_dir(session.workspace.root.absolute(&folder.path));
         }
     }
@@ -62,10 +62,10 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
     Ok(removed)
 }
 
-/// Folders that hold outputs and may hold nothing else, or were not there before.
+/// Folders that may be empty once the outputs are removed.
 struct Emptied<'s> {
     root: &'s Root,
-    /// Folders in which commands run: the next run needs them.
+    /// The working directories of commands, which the next run needs.
     kept: BTreeSet<&'s RelPath>,
     folders: BTreeSet<RelPath>,
 }
@@ -80,8 +80,8 @@ impl<'s> Emptied<'s> {
         }
     }
 
-    /// Notes where a target's outputs are, before they go.
-    fn note(&mut self, specs: &[OutputSpec], found: &[Entry]) {
+    /// Adds the folders of a target's outputs, before these are removed.
+    fn add(&mut self, specs: &[OutputSpec], found: &[Entry]) {
         for entry in found {
             self.folders.extend(above(&entry.path));
         }
@@ -98,11 +98,11 @@ impl<'s> Emptied<'s> {
         }
     }
 
-    /// Removes those that are empty now, the innermost first.
+    /// Removes the folders that are empty now, the innermost first.
     fn remove(self) {
         let gone = self.folders.iter().rev();
         for folder in gone.filter(|folder| !folder.is_root() && !self.kept.contains(folder)) {
-            // One that holds something else stays.
+            // Ignore the error: a folder with other files stays.
             let _ = std::fs::remove_dir(self.root.absolute(folder));
         }
     }
@@ -113,8 +113,8 @@ fn above(path: &RelPath) -> impl Iterator<Item = RelPath> + use<> {
     std::iter::successors(path.parent(), RelPath::parent)
 }
 
-/// Removes the cache and all that is remembered. The lock goes last: until then, whoever
-/// comes has to wait.
+/// Removes the cache and all other state. Removes the lock last, because it makes other runs
+/// wait until then.
 fn remove_state(context: &Context, session: &Session<'_>) -> Result<(), Failure> {
     let state = session.layout.state();
     remove_but(state, &session.layout.lock())
@@ -127,7 +127,7 @@ fn remove_state(context: &Context, session: &Session<'_>) -> Result<(), Failure>
     if store.is_dir() {
         let store = context.shown(&store);
         context.eprint(&format!(
-            "the cache in `{}` may be others' too and is left; `fbuild cache clear` empties it\n",
+            "the cache in `{}` may be shared and is kept; `fbuild cache clear` empties it\n",
             store.display()
         ));
     }

@@ -1,5 +1,5 @@
-//! `fbuild explain`: what decides a target's result, and what changed since its last
-//! success. Starts nothing but probes of tools.
+//! `fbuild explain`: prints the facts in a target's key, and their changes since its last
+//! success. Runs no command except probes of tools.
 
 use crate::action::manifest::{Change, Fact};
 use crate::build::{Explained, explain};
@@ -53,7 +53,7 @@ fn target(session: &Session<'_>, name: &str) -> Result<TargetId, Failure> {
     }
 }
 
-/// Writes an explanation for people.
+/// Formats an explanation.
 struct Page<'s> {
     session: &'s Session<'s>,
     style: Style,
@@ -156,7 +156,7 @@ fn fact_text(fact: Fact, name: &str, value: &str) -> String {
     }
 }
 
-/// Returns the value of a fact with its fields set apart and its digests shortened.
+/// Formats the value of a fact: separates its fields and shortens its digests.
 fn fact_value(fact: Fact, value: &str) -> String {
     let digest = |field: &str| field.parse::<crate::digest::Digest>().ok();
     let shown = |field: &str| match digest(field) {

@@ -1,4 +1,4 @@
-//! `fbuild fmt`: the standard layout for the Buildfile and all that it includes.
+//! `fbuild fmt`: formats the Buildfile and the files that it includes.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::report::text::count;
 use crate::source::{SourceFile, Sources, render_all};
 use crate::workspace;
 
-/// A file that would look different.
+/// A file that is not in the standard layout.
 struct Changed<'l> {
     path: &'l Path,
     shown: &'l Path,
@@ -40,24 +40,24 @@ pub(in crate::cli) fn run(context: &Context, args: &Fmt) -> Result<(), Failure> 
         }
     }
     if is_broken {
-        context.eprint("what is not KDL has no layout; nothing was changed\n");
+        context.eprint("a file with syntax errors cannot be formatted; nothing was changed\n");
         return Err(Failure::shown());
     }
     if args.check {
-        tell(context, &changed, sources.len())
+        report(context, &changed, sources.len())
     } else {
         write(context, changed, sources.len())
     }
 }
 
-/// Shows why a file cannot be laid out.
+/// Formats the mistakes in a file.
 fn broken(context: &Context, file: &SourceFile, mistakes: &[crate::source::Diagnostic]) -> String {
     let mut sources = Sources::default();
     sources.add(&file.path, file.text.clone());
     render_all(mistakes, &sources, context.render_options())
 }
 
-fn tell(context: &Context, changed: &[Changed<'_>], all: usize) -> Result<(), Failure> {
+fn report(context: &Context, changed: &[Changed<'_>], all: usize) -> Result<(), Failure> {
     if changed.is_empty() {
         return nothing(context, all);
     }

@@ -1,4 +1,4 @@
-//! `fbuild completions` and `fbuild man`: what follows from the arguments alone.
+//! `fbuild completions` and `fbuild man`: prints text generated from the arguments.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::cli::args::Cli;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 
-/// What the manual page says of how fbuild ends, and of the files that it keeps.
+/// The sections of the manual page about exit codes and files.
 const ENDING: &str = r#".SH "EXIT STATUS"
 .TP
 0
@@ -23,7 +23,7 @@ a target failed, or a check did
 the arguments or the Buildfile are wrong
 .TP
 3
-something outside is in the way: files, tools, the system
+an obstacle outside of fbuild: files, tools or the system
 .TP
 130
 interrupted
@@ -33,10 +33,10 @@ a bug in fbuild: please report it
 .SH FILES
 .TP
 \fIBuildfile.kdl\fR
-the Buildfile, looked for in the folder and those above it
+the Buildfile, searched for in the folder and its parents
 .TP
 \fI.build\-cache/\fR
-results and all that fbuild remembers, beside the Buildfile; it can be removed at any time
+results and other state, beside the Buildfile; it can be removed at any time
 "#;
 
 pub(in crate::cli) fn completions(context: &Context, shell: Shell) -> Result<(), Failure> {
@@ -62,7 +62,7 @@ fn page() -> io::Result<String> {
         part(|out| man.render_synopsis_section(out))?,
         part(|out| man.render_description_section(out))?,
         ".SH COMMANDS\n".to_owned(),
-        of_commands(&program)?,
+        command_sections(&program)?,
         part(|out| man.render_options_section(out))?,
         ENDING.to_owned(),
         part(|out| man.render_version_section(out))?,
@@ -72,21 +72,21 @@ fn page() -> io::Result<String> {
     Ok(page)
 }
 
-/// Returns a section for each command that does something, in the order of the help.
-fn of_commands(program: &Command) -> io::Result<String> {
+/// Returns a section for each command, in the order of the help.
+fn command_sections(program: &Command) -> io::Result<String> {
     let mut out = String::new();
     for command in program.get_subcommands().filter(|c| c.get_name() != "help") {
         if command.has_subcommands() {
-            out.push_str(&of_commands(command)?);
+            out.push_str(&command_sections(command)?);
         } else {
-            out.push_str(&of_command(command)?);
+            out.push_str(&command_section(command)?);
         }
     }
     Ok(out)
 }
 
-/// Returns the section of a command. What holds for every command stands elsewhere.
-fn of_command(command: &Command) -> io::Result<String> {
+/// Returns the section of a command, without the global options.
+fn command_section(command: &Command) -> io::Result<String> {
     let name = command
         .get_bin_name()
         .unwrap_or(command.get_name())
@@ -115,7 +115,7 @@ fn rendered(render: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Re
     String::from_utf8(out).map_err(io::Error::other)
 }
 
-/// Renders a part of the page, without what only its beginning needs.
+/// Renders a part of the page, without the preamble.
 fn part(render: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<String> {
     let text = rendered(render)?;
     let is_preamble = |line: &&str| line.starts_with(".ie ") || line.starts_with(".el ");
@@ -123,7 +123,7 @@ fn part(render: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result
     Ok(lines.map(|line| format!("{line}\n")).collect())
 }
 
-/// Returns a section without its heading.
+/// Removes the heading of a section.
 fn body(section: &str) -> String {
     let lines = section.lines().filter(|line| !line.starts_with(".SH"));
     lines.map(|line| format!("{line}\n")).collect()

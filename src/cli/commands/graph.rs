@@ -1,4 +1,4 @@
-//! `fbuild graph`: the targets, what they need and how they are. Starts nothing.
+//! `fbuild graph`: prints targets, their dependencies and their states. Runs no command.
 
 use crate::build::{Options, Policy};
 use crate::cli::args::{Graph, GraphFormat};
@@ -30,7 +30,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Graph) -> Result<(), Failure
     context.print(render(&view, args.format.into(), style).as_bytes())
 }
 
-/// Finds out how each target is, as a dry run does.
+/// Returns the state of each target, from a dry run.
 fn states(session: &mut Session<'_>) -> Vec<Option<State>> {
     let all: Vec<_> = session.workspace.graph.ids().collect();
     let options = Options {
@@ -55,7 +55,7 @@ fn states(session: &mut Session<'_>) -> Vec<Option<State>> {
     by_target
 }
 
-/// Collects what would become of targets.
+/// Collects the outcomes of targets.
 #[derive(Default)]
 struct States(Vec<(String, State)>);
 

@@ -1,4 +1,4 @@
-//! `fbuild init`: a first Buildfile for the project at hand. Starts nothing.
+//! `fbuild init`: writes a first Buildfile for the project at hand.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,8 +11,8 @@ use crate::cli::init::{Proposal, propose};
 use crate::report::text::list;
 use crate::workspace::FILE_NAME;
 
-/// The most targets of one project that are named.
-const MOST_NAMES: usize = 8;
+/// The most targets to name for one project.
+const MAX_NAMES: usize = 8;
 
 pub(in crate::cli) fn run(context: &Context, args: &Init) -> Result<(), Failure> {
     let path = context.named_buildfile();
@@ -44,37 +44,37 @@ pub(in crate::cli) fn run(context: &Context, args: &Init) -> Result<(), Failure>
 fn is_there(context: &Context, path: &Path) -> Failure {
     let shown: PathBuf = context.shown(path);
     Failure::usage_with_help(
-        format!("there is a `{}` already", shown.display()),
-        "`fbuild add NAME` adds a target to it; `fbuild init --print` shows what a new one would be",
+        format!("`{}` already exists", shown.display()),
+        "`fbuild add NAME` adds a target to it; `fbuild init --print` prints the proposal",
     )
 }
 
-/// Says what was found, one project in a line.
+/// Words the findings, one project on each line.
 fn findings(proposal: &Proposal) -> String {
     let mut text = String::new();
-    for found in &proposal.found {
-        let targets: Vec<&str> = found.targets.iter().map(String::as_str).collect();
+    for finding in &proposal.findings {
+        let targets: Vec<&str> = finding.targets.iter().map(String::as_str).collect();
         let targets = if targets.is_empty() {
             "nothing to build or test".to_owned()
         } else {
-            list(&targets, MOST_NAMES)
+            list(&targets, MAX_NAMES)
         };
-        text += &format!("  {}: {targets}\n", found.what);
+        text += &format!("  {}: {targets}\n", finding.project);
     }
-    if proposal.found.is_empty() {
-        text += "  no Go, Cargo, npm or Python project was found; it has an example\n";
+    if proposal.findings.is_empty() {
+        text += "  no Go, Cargo, npm or Python project found; the Buildfile has an example\n";
     }
     if proposal.is_partial {
-        text += "  there are too many files to look at all of them; some projects may be missing\n";
+        text += "  too many files to search all of them; some projects may be missing\n";
     }
     text
 }
 
-/// Writes a file that is not there yet; one that cannot be written whole is removed again.
+/// Writes a new file, and removes it again if that fails half-way.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).open(path)?;
     file.write_all(text.as_bytes()).inspect_err(|_| {
-        // What went wrong is said; that half a file stays is the smaller trouble.
+        // Ignore the error: the failed write is reported, and matters more.
         let _ = std::fs::remove_file(path);
     })
 }

@@ -1,4 +1,4 @@
-//! `fbuild list`: every target and group, with what it is about.
+//! `fbuild list`: prints the targets and groups with their descriptions.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::graph::Graph;
 use crate::report::text::{columns, harmless};
 use crate::report::{Color, Verbosity};
 
-/// A line of the list.
+/// A target or group in the list.
 #[derive(Serialize)]
 struct Item<'g> {
     name: &'g str,

@@ -1,4 +1,4 @@
-//! One thin file for each command.
+//! The commands, one file each.
 
 pub(super) mod add;
 pub(super) mod cache;

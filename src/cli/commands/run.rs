@@ -1,4 +1,4 @@
-//! `fbuild run`: bring targets up to date.
+//! `fbuild run`: brings targets up to date.
 
 use std::fs::File;
 use std::time::Instant;
@@ -18,9 +18,9 @@ use crate::report::terminal::Plain;
 use crate::snapshot::{self, CleanRun, Query, Snapshot};
 use crate::workspace::Layout;
 
-/// The most commands at once unless somebody says otherwise: more seldom helps, because
-/// the tools that are run use several processors themselves.
-const MOST_JOBS: usize = 4;
+/// The default for the most commands at once. More rarely helps, because many tools use
+/// several processors themselves.
+const MAX_JOBS: usize = 4;
 
 pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     let start = Instant::now();
@@ -69,8 +69,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     session::ended(&summary)
 }
 
-/// Returns true if a run with these arguments does everything, so that what it leaves undone
-/// the next run can leave undone, too.
+/// Returns true if a run with these arguments skips only work that the next run may skip too.
 fn is_complete(args: &Run) -> bool {
     !(args.force || args.no_cache || args.dry_run)
 }
@@ -131,12 +130,12 @@ fn record_snapshot(
     }
 }
 
-pub(in crate::cli) fn jobs(typed: Option<usize>, session: &Session<'_>) -> usize {
+pub(in crate::cli) fn jobs(requested: Option<usize>, session: &Session<'_>) -> usize {
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-    let written = session.workspace.graph.buildfile().jobs;
-    typed
-        .or(written)
-        .unwrap_or_else(|| processors().min(MOST_JOBS))
+    let declared = session.workspace.graph.buildfile().jobs;
+    requested
+        .or(declared)
+        .unwrap_or_else(|| processors().min(MAX_JOBS))
 }
 
 fn show(context: &Context, args: &Run) -> Show {

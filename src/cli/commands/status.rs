@@ -1,4 +1,5 @@
-//! `fbuild status`: what would run, and why. Starts nothing but probes of tools.
+//! `fbuild status`: prints the targets that would run, and the reasons. Runs no command except
+//! probes of tools.
 
 use crate::build::{Options, Policy};
 use crate::cli::args::Status;

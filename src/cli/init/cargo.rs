@@ -1,4 +1,4 @@
-//! Cargo packages and workspaces: `Cargo.toml`, the programs that they make, the tests.
+//! Finds Cargo packages and workspaces by `Cargo.toml`, with their programs and tests.
 
 use super::tables::{self, Table};
 use super::tree::Tree;
@@ -6,7 +6,7 @@ use super::{Kind, Project, Purpose, Step, Tool};
 use crate::glob::Pattern;
 use crate::path::RelPath;
 
-/// Finds all packages that belong to no other one's workspace, and all workspaces.
+/// Finds all workspaces, and all packages outside of them.
 pub(super) fn find(tree: &Tree) -> Vec<Project> {
     let folders = tree.folders_with("Cargo.toml");
     let texts: Vec<String> = folders
@@ -41,7 +41,7 @@ impl Manifest<'_> {
         tables::string(&self.tables, table, key)
     }
 
-    /// Tells whether another package is in this workspace.
+    /// Returns true if another package is in this workspace.
     fn has_member(&self, other: &Self) -> bool {
         let workspace = self.tables.iter().find(|table| table.name == "workspace");
         let (Some(workspace), Some(below)) = (workspace, other.folder.below(self.folder)) else {
@@ -75,7 +75,7 @@ impl Manifest<'_> {
     }
 }
 
-/// Returns the programs that Cargo finds without being told: `src/bin/NAME.rs` and
+/// Returns the programs that Cargo finds without a declaration: `src/bin/NAME.rs` and
 /// `src/bin/NAME/main.rs`.
 fn in_bin_folder(tree: &Tree, folder: &RelPath) -> Vec<String> {
     let name = |file: &RelPath| {
@@ -120,7 +120,7 @@ fn project(tree: &Tree, own: &Manifest<'_>, members: &[&Manifest<'_>]) -> Projec
     for step in [&mut build, &mut test] {
         step.is_exclusive = true;
         if tree.has_folder(&own.folder.child(b".cargo")) {
-            step.besides.push(".cargo/**".to_owned());
+            step.extra_inputs.push(".cargo/**".to_owned());
         }
     }
     let version = own.string("package", "rust-version");
@@ -149,18 +149,17 @@ fn project(tree: &Tree, own: &Manifest<'_>, members: &[&Manifest<'_>]) -> Projec
 
 fn about(programs: &[String]) -> String {
     match programs {
-        [] => "that everything compiles".to_owned(),
+        [] => "compiles everything".to_owned(),
         [one] => format!("the program {one}"),
         _ => "the Rust programs".to_owned(),
     }
 }
 
 fn notes(is_locked: bool) -> Vec<String> {
-    let mut notes = vec![
-        "What Cargo keeps in `target` for itself is no output: only the programs are.".to_owned(),
-    ];
+    let mut notes =
+        vec!["Only the programs are outputs; the rest of `target` belongs to Cargo.".to_owned()];
     if !is_locked {
-        notes.push("Without a Cargo.lock, the same sources can give another result.".to_owned());
+        notes.push("Without a Cargo.lock, the same sources may give another result.".to_owned());
     }
     notes
 }

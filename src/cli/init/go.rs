@@ -1,4 +1,4 @@
-//! Go modules: `go.mod`, the programs below `cmd/`, the tests.
+//! Finds Go modules by `go.mod`, with their programs and tests.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ pub(super) fn find(tree: &Tree) -> Vec<Project> {
     folders.iter().map(module).collect()
 }
 
-/// Describes a module; those `inner` ones below its folder are not its own.
+/// Describes a module, without the `inner` modules below its folder.
 fn module(tree: &Tree, folder: &RelPath, inner: &[&RelPath]) -> Project {
     let text = tree.text_in(folder, "go.mod");
     let word_after = |first: &str| {
@@ -41,7 +41,7 @@ fn module(tree: &Tree, folder: &RelPath, inner: &[&RelPath]) -> Project {
     let (tests, code): (Vec<&RelPath>, Vec<&RelPath>) = files.into_iter().partition(is_test);
     let mut steps = programs(tree, folder, &code, title.as_deref());
     if steps.is_empty() && !code.is_empty() {
-        let mut step = Step::new(Purpose::Build, "that everything compiles");
+        let mut step = Step::new(Purpose::Build, "compiles everything");
         step.except.push("**/*_test.go");
         steps.push(step.run(&["go", "build", "./..."]));
     }
@@ -64,7 +64,7 @@ fn module(tree: &Tree, folder: &RelPath, inner: &[&RelPath]) -> Project {
     }
 }
 
-/// Returns a step for each program: the module's own folder, and those below `cmd`.
+/// Returns a step for each program, in the module's own folder and below `cmd`.
 fn programs(tree: &Tree, folder: &RelPath, code: &[&RelPath], title: Option<&str>) -> Vec<Step> {
     let packages: BTreeSet<RelPath> = code
         .iter()
@@ -114,7 +114,7 @@ fn program(name: String, package: &str) -> Step {
     step
 }
 
-/// Returns patterns for the Go files of every package and for what they embed.
+/// Returns patterns for the Go files of every package and for the files that they embed.
 fn reaches(tree: &Tree, folder: &RelPath, files: &[&RelPath]) -> Vec<String> {
     let mut patterns = BTreeSet::new();
     for file in files {
@@ -148,7 +148,7 @@ fn embedded(text: &str) -> Vec<String> {
     plain.filter(is_known).map(str::to_owned).collect()
 }
 
-/// Tells whether a text is a file of a program that is built by default.
+/// Returns true if a text is a file of a program that is built by default.
 fn is_main(text: &str) -> bool {
     let lines = || text.lines().map(str::trim);
     let is_package = |line: &str| line.split("//").next().map(str::trim) == Some("package main");

@@ -1,6 +1,5 @@
-//! A first Buildfile for the project at hand: what Go, Cargo, npm and Python projects are
-//! in a folder, by their manifests, and targets that build and test each the way its own
-//! tools do. It starts nothing, writes nothing, and knows no project but these.
+//! Proposes a first Buildfile: finds Go, Cargo, npm and Python projects by their manifests,
+//! and writes targets that build and test each with its own tools. Reads files only.
 
 mod cargo;
 mod go;
@@ -20,28 +19,27 @@ use crate::path::RelPath;
 use names::Names;
 use tree::Tree;
 
-/// What `fbuild init` has to say and to write.
+/// The Buildfile that `fbuild init` proposes.
 pub(super) struct Proposal {
     /// The projects, with the names of their targets.
-    pub(super) found: Vec<Found>,
-    /// Whether the folder was too large to be looked through.
+    pub(super) findings: Vec<Finding>,
+    /// Whether the folder was too large to search completely.
     pub(super) is_partial: bool,
-    /// The Buildfile.
+    /// The text of the Buildfile.
     pub(super) text: String,
 }
 
-/// A project that was found.
-pub(super) struct Found {
-    /// What it is, what it calls itself, and where it is.
-    pub(super) what: String,
+/// A project and its targets.
+pub(super) struct Finding {
+    /// The kind, name and folder of the project.
+    pub(super) project: String,
     /// Its targets.
     pub(super) targets: Vec<String>,
 }
 
-/// Looks through `folder` and proposes a Buildfile for what is there. The project is
-/// called by the folder's name.
+/// Proposes a Buildfile for the projects in `folder`, named after the folder.
 pub(super) fn propose(folder: &Path) -> Proposal {
-    let tree = Tree::look_through(folder);
+    let tree = Tree::read(folder);
     let mut projects = [
         go::find(&tree),
         cargo::find(&tree),
@@ -51,37 +49,37 @@ pub(super) fn propose(folder: &Path) -> Proposal {
     .concat();
     projects.sort_by(|a, b| a.folder.cmp(&b.folder));
     let named = Names::default().give(projects);
-    let found = named.iter().map(|named| Found {
-        what: named.project.to_string(),
+    let findings = named.iter().map(|named| Finding {
+        project: named.project.to_string(),
         targets: named.names.clone(),
     });
     Proposal {
-        found: found.collect(),
+        findings: findings.collect(),
         is_partial: tree.is_partial,
         text: write::buildfile(&names::of_folder(folder), &named),
     }
 }
 
-/// A project that has a manifest.
+/// A project with a manifest.
 #[derive(Clone, Debug)]
 struct Project {
     kind: Kind,
     folder: RelPath,
-    /// What it calls itself, if it does.
+    /// Its name in the manifest.
     title: Option<String>,
-    /// The file that says what it is.
+    /// The name of the manifest.
     manifest: &'static str,
     tools: Vec<Tool>,
-    /// Patterns below its folder for what its tools make besides outputs.
+    /// Patterns of files that its tools create in its folder in addition to outputs.
     litter: Vec<&'static str>,
-    /// Patterns below its folder for what its tools read even in another project's folder.
+    /// Patterns of files that its tools read in the folders of inner projects.
     reaches: Vec<String>,
-    /// What is to be known about it before its targets.
+    /// The comments before its targets.
     notes: Vec<String>,
     steps: Vec<Step>,
 }
 
-/// Whose tools build a project.
+/// The tools that build a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Go,
@@ -93,29 +91,29 @@ enum Kind {
     Uv,
 }
 
-/// A program that a project's commands start.
+/// A program that the commands of a project start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tool {
     name: &'static str,
-    /// What the manifest says of its version, if that is a requirement here as well.
+    /// The version that the manifest requires.
     version: Option<String>,
 }
 
-/// What becomes a target.
+/// A future target.
 #[derive(Clone, Debug)]
 struct Step {
     purpose: Purpose,
-    /// A name that it has already, such as a program's.
+    /// The name of the program that it makes, if it makes one.
     name: Option<String>,
     about: String,
-    /// Patterns below the project's folder that are no inputs of this step.
+    /// Patterns of the project's sources that are not inputs of this step.
     except: Vec<&'static str>,
-    /// Patterns below the project's folder that the project's sources leave out.
-    besides: Vec<String>,
-    /// Below the project's folder; folders have a slash at the end.
+    /// Patterns of inputs that are not among the project's sources.
+    extra_inputs: Vec<String>,
+    /// Paths below the project's folder; folders end with a slash.
     outputs: Vec<String>,
     commands: Vec<Command>,
-    /// Whether another step of the project must not run at the same time.
+    /// Whether no other step of the project may run at the same time.
     is_exclusive: bool,
 }
 
@@ -131,17 +129,17 @@ enum Command {
     Sh(Vec<String>),
 }
 
-/// A project whose targets have names.
+/// A project with the names of its targets.
 struct Named {
     project: Project,
     /// One for each step.
     names: Vec<String>,
-    /// What its `files` node is called.
+    /// The name of its `files` node.
     sources: String,
 }
 
 impl Kind {
-    /// What its template and some of its targets are called.
+    /// Returns the name of its template, which is part of the names of some targets.
     fn word(self) -> &'static str {
         match self {
             Self::Go => "go",
@@ -162,7 +160,7 @@ impl Step {
             name: None,
             about: about.into(),
             except: Vec::new(),
-            besides: Vec::new(),
+            extra_inputs: Vec::new(),
             outputs: Vec::new(),
             commands: Vec::new(),
             is_exclusive: false,

@@ -1,5 +1,5 @@
-//! Names for the targets of projects, each of them once: a program's own, else what is done
-//! and to which folder.
+//! Chooses unique names for the targets of projects: the name of the program, or else the
+//! folder with the purpose.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::path::RelPath;
 pub(super) const GROUPS: [(Purpose, &str); 2] =
     [(Purpose::Build, "build"), (Purpose::Test, "test")];
 
-/// The names that are taken.
+/// The names in use.
 pub(super) struct Names {
     targets: HashSet<String>,
     sources: HashSet<String>,
@@ -27,27 +27,27 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Names the targets of all projects.
+    /// Chooses names for the targets of all projects.
     pub(super) fn give(mut self, projects: Vec<Project>) -> Vec<Named> {
         let mut give = |project: Project| {
             let steps = project.steps.iter();
-            let names = steps.map(|step| self.of_step(&project, step)).collect();
+            let names = steps.map(|step| self.for_step(&project, step)).collect();
             Named {
                 names,
-                sources: self.of_sources(&project),
+                sources: self.for_sources(&project),
                 project,
             }
         };
         projects.into_iter().map(&mut give).collect()
     }
 
-    fn of_step(&mut self, project: &Project, step: &Step) -> String {
+    fn for_step(&mut self, project: &Project, step: &Step) -> String {
         let (folder, kind) = (of_path(&project.folder), project.kind.word());
         let verb = match step.purpose {
             Purpose::Build => "build",
             Purpose::Test => "test",
         };
-        let wishes = match (&step.name, project.folder.is_root()) {
+        let candidates = match (&step.name, project.folder.is_root()) {
             (Some(name), true) => vec![plain(name), format!("{kind}-{}", plain(name))],
             (Some(name), false) => vec![plain(name), format!("{folder}-{}", plain(name))],
             (None, true) => vec![format!("{kind}-{verb}")],
@@ -56,12 +56,12 @@ impl Names {
                 format!("{folder}-{kind}-{verb}"),
             ],
         };
-        take(&mut self.targets, &wishes)
+        take(&mut self.targets, &candidates)
     }
 
-    fn of_sources(&mut self, project: &Project) -> String {
+    fn for_sources(&mut self, project: &Project) -> String {
         let (folder, kind) = (of_path(&project.folder), project.kind.word());
-        let wishes = if project.folder.is_root() {
+        let candidates = if project.folder.is_root() {
             vec![format!("{kind}-sources")]
         } else {
             vec![
@@ -69,19 +69,19 @@ impl Names {
                 format!("{folder}-{kind}-sources"),
             ]
         };
-        take(&mut self.sources, &wishes)
+        take(&mut self.sources, &candidates)
     }
 }
 
-/// Takes the first name that is free, or the last one with a number behind it.
-fn take(taken: &mut HashSet<String>, wishes: &[String]) -> String {
-    let last = wishes.last().cloned().unwrap_or_default();
+/// Takes the first free name, or the last one with a number.
+fn take(taken: &mut HashSet<String>, candidates: &[String]) -> String {
+    let last = candidates.last().cloned().unwrap_or_default();
     let numbered = (2..).map(|n| format!("{last}-{n}"));
-    let mut all = wishes.iter().cloned().chain(numbered);
+    let mut all = candidates.iter().cloned().chain(numbered);
     all.find(|name| taken.insert(name.clone())).unwrap_or(last)
 }
 
-/// Returns the name of a folder, for the project in it.
+/// Returns the name for a project in a folder.
 pub(super) fn of_folder(folder: &Path) -> String {
     let name = folder.file_name().unwrap_or_default();
     plain(&name.to_string_lossy())
@@ -91,7 +91,7 @@ fn of_path(folder: &RelPath) -> String {
     plain(&folder.to_string())
 }
 
-/// Returns a text as a name: letters, digits and few signs.
+/// Turns a text into a name of letters, digits and a few signs.
 fn plain(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_.+@".contains(c);
     let plain = text.replace(|c| !is_plain(c), "-");

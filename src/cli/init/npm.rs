@@ -1,5 +1,5 @@
-//! npm packages: `package.json`, its `build` and `test` scripts, and the lock file that
-//! says whether npm, Yarn or pnpm installs what it needs.
+//! Finds npm packages by `package.json`, with their `build` and `test` scripts. The lock file
+//! decides between npm, Yarn and pnpm.
 
 use serde_json::Value;
 
@@ -7,14 +7,14 @@ use super::tree::Tree;
 use super::{Kind, Project, Purpose, Step, Tool};
 use crate::path::RelPath;
 
-/// The lock files, and who reads them.
+/// The lock files, and the package managers that read them.
 const LOCKS: [(&str, Kind); 4] = [
     ("package-lock.json", Kind::Npm),
     ("npm-shrinkwrap.json", Kind::Npm),
     ("yarn.lock", Kind::Yarn),
     ("pnpm-lock.yaml", Kind::Pnpm),
 ];
-/// Words of a build script or of a dependency, and where what they build goes.
+/// Words in a build script, and the output folders of their tools.
 const BUILDERS: [(&str, &str); 7] = [
     ("next build", ".next/"),
     ("nuxt build", ".output/"),
@@ -25,7 +25,7 @@ const BUILDERS: [(&str, &str); 7] = [
     ("eleventy", "_site/"),
 ];
 
-/// Finds all packages that belong to no other one's workspace.
+/// Finds all packages, except members of a workspace.
 pub(super) fn find(tree: &Tree) -> Vec<Project> {
     let folders = tree.folders_with("package.json");
     let packages: Vec<Package<'_>> = folders
@@ -46,7 +46,7 @@ struct Package<'t> {
     tree: &'t Tree,
     folder: &'t RelPath,
     json: Value,
-    /// Its lock file, and who reads that.
+    /// The lock file, and the package manager that reads it.
     lock: Option<(&'static str, Kind)>,
 }
 
@@ -66,13 +66,13 @@ impl<'t> Package<'t> {
         !self.json["workspaces"].is_null() || self.tree.has(self.folder, "pnpm-workspace.yaml")
     }
 
-    /// Tells whether another package is installed together with this one.
+    /// Returns true if another package is installed together with this one.
     fn has_member(&self, other: &Self) -> bool {
         let is_below = other.folder != self.folder && other.folder.is_within(self.folder);
         is_below && self.is_workspace() && other.lock.is_none()
     }
 
-    /// Returns a script that does something.
+    /// Returns a script, unless it is npm's placeholder.
     fn script(&self, name: &str) -> Option<&str> {
         let script = self.json["scripts"][name].as_str()?;
         (!script.contains("no test specified")).then_some(script)
@@ -103,19 +103,19 @@ impl<'t> Package<'t> {
 
     fn step(&self, kind: Kind, purpose: Purpose, members: &[&Self]) -> Option<Step> {
         let (script, about) = match purpose {
-            Purpose::Build => ("build", "what the build script makes"),
+            Purpose::Build => ("build", "runs the build script"),
             Purpose::Test => ("test", "the JavaScript tests"),
         };
-        let doing: Vec<&&Self> = members
+        let with_script: Vec<&&Self> = members
             .iter()
             .filter(|m| m.script(script).is_some())
             .collect();
         let (run, makers): (Vec<&str>, Vec<&Self>) = match self.script(script) {
             Some(_) => (vec![kind.word(), "run", script], vec![self]),
-            None if doing.is_empty() => return None,
+            None if with_script.is_empty() => return None,
             None => (
                 everywhere(kind, script),
-                doing.into_iter().copied().collect(),
+                with_script.into_iter().copied().collect(),
             ),
         };
         let mut step = Step::new(purpose, about).run(&self.install(kind)).run(&run);
@@ -128,7 +128,7 @@ impl<'t> Package<'t> {
         Some(step)
     }
 
-    /// Returns the command that installs exactly what the lock file says.
+    /// Returns the command that installs the versions in the lock file.
     fn install(&self, kind: Kind) -> Vec<&'static str> {
         match (self.lock, kind) {
             (None, _) => vec![
@@ -151,19 +151,19 @@ impl<'t> Package<'t> {
         !is_old || self.tree.has(self.folder, ".yarnrc.yml")
     }
 
-    /// Returns where the build script puts what it makes, below `folder`: where its
-    /// builder does unless told otherwise, or where TypeScript is told to.
+    /// Returns the output folder of the build script, relative to `folder`: the default of
+    /// its tool, or the one in TypeScript's configuration.
     fn output(&self, folder: &RelPath) -> String {
         let script = self.script("build").unwrap_or("");
         let builder = BUILDERS.iter().find(|(words, _)| script.contains(words));
-        let told = || self.tree.text_in(self.folder, "tsconfig.json");
-        let told = script
-            .contains("tsc")
-            .then(told)
-            .and_then(|text| out_dir(&text));
-        let output = match (told, builder) {
+        let configured = if script.contains("tsc") {
+            out_dir(&self.tree.text_in(self.folder, "tsconfig.json"))
+        } else {
+            None
+        };
+        let output = match (configured, builder) {
             (_, Some((_, output))) => (*output).to_owned(),
-            (Some(told), None) if !script.contains("vite") => told,
+            (Some(folder), None) if !script.contains("vite") => folder,
             _ => "dist/".to_owned(),
         };
         let below = self.folder.below(folder).unwrap_or_default();
@@ -190,20 +190,21 @@ impl<'t> Package<'t> {
         let mut notes = Vec::new();
         if self.lock.is_none() {
             notes.push(
-                "Without a lock file, the same sources can give another result: `npm install` writes one."
+                "Without a lock file, the same sources may give another result; `npm install` writes one."
                     .to_owned(),
             );
         }
         if steps.len() > 1 {
             notes.push(
-                "Both install into the same `node_modules`, so never at the same time.".to_owned(),
+                "Both install into the same `node_modules`, so they never run at the same time."
+                    .to_owned(),
             );
         }
         notes
     }
 }
 
-/// Returns the command that runs a script in every package of a workspace that has it.
+/// Returns the command that runs a script in every package of a workspace.
 fn everywhere(kind: Kind, script: &str) -> Vec<&str> {
     match kind {
         Kind::Yarn => vec!["yarn", "workspaces", "run", script],
@@ -212,7 +213,7 @@ fn everywhere(kind: Kind, script: &str) -> Vec<&str> {
     }
 }
 
-/// Returns the folder that a `tsconfig.json`, which may have comments, sends output to.
+/// Returns the output folder in a `tsconfig.json`, which may have comments.
 fn out_dir(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("\"outDir\"")?;
     let value = rest

@@ -1,14 +1,14 @@
-//! Python projects: `pyproject.toml`, `setup.py` or requirements, their tests, and the
-//! wheel of those that say how they are built. `uv.lock` decides who installs.
+//! Finds Python projects by `pyproject.toml`, `setup.py` or requirements, with their tests
+//! and wheels. `uv.lock` decides between pip and uv.
 
 use super::tables::{self, Table};
 use super::tree::Tree;
 use super::{Command, Kind, Project, Purpose, Step, Tool};
 use crate::path::RelPath;
 
-/// The files that say that a folder is a project.
+/// The files that make a folder a project.
 const MANIFESTS: [&str; 3] = ["pyproject.toml", "setup.py", "requirements.txt"];
-/// Files that name what is needed, in the order in which they are installed.
+/// The files with requirements, in the order of installation.
 const REQUIREMENTS: [&str; 5] = [
     "requirements.txt",
     "requirements-dev.txt",
@@ -17,7 +17,7 @@ const REQUIREMENTS: [&str; 5] = [
     "test-requirements.txt",
 ];
 
-/// Finds all projects that do not lie in another one's folder of tests.
+/// Finds all projects.
 pub(super) fn find(tree: &Tree) -> Vec<Project> {
     let mut folders: Vec<(RelPath, &'static str)> = Vec::new();
     for manifest in MANIFESTS {
@@ -30,12 +30,12 @@ pub(super) fn find(tree: &Tree) -> Vec<Project> {
     let all: Vec<RelPath> = folders.iter().map(|(folder, _)| folder.clone()).collect();
     let project = |(folder, manifest): &(RelPath, &'static str)| {
         let inner = all.iter().filter(|f| *f != folder && f.is_within(folder));
-        Python::look_at(tree, folder).project(manifest, &inner.collect::<Vec<_>>())
+        Python::read(tree, folder).project(manifest, &inner.collect::<Vec<_>>())
     };
     folders.iter().map(project).collect()
 }
 
-/// What is known of a project.
+/// The files of a project.
 struct Python<'t> {
     tree: &'t Tree,
     folder: &'t RelPath,
@@ -44,7 +44,7 @@ struct Python<'t> {
 }
 
 impl<'t> Python<'t> {
-    fn look_at(tree: &'t Tree, folder: &'t RelPath) -> Self {
+    fn read(tree: &'t Tree, folder: &'t RelPath) -> Self {
         let requirements = REQUIREMENTS
             .into_iter()
             .filter(|name| tree.has(folder, name));
@@ -86,10 +86,7 @@ impl<'t> Python<'t> {
                 "venv/**",
             ],
             reaches: Vec::new(),
-            notes: vec![
-                "What is installed for a run is gone after it: the environment lies in TMPDIR."
-                    .to_owned(),
-            ],
+            notes: vec!["The environment is in TMPDIR, so it is removed after the run.".to_owned()],
             steps: wheel.into_iter().chain(test).collect(),
         }
     }
@@ -104,7 +101,7 @@ impl<'t> Python<'t> {
         self.tree.below(self.folder).filter(is_own).any(is_test)
     }
 
-    /// The folder for wheels: that of npm packages is another one's.
+    /// Returns the folder for wheels; `dist` may belong to an npm package.
     fn wheels(&self) -> &'static str {
         if self.tree.has(self.folder, "package.json") {
             "wheels"

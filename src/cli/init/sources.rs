@@ -1,11 +1,11 @@
-//! The patterns of what a project is made from: everything below its folder, but for what
-//! is made there, what lies in other projects, and what is hidden.
+//! Finds the patterns of a project's sources: everything below its folder, except outputs,
+//! other projects and hidden files.
 
 use super::Named;
 use crate::glob::{Pattern, overlap};
 use crate::path::RelPath;
 
-/// Patterns, and the exceptions to them, from the root.
+/// Patterns relative to the root, and their exceptions.
 pub(super) struct Sources {
     pub(super) patterns: Vec<String>,
     pub(super) except: Vec<String>,
@@ -51,9 +51,16 @@ pub(super) fn of(own: &Named, all: &[Named]) -> Sources {
     }
 }
 
-/// Returns what a project reads in the folders of other ones, which [`of`] leaves out:
-/// patterns from the root, and the targets that make what they match.
-pub(super) fn elsewhere<'n>(own: &Named, all: &'n [Named]) -> (Vec<String>, Vec<&'n str>) {
+/// Inputs of a project in the folders of inner projects, which are not among its sources.
+pub(super) struct Elsewhere<'n> {
+    /// Patterns relative to the root.
+    pub(super) patterns: Vec<String>,
+    /// The targets that make files for these patterns.
+    pub(super) needs: Vec<&'n str>,
+}
+
+/// Finds the inputs of a project in the folders of inner projects.
+pub(super) fn elsewhere<'n>(own: &Named, all: &'n [Named]) -> Elsewhere<'n> {
     let folder = &own.project.folder;
     let reaches: Vec<String> = own
         .project
@@ -76,10 +83,10 @@ pub(super) fn elsewhere<'n>(own: &Named, all: &'n [Named]) -> (Vec<String>, Vec<
         }
     }
     needs.dedup();
-    (patterns, needs)
+    Elsewhere { patterns, needs }
 }
 
-/// Returns the targets of a project that make something that a pattern matches.
+/// Returns the targets of a project whose outputs a pattern may match.
 fn makers<'n>(other: &'n Named, text: &str) -> Vec<&'n str> {
     let folder = &other.project.folder;
     let overlaps = |output: &String| {

@@ -1,5 +1,5 @@
-//! As much of TOML as names of packages take: tables, and keys with a string or a list of
-//! strings. What it does not understand is not there; it reports no mistakes.
+//! Reads the part of TOML that package manifests need: tables, and keys with a string or a
+//! list of strings. Skips everything else without an error.
 
 /// A line `[table]`, and the keys below it.
 pub(super) struct Table<'t> {
@@ -7,7 +7,7 @@ pub(super) struct Table<'t> {
     pairs: Vec<(&'t str, String)>,
 }
 
-/// Reads the tables of a text, the one without a name first.
+/// Reads the tables of a text, starting with the one without a name.
 pub(super) fn read(text: &str) -> Vec<Table<'_>> {
     let mut tables = vec![Table::new("")];
     let mut lines = text.lines();
@@ -37,7 +37,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// Returns the strings of a key: one, or those of a list.
+    /// Returns the strings of a key: a single one, or those of a list.
     pub(super) fn strings(&self, key: &str) -> Vec<&str> {
         let pair = self.pairs.iter().find(|(k, _)| *k == key);
         pair.map_or_else(Vec::new, |(_, value)| strings(value))
@@ -49,7 +49,7 @@ impl<'t> Table<'t> {
     }
 }
 
-/// Returns what stands between quotes.
+/// Returns the quoted strings.
 fn strings(value: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest = value;
@@ -68,13 +68,13 @@ fn strings(value: &str) -> Vec<&str> {
     found
 }
 
-/// Returns a key of a table, of the first one of that name.
+/// Returns the string of a key in the first table of that name.
 pub(super) fn string<'t>(tables: &'t [Table<'_>], table: &str, key: &str) -> Option<&'t str> {
     let table = tables.iter().find(|t| t.name == table)?;
     table.string(key)
 }
 
-/// Tells whether there is such a table, or one below it.
+/// Returns true if the table, or one below it, exists.
 pub(super) fn has(tables: &[Table<'_>], name: &str) -> bool {
     tables.iter().any(|table| {
         let below = table.name.strip_prefix(name);
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_lists_are_read_and_the_rest_is_passed_over() {
+    fn tables_read_strings_and_lists() {
         let text = "x = 1\n[package]\nname = \"a\" # b\nversion.workspace = true\n\
                     [workspace]\nmembers = [\n  'crates/*', # c\n  \"d\",\n]\n[[bin]]\nname = 'e'\n\
                     [[bin]]\nname = \"f\"\n[tool.pytest.ini_options]\n[broken\nname = \"";

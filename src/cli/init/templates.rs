@@ -1,13 +1,13 @@
-//! What targets of a kind share, as text: the tools, and the variables that their commands
-//! see. It knows no project.
+//! Returns the text of a template for each kind of project: its tools, and the variables that
+//! its commands see.
 
 use super::Kind;
 
-/// What commands see of the ways to the network. The key ignores it.
+/// Variables for the network. They are not part of the key.
 const NETWORK: &str =
     "SSL_CERT_FILE SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy";
 
-/// Returns what targets of a kind share.
+/// Returns the template for a kind of project.
 pub(super) fn of(kind: Kind) -> String {
     let template = match kind {
         Kind::Go => GO,
@@ -22,21 +22,21 @@ pub(super) fn of(kind: Kind) -> String {
 }
 
 const GO: &str = "
-// What Go targets share. Commands see only the variables named here: `env` is part of
-// what decides a result, `pass` is not (where Go keeps and fetches things).
+// Shared by the Go targets. Commands see only the variables named here: `env` is part of
+// the key, `pass` is not (where Go keeps and fetches things).
 template go {
     tools go
     env GOOS GOARCH CGO_ENABLED
-    // Neither the checkout's path nor its commit in what is built: both would make every
-    // checkout, and every commit, another result.
+    // Keeps the checkout's path and commit out of the program, so that all checkouts and
+    // commits can share results.
     env GOFLAGS=\"-trimpath -buildvcs=false\"
     pass GOPATH GOCACHE GOMODCACHE GOPROXY GONOPROXY GOSUMDB GONOSUMDB GOPRIVATE GOTOOLCHAIN
     pass NETWORK
 }
 ";
 const CARGO: &str = "
-// What Rust targets share. Commands see only the variables named here: `env` is part of
-// what decides a result, `pass` is not (where Cargo and rustup keep and fetch things).
+// Shared by the Rust targets. Commands see only the variables named here: `env` is part of
+// the key, `pass` is not (where Cargo and rustup keep and fetch things).
 template cargo {
     tools cargo rustc
     env RUSTFLAGS CARGO_BUILD_TARGET
@@ -45,38 +45,38 @@ template cargo {
 }
 ";
 const NPM: &str = "
-// What npm targets share. Commands see only the variables named here: `env` is part of
-// what decides a result, `pass` is not (where npm keeps and fetches things).
+// Shared by the npm targets. Commands see only the variables named here: `env` is part of
+// the key, `pass` is not (where npm keeps and fetches things).
 template npm {
     tools node npm
-    env CI=\"true\" // nobody watches, nobody answers questions
+    env CI=\"true\" // no prompts, no watching
     pass npm_config_cache npm_config_registry NODE_EXTRA_CA_CERTS
     pass NETWORK
 }
 ";
 const YARN: &str = "
-// What Yarn targets share. Commands see only the variables named here: `env` is part of
-// what decides a result, `pass` is not (where Yarn keeps and fetches things).
+// Shared by the Yarn targets. Commands see only the variables named here: `env` is part of
+// the key, `pass` is not (where Yarn keeps and fetches things).
 template yarn {
     tools node yarn
-    env CI=\"true\" // nobody watches, nobody answers questions
+    env CI=\"true\" // no prompts, no watching
     pass YARN_CACHE_FOLDER NODE_EXTRA_CA_CERTS
     pass NETWORK
 }
 ";
 const PNPM: &str = "
-// What pnpm targets share. Commands see only the variables named here: `env` is part of
-// what decides a result, `pass` is not (where pnpm keeps and fetches things).
+// Shared by the pnpm targets. Commands see only the variables named here: `env` is part of
+// the key, `pass` is not (where pnpm keeps and fetches things).
 template pnpm {
     tools node pnpm
-    env CI=\"true\" // nobody watches, nobody answers questions
+    env CI=\"true\" // no prompts, no watching
     pass PNPM_HOME XDG_DATA_HOME NODE_EXTRA_CA_CERTS
     pass NETWORK
 }
 ";
 const PYTHON: &str = "
-// What Python targets share. Commands see only the variables named here: `env` is part of
-// what decides a result, `pass` is not (where pip keeps and fetches things).
+// Shared by the Python targets. Commands see only the variables named here: `env` is part of
+// the key, `pass` is not (where pip keeps and fetches things).
 template python {
     tools python3
     env PYTHONDONTWRITEBYTECODE=\"1\"
@@ -85,8 +85,8 @@ template python {
 }
 ";
 const UV: &str = "
-// What uv targets share. Commands see only the variables named here: `env` is part of
-// what decides a result, `pass` is not (where uv keeps and fetches things).
+// Shared by the uv targets. Commands see only the variables named here: `env` is part of
+// the key, `pass` is not (where uv keeps and fetches things).
 template uv {
     tools python3 uv
     env PYTHONDONTWRITEBYTECODE=\"1\"

@@ -1,5 +1,5 @@
-//! What is proposed for small projects of every kind: it is exact, it loads, and nothing is
-//! said about it.
+//! Checks the proposals for small projects of every kind: their text, and that they load
+//! without a warning.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::*;
 use crate::graph::Graph;
 
-/// Makes the files in a folder and returns what is proposed for it.
+/// Writes the files into a folder and returns the proposal for it.
 #[track_caller]
 fn proposed(files: &[(&str, &str)]) -> Proposal {
     let temp = tempfile::tempdir().unwrap();
@@ -23,7 +23,7 @@ fn proposed(files: &[(&str, &str)]) -> Proposal {
     proposal
 }
 
-/// Sees to it that a text is a Buildfile about which there is nothing to say.
+/// Asserts that a text is a Buildfile without errors and warnings.
 #[track_caller]
 fn check(folder: &Path, text: &str) {
     let path = folder.join("Buildfile.kdl");
@@ -40,15 +40,15 @@ fn check(folder: &Path, text: &str) {
     assert_eq!(crate::buildfile::format(text).unwrap(), text);
 }
 
-/// Returns what was found, one in a line.
+/// Returns the findings, one on each line.
 fn lines(proposal: &Proposal) -> Vec<String> {
-    let found = proposal.found.iter();
+    let found = proposal.findings.iter();
     found
-        .map(|found| format!("{}: {}", found.what, found.targets.join(" ")))
+        .map(|finding| format!("{}: {}", finding.project, finding.targets.join(" ")))
         .collect()
 }
 
-/// Returns the part of a text from a line that begins with `start` to the end of its block.
+/// Returns the block that begins with the line `start`.
 #[track_caller]
 fn block<'t>(proposal: &'t Proposal, start: &str) -> &'t str {
     let text = &proposal.text;
@@ -62,7 +62,7 @@ fn block<'t>(proposal: &'t Proposal, start: &str) -> &'t str {
 const PACKAGE: &str = "package main\n\nfunc main() {}\n";
 
 #[test]
-fn a_go_module_becomes_its_programs_and_its_tests() {
+fn go_module_becomes_programs_and_tests() {
     let proposal = proposed(&[
         ("go.mod", "module example.org/x/farm/v2\n\ngo 1.24.0\n"),
         ("cmd/manager/main.go", PACKAGE),
@@ -94,7 +94,7 @@ fn a_go_module_becomes_its_programs_and_its_tests() {
 }
 
 #[test]
-fn a_go_program_needs_the_web_app_that_it_embeds() {
+fn go_program_needs_the_web_app_it_embeds() {
     let proposal = proposed(&[
         ("go.mod", "module x\n"),
         ("main.go", PACKAGE),
@@ -117,7 +117,7 @@ fn a_go_program_needs_the_web_app_that_it_embeds() {
 }
 
 #[test]
-fn a_cargo_workspace_is_one_project_whose_programs_are_outputs() {
+fn cargo_workspace_becomes_one_project() {
     let proposal = proposed(&[
         (
             "Cargo.toml",
@@ -158,7 +158,7 @@ fn a_cargo_workspace_is_one_project_whose_programs_are_outputs() {
 }
 
 #[test]
-fn the_lock_file_says_who_installs() {
+fn lock_file_chooses_the_package_manager() {
     let install = |files: &[(&str, &str)]| {
         let package = ("package.json", r#"{"scripts": {"build": "webpack"}}"#);
         let proposal = proposed(&[&[package], files].concat());
@@ -186,12 +186,12 @@ fn the_lock_file_says_who_installs() {
     );
     assert_eq!(
         install(&[]),
-        "// Without a lock file, the same sources can give another result: `npm install` writes one."
+        "// Without a lock file, the same sources may give another result; `npm install` writes one."
     );
 }
 
 #[test]
-fn two_scripts_of_a_package_never_install_at_the_same_time() {
+fn scripts_of_a_package_share_a_lock() {
     let proposal = proposed(&[
         (
             "app/package.json",
@@ -226,14 +226,14 @@ fn two_scripts_of_a_package_never_install_at_the_same_time() {
     );
     assert_eq!(
         block(&proposal, "target app-build"),
-        "target app-build from=npm {\n    about \"what the build script makes\"\n    \
+        "target app-build from=npm {\n    about \"runs the build script\"\n    \
          inputs files=app-sources\n    outputs \"app/lib/js/\"\n    dir \"app\"\n    locks app\n    \
          run npm ci --no-audit --no-fund\n    run npm run build\n}\n"
     );
 }
 
 #[test]
-fn a_workspace_of_packages_is_installed_and_built_as_one() {
+fn npm_workspace_is_installed_and_built_as_one() {
     let proposal = proposed(&[
         ("package.json", r#"{"workspaces": ["packages/*"]}"#),
         ("package-lock.json", "{}"),
@@ -260,7 +260,7 @@ fn a_workspace_of_packages_is_installed_and_built_as_one() {
 }
 
 #[test]
-fn a_python_project_is_tested_in_an_environment_of_its_own() {
+fn python_tests_run_in_their_own_environment() {
     let proposal = proposed(&[
         (
             "pyproject.toml",
@@ -299,7 +299,7 @@ fn a_python_project_is_tested_in_an_environment_of_its_own() {
 }
 
 #[test]
-fn projects_of_several_kinds_in_one_folder_leave_each_other_alone() {
+fn projects_in_one_folder_exclude_each_other() {
     let proposal = proposed(&[
         ("go.mod", "module build\n"),
         ("main.go", PACKAGE),
@@ -315,7 +315,7 @@ fn projects_of_several_kinds_in_one_folder_leave_each_other_alone() {
         ("sub/pyproject.toml", "[build-system]\n"),
     ]);
     let names: Vec<_> = proposal
-        .found
+        .findings
         .iter()
         .flat_map(|found| found.targets.clone())
         .collect();
@@ -336,25 +336,25 @@ fn projects_of_several_kinds_in_one_folder_leave_each_other_alone() {
 }
 
 #[test]
-fn where_nothing_is_found_there_is_an_example_that_works() {
+fn empty_folder_gets_a_working_example() {
     let proposal = proposed(&[
         ("README", "x"),
         ("we[ird/go.mod", "module x\n"),
         (".x/go.mod", ""),
     ]);
-    assert!(proposal.found.is_empty());
+    assert!(proposal.findings.is_empty());
     assert!(proposal.text.starts_with(
-        "// What fbuild builds here. `fbuild init` wrote it from the manifests that it found;\n\
-         // it is yours to change, and `fbuild check` says whether it still makes sense.\n//\n\
-         //     fbuild run              says hello\n\
-         //     fbuild list             every target, and what it is for\n\
-         //     fbuild explain hello    what a target depends on, and why it last ran\n\n\
+        "// The targets of this project. `fbuild init` wrote them from the manifests that it\n\
+         // found. Edit them as needed; `fbuild check` finds mistakes.\n//\n\
+         //     fbuild run              prints hello\n\
+         //     fbuild list             lists all targets\n\
+         //     fbuild explain hello    shows the inputs of a target and their changes\n\n\
          project demo {\n    default hello"
     ));
 }
 
 #[test]
-fn names_that_are_hostile_stay_harmless() {
+fn hostile_names_are_escaped() {
     let hostile = "\u{1b}[2J{x}\\\"\n";
     let json = serde_json::json!({"name": hostile, "scripts": {"build": hostile}, "engines": {"node": hostile}});
     let module = format!("module {}\n", hostile.replace('\n', ""));

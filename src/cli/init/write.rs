@@ -1,25 +1,24 @@
-//! Writes the proposal down as a Buildfile, with comments for somebody who never saw one.
-//! It decides neither what is built nor how.
+//! Writes the proposal as a Buildfile, with comments for newcomers.
 
 use std::fmt::Write as _;
 
 use super::names::GROUPS;
-use super::sources::{self, below};
+use super::sources::{self, Elsewhere, below};
 use super::{Command, Kind, Named, Purpose, Step, Tool, templates};
 use crate::buildfile::{in_quotes, quoted};
 
 const EXAMPLE: &str = r#"
-// Nothing that fbuild knows was found, so this is an example.
+// fbuild found no project that it knows, so this is an example.
 target hello {
-    about "says hello; replace it by what your project needs"
+    about "prints hello; replace it by a target of your project"
     sh "echo hello"
 }
 
-// What most targets look like:
+// Most targets look like this:
 //
 //     target program {
-//         inputs "src/**"         // the files that decide the result
-//         outputs program         // what the command makes
+//         inputs "src/**"         // the files that it depends on
+//         outputs program         // the files that the command makes
 //         run make program        // or sh "…", for a shell
 //     }
 "#;
@@ -41,13 +40,13 @@ pub(super) fn buildfile(name: &str, all: &[Named]) -> String {
     }
     out.push_str(SOURCES);
     for named in with_targets() {
-        out.push_str(&of_project(named, all));
+        out.push_str(&project(named, all));
     }
     out.push_str(&groups(all));
     formatted(out)
 }
 
-/// Lays a text out in the standard way.
+/// Formats a text in the standard layout.
 fn formatted(text: String) -> String {
     crate::buildfile::format(&text).unwrap_or(text)
 }
@@ -64,25 +63,25 @@ fn head(name: &str, all: &[Named]) -> String {
     let width = example.len() + 4;
     let line = |command: &str, what: &str| format!("//     {command:<width$}{what}\n");
     let does = match default {
-        "hello" => "says hello".to_owned(),
-        name => format!("{name}s it"),
+        "hello" => "prints hello".to_owned(),
+        name => format!("{name}s the project"),
     };
     let mut lines = line("fbuild run", &does);
     if groups == ["build", "test"] {
-        lines += &line("fbuild run test", "tests it");
+        lines += &line("fbuild run test", "tests the project");
     }
-    lines += &line("fbuild list", "every target, and what it is for");
-    lines += &line(&example, "what a target depends on, and why it last ran");
+    lines += &line("fbuild list", "lists all targets");
+    lines += &line(&example, "shows the inputs of a target and their changes");
     format!(
-        "// What fbuild builds here. `fbuild init` wrote it from the manifests that it found;
-// it is yours to change, and `fbuild check` says whether it still makes sense.
+        "// The targets of this project. `fbuild init` wrote them from the manifests that it
+// found. Edit them as needed; `fbuild check` finds mistakes.
 //
 {lines}
 project {} {{
-    default {default} // what `fbuild run` without names does
+    default {default} // the targets of a plain `fbuild run`
 }}
 
-// Results are kept in .build-cache/; what was not used for longest goes first.
+// Results are kept in .build-cache/; the least recently used ones are removed first.
 cache max-size=\"2 GiB\" max-age=\"30d\"
 ",
         quoted(name)
@@ -95,15 +94,14 @@ fn tools(all: &[Named]) -> String {
     for tool in used.flat_map(|named| &named.project.tools) {
         let tool = with_requirement(tool);
         match tools.iter_mut().find(|known| known.name == tool.name) {
-            // Two manifests that want different things: neither is what holds for all.
+            // Two manifests with different requirements: none applies to all targets.
             Some(known) if known.version != tool.version => known.version = None,
             Some(_) => {}
             None => tools.push(tool),
         }
     }
     let mut out =
-        "\n// Programs that targets use. Their versions are part of what decides a result.\n"
-            .to_owned();
+        "\n// Programs that targets use. Their versions are part of the key.\n".to_owned();
     for tool in &tools {
         let version = tool
             .version
@@ -115,21 +113,21 @@ fn tools(all: &[Named]) -> String {
     out
 }
 
-/// Leaves out what a manifest says of a version in a language that is not ours.
+/// Drops a version requirement that the Buildfile cannot express.
 fn with_requirement(tool: &Tool) -> Tool {
-    let is_ours = |text: &String| text.parse::<crate::buildfile::model::Requirement>().is_ok();
+    let is_valid = |text: &String| text.parse::<crate::buildfile::model::Requirement>().is_ok();
     Tool {
         name: tool.name,
-        version: tool.version.clone().filter(is_ours),
+        version: tool.version.clone().filter(is_valid),
     }
 }
 
 const SOURCES: &str = "
-// Sources of a project, below: everything in its folder that nothing makes. The fewer
-// they are, the fewer changes build it again; but what is missing changes unnoticed.
+// The sources of each project below are all files in its folder that no target makes. Fewer
+// files mean fewer builds, but a change of a file that is missing here goes unnoticed.
 ";
 
-fn of_project(named: &Named, all: &[Named]) -> String {
+fn project(named: &Named, all: &[Named]) -> String {
     let project = &named.project;
     let sources = sources::of(named, all);
     let place = if project.folder.is_root() {
@@ -160,7 +158,7 @@ fn of_project(named: &Named, all: &[Named]) -> String {
     );
     let elsewhere = sources::elsewhere(named, all);
     for (step, name) in project.steps.iter().zip(&named.names) {
-        out += &target(named, (step, name), &elsewhere);
+        out += &target(named, step, name, &elsewhere);
     }
     out
 }
@@ -174,12 +172,8 @@ fn heading(kind: Kind) -> &'static str {
     }
 }
 
-/// Returns a target, and what it reads elsewhere, with who makes that.
-fn target(
-    named: &Named,
-    (step, name): (&Step, &str),
-    (elsewhere, needs): &(Vec<String>, Vec<&str>),
-) -> String {
+/// Writes a target, with its inputs in other projects.
+fn target(named: &Named, step: &Step, name: &str, elsewhere: &Elsewhere<'_>) -> String {
     let project = &named.project;
     let folder = &project.folder;
     let list = |rest: &[String]| {
@@ -202,17 +196,18 @@ fn target(
     } else {
         format!(" {{ except {} }}", except.join(" "))
     };
-    if !needs.is_empty() {
-        let needs: Vec<String> = needs.iter().map(|name| quoted(name)).collect();
+    if !elsewhere.needs.is_empty() {
+        let needs: Vec<String> = elsewhere.needs.iter().map(|name| quoted(name)).collect();
         out += &format!("    needs {}\n", needs.join(" "));
     }
     out += &format!("    inputs files={}{except}\n", quoted(&named.sources));
-    if !elsewhere.is_empty() {
-        let elsewhere: Vec<String> = elsewhere.iter().map(|pattern| quoted(pattern)).collect();
-        out += &format!("    inputs {} optional=#true\n", wrapped(&elsewhere));
+    if !elsewhere.patterns.is_empty() {
+        let patterns = elsewhere.patterns.iter().map(|pattern| quoted(pattern));
+        let patterns: Vec<String> = patterns.collect();
+        out += &format!("    inputs {} optional=#true\n", wrapped(&patterns));
     }
-    if !step.besides.is_empty() {
-        out += &format!("    inputs {} optional=#true\n", list(&step.besides));
+    if !step.extra_inputs.is_empty() {
+        out += &format!("    inputs {} optional=#true\n", list(&step.extra_inputs));
     }
     if !step.outputs.is_empty() {
         out += &format!("    outputs {}\n", list(&step.outputs));
@@ -227,12 +222,12 @@ fn target(
         );
     }
     for command in &step.commands {
-        out += &of_command(command);
+        out += &command_node(command);
     }
     out + "}\n"
 }
 
-fn of_command(command: &Command) -> String {
+fn command_node(command: &Command) -> String {
     match command {
         Command::Run(words) => {
             let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
@@ -248,7 +243,7 @@ fn of_command(command: &Command) -> String {
     }
 }
 
-/// Returns the targets of all projects that are for a purpose.
+/// Returns the targets of all projects for a purpose.
 fn members(all: &[Named], purpose: Purpose) -> Vec<&str> {
     let pairs = all
         .iter()
@@ -269,7 +264,7 @@ fn groups(all: &[Named]) -> String {
     out
 }
 
-/// Returns words on as many lines as they take.
+/// Joins words, and breaks long lines.
 fn wrapped(words: &[String]) -> String {
     let (mut out, mut width) = (String::new(), 0);
     for word in words {
@@ -285,7 +280,7 @@ fn wrapped(words: &[String]) -> String {
     out
 }
 
-/// Returns a text that stays in its comment.
+/// Escapes a text for a comment.
 fn comment(text: &str) -> String {
     crate::report::text::harmless(text).into_owned()
 }
