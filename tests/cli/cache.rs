@@ -128,7 +128,7 @@ fn verify_repairs_damage_only_with_the_option() {
     project.run("run -q b").ok("");
     assert_eq!(
         sizes(&project.run("cache verify").code(0).stdout),
-        "read 2 results and 4 blobs ([size]): all is sound\n"
+        "read 2 results and 4 blobs ([size]): no damage found\n"
     );
     let is_output = |path: &String| fs::read(project.path(path)).unwrap() == b"1\n1\n";
     let damaged = objects(&project).into_iter().find(is_output).unwrap();
@@ -151,15 +151,15 @@ fn verify_repairs_damage_only_with_the_option() {
     );
     assert_eq!(
         sizes(summary),
-        "read 2 results and 4 blobs ([size]): 2 damaged; `fbuild cache verify --repair` puts it aside"
+        "read 2 results and 4 blobs ([size]): 2 damaged; `fbuild cache verify --repair` moves them to quarantine"
     );
     let repaired = project.run("cache verify --repair").code(0).stdout;
-    let end = ": 2 damaged and put aside; the next run makes it again\n";
+    let end = ": 2 damaged and moved to quarantine; the next run builds them again\n";
     assert!(repaired.ends_with(end), "{repaired}");
     let status = project.run("cache status").code(0).stdout;
     assert!(status.contains("1 of 2 cached"), "{status}");
     assert!(
-        status.contains("quarantine  1 damaged file (4 B), kept for a week\n"),
+        status.contains("quarantine  1 damaged file (4 B), removed after a week\n"),
         "{status}"
     );
     project.run("cache verify").code(0);

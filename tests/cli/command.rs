@@ -1,6 +1,5 @@
-//! Commands that misbehave: not there, not executable, killed, hanging, printing without
-//! end, not making what was declared. Each fails its target with the reason, and nothing
-//! else.
+//! Checks misbehaving commands: missing, not executable, killed, hanging, printing without
+//! end, or without the declared outputs. Each fails only its own target, with the reason.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::processes;
 use super::project::Project;
 
-/// Builds a target that fails and returns what is said at the end, from the error on.
+/// Runs a target that fails and returns the final error.
 #[track_caller]
 fn failure(body: &str) -> String {
     let project = Project::new(&format!("target bad {{\n{body}\n}}\n"));
@@ -27,7 +26,7 @@ fn failure_in(project: &Project) -> String {
 }
 
 #[test]
-fn one_that_is_not_found_says_where_it_was_looked_for() {
+fn missing_command_names_the_searched_folders() {
     assert_eq!(
         failure("run no-such-program x"),
         "error[fbuild::exec::not_found]: bad failed: command `no-such-program` not found\n  \
@@ -39,7 +38,7 @@ fn one_that_is_not_found_says_where_it_was_looked_for() {
 }
 
 #[test]
-fn one_that_is_not_executable_says_how_to_make_it_so() {
+fn command_without_x_bit_suggests_chmod() {
     let project = Project::new("target bad { run \"./tool\" x }\n").file("tool", "#!/bin/sh\n");
     assert_eq!(
         failure_in(&project),
@@ -52,7 +51,7 @@ fn one_that_is_not_executable_says_how_to_make_it_so() {
 }
 
 #[test]
-fn one_without_an_interpreter_or_without_sense_is_said() {
+fn command_without_interpreter_is_reported() {
     for text in ["#!/no/such/interpreter\n", "\x7fELF nonsense", ""] {
         let project = Project::new("target bad { run \"./tool\" }\n").file("tool", text);
         fs::set_permissions(project.path("tool"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -63,7 +62,7 @@ fn one_without_an_interpreter_or_without_sense_is_said() {
 }
 
 #[test]
-fn one_killed_by_a_signal_names_the_signal() {
+fn killed_command_names_the_signal() {
     assert_eq!(
         failure("sh \"kill -9 $$\""),
         "error[fbuild::exec::signal]: bad failed: `sh` was killed by SIGKILL (perhaps the system ran out of memory)\n  \
@@ -79,7 +78,7 @@ fn one_killed_by_a_signal_names_the_signal() {
 }
 
 #[test]
-fn one_that_hangs_past_its_timeout_is_ended_with_all_it_started() {
+fn timeout_ends_the_command_and_its_children() {
     let (fbt, place) = (processes::fbt().display(), processes::Place::new());
     let project = Project::new(&format!(
         "target bad {{\n    timeout \"200ms\"\n    run \"{fbt}\" launch stay -- wait {}\n}}\n",
@@ -97,7 +96,7 @@ fn one_that_hangs_past_its_timeout_is_ended_with_all_it_started() {
 }
 
 #[test]
-fn one_that_would_end_after_its_timeout_does_not_come_to_that() {
+fn timeout_ends_a_slow_command() {
     let project = Project::new(
         "target bad {\n    timeout \"100ms\"\n    outputs out\n    sh \"sleep 8; echo > out\"\n}\n",
     );
@@ -107,7 +106,7 @@ fn one_that_would_end_after_its_timeout_does_not_come_to_that() {
 }
 
 #[test]
-fn one_that_leaves_others_behind_is_said_and_they_are_ended() {
+fn orphans_are_stopped_and_reported() {
     let (fbt, place) = (processes::fbt().display(), processes::Place::new());
     let project = Project::new(&format!(
         "target ok {{\n    run \"{fbt}\" launch session mute -- wait {}\n}}\n",
@@ -124,7 +123,7 @@ fn one_that_leaves_others_behind_is_said_and_they_are_ended() {
 }
 
 #[test]
-fn one_that_prints_without_end_fills_no_memory() {
+fn endless_output_needs_little_memory() {
     const BYTES: usize = 256 << 20;
     let fbt = processes::fbt().display();
     let project = Project::new(&format!(
@@ -142,7 +141,7 @@ fn one_that_prints_without_end_fills_no_memory() {
 }
 
 #[test]
-fn bytes_that_are_no_text_pass_unchanged_and_are_replaced_in_json() {
+fn invalid_utf8_passes_and_is_replaced_in_json() {
     let fbt = processes::fbt().display();
     let project = Project::new(&format!(
         "target binary {{\n    outputs x\n    run \"{fbt}\" binary\n    sh \"touch x\"\n}}\n"
@@ -160,7 +159,7 @@ fn bytes_that_are_no_text_pass_unchanged_and_are_replaced_in_json() {
 }
 
 #[test]
-fn one_that_does_not_make_what_it_declares_fails() {
+fn missing_output_fails_the_target() {
     assert_eq!(
         failure("outputs made missing\n    sh \"touch made other\""),
         "error[fbuild::store::output_missing]: bad failed: the declared output `missing` was not made\n  \
@@ -177,7 +176,7 @@ fn one_that_does_not_make_what_it_declares_fails() {
 }
 
 #[test]
-fn a_failed_command_leaves_the_old_outputs_in_place() {
+fn failed_command_keeps_the_old_outputs() {
     let project = Project::new(
         r#"target t { inputs in; outputs out "folder/"; sh "mkdir -p folder; cp in out; cp in folder/f; grep -q good in" }"#,
     )
@@ -194,7 +193,7 @@ fn a_failed_command_leaves_the_old_outputs_in_place() {
 }
 
 #[test]
-fn standard_input_is_empty_and_nothing_of_fbuilds_is_inherited() {
+fn command_inherits_no_input_or_files() {
     let fbt = processes::fbt().display();
     let project = Project::new(&format!(
         "target t {{\n    run \"{fbt}\" stdin\n    run \"{fbt}\" fds\n}}\n"

@@ -1,5 +1,4 @@
-//! The commands that write a Buildfile: `fmt`, `add`, `init`. None of them ever leaves one
-//! that is broken, or changes more than it says.
+//! Checks the commands that write a Buildfile: `fmt`, `add` and `init`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -10,7 +9,7 @@ const UNTIDY: &str = "// A comment.\ntarget   a {\nsh  \"true\"   // why\n}\n";
 const TIDY: &str = "// A comment.\ntarget a {\n    sh \"true\"  // why\n}\n";
 
 #[test]
-fn fmt_lays_out_the_buildfile_and_says_so() {
+fn fmt_formats_the_buildfile() {
     let project = Project::empty().file("Buildfile.kdl", UNTIDY);
     project.run("fmt").ok("changed `Buildfile.kdl`\n");
     assert_eq!(project.read("Buildfile.kdl"), TIDY);
@@ -20,7 +19,7 @@ fn fmt_lays_out_the_buildfile_and_says_so() {
 }
 
 #[test]
-fn fmt_check_lists_what_would_change_and_changes_nothing() {
+fn fmt_check_lists_files_and_changes_none() {
     let main = format!("include \"sub/Buildfile.kdl\"\ninclude \"tidy.kdl\"\n{UNTIDY}");
     let project = Project::empty()
         .file("Buildfile.kdl", &main)
@@ -50,7 +49,7 @@ fn fmt_check_lists_what_would_change_and_changes_nothing() {
 }
 
 #[test]
-fn fmt_does_not_touch_what_is_not_kdl() {
+fn fmt_refuses_syntax_errors() {
     let project = Project::empty()
         .file(
             "Buildfile.kdl",
@@ -64,20 +63,20 @@ fn fmt_does_not_touch_what_is_not_kdl() {
         "{}",
         done.stderr
     );
-    let end = "what is not KDL has no layout; nothing was changed\n";
+    let end = "a file with syntax errors cannot be formatted; nothing was changed\n";
     assert!(done.stderr.ends_with(end), "{}", done.stderr);
     assert_eq!(project.snapshot(""), before);
 }
 
 #[test]
-fn fmt_lays_out_what_has_other_mistakes() {
+fn fmt_formats_files_with_other_mistakes() {
     let project = Project::empty().file("Buildfile.kdl", "target  a { nonsense   1 }\n");
     project.run("fmt").ok("changed `Buildfile.kdl`\n");
     assert_eq!(project.read("Buildfile.kdl"), "target a { nonsense 1 }\n");
 }
 
 #[test]
-fn permissions_and_links_stay() {
+fn fmt_and_add_keep_permissions_and_links() {
     let project = Project::empty().file("real.kdl", UNTIDY);
     fs::set_permissions(project.path("real.kdl"), Permissions::from_mode(0o640)).unwrap();
     symlink("real.kdl", project.path("Buildfile.kdl")).unwrap();
@@ -99,7 +98,7 @@ fn permissions_and_links_stay() {
 }
 
 #[test]
-fn add_puts_a_target_where_it_belongs_and_prints_it() {
+fn add_inserts_and_prints_the_target() {
     let before = unindent(
         r#"
         // The first.
@@ -179,7 +178,7 @@ fn add_takes_scripts_tools_and_templates() {
 }
 
 #[test]
-fn add_writes_nothing_that_would_be_wrong() {
+fn add_refuses_targets_with_mistakes() {
     let project = Project::new("target one { outputs out; sh \"touch out\" }\n");
     let before = project.snapshot("");
     let wrong = [
@@ -218,7 +217,7 @@ fn add_writes_nothing_that_would_be_wrong() {
 }
 
 #[test]
-fn add_leaves_a_broken_buildfile_alone_and_one_with_other_mistakes_as_wrong_as_it_was() {
+fn add_keeps_a_broken_buildfile() {
     let project = Project::empty().file("Buildfile.kdl", "target a {\n");
     let done = project.run("add b -- true").code(2);
     let why = "the Buildfile has mistakes that must be fixed first";
@@ -231,7 +230,7 @@ fn add_leaves_a_broken_buildfile_alone_and_one_with_other_mistakes_as_wrong_as_i
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_said() {
+fn read_only_folder_is_an_error() {
     let project = Project::empty().file("Buildfile.kdl", UNTIDY);
     fs::set_permissions(project.base(), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&project.root, Permissions::from_mode(0o555)).unwrap();
@@ -249,7 +248,7 @@ fn a_folder_that_cannot_be_written_is_said() {
     assert_eq!(project.read("Buildfile.kdl"), UNTIDY);
 }
 
-/// A project of four kinds.
+/// Creates a project of four kinds.
 fn polyglot() -> Project {
     Project::empty()
         .file("go.mod", "module example.org/farm\n\ngo 1.22\n")
@@ -268,7 +267,7 @@ fn polyglot() -> Project {
 }
 
 #[test]
-fn init_writes_a_buildfile_for_what_is_there() {
+fn init_writes_a_buildfile_for_the_projects() {
     let project = polyglot();
     project.run("init").ok("
         wrote `Buildfile.kdl`
@@ -290,14 +289,14 @@ fn init_writes_a_buildfile_for_what_is_there() {
         addon-test  the Python tests
         tool-build  the program tool
         tool-test   the Rust tests
-        web-build   what the build script makes
+        web-build   runs the build script
         build       (group)
         test        (group)
         ");
 }
 
 #[test]
-fn init_prints_what_it_would_write() {
+fn init_print_writes_nothing() {
     let project = polyglot();
     let before = project.snapshot("");
     let printed = project.run("init --print").code(0);
@@ -315,8 +314,8 @@ fn init_never_replaces_a_buildfile() {
         2,
         "",
         "
-        error: there is a `Buildfile.kdl` already
-          help: `fbuild add NAME` adds a target to it; `fbuild init --print` shows what a new one would be
+        error: `Buildfile.kdl` already exists
+          help: `fbuild add NAME` adds a target to it; `fbuild init --print` prints the proposal
         ",
     );
     assert_eq!(
@@ -330,11 +329,11 @@ fn init_never_replaces_a_buildfile() {
 }
 
 #[test]
-fn init_in_an_empty_folder_gives_an_example_that_runs() {
+fn init_writes_a_working_example() {
     let project = Project::empty();
     project.run("init").ok("
         wrote `Buildfile.kdl`
-          no Go, Cargo, npm or Python project was found; it has an example
+          no Go, Cargo, npm or Python project found; the Buildfile has an example
         next: `fbuild list` shows its targets, `fbuild run` builds them
         ");
     let run = project.run("run").code(0);

@@ -77,7 +77,7 @@ fn arguments_that_mean_nothing_are_refused() {
         2,
         "",
         "
-        error: invalid value '0' for '--jobs <N>': it takes a whole number from 1 on
+        error: invalid value '0' for '--jobs <N>': expected a whole number, at least 1
 
         For more information, try '--help'.
         ",

@@ -1,10 +1,10 @@
-//! `--json`: one event in a line, as the schema says, the same story as the text.
+//! Checks `--json`: one event on each line, as the schema describes.
 
 use serde_json::Value;
 
 use super::project::Project;
 
-/// Returns the events of a run, each of which the schema allows.
+/// Returns the events of a run, validated against the schema.
 #[track_caller]
 fn events(bytes: &[u8]) -> Vec<Value> {
     let schema = include_str!("../../schemas/events.schema.json");
@@ -23,7 +23,7 @@ fn events(bytes: &[u8]) -> Vec<Value> {
     text.lines().map(event).collect()
 }
 
-/// Returns what happened to whom; outputs that follow each other are one.
+/// Returns a line for each event, with consecutive outputs joined.
 fn story(events: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let line = |event: &Value| {
@@ -57,7 +57,7 @@ fn project() -> Project {
 }
 
 #[test]
-fn a_run_is_told_as_it_happens() {
+fn json_prints_the_events_in_order() {
     let project = project();
     let first = events(&project.run("run --json c").code(0).bytes);
     assert_eq!(
@@ -92,7 +92,7 @@ fn a_run_is_told_as_it_happens() {
 }
 
 #[test]
-fn times_do_not_go_back_and_add_up() {
+fn json_times_are_monotonic_and_add_up() {
     let all = events(&project().run("run --json c").code(0).bytes);
     let at: Vec<u64> = all
         .iter()
@@ -108,7 +108,7 @@ fn times_do_not_go_back_and_add_up() {
 }
 
 #[test]
-fn failures_and_what_follows_from_them_are_told() {
+fn json_reports_failures_and_skips() {
     let project = project();
     project.write("in", "bad\n");
     let done = project.run("run --json c flaky").code(1);
@@ -134,7 +134,7 @@ fn failures_and_what_follows_from_them_are_told() {
 }
 
 #[test]
-fn attempts_and_warnings_are_told() {
+fn json_reports_attempts_and_warnings() {
     let project = project();
     std::fs::create_dir(project.path("tried")).unwrap();
     let all = events(&project.run("run --json flaky").code(1).bytes);
@@ -156,7 +156,7 @@ fn attempts_and_warnings_are_told() {
 }
 
 #[test]
-fn status_and_dry_runs_tell_what_would_happen() {
+fn json_reports_dry_runs() {
     let project = project();
     let would = [
         "run-started",
@@ -176,7 +176,7 @@ fn status_and_dry_runs_tell_what_would_happen() {
 }
 
 #[test]
-fn what_is_kept_of_a_run_and_of_a_target_is_json_too() {
+fn run_log_and_metadata_are_json() {
     let project = project();
     project.run("run -q c").ok("");
     let runs = project.names(".build-cache/runs");

@@ -1,5 +1,4 @@
-//! The commands that only show something: `list`, `graph`, `check`, `status`, `explain`. They
-//! change nothing, in the tree or beside it.
+//! Checks the read-only commands: `list`, `graph`, `check`, `status` and `explain`.
 
 use super::project::Project;
 
@@ -30,7 +29,7 @@ fn project() -> Project {
 }
 
 #[test]
-fn list_names_targets_and_groups_with_what_they_are_for() {
+fn list_prints_targets_groups_and_descriptions() {
     project().run("list").ok("
         copy   a copy of what is there
         shout
@@ -39,7 +38,7 @@ fn list_names_targets_and_groups_with_what_they_are_for() {
 }
 
 #[test]
-fn list_prints_json_for_programs() {
+fn list_prints_json() {
     project().run("list --json").ok(r#"
         [
           {
@@ -62,7 +61,7 @@ fn list_prints_json_for_programs() {
 }
 
 #[test]
-fn graph_is_a_tree_with_the_state_of_each_target() {
+fn graph_prints_a_tree_with_states() {
     let project = project();
     project.run("graph").ok("
         all (group)  everything
@@ -77,7 +76,7 @@ fn graph_is_a_tree_with_the_state_of_each_target() {
 }
 
 #[test]
-fn graph_speaks_to_other_programs() {
+fn graph_prints_dot_mermaid_and_json() {
     let project = project();
     project.run("graph --format dot").ok(r#"
         digraph "demo" {
@@ -102,7 +101,7 @@ fn graph_speaks_to_other_programs() {
 }
 
 #[test]
-fn check_is_content_or_names_every_mistake() {
+fn check_prints_every_mistake() {
     let project = project();
     project
         .run("check")
@@ -147,7 +146,7 @@ fn check_is_content_or_names_every_mistake() {
 }
 
 #[test]
-fn status_says_what_would_run_and_why() {
+fn status_prints_targets_and_reasons() {
     let project = project();
     project.run("status").ok("
         [1/2] Would run copy: never built here
@@ -178,7 +177,7 @@ fn status_says_what_would_run_and_why() {
 }
 
 #[test]
-fn explain_shows_what_a_result_depends_on_and_what_changed() {
+fn explain_prints_facts_and_changes() {
     let project = project();
     project.run("explain copy").ok("
         copy
@@ -224,7 +223,7 @@ fn explain_shows_what_a_result_depends_on_and_what_changed() {
 }
 
 #[test]
-fn explain_takes_one_target_and_no_group() {
+fn explain_refuses_a_group() {
     let project = project();
     project.run("explain all").ended(
         2,
@@ -247,7 +246,7 @@ fn explain_takes_one_target_and_no_group() {
 }
 
 #[test]
-fn what_only_shows_changes_nothing() {
+fn read_only_commands_change_no_file() {
     for state in ["new", "to be built", "to be restored"] {
         let project = project();
         let first = project.read("in.txt");
@@ -283,7 +282,7 @@ fn what_only_shows_changes_nothing() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_mistake() {
+fn closed_pipe_is_not_an_error() {
     let project = project();
     for command in ["list", "graph", "man", "run -n", "completions zsh"] {
         let mut run = project.fbuild(command).command();

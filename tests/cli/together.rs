@@ -287,7 +287,7 @@ fn two_checkouts_share_results() {
     let done = other.run("clean --all").code(0);
     assert_eq!(
         done.stderr,
-        "the cache in `[base]/shared` may be others' too and is left; `fbuild cache clear` empties it\n"
+        "the cache in `[base]/shared` may be shared and is kept; `fbuild cache clear` empties it\n"
             .replace("[base]", project.base().to_str().unwrap())
     );
     assert!(fs::exists(project.path("../shared/artifacts")).unwrap());
