@@ -272,7 +272,7 @@ fn misspelled_variable_is_a_warning() {
         "
         fbuild::buildfile::near_miss
 
-          ⚠ `CGOENABLED` is one slip away from `CGO_ENABLED`
+          ⚠ `CGOENABLED` is one typo away from `CGO_ENABLED`
            ╭─[Buildfile.kdl:2:9]
          1 │ target t {
          2 │     env CGOENABLED=\"0\"
