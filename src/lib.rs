@@ -8,6 +8,7 @@
 //! is the map, with the invariants and the files on disk.
 
 // Words.
+pub mod access;
 pub mod cancel;
 pub mod checked_file;
 pub mod digest;

@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD};
+use rustix::fs::Access;
 
 use super::error::{Error, shown};
+use crate::access;
 
 /// The search path of a command without `PATH`, as in `execvp`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -49,7 +50,7 @@ fn check(program: &OsStr, file: &Path) -> Result<PathBuf, Error> {
     if metadata.is_dir() {
         return Err(Error::Folder { path });
     }
-    match rustix::fs::accessat(CWD, file, Access::EXEC_OK, AtFlags::EACCESS) {
+    match access::check(file, Access::EXEC_OK) {
         Ok(()) if metadata.is_file() => Ok(file.to_owned()),
         _ => Err(Error::NotExecutable { path }),
     }
@@ -113,7 +114,7 @@ mod tests {
         assert_eq!(refused("plain"), plain);
         let pipe = dir.path().join("a/pipe");
         let (kind, mode) = (rustix::fs::FileType::Fifo, 0o755.into());
-        rustix::fs::mknodat(CWD, &pipe, kind, mode, 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
         fs::set_permissions(&pipe, fs::Permissions::from_mode(0o755)).unwrap();
         let pipe = format!("`{}` is not executable", at("pipe"));
         assert_eq!(refused("pipe"), pipe);

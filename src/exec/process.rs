@@ -17,12 +17,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, AtFlags, CWD};
+use rustix::fs::Access;
 
 use super::error::{Error, shown};
 use super::signals::with_none_blocked;
 use super::watchdog::Watchdog;
 use super::{lookup, tree};
+use crate::access;
 
 /// The number of attempts to start a program that is open for writing. The pause between
 /// them doubles each time, to a little over half a second in total.
@@ -127,8 +128,8 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
 /// Returns the error for `file`, which exists and is executable, but did not start.
 fn start_error(dir: &Path, file: &Path, source: io::Error) -> Error {
     // The system reports a missing working directory as if the program were missing.
-    if let Err(source) = rustix::fs::accessat(CWD, dir, Access::EXEC_OK, AtFlags::EACCESS) {
-        let (dir, source) = (shown(dir), source.into());
+    if let Err(source) = access::check(dir, Access::EXEC_OK) {
+        let dir = shown(dir);
         return Error::Dir { dir, source };
     }
     let help = match source.raw_os_error() {

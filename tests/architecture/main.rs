@@ -67,6 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "rustix",
         &[
             "action/index/",
+            "access.rs",
             "cancel.rs",
             "exec/",
             "report/terminal/",

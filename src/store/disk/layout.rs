@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::access;
 use crate::digest::Digest;
 
 /// The content of `version`.
@@ -107,8 +108,7 @@ impl Layout {
 }
 
 fn check_writable(folder: &OwnedFd) -> io::Result<()> {
-    let access = rustix::fs::Access::WRITE_OK;
-    Ok(rustix::fs::accessat(folder, ".", access, AtFlags::EACCESS)?)
+    access::check_at(folder, Path::new("."), rustix::fs::Access::WRITE_OK)
 }
 
 /// Returns the path of an object below its folder: `ab/ab12…`.

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::Error;
 use super::dirs::{open_child, os};
+use crate::access;
 use crate::path::{MAX_NAME, RelPath, Root};
 use crate::stamp::{FileKind, Stamp};
 use crate::store::tmpfile::AnonymousFile;
@@ -43,10 +44,10 @@ pub fn check_writable(folder: &Path) -> io::Result<()> {
     if stamp.is_some_and(|stamp| stamp.kind() == FileKind::Link) {
         return Err(Errno::LOOP.into());
     }
-    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    match rustix::fs::accessat(rustix::fs::CWD, folder, access, AtFlags::EACCESS) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
+    let rights = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    match access::check(folder, rights) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
