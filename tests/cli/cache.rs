@@ -80,7 +80,7 @@ fn status_shows_size_folder_and_limits() {
     );
     let length = |path: &String| project.path(path).metadata().unwrap().len();
     let bytes: u64 = objects(&project).iter().map(length).sum();
-    let said: String = status
+    let printed: String = status
         .split_once('(')
         .unwrap()
         .1
@@ -88,7 +88,7 @@ fn status_shows_size_folder_and_limits() {
         .filter(char::is_ascii_digit)
         .collect();
     assert!(
-        said.starts_with(&bytes.to_string()),
+        printed.starts_with(&bytes.to_string()),
         "{bytes} bytes: {status}"
     );
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::project::{Done, PATH, Project, unindent};
+use super::project::{FinishedRun, PATH, Project, unindent};
 
 #[test]
 fn environment_is_closed() {
@@ -309,7 +309,7 @@ fn with_secret() -> Project {
     )
 }
 
-fn run_with_secret(project: &Project, words: &str) -> Done {
+fn run_with_secret(project: &Project, words: &str) -> FinishedRun {
     project.fbuild(words).env("DEPLOY_TOKEN", SECRET).end()
 }
 

@@ -1,5 +1,4 @@
-//! Which Buildfile is meant: the nearest above, the one that is named, the one in another
-//! folder.
+//! Finding the Buildfile: the nearest one above, a named one, one in another folder.
 
 use super::project::Project;
 
@@ -11,7 +10,7 @@ const BUILDFILE: &str = "
 ";
 
 #[test]
-fn a_buildfile_is_found_from_any_folder_below() {
+fn buildfile_is_found_from_any_folder_below() {
     let project = Project::new(BUILDFILE).file("a/b/c/x", "");
     let below = project.fbuild("run here").from("a/b/c").end();
     below.code(0);
@@ -21,14 +20,14 @@ fn a_buildfile_is_found_from_any_folder_below() {
 }
 
 #[test]
-fn the_nearest_one_wins() {
+fn nearest_buildfile_wins() {
     let project = Project::new(BUILDFILE).file("a/Buildfile.kdl", "target inner { sh \"true\" }\n");
     project.fbuild("list").from("a").end().ok("inner\n");
     project.fbuild("list").end().ok("here\n");
 }
 
 #[test]
-fn another_folder_or_file_can_be_named() {
+fn folder_or_file_can_be_named() {
     let project = Project::empty()
         .file(
             "sub/Buildfile.kdl",
@@ -56,7 +55,7 @@ fn another_folder_or_file_can_be_named() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_entered_is_said() {
+fn inaccessible_folder_is_an_error() {
     let project = Project::new(BUILDFILE);
     project.run("-C nope list").ended(
         2,
@@ -71,7 +70,7 @@ fn a_folder_that_cannot_be_entered_is_said() {
 }
 
 #[test]
-fn arguments_that_mean_nothing_are_refused() {
+fn unknown_arguments_are_refused() {
     let project = Project::new(BUILDFILE);
     project.run("run --jobs 0").ended(
         2,
@@ -120,7 +119,7 @@ fn arguments_that_mean_nothing_are_refused() {
 }
 
 #[test]
-fn the_version_and_the_help_are_results() {
+fn version_and_help_go_to_stdout() {
     let project = Project::empty();
     project
         .run("--version")

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::project::{Done, Project, is_root, skip};
+use super::project::{FinishedRun, Project, is_root, skip};
 
 fn project() -> Project {
     Project::new(r#"target t { inputs in; outputs out; sh "cp in out" }"#).file("in", "1\n")
@@ -11,7 +11,7 @@ fn project() -> Project {
 
 /// Asserts that a run built and printed one warning of this code; returns the warning.
 #[track_caller]
-fn warned(done: &Done, code: &str) -> String {
+fn warned(done: &FinishedRun, code: &str) -> String {
     let start = format!("warning[{code}]: ");
     let warnings: Vec<&str> = done
         .stdout

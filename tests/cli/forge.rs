@@ -1,5 +1,5 @@
-//! Records of a store as somebody hostile, or a broken disk, would write them: every part
-//! may be something that fbuild itself never writes.
+//! Builds records of a store as an attacker or a broken disk would: every part may have a value
+//! that fbuild never writes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use fbuild::digest::Digest;
 use serde::{Serialize, Serializer};
 
-/// Magic, format, key (hash and size), length of the payload.
+/// The length of magic, format, key (hash and size) and payload length.
 pub(crate) const HEADER: usize = 8 + 4 + 32 + 8 + 8;
 
-/// A record in pieces.
+/// A record in parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) magic: Vec<u8>,
     pub(crate) format: u32,
     pub(crate) key: [u8; 32],
     pub(crate) key_size: u64,
-    /// What it says of its payload's length, if that is not the truth.
+    /// A false length of the payload.
     pub(crate) length: Option<u64>,
     pub(crate) payload: Vec<u8>,
-    /// The checksum, if that is not the right one.
+    /// A false checksum.
     pub(crate) checksum: Option<[u8; 32]>,
 }
 
 impl Record {
-    /// Takes a record apart.
+    /// Splits a record into its parts.
     pub(crate) fn read(bytes: &[u8]) -> Self {
         Self {
             magic: bytes[..8].to_vec(),
@@ -38,7 +38,7 @@ impl Record {
         }
     }
 
-    /// Puts it together.
+    /// Joins the parts.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let length = self.length.unwrap_or(self.payload.len() as u64);
         let mut bytes = self.magic.clone();
@@ -52,7 +52,7 @@ impl Record {
         bytes
     }
 
-    /// Returns it with another payload.
+    /// Returns the record with another payload.
     pub(crate) fn with(&self, payload: &impl Serialize) -> Self {
         Self {
             payload: postcard::to_stdvec(payload).unwrap(),
@@ -70,7 +70,7 @@ pub(crate) struct Payload {
     pub(crate) duration_ms: u64,
 }
 
-/// A hash and a size that need not belong together.
+/// A hash and a size that need not match.
 pub(crate) type RawDigest = ([u8; 32], u64);
 
 #[derive(Clone, Debug, Serialize)]
@@ -131,13 +131,13 @@ pub(crate) fn link(path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Entry {
     Entry { path, kind }
 }
 
-/// Returns where the store below `state` has the object with this hash.
+/// Returns the path of the object with this hash in the store below `state`.
 pub(crate) fn place(state: &Path, kind: &str, hash: &[u8; 32]) -> PathBuf {
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     state.join(kind).join(&hex[..2]).join(hex)
 }
 
-/// Returns every object of a kind that the store below `state` has.
+/// Returns every object of a kind in the store below `state`.
 pub(crate) fn objects(state: &Path, kind: &str) -> Vec<PathBuf> {
     let shards = fs::read_dir(state.join(kind)).unwrap();
     let shards = shards.map(|shard| shard.unwrap().path());

@@ -1,5 +1,5 @@
-//! `fbuild completions` and `fbuild man`: every command and option is in them, and those
-//! that read them are content.
+//! `fbuild completions` and `fbuild man`: they contain every command and option, and the shells
+//! and man readers accept them.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ const COMMANDS: [&str; 16] = [
     "man",
 ];
 
-/// Feeds a text to a program; `None` if there is none of that name.
+/// Feeds a text to a program; `None` if the program is missing.
 fn read_by(program: &str, args: &[&str], text: &str) -> Option<(bool, String)> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped());
@@ -36,12 +36,12 @@ fn read_by(program: &str, args: &[&str], text: &str) -> Option<(bool, String)> {
     let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    Some((output.status.success(), String::from_utf8(said).unwrap()))
+    let printed = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8(printed).unwrap()))
 }
 
 #[test]
-fn the_page_has_every_command_with_its_options() {
+fn man_page_has_every_command_and_option() {
     let page = Project::empty().run("man").code(0).stdout;
     assert!(page.contains("\n.TH fbuild 1 "), "{page}");
     let lines = |start: &str| {
@@ -72,16 +72,16 @@ fn the_page_has_every_command_with_its_options() {
 }
 
 #[test]
-fn the_page_can_be_set() {
+fn man_page_is_valid_roff() {
     let page = Project::empty().run("man").code(0).stdout;
-    let Some((is_good, said)) = read_by("groff", &["-man", "-Tutf8", "-ww", "-z"], &page) else {
+    let Some((is_good, printed)) = read_by("groff", &["-man", "-Tutf8", "-ww", "-z"], &page) else {
         return skip("there is no groff");
     };
-    assert!(is_good && said.is_empty(), "{said}");
+    assert!(is_good && printed.is_empty(), "{printed}");
 }
 
 #[test]
-fn completions_name_every_command_for_every_shell() {
+fn completions_name_every_command() {
     let project = Project::empty();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = project.run(&format!("completions {shell}")).code(0).stdout;
@@ -93,7 +93,7 @@ fn completions_name_every_command_for_every_shell() {
 }
 
 #[test]
-fn completions_are_what_their_shell_understands() {
+fn completions_are_valid_for_their_shell() {
     let project = Project::empty();
     for shell in ["bash", "zsh", "fish"] {
         let script = project.run(&format!("completions {shell}")).code(0).stdout;
@@ -102,7 +102,9 @@ fn completions_are_what_their_shell_understands() {
             _ => "-n",
         };
         match read_by(shell, &[only_read], &script) {
-            Some((is_good, said)) => assert!(is_good && said.is_empty(), "{shell}: {said}"),
+            Some((is_good, printed)) => {
+                assert!(is_good && printed.is_empty(), "{shell}: {printed}")
+            }
             None => skip(&format!("there is no {shell}")),
         }
     }

@@ -1,4 +1,4 @@
-//! Symbolic links among inputs: whatever a command reads through one is part of the key.
+//! Symbolic links among inputs: every file that a command reads through one is part of the key.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,11 +1,11 @@
-//! The command line, from outside: every command, every option, and every kind of bad input,
-//! exact on what is printed, what is said and how it ends. Each file is one topic; what they
-//! share is [`project::Project`].
+//! Tests the command line from outside: every command, every option, and every kind of invalid
+//! input, with the exact output, messages and exit code. Each file is a topic; they share
+//! [`project::Project`].
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 #![expect(
     clippy::disallowed_methods,
-    reason = "this plays the shell that starts fbuild"
+    reason = "stands in for the shell that starts fbuild"
 )]
 
 #[path = "../support/processes.rs"]

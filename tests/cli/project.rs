@@ -1,7 +1,7 @@
-//! A project to run fbuild in: files, a Buildfile, and what fbuild says and leaves behind,
-//! exactly. The environment is closed, and what differs from run to run (durations, paths,
-//! process numbers) is replaced by words in brackets. With `FBUILD_TEST_KEEP` set the
-//! folders stay, and their paths are printed.
+//! Runs fbuild in a project of its own and compares its exact output and effects. The
+//! environment is closed, and values that vary between runs (durations, paths, process numbers)
+//! are replaced by words in brackets. With `FBUILD_TEST_KEEP` set, the folders are kept and
+//! their paths are printed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -16,9 +16,9 @@ use super::redact::redact;
 
 /// The path of the program.
 pub(crate) const FBUILD: &str = env!("CARGO_BIN_EXE_fbuild");
-/// What is on `PATH` behind a project's own tools.
+/// The end of `PATH`, after a project's own tools.
 pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
-/// A user and group that own nothing.
+/// A user and group without files.
 const NOBODY: u32 = 65534;
 
 /// A project in a folder of its own.
@@ -29,18 +29,17 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// Makes a project with this Buildfile.
+    /// Creates a project with this Buildfile.
     pub(crate) fn new(buildfile: &str) -> Self {
         Self::empty().file("Buildfile.kdl", &unindent(buildfile))
     }
 
-    /// Makes a project without a Buildfile.
+    /// Creates a project without a Buildfile.
     pub(crate) fn empty() -> Self {
         Self::below(&std::env::temp_dir())
     }
 
-    /// Makes an empty project where waiting for the disk costs nothing, if there is such a
-    /// place.
+    /// Creates an empty project on a file system where syncs cost nothing, if there is one.
     pub(crate) fn in_memory() -> Self {
         match Path::new("/dev/shm") {
             memory if memory.is_dir() => Self::below(memory),
@@ -56,7 +55,7 @@ impl Project {
         let is_kept = std::env::var_os("FBUILD_TEST_KEEP").is_some();
         let dir = match is_kept {
             true => {
-                say(&format!("kept: {}", dir.keep().display()));
+                print_line(&format!("kept: {}", dir.keep().display()));
                 None
             }
             false => Some(dir),
@@ -64,13 +63,13 @@ impl Project {
         Self { dir, root }
     }
 
-    /// Adds a file, and the folders above it.
+    /// Adds a file and its parent folders.
     pub(crate) fn file(self, path: &str, text: &str) -> Self {
         self.write(path, text);
         self
     }
 
-    /// Adds a script on `PATH`, in front of everything else that is there.
+    /// Adds a script at the front of `PATH`.
     pub(crate) fn tool(self, name: &str, script: &str) -> Self {
         let path = format!("../bin/{name}");
         self.write(&path, format!("#!/bin/sh\n{}", unindent(script)));
@@ -83,7 +82,7 @@ impl Project {
         self.write("Buildfile.kdl", unindent(text));
     }
 
-    /// Returns the folder that the project's is in.
+    /// Returns the folder that contains the project's folder.
     pub(crate) fn base(&self) -> &Path {
         self.root.parent().unwrap()
     }
@@ -93,14 +92,14 @@ impl Project {
         self.root.join(below)
     }
 
-    /// Writes a file, and the folders above it.
+    /// Writes a file and its parent folders.
     pub(crate) fn write(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
 
-    /// Returns a file's text.
+    /// Returns the text of a file.
     #[track_caller]
     pub(crate) fn read(&self, path: impl AsRef<Path>) -> String {
         let path = self.path(path);
@@ -108,13 +107,12 @@ impl Project {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Returns true if something is there, a link that leads nowhere included.
+    /// Returns true if a path exists; a dangling link counts.
     pub(crate) fn has(&self, path: impl AsRef<Path>) -> bool {
         self.path(path).symlink_metadata().is_ok()
     }
 
-    /// Returns what a file is and when it was last changed, so that two of them are equal
-    /// only if nobody touched it.
+    /// Returns the kind, inode and times of a file: equal values mean that nothing wrote to it.
     #[track_caller]
     pub(crate) fn stamp(&self, path: impl AsRef<Path>) -> (u64, i64, i64, u32) {
         let metadata = self.path(path).symlink_metadata().unwrap();
@@ -126,7 +124,7 @@ impl Project {
         )
     }
 
-    /// Returns every path below a folder with its kind, mode, content and last change.
+    /// Returns every path below a folder with its kind, mode, content and mtime.
     pub(crate) fn snapshot(&self, folder: impl AsRef<Path>) -> Vec<String> {
         let (mut found, mut folders) = (Vec::new(), vec![self.path(folder)]);
         while let Some(folder) = folders.pop() {
@@ -174,12 +172,12 @@ impl Project {
         found
     }
 
-    /// Returns fbuild, to be run with these words.
+    /// Returns fbuild with these words as arguments.
     pub(crate) fn fbuild(&self, words: &str) -> Run<'_> {
         self.fbuild_args(words.split_whitespace())
     }
 
-    /// Returns fbuild, to be run with these arguments.
+    /// Returns fbuild with these arguments.
     pub(crate) fn fbuild_args<S: AsRef<OsStr>>(
         &self,
         args: impl IntoIterator<Item = S>,
@@ -196,13 +194,13 @@ impl Project {
         }
     }
 
-    /// Runs fbuild with these words.
+    /// Runs fbuild with these words as arguments.
     #[track_caller]
-    pub(crate) fn run(&self, words: &str) -> Done {
+    pub(crate) fn run(&self, words: &str) -> FinishedRun {
         self.fbuild(words).end()
     }
 
-    /// Returns a new pipe in the project, through which a command and a test meet.
+    /// Creates a named pipe in the project, by which a command and a test synchronize.
     pub(crate) fn pipe(&self, name: &str) -> Pipe {
         let path = self.path(name);
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
@@ -211,7 +209,7 @@ impl Project {
         Pipe(path)
     }
 
-    /// Lets everybody do everything with what is here, so that another user can build it.
+    /// Opens all permissions, so that another user can build here.
     pub(crate) fn hand_over(&self) {
         let base = self.base();
         fs::set_permissions(base, fs::Permissions::from_mode(0o755)).unwrap();
@@ -223,7 +221,7 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        // Folders that may not be written cannot be emptied.
+        // A folder must be writable to be emptied.
         if self.dir.is_some() {
             for path in everything(&self.root) {
                 let is_folder = path.symlink_metadata().is_ok_and(|m| m.is_dir());
@@ -235,7 +233,7 @@ impl Drop for Project {
     }
 }
 
-/// Returns everything below a folder, folders before what is in them.
+/// Returns all paths below a folder, parents first.
 fn everything(folder: &Path) -> Vec<PathBuf> {
     let (mut all, mut next) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = next.pop() {
@@ -249,7 +247,7 @@ fn everything(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Takes away the blanks that all lines begin with, and the line break at the beginning.
+/// Removes the common indentation and the leading line break.
 pub(crate) fn unindent(text: &str) -> String {
     let text = text.strip_prefix('\n').unwrap_or(text);
     let blank = |line: &str| line.len() - line.trim_start_matches(' ').len();
@@ -260,11 +258,11 @@ pub(crate) fn unindent(text: &str) -> String {
     text.join("\n")
 }
 
-/// A pipe with a name: whoever opens one end waits for the other.
+/// A named pipe: opening one end waits for the other.
 pub(crate) struct Pipe(PathBuf);
 
 impl Pipe {
-    /// Waits until somebody writes a line, and returns it.
+    /// Waits for a line and returns it.
     pub(crate) fn wait(&self) -> String {
         let mut line = String::new();
         let file = fs::File::open(&self.0).unwrap();
@@ -272,14 +270,14 @@ impl Pipe {
         line
     }
 
-    /// Waits until somebody reads, and writes a line.
+    /// Waits for a reader and writes a line.
     pub(crate) fn go(&self) {
         let mut file = fs::File::options().write(true).open(&self.0).unwrap();
         file.write_all(b"go\n").unwrap();
     }
 }
 
-/// A run of fbuild that has not begun.
+/// A run of fbuild before its start.
 pub(crate) struct Run<'p> {
     project: &'p Project,
     args: Vec<OsString>,
@@ -289,26 +287,26 @@ pub(crate) struct Run<'p> {
 }
 
 impl<'p> Run<'p> {
-    /// Starts it in a folder of the project.
+    /// Starts the run in a folder of the project.
     pub(crate) fn from(mut self, folder: &str) -> Self {
         self.folder = self.project.path(folder);
         self
     }
 
-    /// Sets a variable around it.
+    /// Sets a variable of the parent environment.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().to_owned()));
         self
     }
 
-    /// Has it started by another program.
+    /// Starts the run through another program.
     pub(crate) fn under<S: AsRef<OsStr>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Self {
         let words = wrapper.into_iter().map(|word| word.as_ref().to_owned());
         self.wrapper.extend(words);
         self
     }
 
-    /// Runs it as somebody for whom permissions count: as nobody, if this is root.
+    /// Runs fbuild as an unprivileged user, so that permissions apply even if this is root.
     pub(crate) fn unprivileged(self) -> Self {
         match is_root() {
             true => {
@@ -319,7 +317,7 @@ impl<'p> Run<'p> {
         }
     }
 
-    /// Returns a path of the program that whoever runs it can reach.
+    /// Returns a path of the program that the user of the run can reach.
     fn program(&self) -> PathBuf {
         let is_open = |folder: &Path| folder.metadata().is_ok_and(|m| m.mode() & 0o001 != 0);
         if self.wrapper.is_empty() || Path::new(FBUILD).ancestors().all(is_open) {
@@ -330,7 +328,7 @@ impl<'p> Run<'p> {
         copy
     }
 
-    /// Returns the command.
+    /// Returns the complete command.
     pub(crate) fn command(&self) -> Command {
         let words = self.wrapper.iter().map(OsString::as_os_str);
         let program = self.program();
@@ -354,14 +352,14 @@ impl<'p> Run<'p> {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs fbuild to its end.
     #[track_caller]
-    pub(crate) fn end(self) -> Done {
+    pub(crate) fn end(self) -> FinishedRun {
         let output = self.command().output().unwrap();
-        Done::new(output, &self.project.root)
+        FinishedRun::new(output, &self.project.root)
     }
 
-    /// Starts it.
+    /// Starts fbuild.
     pub(crate) fn start(self) -> Running<'p> {
         let mut command = self.command();
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -372,33 +370,32 @@ impl<'p> Run<'p> {
     }
 }
 
-/// A run of fbuild that goes on.
+/// A running fbuild.
 pub(crate) struct Running<'p> {
     project: &'p Project,
     pub(crate) child: Child,
 }
 
 impl Running<'_> {
-    /// Waits until it has said this on standard error, and returns all it said until then.
+    /// Waits for this text on stderr and returns the text so far.
     #[track_caller]
     pub(crate) fn says(&mut self, text: &str) -> String {
-        let mut said = Vec::new();
+        let mut printed = Vec::new();
         let stderr = self.child.stderr.as_mut().unwrap();
-        while !String::from_utf8_lossy(&said).contains(text) {
+        while !String::from_utf8_lossy(&printed).contains(text) {
             let mut piece = [0; 4096];
             let n = std::io::Read::read(stderr, &mut piece).unwrap();
             assert!(
                 n > 0,
                 "it ended without saying {text:?}: {}",
-                String::from_utf8_lossy(&said)
+                String::from_utf8_lossy(&printed)
             );
-            said.extend_from_slice(&piece[..n]);
+            printed.extend_from_slice(&piece[..n]);
         }
-        redact(&String::from_utf8(said).unwrap(), &self.project.root)
+        redact(&String::from_utf8(printed).unwrap(), &self.project.root)
     }
 
-    /// Reads all that it prints, to its end. Returns how much that was, and how much memory
-    /// it had used when it had printed nearly all of it.
+    /// Reads stdout to its end. Returns its length and the memory in use shortly before its end.
     pub(crate) fn drain(mut self) -> (usize, u64) {
         let mut stdout = self.child.stdout.take().unwrap();
         let status = format!("/proc/{}/status", self.child.id());
@@ -420,32 +417,32 @@ impl Running<'_> {
         (printed, kilobytes << 10)
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for the end.
     #[track_caller]
-    pub(crate) fn end(self) -> Done {
-        Done::new(self.child.wait_with_output().unwrap(), &self.project.root)
+    pub(crate) fn end(self) -> FinishedRun {
+        FinishedRun::new(self.child.wait_with_output().unwrap(), &self.project.root)
     }
 }
 
-/// What came of a run.
-pub(crate) struct Done {
+/// The result of a run.
+pub(crate) struct FinishedRun {
     /// The exit code, or the signal as a negative number.
     code: i32,
-    /// What it printed, redacted.
+    /// Its stdout, redacted.
     pub(crate) stdout: String,
-    /// What it said, redacted.
+    /// Its stderr, redacted.
     pub(crate) stderr: String,
-    /// What it printed, byte by byte.
+    /// Its stdout, byte by byte.
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Done {
+impl FinishedRun {
     #[track_caller]
     fn new(output: Output, root: &Path) -> Self {
         let redacted = |bytes: &[u8]| redact(&String::from_utf8_lossy(bytes), root);
@@ -460,13 +457,13 @@ impl Done {
         }
     }
 
-    /// It succeeded, printed this, and said nothing.
+    /// Asserts success with this stdout and an empty stderr.
     #[track_caller]
     pub(crate) fn ok(self, stdout: &str) -> Self {
         self.ended(0, stdout, "")
     }
 
-    /// It ended with this code, having printed and said this.
+    /// Asserts an exit code, stdout and stderr.
     #[track_caller]
     pub(crate) fn ended(self, code: i32, stdout: &str, stderr: &str) -> Self {
         let shown = |code, out: &str, err: &str| {
@@ -478,7 +475,7 @@ impl Done {
         self
     }
 
-    /// It ended with this code; what it said is looked at elsewhere.
+    /// Asserts an exit code only.
     #[track_caller]
     pub(crate) fn code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
@@ -486,7 +483,7 @@ impl Done {
     }
 }
 
-/// Shows two texts, line by line where they differ.
+/// Returns two texts with the lines that differ.
 fn difference(wanted: &str, got: &str) -> String {
     let mut text = format!("it was different.\n== wanted ==\n{wanted}\n== got ==\n{got}\n");
     let mut pairs = wanted.lines().zip(got.lines());
@@ -496,27 +493,27 @@ fn difference(wanted: &str, got: &str) -> String {
     text
 }
 
-/// Returns true if this is root, for whom permissions do not count.
+/// Returns true if this is root, for which permissions do not apply.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Says that a test cannot be done here, and why.
+/// Prints that a test is skipped, and why.
 pub(crate) fn skip(why: &str) {
-    say(&format!("skipped: {why}"));
+    print_line(&format!("skipped: {why}"));
 }
 
-/// Says something that is seen even when the tests pass.
-fn say(text: &str) {
-    // What goes through `println` is shown only when a test fails.
+/// Prints a line even if the test passes.
+fn print_line(text: &str) {
+    // The test harness hides `println` of passing tests.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Waits until `what` holds, looking again and again.
+/// Polls until `holds` returns true.
 #[track_caller]
-pub(crate) fn eventually(law: &str, mut what: impl FnMut() -> bool) {
+pub(crate) fn eventually(law: &str, mut holds: impl FnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(20);
-    while !what() {
+    while !holds() {
         assert!(Instant::now() < limit, "never came true: {law}");
         std::thread::yield_now();
     }

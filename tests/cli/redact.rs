@@ -1,12 +1,11 @@
-//! Replaces what differs from run to run by words in brackets, so that all the rest can be
-//! compared byte by byte.
+//! Replaces values that vary between runs by words in brackets, so that the rest can be compared
+//! byte by byte.
 
 use std::path::Path;
 
 use super::processes;
 
-/// Replaces the project's folder, durations, percentages of the best possible, process
-/// numbers and shortened digests.
+/// Replaces the project's folder, durations, percentages, process numbers and shortened digests.
 pub(crate) fn redact(text: &str, root: &Path) -> String {
     let base = root.parent().unwrap().to_str().unwrap();
     let text = text.replace(root.to_str().unwrap(), "[root]");
@@ -39,7 +38,7 @@ pub(crate) fn redact(text: &str, root: &Path) -> String {
     out
 }
 
-/// Returns what `text` begins with, if it is one of those things, and how long it is.
+/// Returns the replacement and the length of a varying value at the start of `text`.
 fn known(text: &str) -> Option<(&'static str, usize)> {
     duration(text)
         .map(|length| ("[time]", length))
@@ -75,13 +74,13 @@ fn percentage(text: &str) -> Option<(&'static str, usize)> {
     is_it.then_some(("[n]", length))
 }
 
-/// Returns the words for a process number.
+/// Returns the replacement and the length of a process number.
 fn process(text: &str) -> Option<(&'static str, usize)> {
     let number = text.strip_prefix("process ")?;
     Some(("process [pid]", "process ".len() + digits(number)?))
 }
 
-/// Returns the length of a digest, shortened or whole. Words of letters alone are none.
+/// Returns the length of a digest, shortened or whole. A word without digits is none.
 fn digest(text: &str) -> Option<(&'static str, usize)> {
     let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
     let length = text.find(|c| !is_hex(c)).unwrap_or(text.len());
@@ -105,7 +104,7 @@ fn ends_there(text: &str, length: usize) -> Option<usize> {
 }
 
 #[test]
-fn what_differs_from_run_to_run_is_replaced_and_nothing_else() {
+fn redact_replaces_only_varying_values() {
     let root = Path::new("/tmp/x/tree");
     let text = "in /tmp/x/tree/a: 12ms, 1.2s, 1m 02s; key 0123456789ab of 3.9 MiB, 5s old; \
                 99% of the best possible; 12msx v1.2s deadbeefcafe (process 12)";

@@ -1,8 +1,8 @@
-//! `fbuild run`: what is done, what is not done, and what is said about both.
+//! `fbuild run`: its effects and its output.
 
 use super::project::Project;
 
-/// Two targets, one of which stands on the other.
+/// Returns a project with two targets, one of which needs the other.
 fn two() -> Project {
     Project::new(
         r#"
@@ -23,7 +23,7 @@ fn two() -> Project {
     .file("in.txt", "hello\n")
 }
 
-/// One target that fails, one that needs it, and one that has nothing to do with either.
+/// Returns a project with a failing target, one that needs it, and an independent one.
 fn failing() -> Project {
     Project::new(
         r#"
@@ -45,7 +45,7 @@ fn failing() -> Project {
 }
 
 #[test]
-fn the_first_run_builds_and_the_second_does_nothing() {
+fn second_run_does_nothing() {
     let project = two();
     project.run("run").ok("
         Building 2 targets, up to 2 at once
@@ -67,7 +67,7 @@ fn the_first_run_builds_and_the_second_does_nothing() {
 }
 
 #[test]
-fn a_changed_input_is_named_as_the_reason() {
+fn changed_input_is_the_reason() {
     let project = two();
     project.run("run -q").ok("");
     project.write("in.txt", "other\n");
@@ -84,7 +84,7 @@ fn a_changed_input_is_named_as_the_reason() {
 }
 
 #[test]
-fn a_target_that_makes_the_same_again_rebuilds_nothing() {
+fn equal_output_rebuilds_no_dependants() {
     let project = Project::new(
         r#"
         target generate { inputs in; outputs made; sh "head -n 1 in > made" }
@@ -104,7 +104,7 @@ fn a_target_that_makes_the_same_again_rebuilds_nothing() {
 }
 
 #[test]
-fn a_failure_shows_its_output_how_to_repeat_it_and_what_it_cost() {
+fn failure_shows_output_and_command() {
     let project = failing();
     project.run("run all").ended(
         1,
@@ -129,7 +129,7 @@ fn a_failure_shows_its_output_how_to_repeat_it_and_what_it_cost() {
 }
 
 #[test]
-fn keep_going_goes_on_with_what_does_not_depend_on_the_failure() {
+fn keep_going_builds_independent_targets() {
     let project = failing();
     project.run("run -k all").ended(
         1,
@@ -157,7 +157,7 @@ fn keep_going_goes_on_with_what_does_not_depend_on_the_failure() {
 }
 
 #[test]
-fn a_quiet_run_speaks_of_failures_alone() {
+fn quiet_run_prints_only_failures() {
     let project = failing();
     project.run("run -q other").ok("");
     project.run("run --quiet bad").ended(
@@ -177,7 +177,7 @@ fn a_quiet_run_speaks_of_failures_alone() {
 }
 
 #[test]
-fn a_verbose_run_names_every_target() {
+fn verbose_run_names_every_target() {
     let project = two();
     project.run("run -q copy").ok("");
     project.run("run --verbose").ok("
@@ -192,7 +192,7 @@ fn a_verbose_run_names_every_target() {
 }
 
 #[test]
-fn a_dry_run_says_what_would_happen() {
+fn dry_run_prints_planned_work() {
     let project = two();
     project.run("run -n").ok("
         [1/2] Would run copy: never built here
@@ -211,7 +211,7 @@ fn a_dry_run_says_what_would_happen() {
 }
 
 #[test]
-fn force_runs_what_is_up_to_date() {
+fn force_runs_targets_that_are_up_to_date() {
     let project = two();
     project.run("run -q").ok("");
     project.run("run --force copy").ok("
@@ -223,7 +223,7 @@ fn force_runs_what_is_up_to_date() {
 }
 
 #[test]
-fn without_the_cache_nothing_is_looked_up_and_nothing_kept() {
+fn no_cache_neither_reads_nor_stores_results() {
     let project = two();
     project.run("run -q copy").ok("");
     project.run("run --no-cache copy").ok("
@@ -245,7 +245,7 @@ fn without_the_cache_nothing_is_looked_up_and_nothing_kept() {
 }
 
 #[test]
-fn what_was_deleted_or_changed_is_restored_with_what_was_printed() {
+fn changed_outputs_are_restored_with_their_log() {
     let project = two();
     project.run("run -q").ok("");
     project.write("copy.txt", "meddled\n");
@@ -263,7 +263,7 @@ fn what_was_deleted_or_changed_is_restored_with_what_was_printed() {
 }
 
 #[test]
-fn colours_come_when_asked_for_and_not_by_themselves() {
+fn colours_need_a_terminal_or_the_option() {
     let project = two();
     let plain = project.run("run -n").code(0);
     assert!(!plain.stdout.contains('\x1b'));
@@ -284,7 +284,7 @@ fn progress_can_be_live_or_plain() {
 }
 
 #[test]
-fn a_name_that_nothing_has_is_said_with_the_nearest() {
+fn unknown_target_error_suggests_a_name() {
     let project = two();
     project.run("run cpoy").ended(
         2,
@@ -306,7 +306,7 @@ fn a_name_that_nothing_has_is_said_with_the_nearest() {
 }
 
 #[test]
-fn without_names_and_without_a_default_it_says_what_to_write() {
+fn run_without_default_shows_how_to_set_one() {
     let project = failing();
     project.run("run").ended(
         2,
@@ -319,7 +319,7 @@ fn without_names_and_without_a_default_it_says_what_to_write() {
 }
 
 #[test]
-fn a_failed_attempt_is_tried_again_as_often_as_is_declared() {
+fn failed_target_is_retried_as_declared() {
     let project = Project::new(
         r##"
         target flaky {
@@ -348,7 +348,7 @@ fn a_failed_attempt_is_tried_again_as_often_as_is_declared() {
 }
 
 #[test]
-fn a_target_that_is_not_cached_always_runs() {
+fn uncached_target_always_runs() {
     let project = Project::new(r#"target now { cache #false; sh "echo now" }"#);
     for _ in 0..2 {
         let done = project.run("run now").code(0);
@@ -367,7 +367,7 @@ fn a_target_that_is_not_cached_always_runs() {
 }
 
 #[test]
-fn what_only_runs_before_is_not_part_of_the_result() {
+fn after_target_is_not_in_the_key() {
     let project = Project::new(
         r#"
         jobs 2
@@ -385,7 +385,7 @@ fn what_only_runs_before_is_not_part_of_the_result() {
 }
 
 #[test]
-fn commands_run_in_order_where_they_are_told_to() {
+fn commands_run_in_order_in_their_folder() {
     let project = Project::new(
         r#"
         target here {

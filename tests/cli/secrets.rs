@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::project::{Done, Project};
+use super::project::{FinishedRun, Project};
 
 /// Unique values of 32 bytes, with characters that encodings change.
 const SECRET: &str = "s3cr3t/canary+value?&%=#0123456!";
@@ -113,7 +113,7 @@ fn found(bytes: &[u8]) -> Vec<String> {
     found
 }
 
-fn run(project: &Project, words: &str) -> Done {
+fn run(project: &Project, words: &str) -> FinishedRun {
     let run = project.fbuild(words).env("TOKEN", SECRET);
     run.env("UNDECLARED", HIDDEN).end()
 }

@@ -1,14 +1,16 @@
-//! When nothing changed since nothing was to be done, a run is cut short. Nobody can tell
-//! from what it says and leaves, and whatever changes is seen all the same.
+//! The no-op check: if nothing changed since the last clean run, a run ends early. Its output
+//! and effects equal those of a full run, and every change is detected.
+
+mod changes;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::project::{Done, FBUILD, Project};
+use super::project::{FBUILD, FinishedRun, Project};
 
-/// Everything that a run can depend on.
+/// A Buildfile with every kind of dependency.
 const BUILDFILE: &str = r#"
     include "lib/Buildfile.kdl"
     tool teller
@@ -30,6 +32,8 @@ const BUILDFILE: &str = r#"
     project demo { default t }
 "#;
 
+type Change = fn(&Project);
+
 const BUILT: &str = "nothing to do: 2 targets up to date ([time])\n";
 
 fn project() -> Project {
@@ -46,7 +50,8 @@ fn project() -> Project {
     project
 }
 
-/// Runs until a run is cut short: soon, once everything is old enough for a change to show.
+/// Runs until the snapshot is reliable: the files must be old enough for the next change to
+/// show.
 fn settle(project: &Project) {
     settle_with(project, "run");
 }
@@ -58,8 +63,7 @@ fn settle_with(project: &Project, words: &str) {
     }
 }
 
-/// Returns true if a run was cut short: only others see to it that the state folder has all
-/// that it should.
+/// Returns true if a run ended early. A full run would create a missing state folder.
 fn is_short<T>(project: &Project, run: impl FnOnce() -> T) -> bool {
     let ignore = project.path(".build-cache/.gitignore");
     let _ = fs::remove_file(&ignore);
@@ -92,7 +96,7 @@ fn skipped_run_prints_and_leaves_what_a_full_one_does() {
     assert_eq!(
         project.names(".build-cache/runs").len(),
         1,
-        "only what happened is logged"
+        "only runs with events are logged"
     );
 }
 
@@ -152,276 +156,6 @@ fn snapshot_does_not_depend_on_the_working_folder() {
     );
 }
 
-type Change = fn(&Project);
-
-/// Changes, and a part of what is said then.
-const CHANGES: &[(&str, Change, &str)] = &[
-    ("an input", |p| p.write("src/a", "9\n"), "`src/a` changed"),
-    (
-        "an input of the same size",
-        |p| p.write("src/below/b", "9\n"),
-        "`src/below/b` changed",
-    ),
-    (
-        "an input and its time",
-        |p| edit_keeping_time(&p.path("src/a"), "9\n"),
-        "`src/a` changed",
-    ),
-    (
-        "another file in its place",
-        |p| {
-            p.write("beside", "9\n");
-            fs::rename(p.path("beside"), p.path("src/a")).unwrap();
-        },
-        "`src/a` changed",
-    ),
-    (
-        "an executable bit",
-        |p| chmod(&p.path("src/a"), 0o755),
-        "1 built",
-    ),
-    (
-        "a new file",
-        |p| p.write("src/new", "9\n"),
-        "`src/new` is new",
-    ),
-    (
-        "a new file in a new folder",
-        |p| p.write("src/x/y/new", "9\n"),
-        "`src/x/y/new` is new",
-    ),
-    (
-        "a removed file",
-        |p| fs::remove_file(p.path("src/below/b")).unwrap(),
-        "`src/below/b` was removed",
-    ),
-    (
-        "a file that might be there",
-        |p| p.write("maybe/now.txt", "9\n"),
-        "`maybe/now.txt` is new",
-    ),
-    ("what a link leads to", |p| p.write("real", "9\n"), "`link`"),
-    (
-        "where a link leads",
-        |p| {
-            fs::remove_file(p.path("link")).unwrap();
-            symlink("base.in", p.path("link")).unwrap();
-        },
-        "`link`",
-    ),
-    (
-        "what a link did not lead to",
-        |p| p.write("nowhere", "9\n"),
-        "`dangling`",
-    ),
-    (
-        "a folder replaced by a link to itself",
-        |p| {
-            fs::rename(p.path("src"), p.path("moved")).unwrap();
-            symlink("moved", p.path("src")).unwrap();
-        },
-        "the pattern `src/**` matches no file",
-    ),
-    (
-        "an input of what is needed",
-        |p| p.write("base.in", "9\n"),
-        "2 built",
-    ),
-    (
-        "an output",
-        |p| p.write("out.txt", "touched\n"),
-        "1 restored",
-    ),
-    (
-        "an output of what is needed",
-        |p| p.write("base.txt", "touched\n"),
-        "1 restored",
-    ),
-    (
-        "a removed output",
-        |p| fs::remove_file(p.path("out.txt")).unwrap(),
-        "1 restored",
-    ),
-    (
-        "an output's mode",
-        |p| chmod(&p.path("out.txt"), 0o755),
-        "1 restored",
-    ),
-    (
-        "a stray file in an owned folder",
-        |p| p.write("site/deep/stray", "9\n"),
-        "1 restored",
-    ),
-    (
-        "a stray folder in an owned folder",
-        |p| fs::create_dir(p.path("site/empty")).unwrap(),
-        "1 restored",
-    ),
-    (
-        "a missing owned folder",
-        |p| fs::remove_dir_all(p.path("site/deep")).unwrap(),
-        "1 restored",
-    ),
-    (
-        "a new match of an output's pattern",
-        |p| p.write("gen/b.c", "9\n"),
-        "1 restored",
-    ),
-    (
-        "a committed output",
-        |p| p.write("committed.txt", "9\n"),
-        "1 ",
-    ),
-    (
-        "the Buildfile",
-        |p| {
-            p.write(
-                "Buildfile.kdl",
-                p.read("Buildfile.kdl").replace("mkdir -p", "mkdir  -p"),
-            )
-        },
-        "1 built",
-    ),
-    (
-        "an included file",
-        |p| p.write("lib/Buildfile.kdl", "target t {}\n"),
-        "error",
-    ),
-    (
-        "a tool",
-        |p| p.write("../bin/teller", "#!/bin/sh\necho teller 2.0\n"),
-        "1 built",
-    ),
-    (
-        "a tool in front of it on PATH",
-        |p| {
-            fs::rename(p.path("../bin/teller"), p.path("../bin/other")).unwrap();
-            symlink("other", p.path("../bin/teller")).unwrap();
-            p.write("../bin/other", "#!/bin/sh\necho teller 3.0\n");
-        },
-        "1 built",
-    ),
-    (
-        "a tool that is gone",
-        |p| fs::remove_file(p.path("../bin/teller")).unwrap(),
-        "tool `teller` cannot be used",
-    ),
-];
-
-#[test]
-fn every_change_is_detected() {
-    for (name, change, said) in CHANGES {
-        let project = project();
-        settle(&project);
-        change(&project);
-        let text = text(&project.run("run"));
-        assert!(text.contains(said), "{name}: {text}");
-    }
-}
-
-#[test]
-fn changes_without_effect_are_examined() {
-    let changes: &[(&str, Change)] = &[
-        ("a touched input", |p| p.write("src/a", "1\n")),
-        ("what is kept in an owned folder", |p| {
-            p.write("site/kept", "9\n")
-        }),
-        ("a lost index", |p| {
-            fs::remove_file(p.path(".build-cache/index")).unwrap()
-        }),
-        ("lost metadata", |p| {
-            fs::remove_dir_all(p.path(".build-cache/metadata")).unwrap()
-        }),
-        ("a comment", |p| {
-            p.write("Buildfile.kdl", p.read("Buildfile.kdl") + "// yes\n")
-        }),
-    ];
-    for (name, change) in changes {
-        let project = project();
-        settle(&project);
-        change(&project);
-        assert_eq!(text(&project.run("run")), BUILT, "{name}");
-    }
-}
-
-#[test]
-fn touched_file_is_read_only_until_it_is_old() {
-    for file in ["src/a", "out.txt", "site/deep/page", "committed.txt"] {
-        let project = project();
-        settle(&project);
-        let still = project.path(".build-cache/snapshot");
-        let before = fs::read(&still).unwrap();
-        project.write(file, project.read(file));
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while fs::read(&still).unwrap() == before {
-            assert!(Instant::now() < deadline, "{file} is read again each time");
-            assert!(
-                is_short(&project, || project.run("run").ok(BUILT)),
-                "{file}"
-            );
-        }
-        // From here on it is as if nobody had touched it.
-        fs::remove_file(project.path(".build-cache/index")).unwrap();
-        assert!(
-            is_short(&project, || project.run("run").ok(BUILT)),
-            "{file}"
-        );
-    }
-}
-
-#[test]
-fn touched_file_that_differs_is_examined() {
-    let changes: &[(&str, Change, &str)] = &[
-        (
-            "touched, and another mode",
-            |p| {
-                p.write("src/a", "1\n");
-                chmod(&p.path("src/a"), 0o755);
-            },
-            "1 built",
-        ),
-        (
-            "touched, and other bytes of the same number",
-            |p| p.write("src/a", "9\n"),
-            "1 built",
-        ),
-        (
-            "one touched, another edited",
-            |p| {
-                p.write("base.in", "3\n");
-                p.write("src/a", "9\n");
-            },
-            "1 built",
-        ),
-        (
-            "one touched, another gone",
-            |p| {
-                p.write("base.in", "3\n");
-                fs::remove_file(p.path("src/below/b")).unwrap();
-            },
-            "1 built",
-        ),
-        (
-            "touched, and a link of the same text instead",
-            |p| {
-                p.write("src/c", "1\n");
-                fs::remove_file(p.path("src/a")).unwrap();
-                symlink("c", p.path("src/a")).unwrap();
-            },
-            "1 built",
-        ),
-    ];
-    for (name, change, said) in changes {
-        let project = project();
-        settle(&project);
-        change(&project);
-        let mut done = String::new();
-        let run = || done = text(&project.run("run"));
-        assert!(!is_short(&project, run), "{name}");
-        assert!(done.contains(said), "{name}: {done}");
-    }
-}
-
 #[test]
 fn outputs_deleted_repeatedly_are_restored() {
     let project = project();
@@ -448,7 +182,7 @@ fn links_and_folders_deleted_at_once_are_restored() {
         "#,
     )
     .file("in", "1\n");
-    // What they read is old enough, and they leave nothing that would have to be.
+    // Their inputs are old enough, and their outputs need not be.
     settle_with(&project, "run old");
     for (target, made) in [
         ("linker", "link"),
@@ -553,7 +287,7 @@ fn lost_and_damaged_state_is_detected() {
             BUILT,
         ),
         (
-            "what a killed run left in the stage",
+            "leftovers of a killed run in the stage",
             |p| p.write(".build-cache/stage/left", "?"),
             BUILT,
         ),
@@ -583,17 +317,17 @@ fn lost_and_damaged_state_is_detected() {
             BUILT,
         ),
     ];
-    for (name, change, said) in changes {
+    for (name, change, expected) in changes {
         let project = project();
         settle(&project);
         change(&project);
         let mut all = String::new();
         let run = || all = text(&project.run("run"));
         assert!(!is_short(&project, run), "{name}");
-        assert!(all.contains(said), "{name}: {all}");
+        assert!(all.contains(expected), "{name}: {all}");
         assert!(!project.has("mine") || project.read("mine") == "mine");
     }
-    // It is put in order as by any other run.
+    // The run cleans up like any other.
     let project = project();
     settle(&project);
     project.write(".build-cache/stage/left", "?");
@@ -708,7 +442,7 @@ fn uncached_target_runs_each_time() {
     for _ in 0..20 {
         has(&project.run("run t"), "1 built");
     }
-    // One that leaves nothing behind that would have to grow old.
+    // A target without outputs, which would have to grow old.
     let project = Project::new(
         r#"
         target cached { inputs in; outputs out; sh "cp in out" }
@@ -754,13 +488,13 @@ fn edit_at_any_moment_is_detected() {
     }
 }
 
-/// Returns all that a run printed and said.
-fn text(done: &Done) -> String {
+/// Returns the output and messages of a run.
+fn text(done: &FinishedRun) -> String {
     done.stdout.clone() + &done.stderr
 }
 
 #[track_caller]
-fn has(done: &Done, part: &str) {
+fn has(done: &FinishedRun, part: &str) {
     assert!(text(done).contains(part), "{}", text(done));
 }
 
