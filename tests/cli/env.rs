@@ -277,7 +277,7 @@ fn misspelled_variable_is_a_warning() {
          1 │ target t {
          2 │     env CGOENABLED=\"0\"
            ·         ─────┬────
-           ·              ╰── not what common tools read
+           ·              ╰── not the name that common tools read
          3 │     sh \"true\"
            ╰────
           help: did you mean `CGO_ENABLED`?
