@@ -16,6 +16,7 @@ use crate::event::{Failure, Reason, Warning};
 use crate::exec::{self, End, Execution, Task};
 use crate::graph::TargetId;
 use crate::journal::Success;
+use crate::store::outputs::{AllOwned, Stash};
 use crate::store::{self, Store};
 
 /// How many of the last lines printed a failure quotes.
@@ -101,7 +102,7 @@ impl<'a> Runner<'a> {
         } else {
             None
         };
-        let stash = store::outputs::Stash::take(parts.stage, specs);
+        let stash = Stash::take(parts.stage, specs, &AllOwned);
         let stash = stash.map_err(|error| Failure::of(&error))?;
         let check = InputCheck::begin(parts.index, self.target, &self.miss.draft.action)?;
         let executed = self.execute(spool);

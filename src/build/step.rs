@@ -20,7 +20,7 @@ use crate::graph::TargetId;
 use crate::journal::Success;
 use crate::path::RelPath;
 use crate::stamp::Stamp;
-use crate::store::outputs::{Restoration, check_result, restore};
+use crate::store::outputs::{AllOwned, Destination, Restoration, check_result, restore};
 
 /// The longest manifest that is read back, in bytes.
 const MOST_MANIFEST: u64 = 1 << 30;
@@ -285,8 +285,12 @@ impl Step<'_> {
             ..
         } = *self.parts;
         let mut is_intact = |wanted: &Entry| outputs::is_intact(wanted, found);
-        let specs = &draft.action.outputs;
-        let restored = restore(stage, specs, wanted, &mut is_intact, store);
+        let destination = Destination {
+            stage,
+            specs: &draft.action.outputs,
+            claims: &AllOwned,
+        };
+        let restored = restore(&destination, wanted, &mut is_intact, store);
         index.begin_epoch();
         match restored {
             Ok(Restoration::Done(done)) => {

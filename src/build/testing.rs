@@ -139,7 +139,12 @@ impl Project {
         let parts = Parts {
             workspace: &workspace,
             layout: &workspace.layout,
-            stage: &Stage::new(&workspace.root, workspace.layout.state(), hidden),
+            stage: &Stage::new(
+                &workspace.root,
+                workspace.layout.state(),
+                &workspace.layout.trash(),
+                hidden,
+            ),
             index: &index,
             store: build.store.unwrap_or(&self.store),
             executor: fake,

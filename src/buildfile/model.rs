@@ -184,6 +184,15 @@ impl Output {
             Self::Glob(pattern) => pattern.clone(),
         }
     }
+
+    /// Returns true if a path is this output or in it.
+    pub fn covers(&self, path: &RelPath) -> bool {
+        match self {
+            Self::File(file) => path == file,
+            Self::Folder(folder) => path.is_within(folder),
+            Self::Glob(pattern) => pattern.matches(path),
+        }
+    }
 }
 
 /// One variable of `env`.

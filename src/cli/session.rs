@@ -95,14 +95,15 @@ impl<'c> Session<'c> {
             Access::Read => store.join("version").exists(),
         };
         let root = workspace.root.clone();
-        let kept = [layout.state(), known.state()]
+        let trash = known.trash();
+        let kept = [layout.state(), known.state(), &trash]
             .into_iter()
             .chain(store.as_deref());
-        let hidden = kept.map(|path| below(&workspace, path));
-        let hidden: Vec<RelPath> = hidden.flatten().collect();
-        let stage = Stage::new(&root, layout.state(), hidden.clone());
+        let hidden: Vec<RelPath> = kept.filter_map(|path| below(&workspace, path)).collect();
+        let stage = Stage::new(&root, layout.state(), &trash, hidden.clone());
         if access == Access::Write {
-            outputs::recover(&stage).map_err(|error| Failure::of(Exit::World, &error))?;
+            let recovered = outputs::recover(&stage, &|path| is_output(&workspace, path));
+            recovered.map_err(|error| Failure::of(Exit::World, &error))?;
         }
         let executor = Local::new(root.clone(), layout.temporary());
         let Remembered { files, memory } = early.unwrap_or_else(|| Remembered::read(known));
@@ -336,9 +337,26 @@ pub(super) fn store_folder(workspace: &Workspace) -> PathBuf {
     }
 }
 
+/// Returns the path below the root of a folder that need not exist yet.
 fn below(workspace: &Workspace, path: &Path) -> Option<RelPath> {
-    let path = path.canonicalize().ok()?;
-    workspace.root.relative(&path)
+    if let Ok(path) = path.canonicalize() {
+        return workspace.root.relative(&path);
+    }
+    let parent = workspace
+        .root
+        .relative(&path.parent()?.canonicalize().ok()?)?;
+    Some(parent.child(path.file_name()?.as_encoded_bytes()))
+}
+
+/// Returns true if a target declares a path as an output.
+fn is_output(workspace: &Workspace, path: &RelPath) -> bool {
+    let graph = &workspace.graph;
+    graph.ids().any(|id| {
+        let outputs = graph.target(id).outputs.iter();
+        outputs
+            .flat_map(|outputs| &outputs.paths)
+            .any(|output| output.value.covers(path))
+    })
 }
 
 /// Returns the exit code of a build.

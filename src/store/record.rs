@@ -218,8 +218,8 @@ mod tests {
     use crate::stamp::FileMode;
     use crate::store::contract;
 
-    /// A record of format 1, which must stay readable.
-    const GOLDEN: &str = include_str!("record_format_1.hex");
+    /// A record of format 2, which must stay readable.
+    const GOLDEN: &str = include_str!("record_format_2.hex");
 
     fn key() -> ActionKey {
         ActionKey(Digest::of(b"manifest"))
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn format_1_does_not_change() {
+    fn format_2_does_not_change() {
         let golden: String = GOLDEN.split_whitespace().collect();
         assert_eq!(hex(&encode(key(), &sample()).unwrap()), golden);
     }
@@ -305,8 +305,8 @@ mod tests {
     #[test]
     fn later_format_is_refused_as_such() {
         let mut bytes = encode(key(), &sample()).unwrap();
-        set_format(&mut bytes, 2);
-        assert_eq!(decode(key(), &bytes), Err(Refusal::Format(2)));
+        set_format(&mut bytes, 3);
+        assert_eq!(decode(key(), &bytes), Err(Refusal::Format(3)));
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The name of the trash, beside the state folder.
+    pub const TRASH: &'static str = ".build-trash";
     /// The name of the state folder, beside the Buildfile.
     pub const NAME: &'static str = ".build-cache";
 
@@ -23,6 +25,11 @@ impl Layout {
     /// sets another folder for them.
     pub fn state(&self) -> &Path {
         &self.state
+    }
+
+    /// Returns the path of the trash, which keeps files of the user that were in the place of outputs.
+    pub fn trash(&self) -> PathBuf {
+        self.state.with_file_name(Self::TRASH)
     }
 
     /// Returns the path of the lock that a run holds.

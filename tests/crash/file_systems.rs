@@ -13,7 +13,9 @@ use fbuild::buildfile::model::Output;
 use fbuild::digest::Digest;
 use fbuild::path::{RelPath, Root};
 use fbuild::store::disk::{Disk, Durability};
-use fbuild::store::outputs::{Restoration, Stage, Stash, capture, recover, restore};
+use fbuild::store::outputs::{
+    AllOwned, Destination, Restoration, Stage, Stash, capture, recover, restore,
+};
 use fbuild::store::{Error, Store};
 
 use crate::support::scale::print;
@@ -256,15 +258,27 @@ fn outputs_move_between_two_file_systems() {
     let script = "mkdir root state && mount -t tmpfs none state";
     inside("outputs_move_between_two_file_systems", script, |folder| {
         let root = Root::open(&folder.join("root")).unwrap();
-        let stage = Stage::new(&root, &folder.join("state"), Vec::new());
+        let stage = Stage::new(
+            &root,
+            &folder.join("state"),
+            &folder.join("state/trash"),
+            Vec::new(),
+        );
         let store = Disk::open(&folder.join("state/cache"), Durability::Batched);
         assert_eq!(store.take_warnings(), []);
-        let is_clear = || fs::read_dir(folder.join("state/stage")).unwrap().count() == 0;
+        let count = |path: &str| fs::read_dir(folder.join(path)).map_or(0, Iterator::count);
+        let is_clear = || count("state/stage") == 0 && count("state/trash") <= 1;
         fill(root.path());
         let before = tree(root.path());
         let captured = capture(&stage, &specs(), &store).unwrap();
+        let specs_of_all = specs();
+        let destination = Destination {
+            stage: &stage,
+            specs: &specs_of_all,
+            claims: &AllOwned,
+        };
 
-        let stash = Stash::take(&stage, &specs()).unwrap();
+        let stash = Stash::take(&stage, &specs(), &AllOwned).unwrap();
         assert_eq!(tree(root.path()).len(), 2, "only folders are left");
         fs::write(root.path().join("out/new"), "new").unwrap();
         fs::write(root.path().join("bin/tool"), "new").unwrap();
@@ -272,7 +286,7 @@ fn outputs_move_between_two_file_systems() {
         assert_eq!(tree(root.path()), before, "times included");
         assert!(is_clear());
 
-        let stash = Stash::take(&stage, &specs()).unwrap();
+        let stash = Stash::take(&stage, &specs(), &AllOwned).unwrap();
         fill(root.path());
         stash.finish().unwrap();
         assert_eq!(
@@ -282,14 +296,14 @@ fn outputs_move_between_two_file_systems() {
         );
         assert!(is_clear());
 
-        std::mem::forget(Stash::take(&stage, &specs()).unwrap());
-        recover(&stage).unwrap();
+        std::mem::forget(Stash::take(&stage, &specs(), &AllOwned).unwrap());
+        recover(&stage, &|_| true).unwrap();
         assert_eq!(tree(root.path()), before);
         assert!(is_clear());
 
         fs::remove_dir_all(root.path().join("out")).unwrap();
         fs::write(root.path().join("bin/tool"), "changed").unwrap();
-        let restored = restore(&stage, &specs(), &captured.entries, &mut |_| false, &store);
+        let restored = restore(&destination, &captured.entries, &mut |_| false, &store);
         match restored.unwrap() {
             Restoration::Done(restored) => assert_eq!(restored.written, 4),
             Restoration::Miss { path, .. } => panic!("{path} is missing: {:?}", codes(&store)),
@@ -305,15 +319,26 @@ fn restore_to_a_full_disk_leaves_the_tree() {
     let script = "mkdir small && mount -t tmpfs -o size=300k none small";
     inside("restore_to_a_full_disk_leaves_the_tree", script, |folder| {
         let root = Root::open(&folder.join("small")).unwrap();
-        let stage = Stage::new(&root, &root.path().join("state"), Vec::new());
+        let stage = Stage::new(
+            &root,
+            &root.path().join("state"),
+            &root.path().join("trash"),
+            Vec::new(),
+        );
         let store = Disk::open(&folder.join("cache"), Durability::Batched);
         fill(root.path());
         fs::write(root.path().join("out/big"), vec![b'x'; 100_000]).unwrap();
         let captured = capture(&stage, &specs(), &store).unwrap();
+        let specs = specs();
+        let destination = Destination {
+            stage: &stage,
+            specs: &specs,
+            claims: &AllOwned,
+        };
         fs::write(root.path().join("out/big"), "changed").unwrap();
         fs::write(root.path().join("ballast"), vec![b'x'; 250_000]).unwrap();
         let before = tree(&root.path().join("out"));
-        let error = restore(&stage, &specs(), &captured.entries, &mut |_| false, &store);
+        let error = restore(&destination, &captured.entries, &mut |_| false, &store);
         let error = error.unwrap_err();
         assert!(error.is_miss(), "a command may need less room");
         assert!(
@@ -324,7 +349,7 @@ fn restore_to_a_full_disk_leaves_the_tree() {
         );
         assert_eq!(tree(&root.path().join("out")), before);
         fs::remove_file(root.path().join("ballast")).unwrap();
-        let restored = restore(&stage, &specs(), &captured.entries, &mut |_| false, &store);
+        let restored = restore(&destination, &captured.entries, &mut |_| false, &store);
         assert!(matches!(restored.unwrap(), Restoration::Done(_)));
     });
 }

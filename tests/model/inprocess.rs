@@ -254,9 +254,9 @@ impl<'w> Session<'w> {
         let hidden = layout.state().canonicalize().ok();
         let hidden = hidden.and_then(|path| root.relative(&path));
         let hidden: Vec<RelPath> = hidden.into_iter().collect();
-        let stage = Stage::new(root, layout.state(), hidden.clone());
+        let stage = Stage::new(root, layout.state(), &layout.trash(), hidden.clone());
         if !is_dry {
-            outputs::recover(&stage).unwrap();
+            outputs::recover(&stage, &|_| true).unwrap();
         }
         Self {
             index: FileIndex::open(root.clone(), &layout.index(), hidden),

@@ -13,7 +13,7 @@ use crate::cli::session::{self, Access, Session};
 use crate::graph::TargetId;
 use crate::path::{RelPath, Root};
 use crate::report::text::count;
-use crate::store::outputs;
+use crate::store::outputs::{self, AllOwned, Destination};
 
 pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure> {
     let session = Session::open(context, Access::Write)?;
@@ -47,12 +47,15 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
         let found = inputs::find_outputs(&session.index, &specs);
         let found = found.map_err(|error| Failure::of(Exit::World, &error))?;
         let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
-        removed += found.iter().filter(|entry| !is_folder(entry)).count();
         emptied.add(&specs, &found);
-        let aside = outputs::Stash::take(session.stage(), &specs);
-        aside
-            .map_err(|error| Failure::of(Exit::World, &error))?
-            .discard();
+        let destination = Destination {
+            stage: session.stage(),
+            specs: &specs,
+            claims: &AllOwned,
+        };
+        let cleaned = outputs::remove_outputs(&destination)
+            .map_err(|error| Failure::of(Exit::World, &error))?;
+        removed += cleaned.removed;
         for folder in found.iter().filter(is_folder).rev() {
             // Ignore the error: a folder with kept files stays.
             let _ = std::fs::remove_dir(session.workspace.root.absolute(&folder.path));

@@ -102,6 +102,10 @@ impl<'a> Walk<'a> {
         }
     }
 
+    pub(super) fn spec(&self) -> &'a OutputSpec {
+        self.spec
+    }
+
     /// Adds the entry at `path`, if it exists.
     fn add(&mut self, path: &RelPath) -> Result<(), Error> {
         let Some(parent) = path.parent() else {

@@ -16,13 +16,16 @@
 //! at the start of a run are from a killed one; see [`recover`].
 
 mod capture;
+mod claim;
 mod dirs;
 mod list;
+mod moves;
 mod recover;
 mod remove;
 mod restore;
 mod stage;
 mod stash;
+mod trash;
 mod unchanged;
 
 use std::io;
@@ -33,10 +36,13 @@ use crate::stamp::FileKind;
 use crate::store;
 
 pub use capture::{CapturedOutputs, capture};
-pub use recover::recover;
-pub use restore::{Restoration, RestoredOutputs, check_result, restore};
+pub use claim::{AllOwned, Claim, Claims, ForeignFiles, list_paths};
+pub use recover::{Recovered, recover};
+pub use remove::{RemovedOutputs, remove_outputs};
+pub use restore::{Destination, Restoration, RestoredOutputs, check_result, restore};
 pub use stage::{Stage, check_writable, open_own};
-pub use stash::Stash;
+pub use stash::{FinishedStash, Stash};
+pub use trash::{Trash, TrashBatch};
 
 /// A problem with outputs or with the tree around them.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -176,6 +182,29 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A system call in the trash failed.
+    #[error("cannot keep files safe in the trash `{}`: cannot {operation}", path.display())]
+    #[diagnostic(
+        code(fbuild::store::trash),
+        help(
+            "the trash must be a folder of yours that can be written: move what is there instead"
+        )
+    )]
+    Trash {
+        /// A verb with its object.
+        operation: &'static str,
+        /// The trash.
+        path: std::path::PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Files that fbuild did not make are in the place of outputs.
+    #[error("{}", .0.iter().map(ForeignFiles::to_string).collect::<Vec<_>>().join("; "))]
+    #[diagnostic(
+        code(fbuild::store::foreign),
+        help("move them, or run with `--replace` to move them to the trash")
+    )]
+    Foreign(Vec<ForeignFiles>),
     /// A store failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -188,8 +217,17 @@ impl Error {
     pub fn is_miss(&self) -> bool {
         !matches!(
             self,
-            Self::ThroughLink { .. } | Self::Parent { .. } | Self::Kept { .. }
+            Self::ThroughLink { .. }
+                | Self::Parent { .. }
+                | Self::Kept { .. }
+                | Self::Trash { .. }
+                | Self::Foreign(_)
         )
+    }
+
+    /// Returns true if the system refuses to move a mount point.
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
     }
 }
 

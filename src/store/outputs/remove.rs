@@ -7,18 +7,24 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir};
 use rustix::io::Errno;
 
+use super::claim::{ForeignFiles, Survey};
 use super::dirs::{Folders, open_child, os};
-use super::stage::{EntryAt, Purpose, make_writable, move_to};
+use super::moves::{EntryAt, make_writable, move_to};
+use super::restore::Destination;
+use super::stage::Purpose;
+use super::stash::remove_folder;
+use super::trash::Batch;
 use super::{Error, Stage, io as io_error};
+use crate::buildfile::model::Output;
 use crate::path::RelPath;
 
 /// Folders moved out of the tree; dropping it removes them.
-pub(super) struct Trash<'a> {
+pub(super) struct RemovalQueue<'a> {
     stage: &'a Stage,
     names: Vec<String>,
 }
 
-impl<'a> Trash<'a> {
+impl<'a> RemovalQueue<'a> {
     pub(super) fn new(stage: &'a Stage) -> Self {
         let names = Vec::new();
         Self { stage, names }
@@ -52,12 +58,63 @@ impl<'a> Trash<'a> {
     }
 }
 
-impl Drop for Trash<'_> {
+impl Drop for RemovalQueue<'_> {
     fn drop(&mut self) {
         for name in self.names.drain(..) {
             remove(self.stage, &name);
         }
     }
+}
+
+/// The result of removing outputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemovedOutputs {
+    /// The number of files and links removed.
+    pub removed: usize,
+    /// The files moved to the trash, sorted.
+    pub trashed: Vec<RelPath>,
+    /// The foreign files, which were left in their place.
+    pub left: Vec<ForeignFiles>,
+}
+
+/// Removes the current outputs: owned entries are deleted, precious ones go to the trash, and
+/// foreign ones stay.
+pub fn remove_outputs(destination: &Destination<'_>) -> Result<RemovedOutputs, Error> {
+    let Destination {
+        stage,
+        specs,
+        claims,
+    } = *destination;
+    let mut done = RemovedOutputs::default();
+    let mut folders = Folders::new(stage.root());
+    let mut queue = RemovalQueue::new(stage);
+    let mut batch: Option<Batch> = None;
+    for (index, spec) in specs.iter().enumerate() {
+        let survey = Survey::of(stage, &mut folders, spec, claims)?;
+        done.removed += survey.owned_files;
+        for found in &survey.owned {
+            queue.take(&mut folders, &found.path)?;
+        }
+        for found in &survey.precious {
+            let batch = match &mut batch {
+                Some(batch) => batch,
+                none => none.insert(stage.trash().begin()?),
+            };
+            batch.take(&mut folders, &found.path)?;
+        }
+        if !survey.foreign.is_empty() {
+            let left = ForeignFiles::new(index, spec, survey.foreign);
+            done.left.push(left);
+        }
+        for path in &survey.emptied {
+            remove_folder(&mut folders, path);
+        }
+        if let Output::Folder(path) = &spec.output {
+            remove_folder(&mut folders, path);
+        }
+    }
+    done.trashed = batch.map_or(Ok(Vec::new()), Batch::close)?;
+    Ok(done)
 }
 
 /// Removes the entry `name` of the stage. Errors are ignored: the next run tries again.

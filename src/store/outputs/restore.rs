@@ -7,10 +7,14 @@ use std::fs::File;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::claim::{Claim, Claims};
 use super::dirs::{Folders, os};
 use super::list::{self, TreeEntry};
-use super::remove::{Trash, remove};
-use super::stage::{EntryAt, Purpose, make_writable, move_to};
+use super::moves::{EntryAt, make_writable, move_to};
+use super::remove::{RemovalQueue, remove};
+use super::stage::Purpose;
+use super::stash::survey_all;
+use super::trash::{Batch, move_out};
 use super::{Error, Stage, io, text};
 use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::Output;
@@ -18,6 +22,17 @@ use crate::digest::Digest;
 use crate::path::RelPath;
 use crate::stamp::{self, FileKind, FileMode, Stamp};
 use crate::store::{self, Store, check_entries};
+
+/// Declared outputs and the tree that they are in.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// The tree.
+    pub stage: &'a Stage,
+    /// The declared outputs.
+    pub specs: &'a [OutputSpec],
+    /// Decides what may happen to existing entries.
+    pub claims: &'a dyn Claims,
+}
 
 /// The result of a restore.
 #[derive(Clone, Debug)]
@@ -44,27 +59,37 @@ pub struct RestoredOutputs {
     pub stamps: Vec<(RelPath, Stamp, Digest)>,
     /// The time before the first file was written, in nanoseconds since 1970.
     pub looked_at: i64,
+    /// The files moved to the trash, sorted.
+    pub trashed: Vec<RelPath>,
 }
 
 /// Makes the declared outputs equal to `wanted`. Does not write files for which `is_intact`
 /// returns true: their content and executable bit are right. Links and folders are checked
 /// here.
 ///
-/// After an error in the tree, some changes may have been made.
+/// Entries that are replaced or removed go to the trash if they are precious. If one is
+/// foreign, changes nothing and returns [`Error::Foreign`]. After another error in the tree,
+/// some changes may have been made.
 pub fn restore(
-    stage: &Stage,
-    specs: &[OutputSpec],
+    destination: &Destination<'_>,
     wanted: &[Entry],
     is_intact: &mut dyn FnMut(&Entry) -> bool,
     store: &dyn Store,
 ) -> Result<Restoration, Error> {
+    let Destination {
+        stage,
+        specs,
+        claims,
+    } = *destination;
     check_result(specs, wanted)?;
     let mut restore = Restore {
         stage,
         specs,
         folders: Folders::new(stage.root()),
         staged: Vec::new(),
-        trash: Trash::new(stage),
+        queue: RemovalQueue::new(stage),
+        batch: None,
+        moved: Vec::new(),
         done: RestoredOutputs {
             looked_at: stamp::now(),
             ..RestoredOutputs::default()
@@ -75,8 +100,12 @@ pub fn restore(
             return Ok(Restoration::Miss { path, digest });
         }
     }
+    restore.secure(wanted, claims)?;
     restore.clear(wanted)?;
     restore.publish(wanted)?;
+    if let Some(batch) = restore.batch.take() {
+        restore.done.trashed = batch.close()?;
+    }
     Ok(Restoration::Done(std::mem::take(&mut restore.done)))
 }
 
@@ -103,7 +132,11 @@ struct Restore<'a> {
     specs: &'a [OutputSpec],
     folders: Folders<'a>,
     staged: Vec<StagedEntry<'a>>,
-    trash: Trash<'a>,
+    queue: RemovalQueue<'a>,
+    /// Files of the user that were replaced.
+    batch: Option<Batch>,
+    /// The paths of the units moved to the batch.
+    moved: Vec<RelPath>,
     done: RestoredOutputs,
 }
 
@@ -201,6 +234,34 @@ impl<'a> Restore<'a> {
         })
     }
 
+    /// Moves precious entries that would be replaced or removed to the trash; an error if one
+    /// is foreign.
+    fn secure(&mut self, wanted: &[Entry], claims: &dyn Claims) -> Result<(), Error> {
+        let staged: HashSet<&RelPath> = self.staged.iter().map(|s| &s.entry.path).collect();
+        let intact: HashSet<&RelPath> = wanted
+            .iter()
+            .filter(|entry| entry.kind != EntryKind::Folder && !staged.contains(&entry.path))
+            .map(|entry| &entry.path)
+            .collect();
+        let claims = ExceptIntact {
+            intact: &intact,
+            claims,
+        };
+        let surveys = survey_all(self.stage, &mut self.folders, self.specs, &claims)?;
+        for found in surveys.into_iter().flat_map(|survey| survey.precious) {
+            if self.batch.is_none() {
+                self.batch = Some(self.stage.trash().begin()?);
+            }
+            if let Some(batch) = &self.batch
+                && batch.take(&mut self.folders, &found.path)?
+            {
+                self.done.removed += usize::from(!staged.contains(&found.path));
+                self.moved.push(found.path);
+            }
+        }
+        Ok(())
+    }
+
     /// Removes entries of owned folders and matches of patterns that are not wanted or of
     /// another kind.
     fn clear(&mut self, wanted: &[Entry]) -> Result<(), Error> {
@@ -251,7 +312,7 @@ impl<'a> Restore<'a> {
     }
 
     fn discard(&mut self, path: &RelPath) -> Result<(), Error> {
-        let has_existed = self.trash.take(&mut self.folders, path)?;
+        let has_existed = self.queue.take(&mut self.folders, path)?;
         self.done.removed += usize::from(has_existed);
         Ok(())
     }
@@ -363,9 +424,34 @@ impl<'a> Restore<'a> {
     }
 }
 
-/// Removes entries that are still in the stage, also after an error.
+/// Claims entries that a restore does not change as owned.
+struct ExceptIntact<'a> {
+    intact: &'a HashSet<&'a RelPath>,
+    claims: &'a dyn Claims,
+}
+
+impl Claims for ExceptIntact<'_> {
+    fn claim(&self, spec: &OutputSpec, path: &RelPath, kind: FileKind) -> Claim {
+        if self.intact.contains(path) {
+            return Claim::Owned;
+        }
+        self.claims.claim(spec, path, kind)
+    }
+}
+
+/// After an error, returns files from the trash to their paths if those are free. Removes
+/// entries that are still in the stage.
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            let mut folders = Folders::new(&batch.folder);
+            for path in &self.moved {
+                // Ignore the error: the file stays in the trash.
+                let _ = move_out(&mut folders, path, &mut self.folders);
+            }
+            drop(folders);
+            let _ = batch.close();
+        }
         for staged in self.staged.drain(..) {
             if let StagedAs::Named(name) = staged.staged_as {
                 remove(self.stage, &name);

@@ -15,7 +15,7 @@ use crate::action::{Entry, EntryKind, OutputSpec};
 use crate::digest::{BUFFER_SIZE, Digest};
 use crate::glob::Pattern;
 use crate::path::{MAX_PATH, Root};
-use crate::stamp::{self, FileMode};
+use crate::stamp::{self, FileKind, FileMode};
 use crate::store::disk::Durability;
 use crate::store::spy::SpyStore;
 use crate::store::{Disk, Memory, Store};
@@ -25,6 +25,12 @@ struct Sample {
     folder: tempfile::TempDir,
     stage: Stage,
     store: Memory,
+}
+
+/// Returns the stage of a tree with this state folder.
+fn stage(root: &Root, state: &str, excluded: Vec<RelPath>) -> Stage {
+    let at = |name: &str| root.path().join(name);
+    Stage::new(root, &at(state), &at(".build-trash"), excluded)
 }
 
 /// An entry of a tree, for comparisons.
@@ -40,7 +46,7 @@ impl Sample {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("root")).unwrap();
         let root = Root::open(&folder.path().join("root")).unwrap();
-        let stage = Stage::new(&root, &root.path().join(".build-cache"), Vec::new());
+        let stage = stage(&root, ".build-cache", Vec::new());
         let store = Memory::new();
         Self {
             folder,
@@ -74,7 +80,20 @@ impl Sample {
 
     fn restore(&self, specs: &[OutputSpec], wanted: &[Entry]) -> Result<Restoration, Error> {
         let mut is_intact = |entry: &Entry| self.is_intact(entry);
-        restore(&self.stage, specs, wanted, &mut is_intact, &self.store)
+        restore(
+            &self.destination(specs),
+            wanted,
+            &mut is_intact,
+            &self.store,
+        )
+    }
+
+    fn destination<'a>(&'a self, specs: &'a [OutputSpec]) -> Destination<'a> {
+        Destination {
+            stage: &self.stage,
+            specs,
+            claims: &AllOwned,
+        }
     }
 
     fn restored(&self, specs: &[OutputSpec], wanted: &[Entry]) -> RestoredOutputs {
@@ -120,7 +139,7 @@ impl Sample {
 fn snapshot(folder: &Path, below: &Path, nodes: &mut BTreeMap<PathBuf, Node>) {
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
-        if entry.file_name() == ".build-cache" {
+        if entry.file_name() == ".build-cache" || entry.file_name() == ".build-trash" {
             continue;
         }
         let (path, name) = (entry.path(), below.join(entry.file_name()));
@@ -278,7 +297,7 @@ mod capturing {
         sample.write("sub/.git/e.x", "");
         let root = sample.stage.root();
         let cache = RelPath::new("other/cache").unwrap();
-        let stage = Stage::new(root, &root.path().join(".build-cache"), vec![cache]);
+        let stage = stage(root, ".build-cache", vec![cache]);
         let found = list::list_one(&stage, &specs(&["**/*.x"])[0]).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
     }
@@ -569,7 +588,12 @@ mod restoring {
             most.fetch_max(open, Ordering::Relaxed);
         };
         let counting = SpyStore::new(&sample.store).before_read(&count);
-        let restored = restore(&sample.stage, &specs, &entries, &mut |_| false, &counting);
+        let restored = restore(
+            &sample.destination(&specs),
+            &entries,
+            &mut |_| false,
+            &counting,
+        );
         assert!(matches!(restored, Ok(Restoration::Done(_))));
         // One more is being written, and the stage is open.
         assert!((1..=66).contains(&most.into_inner()));
@@ -614,7 +638,7 @@ mod restoring {
                     assert!(!error.is_miss(), "a command would fail too");
                 }
             }
-            let stash = Stash::take(&sample.stage, &specs);
+            let stash = Stash::take(&sample.stage, &specs, &AllOwned);
             drop(stash);
             assert_eq!(tree_of(&outside), outer, "{planted}");
         }
@@ -707,10 +731,11 @@ mod restoring {
         fs::remove_dir_all(sample.path("deep")).unwrap();
         std::thread::scope(|scope| {
             for some in all.chunks(25) {
-                let (stage, store) = (&sample.stage, &store);
+                let (sample, store) = (&sample, &store);
                 scope.spawn(move || {
                     for (specs, entries) in some {
-                        restore(stage, specs, entries, &mut |_| false, store).unwrap();
+                        let destination = sample.destination(specs);
+                        restore(&destination, entries, &mut |_| false, store).unwrap();
                     }
                 });
             }
@@ -768,7 +793,7 @@ mod stashing {
         let sample = sample();
         let mut before = sample.tree();
         let inode = sample.inode("out/a/b/c");
-        let stash = Stash::take(&sample.stage, &specs_of_all()).unwrap();
+        let stash = Stash::take(&sample.stage, &specs_of_all(), &AllOwned).unwrap();
         let tree = sample.tree();
         let names: Vec<&str> = tree.keys().map(|p| p.to_str().unwrap()).collect();
         assert_eq!(names, cleared());
@@ -793,17 +818,18 @@ mod stashing {
     fn drop_restores_the_stash() {
         let sample = sample();
         let mut before = sample.tree();
-        drop(Stash::take(&sample.stage, &specs_of_all()).unwrap());
+        drop(Stash::take(&sample.stage, &specs_of_all(), &AllOwned).unwrap());
         before.insert("new".into(), Node::Folder);
         assert_eq!(sample.tree(), before);
     }
 
     #[test]
-    fn discard_removes_the_old_outputs() {
+    fn finish_removes_the_old_outputs() {
         let sample = sample();
-        Stash::take(&sample.stage, &specs_of_all())
+        Stash::take(&sample.stage, &specs_of_all(), &AllOwned)
             .unwrap()
-            .discard();
+            .finish()
+            .unwrap();
         let tree = sample.tree();
         let names: Vec<&str> = tree.keys().map(|p| p.to_str().unwrap()).collect();
         assert_eq!(names, cleared());
@@ -825,7 +851,7 @@ mod stashing {
             "plain",
         ];
         let inodes = inodes.map(|below| (below, sample.inode(below)));
-        let stash = Stash::take(&sample.stage, &specs).unwrap();
+        let stash = Stash::take(&sample.stage, &specs, &AllOwned).unwrap();
         sample.write("bin/tool", "tool");
         sample.write("out/a/b/c", "c");
         sample.write("out/sub/own", "new");
@@ -835,7 +861,7 @@ mod stashing {
         let executable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(sample.path("gen/x.go"), executable).unwrap();
         let expected = sample.tree();
-        assert_eq!(stash.finish().unwrap(), 3);
+        assert_eq!(stash.finish().unwrap().reinstated, 3);
         assert_eq!(sample.tree(), expected);
         let kept = inodes.map(|(below, inode)| sample.inode(below) == inode);
         assert_eq!(kept, [true, true, true, false, false, false]);
@@ -846,9 +872,9 @@ mod stashing {
     fn finish_keeps_a_changed_committed_file() {
         let sample = Sample::new();
         sample.write("tool", "tool");
-        let stash = Stash::take(&sample.stage, &specs(&["+tool"])).unwrap();
+        let stash = Stash::take(&sample.stage, &specs(&["+tool"]), &AllOwned).unwrap();
         sample.write("tool", "tool and more");
-        assert_eq!(stash.finish().unwrap(), 0);
+        assert_eq!(stash.finish().unwrap().reinstated, 0);
         assert_eq!(sample.read("tool").unwrap(), "tool and more");
     }
 
@@ -856,7 +882,7 @@ mod stashing {
     fn failed_stash_restore_is_an_error() {
         let sample = Sample::new();
         sample.write("folder/out", "old");
-        let stash = Stash::take(&sample.stage, &specs(&["folder/out"])).unwrap();
+        let stash = Stash::take(&sample.stage, &specs(&["folder/out"]), &AllOwned).unwrap();
         fs::rename(sample.path("folder"), sample.path("moved")).unwrap();
         symlink("moved", sample.path("folder")).unwrap();
         let error = stash.restore().unwrap_err();
@@ -869,7 +895,7 @@ mod stashing {
         let sample = Sample::new();
         sample.write("out/a", "old");
         let before = sample.tree();
-        let stash = Stash::take(&sample.stage, &specs(&["out/"])).unwrap();
+        let stash = Stash::take(&sample.stage, &specs(&["out/"]), &AllOwned).unwrap();
         fs::remove_dir(sample.path("out")).unwrap();
         sample.write("out", "a file");
         stash.restore().unwrap();
@@ -884,9 +910,12 @@ mod stashing {
         sample.write("out/own/x", "");
         let root = sample.stage.root();
         let cache = RelPath::new("out/deep/er/cache").unwrap();
-        let stage = Stage::new(root, &root.path().join(".build-cache"), vec![cache]);
+        let stage = stage(root, ".build-cache", vec![cache]);
         let inode = sample.inode("out/deep");
-        Stash::take(&stage, &specs(&["out/"])).unwrap().discard();
+        Stash::take(&stage, &specs(&["out/"]), &AllOwned)
+            .unwrap()
+            .finish()
+            .unwrap();
         let left: Vec<PathBuf> = sample.tree().into_keys().collect();
         let expected = ["out", "out/deep", "out/deep/er", "out/deep/er/cache"];
         let expected = expected.into_iter().chain(["out/deep/er/cache/x"]);
@@ -900,10 +929,10 @@ mod stashing {
         sample.write(".build-cache/stage", "a file");
         sample.write("tool", "old");
         let root = sample.stage.root();
-        let below = Stage::new(root, &root.path().join("tool/state"), Vec::new());
+        let below = stage(root, "tool/state", Vec::new());
         for stage in [&sample.stage, &below] {
             assert!(stage.folder().is_err());
-            let error = recover(stage).unwrap_err();
+            let error = recover(stage, &|_| true).unwrap_err();
             assert_eq!(code(&error), "fbuild::store::stage");
         }
         assert_eq!(sample.read("tool").unwrap(), "old");
@@ -918,7 +947,7 @@ mod stashing {
         make_pipe(&sample.path("pipe"));
         let before = sample.path("pipe").symlink_metadata().unwrap().ino();
         let specs = specs(&["file", "folder/", "link/", "pipe"]);
-        let stash = Stash::take(&sample.stage, &specs).unwrap();
+        let stash = Stash::take(&sample.stage, &specs, &AllOwned).unwrap();
         assert_eq!(
             sample.tree().into_values().collect::<Vec<_>>(),
             [Node::Folder, Node::Folder]
@@ -936,8 +965,12 @@ mod stashing {
         let sample = sample();
         symlink("bin", sample.path("loop")).unwrap();
         let before = sample.tree();
-        let error =
-            Stash::take(&sample.stage, &specs(&["bin/tool", "out/", "loop/x"])).unwrap_err();
+        let error = Stash::take(
+            &sample.stage,
+            &specs(&["bin/tool", "out/", "loop/x"]),
+            &AllOwned,
+        )
+        .unwrap_err();
         assert_eq!(code(&error), "fbuild::store::output_through_link");
         assert_eq!(sample.tree(), before);
     }
@@ -964,7 +997,7 @@ mod stashing {
         let inodes = ["out/any", "out/kept/any", "gen/any"];
         let inodes = inodes.map(|folder| (folder, sample.inode(folder)));
         let specs = specs(&["out/!out/kept/*.txt", "gen/*.go"]);
-        let stash = Stash::take(&sample.stage, &specs).unwrap();
+        let stash = Stash::take(&sample.stage, &specs, &AllOwned).unwrap();
         let is_there = inodes.map(|(folder, _)| sample.path(folder).exists());
         assert_eq!(is_there, [false, false, true]);
         assert_eq!(sample.read("out/kept/a.txt").unwrap(), "old");
@@ -987,12 +1020,15 @@ mod stashing {
         }
         sample.write(deep, "");
         let specs = specs(&["out/"]);
-        Stash::take(&sample.stage, &specs)
+        Stash::take(&sample.stage, &specs, &AllOwned)
             .unwrap()
             .restore()
             .unwrap();
         assert!(sample.path("out/ro/inner/file").is_file());
-        Stash::take(&sample.stage, &specs).unwrap().discard();
+        Stash::take(&sample.stage, &specs, &AllOwned)
+            .unwrap()
+            .finish()
+            .unwrap();
         assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
         assert_eq!(sample.tree().len(), 1);
     }
@@ -1011,13 +1047,13 @@ mod recovering {
         sample.write("gen/x.go", "old x");
         let specs = specs(&["bin/tool", "out/", "gen/*.go"]);
         // A killed process does not run destructors.
-        std::mem::forget(Stash::take(&sample.stage, &specs).unwrap());
+        std::mem::forget(Stash::take(&sample.stage, &specs, &AllOwned).unwrap());
         sample.write(".build-cache/stage/new-7", "half a file");
         sample.write(".build-cache/stage/trash-8/x/y", "");
         sample.write("out/b/c", "new c");
         sample.write("bin/tool", "new tool");
         fs::remove_dir(sample.path("gen")).unwrap();
-        assert_eq!(recover(&sample.stage).unwrap(), 3);
+        assert_eq!(recover(&sample.stage, &|_| true).unwrap().returned, 3);
         assert_eq!(sample.read("bin/tool").unwrap(), "new tool");
         assert_eq!(sample.read("out/b/c").unwrap(), "new c");
         for (below, content) in [
@@ -1028,7 +1064,7 @@ mod recovering {
             assert_eq!(sample.read(below).unwrap(), content);
         }
         assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
-        assert_eq!(recover(&sample.stage).unwrap(), 0);
+        assert_eq!(recover(&sample.stage, &|_| true).unwrap().returned, 0);
     }
 
     #[test]
@@ -1038,24 +1074,334 @@ mod recovering {
             let sample = Sample::new();
             sample.write(path, "old");
             let specs = specs(&[path]);
-            Stash::take(&sample.stage, &specs)
+            Stash::take(&sample.stage, &specs, &AllOwned)
                 .unwrap()
                 .restore()
                 .unwrap();
             assert_eq!(sample.read(path).unwrap(), "old");
-            std::mem::forget(Stash::take(&sample.stage, &specs).unwrap());
-            assert_eq!(recover(&sample.stage).unwrap(), usize::from(is_recovered));
+            std::mem::forget(Stash::take(&sample.stage, &specs, &AllOwned).unwrap());
+            assert_eq!(
+                recover(&sample.stage, &|_| true).unwrap().returned,
+                usize::from(is_recovered)
+            );
             assert_eq!(sample.read(path).is_some(), is_recovered);
             assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
         }
     }
 
     #[test]
+    fn recover_returns_committed_files_without_the_state() {
+        let long = format!("gen/{}/{}", "d".repeat(200), "f".repeat(200));
+        let sample = Sample::new();
+        for path in ["gen/one", "gen/two", "odd\u{1}name", &long] {
+            sample.write(path, "old");
+        }
+        let before = sample.tree();
+        let long = format!("+{long}");
+        let specs = specs(&["+gen/one", "+gen/two", "+odd\u{1}name", &long]);
+        std::mem::forget(Stash::take(&sample.stage, &specs, &AllOwned).unwrap());
+        let _ = fs::remove_dir_all(sample.path(".build-cache"));
+        let recovered = recover(&sample.stage, &|_| true).unwrap();
+        assert_eq!((recovered.returned, recovered.trashed), (4, Vec::new()));
+        assert_eq!(sample.tree(), before);
+    }
+
+    #[test]
+    fn recover_keeps_both_versions_of_a_committed_file() {
+        let sample = Sample::new();
+        sample.write("gen/one", "old");
+        sample.write("gen/two", "old");
+        let specs = specs(&["+gen/one", "+gen/two"]);
+        std::mem::forget(Stash::take(&sample.stage, &specs, &AllOwned).unwrap());
+        sample.write("gen/one", "half a file");
+        sample.write("gen/two", "old");
+        let recovered = recover(&sample.stage, &|_| true).unwrap();
+        assert_eq!(recovered.trashed, [RelPath::new("gen/one").unwrap()]);
+        assert_eq!(sample.read("gen/one").unwrap(), "half a file");
+        let batches = sample.stage.trash().batches().unwrap();
+        assert_eq!(batches[0].paths, recovered.trashed);
+    }
+
+    #[test]
+    fn recover_returns_only_to_declared_outputs() {
+        let sample = Sample::new();
+        sample.write(
+            ".build-trash/0000000000001-1-1.pending/.git/hooks/x",
+            "planted",
+        );
+        sample.write(".build-trash/0000000000001-1-1.pending/out", "planted");
+        let is_output = |path: &RelPath| path.as_bytes() == b"out";
+        let recovered = recover(&sample.stage, &is_output).unwrap();
+        assert_eq!(recovered.returned, 1);
+        assert!(!sample.path(".git").exists());
+    }
+
+    #[test]
     fn recover_changes_nothing_in_a_new_tree() {
         let sample = Sample::new();
-        assert_eq!(recover(&sample.stage).unwrap(), 0);
+        assert_eq!(recover(&sample.stage, &|_| true).unwrap().returned, 0);
         assert_eq!(sample.tree(), BTreeMap::new());
         assert!(!sample.path(".build-cache").exists());
+    }
+}
+
+/// Claims by name: `mine*` is foreign, `edited*` is precious, and the rest is owned.
+struct ByName;
+
+impl Claims for ByName {
+    fn claim(&self, _: &OutputSpec, path: &RelPath, _: FileKind) -> Claim {
+        match path.name() {
+            name if name.starts_with(b"mine") => Claim::Foreign,
+            name if name.starts_with(b"edited") => Claim::Precious,
+            _ => Claim::Owned,
+        }
+    }
+}
+
+mod claiming {
+    use super::*;
+
+    fn foreign(error: Error) -> Vec<String> {
+        match error {
+            Error::Foreign(files) => files.iter().map(ForeignFiles::to_string).collect(),
+            error => panic!("{error}"),
+        }
+    }
+
+    fn trashed(sample: &Sample) -> Vec<String> {
+        let batches = sample.stage.trash().batches().unwrap();
+        let paths = batches.iter().flat_map(|batch| &batch.paths);
+        paths.map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn foreign_files_stop_the_stash() {
+        let sample = Sample::new();
+        for path in ["out/a", "out/b/mine", "out/mine", "gen/mine.go", "mine.txt"] {
+            sample.write(path, "content");
+        }
+        let before = sample.tree();
+        let specs = specs(&["out/", "gen/*.go", "new/file", "mine.txt"]);
+        let error = Stash::take(&sample.stage, &specs, &ByName).unwrap_err();
+        let expected = [
+            "`out/` has 2 files that fbuild did not make: `out/b/mine`, `out/mine`",
+            "`gen/*.go` has a file that fbuild did not make: `gen/mine.go`",
+            "`mine.txt` has a file that fbuild did not make: `mine.txt`",
+        ];
+        assert_eq!(foreign(error), expected);
+        assert_eq!(sample.tree(), before);
+        assert!(!sample.path(".build-trash").exists());
+    }
+
+    #[test]
+    fn foreign_files_are_listed_in_part() {
+        let sample = Sample::new();
+        for number in 0..9 {
+            sample.write(format!("out/mine-{number}"), "");
+        }
+        let error = Stash::take(&sample.stage, &specs(&["out/"]), &ByName).unwrap_err();
+        let expected = "`out/` has 9 files that fbuild did not make: `out/mine-0`, `out/mine-1`, \
+            `out/mine-2`, `out/mine-3`, `out/mine-4` and 4 more";
+        assert_eq!(foreign(error), [expected]);
+    }
+
+    #[test]
+    fn foreign_files_in_a_folder_for_a_file_stop_it() {
+        let sample = Sample::new();
+        sample.write("report/deep/mine", "content");
+        let specs = specs(&["report"]);
+        match Stash::take(&sample.stage, &specs, &ByName).unwrap_err() {
+            Error::Foreign(files) => assert!(files[0].is_folder_for_file()),
+            error => panic!("{error}"),
+        }
+        assert_eq!(sample.read("report/deep/mine").unwrap(), "content");
+    }
+
+    #[test]
+    fn foreign_files_stop_the_restore() {
+        let sample = Sample::new();
+        sample.write("out/a", "a");
+        let specs = specs(&["out/"]);
+        let entries = sample.entries(&specs);
+        sample.write("out/a", "changed");
+        sample.write("out/sub/mine", "content");
+        let before = sample.tree();
+        let destination = Destination {
+            claims: &ByName,
+            ..sample.destination(&specs)
+        };
+        let restored = restore(&destination, &entries, &mut |_| false, &sample.store);
+        assert_eq!(code(&restored.unwrap_err()), "fbuild::store::foreign");
+        assert_eq!(sample.tree(), before);
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn intact_files_are_not_claimed_by_a_restore() {
+        let sample = Sample::new();
+        sample.write("out/mine", "a");
+        sample.write("out/other", "b");
+        let specs = specs(&["out/"]);
+        let entries = sample.entries(&specs);
+        fs::remove_file(sample.path("out/other")).unwrap();
+        let destination = Destination {
+            claims: &ByName,
+            ..sample.destination(&specs)
+        };
+        let mut is_intact = |entry: &Entry| sample.is_intact(entry);
+        restore(&destination, &entries, &mut is_intact, &sample.store).unwrap();
+        assert_eq!(sample.read("out/other").unwrap(), "b");
+    }
+
+    #[test]
+    fn precious_files_go_to_the_trash_on_success() {
+        let sample = Sample::new();
+        for path in [
+            "out/a",
+            "out/b/edited",
+            "out/c/edited",
+            "out/c/own",
+            "edited",
+        ] {
+            sample.write(path, path);
+        }
+        let specs = specs(&["out/", "edited"]);
+        let stash = Stash::take(&sample.stage, &specs, &ByName).unwrap();
+        assert_eq!(
+            sample.tree().into_keys().collect::<Vec<_>>(),
+            [PathBuf::from("out")]
+        );
+        sample.write("edited", "new");
+        let finished = stash.finish().unwrap();
+        let expected = ["edited", "out/b/edited", "out/c/edited"];
+        let paths: Vec<String> = finished.trashed.iter().map(ToString::to_string).collect();
+        assert_eq!(paths, expected);
+        assert_eq!(trashed(&sample), expected);
+        assert_eq!(sample.staged(), <[PathBuf; 0]>::default());
+    }
+
+    #[test]
+    fn precious_files_return_on_failure() {
+        let sample = Sample::new();
+        for path in [
+            "out/a",
+            "out/b/edited",
+            "out/c/edited",
+            "out/c/own",
+            "edited",
+        ] {
+            sample.write(path, path);
+        }
+        let before = sample.tree();
+        let specs = specs(&["out/", "edited"]);
+        let stash = Stash::take(&sample.stage, &specs, &ByName).unwrap();
+        sample.write("edited/now/a/folder", "new");
+        sample.write("out/b", "new");
+        stash.restore().unwrap();
+        assert_eq!(sample.tree(), before);
+        assert_eq!(trashed(&sample), <[String; 0]>::default());
+    }
+
+    #[test]
+    fn precious_files_go_to_the_trash_on_restore() {
+        let sample = Sample::new();
+        sample.write("out/edited", "made");
+        let specs = specs(&["out/"]);
+        let entries = sample.entries(&specs);
+        sample.write("out/edited", "by hand");
+        sample.write("out/edited-too", "by hand");
+        let destination = Destination {
+            claims: &ByName,
+            ..sample.destination(&specs)
+        };
+        let mut is_intact = |entry: &Entry| sample.is_intact(entry);
+        let restored = restore(&destination, &entries, &mut is_intact, &sample.store).unwrap();
+        let Restoration::Done(done) = restored else {
+            panic!("it is missing")
+        };
+        assert_eq!(done.trashed.len(), 2);
+        assert_eq!(sample.read("out/edited").unwrap(), "made");
+        assert_eq!(trashed(&sample), ["out/edited", "out/edited-too"]);
+    }
+
+    #[test]
+    fn files_in_the_trash_return_to_free_paths() {
+        let sample = Sample::new();
+        sample.write("edited", "old");
+        sample.write("out/deep/edited", "deep");
+        let specs = specs(&["out/", "edited"]);
+        let stash = Stash::take(&sample.stage, &specs, &ByName).unwrap();
+        sample.write("edited", "new");
+        stash.finish().unwrap();
+        let trash = sample.stage.trash();
+        let give_back = || {
+            let batches = trash.batches().unwrap();
+            let batch = batches.first().unwrap();
+            let paths = batch.paths.iter();
+            let given = paths.map(|path| trash.give_back(batch, path, sample.stage.root()));
+            given.map(Result::unwrap).collect::<Vec<_>>()
+        };
+        assert_eq!(give_back(), [false, true]);
+        assert_eq!(sample.read("out/deep/edited").unwrap(), "deep");
+        fs::remove_file(sample.path("edited")).unwrap();
+        assert_eq!(give_back(), [true]);
+        assert_eq!(sample.read("edited").unwrap(), "old");
+        assert_eq!(trash.batches().unwrap(), []);
+        trash.tidy();
+        assert!(!sample.path(".build-trash").exists());
+    }
+
+    #[test]
+    fn trash_deletes_only_old_batches() {
+        let sample = Sample::new();
+        sample.write("out/edited/ro/file", "old");
+        let mode = fs::Permissions::from_mode(0o555);
+        fs::set_permissions(sample.path("out/edited/ro"), mode).unwrap();
+        let specs = specs(&["out/"]);
+        let stash = Stash::take(&sample.stage, &specs, &ByName).unwrap();
+        stash.finish().unwrap();
+        sample.write("out/edited", "old");
+        let stash = Stash::take(&sample.stage, &specs, &ByName).unwrap();
+        stash.finish().unwrap();
+        let trash = sample.stage.trash();
+        assert_eq!(trash.delete_older(3_600_000).unwrap(), 0);
+        assert_eq!(trashed(&sample), ["out/edited"]);
+        assert_eq!(trash.delete_older(0).unwrap(), 1);
+        assert_eq!(trash.batches().unwrap(), []);
+    }
+
+    #[test]
+    fn trash_that_is_a_link_is_refused() {
+        let sample = Sample::new();
+        let outside = sample.folder.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        symlink(&outside, sample.path(".build-trash")).unwrap();
+        sample.write("edited", "old");
+        let error = Stash::take(&sample.stage, &specs(&["edited"]), &ByName).unwrap_err();
+        assert_eq!(code(&error), "fbuild::store::trash");
+        assert!(!error.is_miss());
+        assert_eq!(sample.read("edited").unwrap(), "old");
+        assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn remove_outputs_leaves_foreign_files() {
+        let sample = Sample::new();
+        for path in ["out/a", "out/b/c", "out/b/mine", "out/edited", "other/d"] {
+            sample.write(path, path);
+        }
+        let specs = specs(&["out/", "other/"]);
+        let destination = Destination {
+            claims: &ByName,
+            ..sample.destination(&specs)
+        };
+        let removed = remove_outputs(&destination).unwrap();
+        assert_eq!(removed.removed, 3);
+        assert_eq!(removed.left[0].paths, [RelPath::new("out/b/mine").unwrap()]);
+        assert_eq!(trashed(&sample), ["out/edited"]);
+        let left: Vec<PathBuf> = sample.tree().into_keys().collect();
+        let expected = ["out", "out/b", "out/b/mine"];
+        assert_eq!(left, expected.map(PathBuf::from));
     }
 }
 
@@ -1161,7 +1507,7 @@ proptest! {
         let sample = Sample::new();
         carry_out(&sample, &first);
         let before = sample.tree();
-        let stash = Stash::take(&sample.stage, &specs(&["out/"])).unwrap();
+        let stash = Stash::take(&sample.stage, &specs(&["out/"]), &AllOwned).unwrap();
         carry_out(&sample, &second);
         stash.restore().unwrap();
         prop_assert_eq!(sample.tree(), before);

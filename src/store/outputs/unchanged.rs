@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::dirs::{Folders, os};
 use super::list::read_folder;
-use super::stage::{EntryAt, move_to};
+use super::moves::{EntryAt, move_to};
 use super::{Error, io as io_error};
 use crate::path::RelPath;
 use crate::stamp::{FileKind, Stamp};
@@ -64,7 +64,7 @@ impl UnchangedFiles<'_> {
 
 /// Returns true for two files with the same content and executable bit, and for two links
 /// with the same target.
-fn is_same(old: EntryAt<'_>, new: EntryAt<'_>) -> io::Result<bool> {
+pub(super) fn is_same(old: EntryAt<'_>, new: EntryAt<'_>) -> io::Result<bool> {
     let (Some(a), Some(b)) = (old.stamp()?, new.stamp()?) else {
         return Ok(false);
     };
