@@ -22,7 +22,8 @@ as caught.
     run.py --programs P,…  only these test programs (lib suites process driver cli)
     run.py --list          only makes the copy, and says what can be tried
     run.py --seeded        the bugs of `seeded.toml` instead of mutants (`seeded.py`)
-    run.py --seeded NAME…  these bugs; with --list, only checks that all rows fit the sources
+    run.py --seeded NAME…  these bugs; with --list, only checks that all rows fit the sources,
+                           and with --search, prints other tests that catch them
 
 What survives has to be in `tests/mutants/accepted.txt`, with a reason; the exit code is 1 if
 one is not, or if one that is there is caught. Results are kept in `mutants/results.json` of
@@ -63,6 +64,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--programs", default=",".join(PROGRAMS))
     parser.add_argument("--seeded", action="store_true")
+    parser.add_argument("--search", action="store_true")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     os.makedirs(SCRATCH, exist_ok=True)

@@ -40,6 +40,8 @@ def main(options):
     if not compiles(planted, bugs):
         return 1
     programs = tree.build(sorted({bug["program"] for bug in bugs}))
+    if options.search:
+        return search(wanted, programs, options.jobs)
     return try_all(wanted, programs, options.jobs)
 
 
@@ -240,16 +242,37 @@ def try_all(bugs, programs, jobs):
     return 1 if survivors else 0
 
 
+def search(bugs, programs, jobs):
+    """Prints for each bug the first test of each program that catches it."""
+    tests = {program: [(test, 1) for test in tests_of(file)] for program, file in programs.items()}
+    asked = []
+    for bug in bugs:
+        for program in filter(lambda program: program != "suites", programs):
+            run = {"program": program, "file": programs[program], "folder": TREE, "tests": tests[program]}
+            asked.append({"number": bug["number"], "bug": bug, "batches": [run]})
+
+    def tried(asked, answer):
+        if answer:
+            print(f"{asked['bug']['name']:34} {answer['program']} {answer['test']} {answer['how']}", flush=True)
+
+    in_parallel(jobs, asked, tried)
+    return 0
+
+
 def run_of(test, programs):
     return {"program": test[0], "file": programs[test[0]], "folder": TREE}
+
+
+def tests_of(file):
+    listed = subprocess.run([file, "--list"], stdout=subprocess.PIPE, text=True, cwd=TREE).stdout
+    return re.findall(r"^(\S+): test$", listed, re.M)
 
 
 def all_exist(bugs, programs):
     """Whether the programs have the tests that rows name."""
     there = {}
     for program, file in programs.items():
-        listed = subprocess.run([file, "--list"], stdout=subprocess.PIPE, text=True, cwd=TREE).stdout
-        there[program] = re.findall(r"^(\S+): test$", listed, re.M)
+        there[program] = tests_of(file)
     missing = [bug for bug in bugs if bug["test"] not in there[bug["program"]]]
     for bug in missing:
         near = difflib.get_close_matches(bug["test"], there[bug["program"]], 3, 0.4)
