@@ -1,5 +1,5 @@
-"""What runs the tests' programs one after another shares: where cargo put them, and that
-nothing of one is left when the next is run."""
+"""Helpers for running test programs one after another: their paths, and the removal of processes
+that one leaves behind."""
 
 import ctypes
 import json
@@ -10,10 +10,10 @@ import time
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def executables(said):
-    """The file of each test program in what cargo said in JSON, by name; `lib` has the unit tests."""
+def executables(output):
+    """The path of each test program in cargo's JSON output, by name; `lib` has the unit tests."""
     programs = {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         message = json.loads(line)
         if message["reason"] == "compiler-artifact" and message["profile"]["test"]:
             target = message["target"]
@@ -23,12 +23,12 @@ def executables(said):
 
 
 def adopt():
-    """Whatever a program leaves behind becomes a child of this process."""
+    """Makes this process the parent of all orphans."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def kill_children():
-    """Kills all children, those that were adopted too, and theirs as they become ours."""
+    """Kills all children, the adopted ones too, and theirs once they are adopted."""
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)

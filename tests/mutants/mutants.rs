@@ -1,6 +1,7 @@
-//! Chooses the mutant that lives, in the copy of fbuild that `tests/mutants/run.py` makes: all
-//! of them are compiled into one program, and `FBUILD_MUTANT` names one by its number. With
-//! `FBUILD_MUTANTS_SEEN` none lives, and the byte of each that is met is set in that file.
+//! Selects the active mutant in the copy of fbuild that `tests/mutants/run.py` creates: one
+//! program contains all of them, and `FBUILD_MUTANT` has the number of the active one. With
+//! `FBUILD_MUTANTS_SEEN`, none is active, and the byte of each mutant that is reached is set in
+//! that file.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The environment was not read yet.
 const UNREAD: u32 = u32::MAX;
-/// What is met is written down.
+/// Reached mutants are recorded.
 const RECORDING: u32 = u32::MAX - 1;
 /// No mutant has this number.
 const NONE: u32 = 0;
@@ -16,7 +17,7 @@ const NONE: u32 = 0;
 static CHOSEN: AtomicU32 = AtomicU32::new(UNREAD);
 static SEEN: [AtomicBool; 8192] = [const { AtomicBool::new(false) }; 8192];
 
-/// Returns true if a mutant lives.
+/// Returns true if a mutant is active.
 #[inline]
 pub fn is(number: u32) -> bool {
     let chosen = CHOSEN.load(Ordering::Relaxed);

@@ -1,11 +1,10 @@
-"""Writes mutants into a source file as alternatives that a number chooses: see `run.py`.
+"""Writes mutants into a source file as alternatives that are selected by number: see `run.py`.
 
-A mutant is what `cargo mutants --list --json` says, with a `number`. Each becomes, where it
-stands, `if crate::mutants::is(NUMBER) { changed } else { as it was }`, so that all of a file
-are in it at once, those inside others included. Operands are bound to names first, and stand
-there once. Around each mutant are comments, by which an error of the compiler is led back to
-it: `/*<7*/ … /*7>*/` around what only it brought, `/*[7,8*/ … /*]*/` around what was changed
-for it.
+A mutant is an entry of `cargo mutants --list --json`, with a `number`. Each becomes, in its place,
+`if crate::mutants::is(NUMBER) { changed } else { original }`, so that a file contains all of its
+mutants at once, nested ones too. Operands are bound to names first, so each is evaluated once.
+Comments around each mutant attribute errors of the compiler: `/*<7*/ … /*7>*/` around the text
+of mutant 7 alone, `/*[7,8*/ … /*]*/` around text that was changed for 7 and 8.
 """
 
 import re
@@ -20,11 +19,11 @@ LOOSE = re.compile(rb"/\*\[([\d,]+)\*/|/\*\]\*/")
 
 
 class NotExpressible(Exception):
-    """A mutant has no place where it can be one alternative of two."""
+    """A mutant cannot be written as one of two alternatives."""
 
 
 class Planter:
-    """One file that mutants are written into."""
+    """A source file with planted mutants."""
 
     def __init__(self, source):
         self.source = source.encode()
@@ -33,8 +32,8 @@ class Planter:
         for line in self.lines:
             self.starts.append(self.starts[-1] + len(line.encode()))
         self.tree = PARSER.parse(self.source)
-        # What is written where, in this order: (place, kind, size of what it is around, text).
-        # Kinds: 0 closes, 1 stands between two operands, 2 opens. And what is left out.
+        # Insertions in this order: (offset, kind, size of the enclosed text, text). Kinds:
+        # 0 closes, 1 is between two operands, 2 opens. Then the removed ranges.
         self.inserted, self.removed, self.constants = [], [], set()
 
     def offset(self, place):
@@ -59,17 +58,17 @@ class Planter:
             except NotExpressible:
                 refused += group
         text = self.rendered()
-        # Some may stand in what is written anew.
+        # A mutant may be inside a removed range.
         lost = (m for m in mutants if m not in refused and f"/*<{m['number']}*/" not in text)
         return text, refused + list(lost)
 
     def replace(self, mutant):
-        """The file's text with one mutant in the place of what was there."""
+        """The file's text with one mutant in place of the original."""
         start, end = self.span(mutant)
         return (self.source[:start] + mutant["replacement"].encode() + self.source[end:]).decode()
 
     def around(self, node, before, after, outside=0):
-        """Writes around a node; outside of what else is written around it, if that is said."""
+        """Inserts text around a node; with `outside`, around other insertions too."""
         self.put(node.start_byte, node.end_byte, before, after, outside)
 
     def put(self, start, end, before, after, outside=0):
@@ -98,13 +97,13 @@ class Planter:
         return node
 
     def above(self, node, kind):
-        """The smallest node of a kind that is around another."""
+        """The smallest enclosing node of a kind."""
         while node is not None and node.type != kind:
             node = node.parent
         return node
 
     def climb(self, span, kind):
-        """The smallest node of a kind that is around a span."""
+        """The smallest node of a kind that encloses a span."""
         node = self.above(self.tree.root_node.descendant_for_byte_range(*span), kind)
         if node is None:
             raise NotExpressible
@@ -151,7 +150,7 @@ def operator(planter, span, mutants):
     if is_now in ("&&", "||"):
         either = " != " if is_now == "&&" else " == "
         then = "".join(either + tight(m, lives(m)) for m in mutants)
-        # There is one mutant of each: `l != is(7)` is `l` while it does not live.
+        # There is one mutant of each: `l != is(7)` equals `l` unless 7 is selected.
         planter.around(whole, f"({loose(mutants)}{{ let l__: bool = ", " } else { l__ } }/*]*/)")
         planter.between(left.end_byte, f"; if l__{then} {{ ")
         return
@@ -169,7 +168,7 @@ def operator(planter, span, mutants):
 
 
 def constant(planter, whole, sign, mutants):
-    """A constant keeps its value; where it is used, a function is asked for it instead."""
+    """Keeps the constant, and replaces its uses by calls of a function."""
     item = planter.above(whole, "const_item")
     if item is None:
         raise NotExpressible
@@ -272,7 +271,7 @@ def lives(mutant):
 
 
 def other(mutant, text):
-    """The first half of an alternative."""
+    """The first half of an alternative, up to `else`."""
     return tight(mutant, f"if {lives(mutant)} {{ {text} }} else")
 
 
@@ -289,7 +288,7 @@ def contains(node, kind):
 
 
 def blamed(text, start, end):
-    """The mutants that an error between two bytes of a planted text is about."""
+    """The mutants to blame for an error between two bytes of a planted text."""
     opened = {}
     for mark in TIGHT.finditer(text):
         if mark.group(1):

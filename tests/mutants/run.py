@@ -1,36 +1,35 @@
 #!/usr/bin/env python3
-"""Would the tests notice? All mutants of `cargo mutants`, in one build:
+"""Mutation tests: runs all mutants of `cargo mutants` in one build.
 `python3 tests/mutants/run.py`
 
-`cargo mutants --list` says what could be changed in the modules that `.cargo/mutants.toml`
-names. To build fbuild once for each takes days; so a copy of the repository below the target
-folder gets all of them at once, each as an alternative that a variable chooses when the
-program runs (`plant.py`). Mutants that do not compile are found and left out, as
-`cargo mutants` does; those that cannot be one alternative of two are built one after another.
+`cargo mutants --list` lists the possible changes in the modules of `.cargo/mutants.toml`. A
+build for each would take days; so a copy of the repository below the target folder contains all
+of them at once, each as an alternative that is selected by a variable at run time (`plant.py`).
+Mutants that do not compile are left out, as by `cargo mutants`; those that cannot be one of two
+alternatives have a build of their own.
 
-Which test meets which mutant is recorded first, so that each mutant is only shown to tests
-that meet it: to the unit tests of its own module, to the other unit tests, and, while none
-fails, to the test programs. A test that fails is run again alone, and only if it fails again
-the mutant is caught. No end, after four times the time that the tests take and some, counts
-as caught.
+A first pass records which test reaches which mutant. Each mutant is then run against the tests
+that reach it: the unit tests of its module, the other unit tests, and the test programs, until
+one fails. A failing test is repeated alone, and only if it fails again the mutant is caught. A
+test that exceeds four times its normal duration, plus some seconds, counts as failed.
 
     run.py                 all mutants
     run.py --only REGEX    those whose description matches
-    run.py --survivors     those that no test has caught yet, and that are not accepted
-    run.py --unaccepted    all but those that are accepted: quick, if tests are known that catch
-    run.py --jobs N        so many at a time
+    run.py --survivors     those that are neither caught nor accepted
+    run.py --unaccepted    all that are not accepted; fast if the catching tests are known
+    run.py --jobs N        N at a time
     run.py --programs P,…  only these test programs (lib suites process driver cli)
-    run.py --list          only makes the copy, and says what can be tried
+    run.py --list          only creates the copy and counts its mutants
     run.py --seeded        the bugs of `seeded.toml` instead of mutants (`seeded.py`)
     run.py --seeded NAME…  these bugs; with --list, only checks that all rows fit the sources,
                            and with --search, prints other tests that catch them
 
-What survives has to be in `tests/mutants/accepted.txt`, with a reason; the exit code is 1 if
-one is not, or if one that is there is caught. Results are kept in `mutants/results.json` of
-the target folder: when nothing has changed since, what was tried is not tried again.
+A survivor must be in `tests/mutants/accepted.txt`, with a reason; the exit code is 1 if one is
+not, or if an accepted mutant is caught. Results are kept in `mutants/results.json` of the target
+folder and reused while the sources are the same.
 
-Needs Linux, Python 3.11 and `cargo install cargo-mutants`; `tree-sitter` and
-`tree-sitter-rust` come from PyPI, into a folder of their own below the target folder.
+Needs Linux and Python 3.11; mutants also need `cargo install cargo-mutants`. `tree-sitter` and
+`tree-sitter-rust` are installed from PyPI into a folder below the target folder.
 """
 
 import argparse
@@ -41,7 +40,7 @@ import subprocess
 import sys
 import time
 
-# Nothing is left beside the sources.
+# Create no cache files next to the sources.
 sys.dont_write_bytecode = True
 
 import seeded
@@ -51,7 +50,7 @@ from workers import in_parallel
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ACCEPTED = os.path.join(HERE, "accepted.txt")
-# Tests that take so many seconds come last.
+# Tests slower than this many seconds run last.
 SLOW = 1
 
 
@@ -86,11 +85,11 @@ def main():
     return report(mutants, fates, state)
 
 
-# Which test meets which mutant, and which it notices.
+# The tests that reach each mutant.
 
 
 class Baseline:
-    """What each test meets, and how long it takes, without a mutant."""
+    """The mutants that each test reaches, and its duration, without a mutant."""
 
     def __init__(self, programs, digest, jobs, mutants):
         self.programs, self.mutants = programs, mutants
@@ -100,7 +99,7 @@ class Baseline:
             known = {"digest": digest, "tests": self.recorded(jobs, len(mutants))}
             save(kept, known)
         self.tests = known["tests"]
-        # For each mutant, the tests that meet it.
+        # The tests that reach each mutant.
         self.meet = collections.defaultdict(list)
         for test in self.tests:
             for number in test["seen"]:
@@ -109,8 +108,8 @@ class Baseline:
     def recorded(self, jobs, count):
         asked, tests = [], []
         for program, file in self.programs.items():
-            said = subprocess.run([file, "--list"], stdout=subprocess.PIPE, text=True, cwd=TREE)
-            found = re.findall(r"^(\S+): test$", said.stdout, re.M)
+            listed = subprocess.run([file, "--list"], stdout=subprocess.PIPE, text=True, cwd=TREE)
+            found = re.findall(r"^(\S+): test$", listed.stdout, re.M)
             for test in filter(lambda test: test.startswith(QUICK.get(program, "")), found):
                 one = {"program": program, "file": file, "folder": TREE, "test": test}
                 asked.append({**one, "record": count})
@@ -126,8 +125,8 @@ class Baseline:
         return tests
 
     def batches(self, mutant, programs, first, files=None):
-        """The tests that a mutant is shown to, in their order. What is built alone is met by
-        tests that meet others of its function, or, if there are none, perhaps by all."""
+        """The tests for a mutant, in order. For one with a build of its own: the tests that reach
+        others in its function, or all tests if there are none."""
         module, meet = module_of(mutant["file"]), self.meet[mutant["number"]]
         if files:
             function = (mutant["file"], mutant["function"])
@@ -163,7 +162,7 @@ def module_of(file):
 
 
 class State:
-    """What became of each mutant: kept from run to run."""
+    """The results of all mutants, saved between runs."""
 
     def __init__(self, digest, outer):
         self.digest, self.outer = digest, outer
@@ -179,7 +178,7 @@ class State:
         return bool(known.get("digest") == self.digest and known["by"])
 
     def silent(self, mutant):
-        """The programs that have been shown a mutant as it is, and were silent."""
+        """The programs that did not catch a mutant in its present form."""
         known = self.of(mutant)
         if known.get("digest") == self.digest:
             return set(known["programs"])
@@ -208,12 +207,12 @@ def chosen(mutants, options, state):
     if options.survivors or options.unaccepted:
         may_survive = accepted()
         wanted = [m for m in wanted if not state.of(m) or m["key"] not in may_survive]
-    # Those that wait for processes come last.
+    # Slow tests of processes come last.
     return sorted(wanted, key=lambda m: m["file"].startswith("src/exec"))
 
 
 def try_all(todo, baseline, state, options):
-    """Shows mutants to tests."""
+    """Runs the tests of mutants."""
     programs = options.programs.split(",")
     asked = []
     for mutant in todo:
@@ -240,7 +239,7 @@ def try_all(todo, baseline, state, options):
 
 
 def try_alone(wanted, fates, baseline, state, options):
-    """Builds what cannot be an alternative one after another."""
+    """Builds and tests the mutants that need builds of their own."""
     programs = options.programs.split(",")
     todo = [m for m in wanted if fates[m["key"]] == "alone" and not state.is_caught(m)]
     todo = [m for m in todo if set(programs) - state.silent(m)]
@@ -261,11 +260,11 @@ def try_alone(wanted, fates, baseline, state, options):
     planted.plant(guarded)
 
 
-# What came of it.
+# The report.
 
 
 def accepted():
-    """The mutants that may survive, each with a reason: the line without `src/` above it."""
+    """The mutants that may survive, each with the reason above it: a line without `src/`."""
     reasons, reason = {}, None
     if os.path.exists(ACCEPTED):
         with open(ACCEPTED, encoding="utf-8") as file:
@@ -278,13 +277,13 @@ def accepted():
 
 
 def report(mutants, fates, state):
-    """Prints the figures of everything tried up to now; returns the exit code."""
+    """Prints the figures of all results so far; returns the exit code."""
     reasons, table, code = accepted(), collections.defaultdict(collections.Counter), 0
     survivors = []
     for mutant in mutants:
         known, fate = state.of(mutant), fates[mutant["key"]]
         if known and known["by"] and known["by"][2] == "no end" and mutant["key"] in reasons:
-            # No test noticed it: the machine was busy.
+            # No test caught it: the machine was busy.
             known = {**known, "by": None}
         if fate == "unviable":
             verdict = "unviable"

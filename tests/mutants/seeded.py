@@ -1,5 +1,5 @@
 """Plants the bugs of `seeded.toml` in the copy of the repository, and runs the test of each:
-see `run.py`. Knows how a row becomes an edit; `plant.py` writes it, `trial.py` runs tests."""
+see `run.py`. `plant.py` writes the edits, `trial.py` runs the tests."""
 
 import collections
 import difflib
@@ -67,7 +67,7 @@ def read_rows():
 
 
 def plant(bugs):
-    """Returns the text of each file with bugs in it, and what is wrong with rows."""
+    """Returns the text of each file with planted bugs, and the errors of rows."""
     from plant import Planter
 
     sources, planters, errors = read_sources(), {}, []
@@ -172,24 +172,24 @@ def named(planter, node, name):
 
 
 def pattern(text):
-    """Matches a text whatever the white space between its tokens is."""
+    """Returns a pattern for a text with any white space between its tokens."""
     tokens = [re.escape(token.encode()) for token in TOKEN.findall(text)]
     body = rb"\s*".join(tokens)
     before = rb"(?<!\w)" if re.match(r"\w", text) else b""
     after = rb"(?!\w)" if re.search(r"\w$", text) else b""
-    # A line that got too long has a comma more.
+    # rustfmt adds a trailing comma when it breaks a line.
     return re.compile(before + re.sub(rb"\\s\*(\\[)}\]])", rb"\\s*,?\\s*\1", body) + after)
 
 
 def elsewhere(edit, sources):
-    """Where else an edit's text is, for an error message."""
+    """The other files that contain an edit's text, for an error message."""
     wanted = pattern(edit["text"])
     names = [name for name, text in sources.items() if name != edit["file"] and wanted.search(text.encode())]
     return f"\n    the text is in {', '.join(names)}" if 0 < len(names) <= 5 else ""
 
 
 def compiles(planted, bugs):
-    """Whether the copy compiles; prints which bug is to blame."""
+    """Whether the copy compiles; prints the bugs to blame."""
     from plant import blamed
 
     names = {bug["number"]: bug["name"] for bug in bugs}
@@ -206,7 +206,7 @@ def compiles(planted, bugs):
 
 
 def try_all(bugs, programs, jobs):
-    """Shows each bug to its test; returns the exit code."""
+    """Runs the test of each bug; returns the exit code."""
     tests = {(bug["program"], bug["test"]) for bug in bugs}
     if not all_exist(bugs, programs):
         return 1
@@ -269,7 +269,7 @@ def tests_of(file):
 
 
 def all_exist(bugs, programs):
-    """Whether the programs have the tests that rows name."""
+    """Whether the named tests exist."""
     there = {}
     for program, file in programs.items():
         there[program] = tests_of(file)

@@ -1,5 +1,4 @@
-"""A copy of the repository that has all mutants: see `run.py`. It knows which of them compile,
-and nothing of tests."""
+"""Creates a copy of the repository with all mutants, and finds those that compile: see `run.py`."""
 
 import collections
 import hashlib
@@ -22,10 +21,10 @@ TREE = os.path.join(SCRATCH, "tree")
 PACKAGES = ["tree-sitter==0.26.*", "tree-sitter-rust==0.24.*"]
 # In this order; `lib` are the unit tests.
 PROGRAMS = ["lib", "suites", "process", "driver", "cli"]
-# Only these tests of a program, if it is here: the others take minutes for each mutant.
+# Run only these tests of a program; the others take minutes for each mutant.
 QUICK = {"suites": "crash::file_systems::"}
-# What the copy needs besides: the number goes to every process that is started, and tests
-# keep their files below one folder, which is removed.
+# Further edits of the copy: every child process gets the number, and tests keep their files
+# below one folder, which is removed.
 PATCHES = [
     ("src/lib.rs", "// Words.\n", "#[doc(hidden)]\npub mod mutants;\n\n// Words.\n"),
     (
@@ -37,7 +36,7 @@ PATCHES = [
     ("tests/cli/project.rs", 'Path::new("/dev/shm")', 'std::env::temp_dir().as_path()'),
 ]
 NOT_COPIED = ("tests/perf/", "tests/mutants/")
-# What is built: fast to run, with all checks, and without what only a person reads.
+# The build: fast, with all checks, without debug information and warnings.
 BUILD = {
     "CARGO_PROFILE_DEV_OPT_LEVEL": "1",
     "CARGO_PROFILE_DEV_DEBUG": "0",
@@ -47,7 +46,7 @@ BUILD = {
 
 
 def use_packages():
-    """Makes what comes from PyPI importable."""
+    """Makes the packages from PyPI importable."""
     folder = os.path.join(SCRATCH, "python")
     if not os.path.exists(os.path.join(folder, "bin", "python")):
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
@@ -60,10 +59,10 @@ def use_packages():
 
 
 def listed():
-    """All mutants, each with a number and a key that stays when lines move."""
+    """All mutants, each with a number and a key without line numbers."""
     command = ["cargo", "mutants", "--list", "--json"]
-    said = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    mutants, met = json.loads(said.stdout), collections.Counter()
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    mutants, met = json.loads(done.stdout), collections.Counter()
     for number, mutant in enumerate(mutants, 1):
         mutant["number"] = number
         file, line, _, change = re.match(r"(.*?):(\d+):(\d+): (.*)", mutant["name"], re.S).groups()
@@ -75,9 +74,9 @@ def listed():
 
 
 def make_copy(planted=None):
-    """Copies what is needed, but writes only what has changed; with `planted` texts of files
-    in place of mutants. Returns two digests: of all of it, and of what test programs see,
-    without the unit tests."""
+    """Copies the repository, but writes only changed files; with `planted`, texts of files
+    instead of mutants. Returns two digests: of everything, and of everything except the unit
+    tests."""
     digest, outer, names = hashlib.sha256(), hashlib.sha256(), {"src/mutants.rs"}
     for name in tracked():
         path = os.path.join(ROOT, name)
@@ -125,7 +124,7 @@ def is_mutated(name):
 
 
 def write(name, content):
-    """Writes a file of the copy, if it does not say so already."""
+    """Writes a file of the copy if its content differs."""
     path = os.path.join(TREE, name)
     content = content.encode() if isinstance(content, str) else content
     if os.path.isfile(path):
@@ -146,7 +145,7 @@ def patched(name, text):
 
 
 class Planted:
-    """The copy's files with mutants, and which of them compile."""
+    """The copy's files with mutants."""
 
     def __init__(self, mutants):
         from plant import Planter
@@ -158,7 +157,7 @@ class Planted:
                 self.texts[name] = file.read()
 
     def digest(self):
-        """A digest of what is mutated, without tests, and of how."""
+        """A digest of the mutated sources without tests, and of the planter."""
         digest = hashlib.sha256(json.dumps([m["key"] for m in self.mutants.values()]).encode())
         for name in filter(lambda name: name.endswith(".rs"), tracked()):
             if name.startswith("src/"):
@@ -173,7 +172,7 @@ class Planted:
         return [m for n, m in self.mutants.items() if m["file"] == name and n in numbers]
 
     def plant(self, numbers):
-        """Writes all files with these mutants as alternatives; returns those that cannot be."""
+        """Writes all files with these mutants as alternatives; returns those that cannot be planted."""
         refused = set()
         for name, text in self.texts.items():
             mutants = self.of(name, numbers)
@@ -187,7 +186,7 @@ class Planted:
         return refused
 
     def replace(self, numbers):
-        """Writes all files with these mutants in the place of what was there."""
+        """Writes all files with these mutants in place of the original."""
         for name, text in self.texts.items():
             for mutant in sorted(self.of(name, numbers), key=lambda m: -m["line"]):
                 text = self.make(text).replace(mutant)
@@ -195,8 +194,8 @@ class Planted:
 
 
 def plant_all(mutants):
-    """Writes the copy's files with every mutant that can be an alternative. Returns what is
-    to be done with each: `guarded` are those, `unviable` do not compile, `alone` are the rest."""
+    """Writes the copy's files with every mutant that can be an alternative. Returns the class
+    of each: `guarded` (an alternative), `unviable` (does not compile), `alone` (the rest)."""
     planted, kept = Planted(mutants), os.path.join(SCRATCH, "planted.json")
     known, digest = load(kept), planted.digest()
     if known.get("digest") != digest:
@@ -236,8 +235,8 @@ def compiling(planted, numbers):
 
 
 def refused_alone(planted, numbers):
-    """Those of these mutants that do not compile in the place of what was there either. They
-    are tried together, one of each function at a time."""
+    """The mutants that do not compile in place of the original either. One mutant of each
+    function is compiled at a time."""
     unviable, left = set(), set(numbers)
     while left:
         batch = {}
@@ -271,10 +270,10 @@ def where(function):
 
 
 def enclosing(planted, batch, name, start):
-    """The function with a mutant that a byte of a changed file is in."""
+    """The function with a mutant that contains a byte of a changed file."""
     with open(os.path.join(TREE, name), "rb") as file:
         line = file.read()[:start].count(b"\n") + 1
-    # Lines move by what replaced mutants before it lost.
+    # Mutants above may have removed lines.
     moved = 0
     for place in sorted(p for p in batch if p[0] == name):
         mutant = planted.mutants[batch[place]]
@@ -287,34 +286,34 @@ def enclosing(planted, batch, name, start):
 
 
 def build(wanted=PROGRAMS):
-    """Builds the copy and tests of it; returns the file of each test program."""
+    """Builds the copy and its tests; returns the path of each test program."""
     programs, environment = {}, {**os.environ, **BUILD}
     tests = [word for name in wanted for word in (["--lib"] if name == "lib" else ["--test", name])]
     for command in (["test", "--no-run", *tests], ["build", "--example", "fbt"]):
         command = ["cargo", *command, "--message-format=json-render-diagnostics", "--quiet"]
         print("+", *command, flush=True)
-        said = subprocess.run(command, cwd=TREE, env=environment, stdout=subprocess.PIPE, check=True)
-        programs.update(executables(said.stdout))
-    # Tests build it again if it is older than they are.
+        done = subprocess.run(command, cwd=TREE, env=environment, stdout=subprocess.PIPE, check=True)
+        programs.update(executables(done.stdout))
+    # Tests rebuild it if it is older than they are.
     os.utime(os.path.join(BUILD["CARGO_TARGET_DIR"], "debug", "examples", "fbt"))
     return programs
 
 
 def check():
-    """The errors of the compiler: file, first and last byte, message."""
+    """The compiler's errors: file, first and last byte, message."""
     command = ["cargo", "check", "--lib", "--message-format=json", "--quiet"]
     environment = {**os.environ, **BUILD}
-    said = subprocess.run(command, cwd=TREE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run(command, cwd=TREE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     errors = []
-    for line in said.stdout.splitlines():
+    for line in done.stdout.splitlines():
         message = json.loads(line)
         if message["reason"] == "compiler-message" and message["message"]["level"].startswith("error"):
             message = message["message"]
             for span in message["spans"]:
                 if span["is_primary"]:
                     errors.append((span["file_name"], span["byte_start"], span["byte_end"], message["message"]))
-    if said.returncode != 0 and not errors:
-        sys.exit(f"error: cargo check: {said.stderr.decode()[-3000:]}")
+    if done.returncode != 0 and not errors:
+        sys.exit(f"error: cargo check: {done.stderr.decode()[-3000:]}")
     return errors
 
 

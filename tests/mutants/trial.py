@@ -1,9 +1,9 @@
-"""Runs tests of the mutated program, one mutant after another: see `run.py`, which starts
-this as a process of its own, asks in lines of JSON and is answered in such lines.
+"""Runs tests of the mutated program: see `run.py`, which starts this as a process, writes
+requests as lines of JSON and reads answers as such lines.
 
-Processes number from 1, which is this one: it cannot be signalled by those that it starts, and
-they see nobody else's. Whatever a program leaves behind becomes a child of this process and is
-killed before the next is run; what it leaves on disk is removed.
+This process is number 1 of a namespace: its children cannot signal it, and see no other
+processes. Orphans of a program become its children and are killed before the next program runs;
+files that a program leaves are removed.
 """
 
 import json
@@ -22,9 +22,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from programs import adopt, kill_children
 
-# What a run may take besides four times what it took without a mutant, in seconds.
+# The time limit in addition to four times the normal duration, in seconds.
 GRACE = 5
-# So much address space, for mutants that allocate without end.
+# The limit of the address space, for mutants that allocate without end.
 MEMORY = 16 << 30
 
 
@@ -38,7 +38,7 @@ def main():
 
 
 def seen(asked, scratch):
-    """Runs one test without a mutant: whether it passes, how long it takes, what it meets."""
+    """Runs one test without a mutant: its result, its duration, the mutants that it reaches."""
     file = os.path.join("/tmp", f"fbuild-mutants-{os.path.basename(scratch)}")
     with open(file, "wb") as empty:
         empty.truncate(asked["record"] + 1)
@@ -54,7 +54,7 @@ def seen(asked, scratch):
 
 
 def caught(asked, scratch):
-    """Shows a mutant to batches of tests until one fails twice; says which, and how."""
+    """Runs batches of tests with a mutant until one fails twice; returns the test and the failure."""
     environment = {"FBUILD_MUTANT": str(asked["number"])}
     for batch in asked["batches"]:
         tests = dict(batch["tests"])
@@ -75,7 +75,7 @@ def caught(asked, scratch):
 
 
 def failure(run, tests, environment, limit, scratch):
-    """Returns the first test that fails and how, or nothing."""
+    """Returns the first failing test and its failure, or None."""
     os.makedirs(scratch, exist_ok=True)
     os.chmod(scratch, 0o1777)
     removed = ("FBUILD_MUTANT", "FBUILD_MUTANTS_SEEN", "CARGO_TARGET_DIR")
@@ -104,30 +104,30 @@ def failure(run, tests, environment, limit, scratch):
 
 
 def watched(process, tests, deadline):
-    said, descriptor = b"", process.stdout.fileno()
+    output, descriptor = b"", process.stdout.fileno()
     while True:
         left = deadline - time.monotonic()
         ready, _, _ = select.select([descriptor], [], [], max(0, min(left, 0.1)))
         piece = os.read(descriptor, 1 << 16) if ready else b""
-        said += piece
-        failed = re.search(rb"^test (\S+) (?:- should panic )?\.\.\. FAILED$", said, re.M)
+        output += piece
+        failed = re.search(rb"^test (\S+) (?:- should panic )?\.\.\. FAILED$", output, re.M)
         if failed:
             return failed.group(1).decode(), "failed"
         if ready and not piece or not ready and process.poll() is not None:
             break
         if left <= 0:
-            return running(said), "no end"
+            return running(output), "no end"
     if process.wait(10) != 0:
-        return running(said), f"ended with {process.returncode}"
-    passed = re.search(rb"(\d+) passed", said)
+        return running(output), f"ended with {process.returncode}"
+    passed = re.search(rb"(\d+) passed", output)
     if not passed or int(passed.group(1)) != len(tests):
         return None, "not all tests were run"
     return None
 
 
-def running(said):
-    """The test that was being run at the end."""
-    names = re.findall(rb"^test (\S+) (?:- should panic )?\.\.\. (?!ok|FAILED|ignored)", said, re.M)
+def running(output):
+    """The test that was running at the end."""
+    names = re.findall(rb"^test (\S+) (?:- should panic )?\.\.\. (?!ok|FAILED|ignored)", output, re.M)
     return names[-1].decode() if names else None
 
 

@@ -10,7 +10,7 @@ import sys
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Some mutants signal every process that they can see: these see only their own.
+# Some mutants signal every visible process: in a namespace they see only their own.
 APART = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 APART += [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
 
@@ -39,7 +39,7 @@ class Worker:
 
 
 def scratch():
-    """Makes a folder in memory, with a name so short that no message is broken differently."""
+    """Creates a folder in memory. Its short name keeps line breaks in messages the same."""
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else "/tmp"
     for name in (f"m{number}" for number in range(10)):
         with contextlib.suppress(FileExistsError):
@@ -49,7 +49,7 @@ def scratch():
 
 
 def in_parallel(jobs, asked, then):
-    """Has workers answer all that is asked; `then` gets each with its answer, one at a time."""
+    """Distributes requests to workers; calls `then` with each request and its answer, one at a time."""
     waiting, lock = queue.Queue(), threading.Lock()
     for one in asked:
         waiting.put(one)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measures fbuild beside other build tools on generated projects.
+"""Compares fbuild with other build tools on generated projects.
 
     cargo build --release
     python3 tests/perf/bench.py --size medium --scenario noop --peers fbuild,ninja,make
-    python3 tests/perf/bench.py --all --update docs/performance.md    # all of it again
+    python3 tests/perf/bench.py --all --update docs/performance.md    # everything again
 
 It needs Python 3, a C compiler, ninja and make. See docs/performance.md.
 """
@@ -46,7 +46,7 @@ def main():
     if args.update:
         update(pathlib.Path(args.update), text)
     if any(result["differ"] for result in results):
-        sys.exit("error: outputs differ: a tool is wrong (make does not see edited commands), or somebody changed a tree")
+        sys.exit("error: outputs differ: a tool is wrong (make does not detect edited commands), or another process changed a tree")
 
 
 def arguments():
@@ -115,7 +115,7 @@ def open_tools(args, programs, size):
         tool = kind(programs, project)
         version = tool.version()
         if version is None or size.targets > kind.most_targets:
-            say(f"{size.name}: {name} skipped: " + ("not to be had" if version is None else "too large for it"))
+            say(f"{size.name}: {name} skipped: " + ("not available" if version is None else "too large for it"))
             continue
         say(f"{size.name}: {name} {version} in {project.folder}")
         versions[name] = version

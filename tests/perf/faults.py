@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""What becomes of a result when things go wrong: fbuild beside tools of its kind.
+"""Compares the results of fbuild and other tools after faults.
 
     python3 tests/perf/faults.py --fbuild target/release/fbuild [--tools FOLDER]
 
-FOLDER is one where `npm install turbo @moonrepo/cli` was run; `ninja` and `task` (`pip
-install go-task-bin`) are taken from PATH. Each tool that is there has one target: it copies `in` to `out`, slowly.
-Four things are tried, each in a fresh folder, and only what was run is printed:
+FOLDER must contain the result of `npm install turbo @moonrepo/cli`; `ninja` and `task` (`pip
+install go-task-bin`) are taken from PATH. Each available tool gets one target, which slowly
+copies `in` to `out`. Each of four faults happens in a new folder, and only real runs are printed:
 
     edited       `in` is edited while the command runs, after it was read. Is `out` right
                  after the next run?
-    edited back  `in` is edited while the command runs, before it was read, and put back to
-                 what it was, with the time that it had. Is `out` right after the next run?
+    edited back  `in` is edited while the command runs, before it was read, and restored
+                 afterwards with its old time. Is `out` right after the next run?
     killed       the tool and its command are killed (SIGKILL) when half of `out` is
                  written. Is `out` right after the next run?
-    power cut    after a good build every file that the tool keeps for itself has lost its
-                 content, as when it was never waited for, and `out` is gone. Is `out` right
+    power cut    after a good build every state file of the tool loses its content, as if it
+                 was never synced, and `out` is deleted. Is `out` right
                  after the next run?
 
-The answer is `right`, `stale` (it holds another content), `partial`, `missing`, or `fails`
+The answer is `right`, `stale` (another content), `partial`, `missing`, or `fails`
 (the next run ends with an error). Needs Python 3.9 and git.
 """
 
@@ -36,7 +36,7 @@ touch reached; sleep 0.5; printf '%s\\n' "$v" > out"""
 
 
 class Tool:
-    """A tool, the files that it wants, and how it is run."""
+    """A tool, its files, and its command line."""
 
     def __init__(self, name, program, version, files, command, kept):
         self.name, self.program, self.version = name, program, version
@@ -48,8 +48,8 @@ class Tool:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
-        somebody = ["-c", "user.name=p", "-c", "user.email=p@example.org"]
-        for words in (["init", "-q"], ["add", "."], [*somebody, "commit", "-qm", "p"]):
+        author = ["-c", "user.name=p", "-c", "user.email=p@example.org"]
+        for words in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "p"]):
             subprocess.run(["git", *words], cwd=folder, check=True, stderr=subprocess.DEVNULL)
 
     def start(self, folder):
@@ -109,7 +109,7 @@ def write(folder, text):
 
 
 def old(folder):
-    """`in` as it is at first, a minute old."""
+    """The initial `in`, a minute old."""
     write(folder, "first content\n")
     then = time.time() - 60
     os.utime(os.path.join(folder, "in"), (then, then))
@@ -150,7 +150,7 @@ def edited_back(tool, folder):
 
 
 def disturb(tool, folder, moment):
-    """Edits `in` at some moment while it is built."""
+    """Edits `in` during the build."""
     old(folder)
     run = tool.start(folder)
     wait_for(folder, moment)
@@ -194,8 +194,8 @@ def main():
     for tool in tools(arguments):
         if not os.path.exists(tool.program):
             continue
-        said = subprocess.run([tool.program, *tool.version], stdout=subprocess.PIPE, text=True).stdout
-        version = next((word for word in said.split() if word[:1].isdigit()), "")
+        output = subprocess.run([tool.program, *tool.version], stdout=subprocess.PIPE, text=True).stdout
+        version = next((word for word in output.split() if word[:1].isdigit()), "")
         answers = []
         for _, trial in TRIALS:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

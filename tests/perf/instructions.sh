@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Fails if a run in which nothing changed executes more instructions than it used to:
+# Fails if a no-op build executes more instructions than recorded:
 #
 #     tests/perf/instructions.sh [FBUILD]             compares with instructions.txt
 #     tests/perf/instructions.sh --record [FBUILD]    writes instructions.txt
 #
-# Instructions, not seconds: a busy machine changes the one and not the other. Only the
-# program's own are counted, not the system's. Callgrind's processor has no SHA
-# instructions, so hashing counts for more than it takes. Needs Python 3, a C compiler and
-# valgrind; takes about a minute.
+# Counts instructions, not seconds, because they do not depend on the machine's load. The kernel's
+# are not counted. Callgrind's processor has no SHA instructions, so hashing is overrated. Needs
+# Python 3, a C compiler and valgrind; takes about a minute.
 
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,12 +21,12 @@ fbuild=$(realpath "${1-$here/../../target/release/fbuild}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# count SIZE: prints the number of instructions of a run in which nothing changed.
+# count SIZE: prints the number of instructions of a no-op build.
 count() {
   python3 "$here/bench.py" --size "$1" --peers fbuild --scenario noop --rounds 1 --no-floors \
     --fbuild "$fbuild" --work "$work" >/dev/null 2>"$work/log" || { cat "$work/log" >&2; return 1; }
   cd "$work/$1/fbuild"
-  # Below valgrind it takes itself for another program, which has to find out for itself.
+  # Under valgrind, fbuild is another program, which does not use the snapshot of the first.
   for _ in 1 2; do
     counted=$(env -i PATH="$PATH" valgrind --tool=callgrind --callgrind-out-file=/dev/null "$fbuild" run --jobs 2 2>&1 >/dev/null)
     sleep 0.1

@@ -1,5 +1,5 @@
-"""What is measured and when: the scenarios, the floors, and rounds in which the tools
-take turns. It knows no tool's build file and lays no tables out."""
+"""Measures tools: the scenarios, the floors, and rounds in which the tools take turns. `tools.py`
+has the build files, `report.py` the tables."""
 
 import dataclasses
 import hashlib
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-SETTLE = 0.05  # seconds after an edit: people are not faster, and time stamps have a grain
+SETTLE = 0.05  # seconds after an edit, so that timestamps differ
 
 
 @dataclasses.dataclass
@@ -23,17 +23,17 @@ class Run:
 
 
 class Failed(Exception):
-    """A tool could not build what it should."""
+    """A tool failed to build."""
 
 
 class Scenario:
-    """Something that happens to a project before it is built again."""
+    """A change of a project before its next build."""
 
     def __init__(self, name, about, prepare, heavy=False, floor=None):
         self.name = name
         self.about = about
         self.prepare = prepare
-        self.heavy = heavy  # it writes much: the disk is given a rest before
+        self.heavy = heavy  # it writes much: wait for the disk before
         self.floor = floor
 
 
@@ -65,7 +65,7 @@ SCENARIOS = {
 
 
 class Floors:
-    """The least that the work can cost, measured on one tool's tree."""
+    """The lower bounds of the work, measured on one tool's tree."""
 
     def __init__(self, programs, project):
         self.program = str(programs.floor)
@@ -118,11 +118,11 @@ class Bench:
         self.floors = floors
         self.limit = limit  # seconds for one run
         self.say = say
-        self.differ = False  # whether tools made different outputs from the same sources
+        self.differ = False  # whether tools produced different outputs from the same sources
         self.number = int(time.time()) % 1_000_000 * 1000  # edits differ from those of earlier benches
 
     def set_up(self):
-        """Builds everything once, so that what follows finds it built."""
+        """Builds everything once before the measurements."""
         for tool in list(self.tools):
             if not self._settle(tool):
                 self.tools.remove(tool)
@@ -166,7 +166,7 @@ class Bench:
         time.sleep(SETTLE)
 
     def run(self, command, folder, environment):
-        """Runs a command once; one that takes longer than the limit is cut."""
+        """Runs a command once, at most until the limit."""
         result = self.programs.work / "metered"
         result.unlink(missing_ok=True)
         self.programs.ran.write_bytes(b"")
@@ -193,7 +193,7 @@ class Bench:
         return self.programs.ran.stat().st_size
 
     def _settle(self, tool):
-        """Builds until nothing is left to do; False if the tool cannot."""
+        """Builds until nothing is left to do; returns False if that never happens."""
         try:
             for _ in range(3):
                 run = self.run(tool.command(), tool.project.folder, tool.environment())

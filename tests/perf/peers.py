@@ -1,5 +1,5 @@
-"""Peers that are not on every machine: from PyPI and npm, at fixed versions. Each is given
-the same graph in the way its manual says, with two jobs and without a network."""
+"""Less common peers, from PyPI and npm in fixed versions. Each builds the same graph as its manual
+recommends, with two jobs and without a network."""
 
 import json
 import os
@@ -12,7 +12,7 @@ NODE = ["turbo@2.11.11", "nx@24.0.6", "@moonrepo/cli@2.5.5"]
 
 
 def install(programs, say):
-    """Installs the peers beside the trees, once; what cannot be had is left out later."""
+    """Installs the peers next to the trees, once; unavailable ones are left out later."""
     folder = programs.work / "peers"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "python").exists():
@@ -27,7 +27,7 @@ def install(programs, say):
 
 
 class Peer(Tool):
-    """A tool whose program is found by its name."""
+    """A tool that is found by the name of its program."""
 
     def program(self):
         return self.programs.find(self.name)
@@ -109,7 +109,7 @@ class Package(Peer):
     inside = True
 
     def argv(self, target):
-        """Returns the command as it is run in the target's folder."""
+        """Returns the command for the target's folder."""
         program, output, size, salt, _, *needs = super().argv(target)
         up = [f"../../{need}" for need in needs]
         return [program, os.path.basename(output), size, salt, ".", *up]
@@ -126,7 +126,7 @@ class Package(Peer):
         self.put(f"{p.source_folder(target)}/package.json", json.dumps(package, indent=1))
 
     def commit(self):
-        """These tools ask git what there is."""
+        """Commits the files, because these tools list them with git."""
         if not self.project.path(".git").exists():
             self.put(".gitignore", "*.out\nnode_modules\n.turbo\n.nx\n.moon/cache\n.generated\n.edited\n")
             git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@example.org"]
@@ -150,7 +150,7 @@ class Turbo(Package):
         return str(found[0]) if found else self.program()
 
     def environment(self):
-        # A small stand-in for `npm run`: npm itself takes a tenth of a second for each.
+        # A small replacement for `npm run`, which needs a tenth of a second per target.
         return {**super().environment(), "PATH": f"{self.project.folder}/.bin:{os.environ['PATH']}"}
 
     def write(self):

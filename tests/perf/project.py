@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""Measures fbuild on a real project: the one of this repository, unless told otherwise.
+"""Measures fbuild on a real project, by default the one of this repository.
 
     cargo build --release
     python3 tests/perf/project.py manager worker
 
 "cold" is a build with nothing in fbuild's cache (the tools' own caches are as they are);
-"by hand" the same commands, in the order and with the parallelism in which fbuild ran
-them, started by this script, which keeps nothing and looks at nothing. Both alternate.
-"again" is a run when nothing changed, from start to exit.
+"by hand" the same commands, in the same order and with the same parallelism, started by this
+script, which stores and checks nothing. Both alternate. "again" is a no-op run, from start to exit.
 
-Needs Python 3 and what the project's tools need.
+Needs Python 3 and the tools of the project.
 """
 
 import argparse
@@ -62,7 +61,7 @@ class Project:
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
 
     def run(self):
-        """Returns how long a run takes, in seconds."""
+        """Returns the duration of a run in seconds."""
         start = time.perf_counter()
         self.fbuild("run", "--quiet", f"--jobs={self.args.jobs}", *self.args.targets)
         return time.perf_counter() - start
@@ -76,7 +75,7 @@ class Project:
         return self.run()
 
     def plan(self):
-        """Returns what the last run did, in its order: target, needs, folder, variables, commands."""
+        """Returns the targets of the last run in order: name, needs, folder, variables, commands."""
         graph = json.loads(self.fbuild("graph", "--format", "json"))
         needs = {t["name"]: [*t["needs"], *t["after"]] for t in graph["targets"]}
         runs = sorted((self.state / "runs").glob("*.jsonl"))
@@ -94,7 +93,7 @@ class Project:
         return folder, variables, commands
 
     def by_hand(self, plan):
-        """Returns how long the commands of a plan take, in seconds."""
+        """Returns the duration of a plan's commands in seconds."""
         self.clean()
         root = self.root()
         done, waiting, changed = set(), list(plan), threading.Condition()

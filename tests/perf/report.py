@@ -1,4 +1,4 @@
-"""Tables of what was measured: medians, and ratios of runs of the same round."""
+"""Formats the measurements as tables: medians, and ratios of runs of the same round."""
 
 import statistics
 
@@ -34,7 +34,7 @@ def table(header, rows):
 
 
 def tables(size, measured, scenarios):
-    """Returns the tables of one size. `measured` is, for each scenario, the runs of each
+    """Returns the tables of one size. `measured` has, for each scenario, the runs of each
     tool and of each floor."""
     tools = list(dict.fromkeys(name for runs, _ in measured.values() for name in runs))
     header = ["tool", *measured]

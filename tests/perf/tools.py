@@ -1,7 +1,5 @@
-"""The tools that are compared: how each is told of a project, run, and made to forget.
-
-A tool knows how to write its build file, its command line, and what it keeps; what is
-measured, and when, is decided elsewhere.
+"""The compared tools: the build file, command line and state of each. `measure.py` decides what is
+measured.
 """
 
 import os
@@ -16,9 +14,9 @@ class Tool:
 
     name = ""
     inside = False  # whether outputs must be in their target's folder
-    state = ()  # files and folders in which it keeps what it knows
-    quiet = ()  # variables of the environment that keep it to its work
-    most_targets = 10**9  # larger projects are not tried
+    state = ()  # files and folders of its state
+    quiet = ()  # variables that disable unrelated work
+    most_targets = 10**9  # the largest project
 
     def __init__(self, programs, project):
         self.programs = programs
@@ -30,7 +28,7 @@ class Tool:
         return self.programs.mix
 
     def version(self):
-        """Returns its version, or None if it is not to be had."""
+        """Returns its version, or None if it is not available."""
         raise NotImplementedError
 
     def write(self):
@@ -50,20 +48,20 @@ class Tool:
         self.write()
 
     def forget(self):
-        """Removes all that it knows and all that it made."""
+        """Removes its state and outputs."""
         self.stop()
         self.project.delete_outputs()
         for name in self.state:
             self.project.stash(name)
 
     def stop(self):
-        """Ends what it leaves running."""
+        """Ends its background processes."""
 
     def argv(self, target):
         return self.project.command(target, self.mix, self.salt.get(target, "0"))
 
     def put(self, name, text):
-        """Writes a file of the project unless it holds that already."""
+        """Writes a file of the project if its content differs."""
         path = self.project.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text() != text:
@@ -71,7 +69,7 @@ class Tool:
 
 
 def first_version(command, env=None):
-    """Returns the first thing like a version that a command prints; None if it cannot run."""
+    """Returns the first version number in a command's output; None if it cannot run."""
     try:
         run = subprocess.run(
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, env=env
@@ -100,7 +98,7 @@ class Fbuild(Tool):
         ends = ["project bench { default all }\n"], [f"group all {{ needs {wanted} }}\n"]
         if len(targets) <= self.most_in_file:
             return self.put("Buildfile.kdl", "\n".join([*ends[0], *targets, *ends[1]]))
-        # A file has at most 8 MiB: as people would, this is put into several.
+        # A Buildfile has at most 8 MiB: split it into several.
         starts = range(0, len(targets), self.most_in_file)
         for start in starts:
             self.put(f"targets-{start}.kdl", "\n".join(targets[start : start + self.most_in_file]))
@@ -173,7 +171,7 @@ class Make(Tool):
 
 
 class Programs:
-    """Where programs are: fbuild, the helpers, and the peers that were installed."""
+    """The paths of fbuild, the helpers, and the installed peers."""
 
     def __init__(self, work, fbuild):
         self.work = pathlib.Path(work)
@@ -198,7 +196,7 @@ class Programs:
         self.ran.write_bytes(b"")
 
     def find(self, name):
-        """Returns the path of a peer's program: an installed one before the machine's own."""
+        """Returns the path of a peer's program; an installed one takes precedence."""
         places = [self.work / "peers/python/bin", self.work / "peers/node_modules/.bin"]
         path = os.pathsep.join([*map(str, places), os.environ.get("PATH", "")])
         return shutil.which(name, path=path)

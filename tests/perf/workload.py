@@ -1,7 +1,7 @@
-"""The projects that are built: layered graphs, the same for every tool, from a seed.
+"""Generates the projects: layered graphs from a seed, the same for every tool.
 
-Each target reads the ten or so files of its own folder and the outputs of two targets of
-the layer above, and writes one file. It knows no build tool.
+Each target reads about ten files of its own folder and the outputs of two targets of the layer
+above, and writes one file.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import random
 import shutil
 
 SEED = 4
-GENERATOR = 1  # to be raised when the same seed makes other trees
+GENERATOR = 1  # increment when the same seed generates other trees
 
 COMMENT = b"# comment %012d\n"
 COMMENT_LENGTH = len(COMMENT % 0)
@@ -20,7 +20,7 @@ COMMENT_LENGTH = len(COMMENT % 0)
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How large a project is."""
+    """The size of a project."""
 
     name: str
     layers: int
@@ -52,7 +52,7 @@ SIZES = {
 
 class Project:
     """One tool's copy of a project. `inside` puts each output into its target's folder,
-    for tools that can only cache what is there; others write to `out/`."""
+    for tools that can only cache files there; others write to `out/`."""
 
     def __init__(self, folder, size, inside=False):
         self.folder = pathlib.Path(folder)
@@ -85,7 +85,7 @@ class Project:
         return sorted({above + at, above + (at + 1) % self.size.width})
 
     def command(self, target, mix, salt="0"):
-        """Returns the arguments that make the target's output, run in the project's folder."""
+        """Returns the command of a target, to be run in the project's folder."""
         needs = [self.output(need) for need in self.needs(target)]
         size = str(self.size.output_bytes)
         return [str(mix), self.output(target), size, salt, self.source_folder(target), *needs]
@@ -94,7 +94,7 @@ class Project:
         return self.folder / name
 
     def generate(self):
-        """Writes the sources, or puts them back as they were generated."""
+        """Writes the sources, or restores their generated content."""
         self.tidy()
         stamp = f"{GENERATOR} {SEED} {self.size} {self.inside}\n"
         if self._read(".generated") == stamp:
@@ -113,7 +113,7 @@ class Project:
         self._overwrite(target, COMMENT_LENGTH, b"%012d" % number)
 
     def edit_comment(self, target, number):
-        """Changes a source so that the output's bytes stay as they are."""
+        """Changes a source without changing the output."""
         self._overwrite(target, 0, COMMENT % number)
 
     def touch(self, target):
@@ -124,11 +124,10 @@ class Project:
             self.stash(self.output(target))
 
     def stash(self, name):
-        """Takes a file or folder out of the project, to be deleted when all is measured.
+        """Moves a file or folder out of the project, to be deleted after all measurements.
 
-        For minutes after files were deleted, ext4 makes new ones slowly: it does not use
-        their inodes again, and looks at each of them whenever it looks for a free one. A
-        tree that was just emptied is not like a fresh one.
+        For minutes after a deletion, ext4 creates files slowly: it does not reuse the freed
+        inodes, but checks each of them when it searches for a free one.
         """
         path = self.path(name)
         if os.path.lexists(path):
@@ -136,7 +135,7 @@ class Project:
             path.rename(self.aside / str(next(self.numbers)))
 
     def tidy(self):
-        """Deletes what was set aside."""
+        """Deletes the stashed files."""
         shutil.rmtree(self.aside, ignore_errors=True)
 
     def outputs_are_there(self):
