@@ -34,6 +34,9 @@ pub mod event;
 // Where results live.
 pub mod store;
 
+#[cfg(feature = "remote")]
+pub mod remote;
+
 pub mod journal;
 
 // How results are made.
