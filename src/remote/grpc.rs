@@ -22,8 +22,8 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
 use super::backend::{Backend, Error, Kind, Limited, MAX_RECORD, RecordName, SMALL, Timeouts, hex};
-use super::codec;
 use super::wire::{self, Found};
+use super::{codec, runtime};
 use crate::digest::Digest;
 
 /// The most bytes in one batch where the server states no limit: gRPC's usual limit of a
@@ -68,12 +68,7 @@ impl Grpc {
         authorization: Option<&str>,
         timeouts: Timeouts,
     ) -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("remote")
-            .enable_all()
-            .build()
-            .map_err(|e| Error::local(&e))?;
+        let runtime = runtime::start().map_err(|e| Error::local(&e))?;
         let malformed = |_| Error::new(Kind::Protocol, "the URL is malformed");
         let mut endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(malformed)?

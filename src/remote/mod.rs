@@ -3,7 +3,7 @@
 //!
 //! [`Remote`] is the policy: which scopes are read and written, whose signatures are
 //! trusted, when the server is left alone. A [`backend::Backend`] is a protocol: `files`,
-//! `http` (also buckets of S3), `redis` and `grpc` (the only asynchronous code). Whatever
+//! `http` (also buckets of S3), `redis` and `grpc` (the only asynchronous code, those two). Whatever
 //! goes wrong here is a miss, and is counted and reported, never an error of a build.
 
 pub mod backend;
@@ -15,6 +15,7 @@ mod grpc;
 mod http;
 mod record;
 mod redis;
+mod runtime;
 pub mod trust;
 mod wire;
 

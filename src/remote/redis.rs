@@ -4,55 +4,70 @@
 use std::io::{Read, Write};
 use std::sync::{Mutex, PoisonError};
 
-use redis::{Client, Connection, ErrorKind, RedisError};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, RedisError};
+use tokio::runtime::Runtime;
 
 use super::backend::{Backend, Error, Kind, RecordName, Timeouts, hex};
-use super::codec;
+use super::{codec, runtime};
 use crate::digest::Digest;
 
 /// A value of Redis has at most 512 MB; larger ones would also block the server.
 const LARGEST: u64 = 256 << 20;
 
-/// A server and the connections that are open to it.
+/// A server and the connection to it.
 pub(super) struct Redis {
+    runtime: Runtime,
     client: Client,
     prefix: String,
     timeouts: Timeouts,
-    idle: Mutex<Vec<Connection>>,
+    /// Shared by all threads; `None` until the first request, and after a failure.
+    connection: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl Redis {
     /// Returns the backend of a server; connects when the first request is sent.
     pub(super) fn new(url: &str, prefix: &str, timeouts: Timeouts) -> Result<Self, Error> {
         Ok(Self {
+            runtime: runtime::start().map_err(|e| Error::local(&e))?,
             client: Client::open(url).map_err(|error| of_redis(&error))?,
             prefix: prefix.to_owned(),
             timeouts,
-            idle: Mutex::new(Vec::new()),
+            connection: Mutex::new(None),
         })
     }
 
-    /// Runs `work` with a connection. One that failed is dropped, not used again.
-    fn with<T>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> Result<T, RedisError>,
-    ) -> Result<T, Error> {
-        let idle = self.lock().pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => self.connect().map_err(|error| of_redis(&error))?,
-        };
-        let done = work(&mut connection).map_err(|error| of_redis(&error))?;
-        self.lock().push(connection);
-        Ok(done)
+    /// Sends commands and waits for their answers, at most as long as one exchange may take.
+    fn run<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Error> {
+        let late = |_| Error::new(Kind::Timeout, "no answer in time");
+        let answer = self.runtime.block_on(async {
+            let mut connection = self.connect().await?;
+            let answer = commands.query_async(&mut connection);
+            let answer = tokio::time::timeout(self.timeouts.total, answer)
+                .await
+                .map_err(late)?;
+            answer.map_err(|error| of_redis(&error))
+        });
+        if answer.is_err() {
+            // Answers that come late would be taken for those of the next request.
+            *self.lock() = None;
+        }
+        answer
     }
 
-    fn connect(&self) -> Result<Connection, RedisError> {
+    async fn connect(&self) -> Result<MultiplexedConnection, Error> {
+        let known = self.lock().clone();
+        if let Some(connection) = known {
+            return Ok(connection);
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(Some(self.timeouts.total));
         let connection = self
             .client
-            .get_connection_with_timeout(self.timeouts.connect)?;
-        connection.set_read_timeout(Some(self.timeouts.idle))?;
-        connection.set_write_timeout(Some(self.timeouts.idle))?;
+            .get_multiplexed_async_connection_with_config(&config);
+        let connection = connection.await.map_err(|error| of_redis(&error))?;
+        *self.lock() = Some(connection.clone());
         Ok(connection)
     }
 
@@ -64,34 +79,50 @@ impl Redis {
         format!("{}cas:{}", self.prefix, hex(digest))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns packed blobs, `None` for those that the server lacks.
+    fn get(&self, digests: &[Digest]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        let mut commands = redis::pipe();
+        for digest in digests {
+            commands.cmd("GET").arg(self.blob_key(*digest));
+        }
+        self.run(&commands)
+    }
+
+    /// Each change is one assignment, so a panic elsewhere left the value whole.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Backend for Redis {
     fn record(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
-        self.with(|connection| {
-            redis::cmd("GET")
-                .arg(self.record_key(name))
-                .query(connection)
-        })
+        let mut commands = redis::pipe();
+        commands.cmd("GET").arg(self.record_key(name));
+        let (record,) = self.run(&commands)?;
+        Ok(record)
     }
 
     fn put_record(&self, name: &RecordName, record: &[u8], _: &[Digest]) -> Result<(), Error> {
-        let key = self.record_key(name);
-        self.with(|connection| redis::cmd("SET").arg(key).arg(record).query(connection))
+        let mut commands = redis::pipe();
+        commands
+            .cmd("SET")
+            .arg(self.record_key(name))
+            .arg(record)
+            .ignore();
+        self.run(&commands)
     }
 
     fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, Error> {
         if digests.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipe = redis::pipe();
+        let mut commands = redis::pipe();
         for digest in digests {
-            pipe.cmd("EXISTS").arg(self.blob_key(*digest));
+            commands.cmd("EXISTS").arg(self.blob_key(*digest));
         }
-        let exist: Vec<bool> = self.with(|connection| pipe.query(connection))?;
+        let exist: Vec<bool> = self.run(&commands)?;
         let pairs = digests.iter().zip(exist);
         Ok(pairs
             .filter(|(_, exists)| !exists)
@@ -100,27 +131,24 @@ impl Backend for Redis {
     }
 
     fn fetch(&self, digest: Digest, to: &mut dyn Write) -> Result<bool, Error> {
-        let key = self.blob_key(digest);
-        let found: Option<Vec<u8>> = self.with(|c| redis::cmd("GET").arg(key).query(c))?;
-        let Some(bytes) = found else {
+        let Some(Some(packed)) = self.get(&[digest])?.pop() else {
             return Ok(false);
         };
-        codec::decompress(digest, &mut &bytes[..], to)?;
+        codec::decompress(digest, &mut &packed[..], to)?;
         Ok(true)
     }
 
     fn send(&self, digest: Digest, from: &mut (dyn Read + Send)) -> Result<(), Error> {
-        let bytes = packed(from)?;
-        let key = self.blob_key(digest);
-        self.with(|connection| redis::cmd("SET").arg(key).arg(bytes).query(connection))
+        let mut commands = redis::pipe();
+        commands
+            .cmd("SET")
+            .arg(self.blob_key(digest))
+            .arg(packed(from)?)
+            .ignore();
+        self.run(&commands)
     }
 
     fn fetch_small(&self, digests: &[Digest]) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        let mut pipe = redis::pipe();
-        for digest in digests {
-            pipe.cmd("GET").arg(self.blob_key(*digest));
-        }
-        let found: Vec<Option<Vec<u8>>> = self.with(|connection| pipe.query(connection))?;
         let unpack = |(digest, packed): (&Digest, Option<Vec<u8>>)| {
             let Some(packed) = packed else {
                 return Ok(None);
@@ -129,22 +157,25 @@ impl Backend for Redis {
             codec::decompress(*digest, &mut &packed[..], &mut bytes)?;
             Ok(Some(bytes))
         };
-        digests.iter().zip(found).map(unpack).collect()
+        digests.iter().zip(self.get(digests)?).map(unpack).collect()
     }
 
     fn send_small(&self, blobs: &[(Digest, Vec<u8>)]) -> Result<(), Error> {
-        let mut pipe = redis::pipe();
+        let mut commands = redis::pipe();
         for (digest, bytes) in blobs {
-            pipe.cmd("SET")
+            commands
+                .cmd("SET")
                 .arg(self.blob_key(*digest))
                 .arg(packed(&mut &bytes[..])?)
                 .ignore();
         }
-        self.with(|connection| pipe.query(connection))
+        self.run(&commands)
     }
 
     fn probe(&self) -> Result<Vec<String>, Error> {
-        let info: String = self.with(|c| redis::cmd("INFO").arg("server").query(c))?;
+        let mut commands = redis::pipe();
+        commands.cmd("INFO").arg("server");
+        let (info,): (String,) = self.run(&commands)?;
         let version = info
             .lines()
             .find_map(|line| line.strip_prefix("redis_version:"));
