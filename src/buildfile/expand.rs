@@ -9,6 +9,7 @@ use super::codes;
 use super::grammar::Kind;
 use super::meaning::body::{self, Body};
 use super::meaning::definitions::{Definitions, Placed};
+use super::meaning::remote;
 use super::meaning::scope::Scope;
 use super::meaning::target;
 use super::meaning::templates::Templates;
@@ -80,6 +81,7 @@ impl Expander<'_, '_> {
                     let jobs = node.args.first().and_then(values::count);
                     buildfile.jobs = jobs.and_then(|n| usize::try_from(n).ok());
                 }
+                Kind::Remote => buildfile.remote = remote::server(node, &mut self.scope),
                 Kind::Tool if self.definitions.is_first(placed) => {
                     buildfile.tools.extend(self.tool(node));
                 }

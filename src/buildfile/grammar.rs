@@ -134,6 +134,13 @@ pub enum Kind {
     Default,
     Cache,
     Jobs,
+    Remote,
+    RemoteMode,
+    Upload,
+    Auth,
+    Sign,
+    Scope,
+    Shared,
     Tool,
     Probe,
     Var,
@@ -304,6 +311,49 @@ pub static TOP: &[NodeSpec] = &[
         .args(&[arg("N", Type::Count(1, 1024))])
         .default("the number of processors, at most 4")
         .example("jobs 4"),
+    node(Kind::Remote, "remote", "a server that shares results: `file:`, `http:`, `https:`, `s3:`, `gs:`, `redis:`, `rediss:`, `grpc:` or `grpcs:`")
+        .args(&[arg("URL", Type::Text)])
+        .children(&[
+            node(Kind::RemoteMode, "mode", "whether results are looked up there and sent there: `off`, `read`, `write` or `read-write`")
+                .args(&[arg("MODE", Type::Name)])
+                .default("read")
+                .example("mode read-write"),
+            node(Kind::Timeout, "timeout", "time limits of one exchange")
+                .props(&[
+                    prop("connect", Type::Duration, "until a connection is open").default("2s"),
+                    prop("idle", Type::Duration, "between two pieces of data").default("10s"),
+                    prop("total", Type::Duration, "for all of it").default("60s"),
+                ])
+                .example("timeout connect=\"2s\" idle=\"10s\" total=\"60s\""),
+            node(Kind::Upload, "upload", "limits of what is sent")
+                .props(&[
+                    prop("max", Type::Size, "results with a larger file are not sent").default("512 MiB"),
+                    prop("jobs", Type::Count(1, 64), "how many results are sent at once").default("4"),
+                ])
+                .example("upload max=\"512 MiB\" jobs=4"),
+            node(Kind::Auth, "auth", "the environment variables that hold the credentials, or `netrc=#true` for `~/.netrc`; never the credentials themselves")
+                .props(&[
+                    prop("env", Type::Variable, "the variable with a bearer token"),
+                    prop("user-env", Type::Variable, "the variable with a user name (S3: the access key)"),
+                    prop("password-env", Type::Variable, "the variable with a password (S3: the secret key)"),
+                    prop("netrc", Type::Flag, "whether to take user and password from `~/.netrc`").default("#false"),
+                ])
+                .default("S3 and GCS: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`; others: none")
+                .example("auth env=FBUILD_REMOTE_TOKEN"),
+            node(Kind::Sign, "sign", "whose results are believed: the trusted public keys, and the variable with the private key that signs")
+                .rest(0, "KEY", Type::Text)
+                .props(&[
+                    prop("key-env", Type::Variable, "the variable with the private key"),
+                    prop("trust", Type::Text, "a public key, `ed25519:` and 64 hexadecimal digits; more follow as arguments"),
+                ])
+                .example("sign key-env=FBUILD_SIGNING_KEY trust=\"ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29\""),
+            node(Kind::Scope, "scope", "the name under which results are written, and those that are read")
+                .args(&[arg("NAME", Type::Text)])
+                .props(&[prop("read", Type::Text, "the scopes that are read, separated by spaces").default("the one that is written")])
+                .default("`main`")
+                .example("scope \"pr-12\" read=\"main pr-12\""),
+        ])
+        .example("remote \"https://cache.example.com/flamenco\" {\n    mode read\n    auth env=FBUILD_REMOTE_TOKEN\n}"),
     node(Kind::Tool, "tool", "a program on `PATH` that targets name; its version is part of their keys")
         .args(NAME)
         .props(&[prop("version", Type::Requirement, "the required version").default("any")])
@@ -483,6 +533,14 @@ pub static BODY: &[NodeSpec] = &[
     .args(&[arg("FLAG", Type::Flag)])
     .default("#true")
     .example("cache #false"),
+    node(
+        Kind::Shared,
+        "remote",
+        "whether its results are looked up on the remote cache and sent there",
+    )
+    .args(&[arg("FLAG", Type::Flag)])
+    .default("#true")
+    .example("remote #false"),
     node(
         Kind::Interactive,
         "interactive",

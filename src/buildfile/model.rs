@@ -34,6 +34,8 @@ pub struct Buildfile {
     pub cache: Cache,
     /// `jobs N`.
     pub jobs: Option<usize>,
+    /// `remote URL { … }`.
+    pub remote: Option<RemoteServer>,
     /// `tool NAME …`, in the order written.
     pub tools: Vec<Tool>,
     /// `target NAME …`, in the order written.
@@ -62,6 +64,111 @@ pub struct Cache {
     pub max_size: Option<u64>,
     /// The longest time to keep unused results.
     pub max_age: Option<Duration>,
+}
+
+/// `remote URL { … }`: a server that shares results.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RemoteServer {
+    /// Its URL.
+    pub url: Spanned<String>,
+    /// Whether it is read and written; default: read.
+    pub mode: Option<RemoteMode>,
+    /// The time limit of opening a connection.
+    pub connect: Option<Duration>,
+    /// The time limit between two pieces of data.
+    pub idle: Option<Duration>,
+    /// The time limit of one exchange.
+    pub total: Option<Duration>,
+    /// Results with a file of more bytes are not sent.
+    pub upload_max: Option<u64>,
+    /// How many results are sent at once.
+    pub upload_jobs: Option<u32>,
+    /// The source of the credentials.
+    pub auth: Option<RemoteAuth>,
+    /// The variable with the private key that signs results.
+    pub signing_key_env: Option<String>,
+    /// The public keys whose results are believed.
+    pub trusted: Vec<Spanned<String>>,
+    /// The scope that is written; default `main`.
+    pub write_scope: Option<String>,
+    /// The scopes that are read; empty: the one that is written.
+    pub read_scopes: Vec<String>,
+}
+
+impl RemoteServer {
+    /// Returns the server at `url`, with the default of everything else.
+    pub fn new(url: Spanned<String>) -> Self {
+        Self {
+            url,
+            mode: None,
+            connect: None,
+            idle: None,
+            total: None,
+            upload_max: None,
+            upload_jobs: None,
+            auth: None,
+            signing_key_env: None,
+            trusted: Vec::new(),
+            write_scope: None,
+            read_scopes: Vec::new(),
+        }
+    }
+}
+
+/// Whether a server is asked for results and sent results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RemoteMode {
+    /// Neither.
+    Off,
+    /// Asked only.
+    #[default]
+    Read,
+    /// Sent to only.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+impl RemoteMode {
+    /// Reads a mode as written in a Buildfile.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "off" => Self::Off,
+            "read" => Self::Read,
+            "write" => Self::Write,
+            "read-write" => Self::ReadWrite,
+            _ => return None,
+        })
+    }
+
+    /// Returns whether results are looked up.
+    pub fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::ReadWrite)
+    }
+
+    /// Returns whether results are sent.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
+    }
+}
+
+/// The source of a server's credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RemoteAuth {
+    /// A bearer token in a variable.
+    Token {
+        /// The variable.
+        env: String,
+    },
+    /// A user and a password in variables; for buckets, an access key and its secret.
+    Password {
+        /// The variable with the user.
+        user_env: String,
+        /// The variable with the password.
+        password_env: String,
+    },
+    /// `~/.netrc`.
+    Netrc,
 }
 
 /// `tool NAME version="…" { probe ARGV… }`.
@@ -136,6 +243,8 @@ pub struct Target {
     pub retries: u32,
     /// Whether results are stored; `false` also means it always runs.
     pub cache: bool,
+    /// Whether its results are shared through the remote cache.
+    pub remote: bool,
     /// Whether it owns the terminal.
     pub interactive: bool,
     /// The locks that it holds while it runs.

@@ -183,6 +183,7 @@ fn empty_target(name: Word) -> Target {
         timeout: None::<Duration>,
         retries: 0,
         cache: true,
+        remote: true,
         interactive: false,
         locks: Vec::new(),
     }

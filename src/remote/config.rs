@@ -2,56 +2,16 @@
 //! credentials come as values from the caller.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 
 use super::backend::{Backend, Timeouts};
 use super::files::Files;
 use super::grpc::Grpc;
+use super::Mode;
 use super::http::{Http, Layout};
 use super::redis::Redis;
 use super::trust::{KeyError, PublicKey, Signer};
-
-/// Whether results are looked up on a server and sent to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Neither.
-    Off,
-    /// They are looked up.
-    #[default]
-    Read,
-    /// They are sent.
-    Write,
-    /// Both.
-    ReadWrite,
-}
-
-impl Mode {
-    /// Returns whether results are looked up.
-    pub fn reads(self) -> bool {
-        matches!(self, Self::Read | Self::ReadWrite)
-    }
-
-    /// Returns whether results are sent.
-    pub fn writes(self) -> bool {
-        matches!(self, Self::Write | Self::ReadWrite)
-    }
-}
-
-impl FromStr for Mode {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "off" => Self::Off,
-            "read" => Self::Read,
-            "write" => Self::Write,
-            "read-write" => Self::ReadWrite,
-            _ => return Err(()),
-        })
-    }
-}
 
 /// The credentials of a server.
 #[derive(Clone, Default)]

@@ -30,7 +30,8 @@ use backend::{Backend, Error, Kind, SMALL};
 use breaker::Breaker;
 use trust::{PublicKey, Signer};
 
-pub use config::{Auth, Config, ConfigError, Mode};
+pub use crate::buildfile::model::RemoteMode as Mode;
+pub use config::{Auth, Config, ConfigError};
 
 /// A server with the policy of its use.
 pub struct Remote {

@@ -41,6 +41,7 @@ pub(crate) struct Body {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retries: Option<u32>,
     pub(crate) cache: Option<bool>,
+    pub(crate) remote: Option<bool>,
     pub(crate) interactive: Option<bool>,
     pub(crate) locks: Vec<Spanned<String>>,
 }
@@ -103,6 +104,7 @@ impl Reader<'_, '_> {
             Kind::Timeout => self.body.timeout = node.args.first().and_then(|v| self.timeout(v)),
             Kind::Retries => self.body.retries = node.args.first().and_then(values::count),
             Kind::Stored => self.body.cache = node.args.first().and_then(values::flag),
+            Kind::Shared => self.body.remote = node.args.first().and_then(values::flag),
             Kind::Interactive => self.body.interactive = node.args.first().and_then(values::flag),
             Kind::Locks => self.body.locks.extend(names(node)),
             // The grammar allows no other node in this block.

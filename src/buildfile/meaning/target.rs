@@ -31,6 +31,7 @@ pub(crate) fn assemble(
         timeout: body.timeout,
         retries: body.retries.unwrap_or(0),
         cache: body.cache.unwrap_or(true),
+        remote: body.remote.unwrap_or(true),
         interactive: body.interactive.unwrap_or(false),
         locks: body.locks,
     }
@@ -109,6 +110,7 @@ impl Body {
         self.timeout = layer.timeout.or(self.timeout);
         self.retries = layer.retries.or(self.retries);
         self.cache = layer.cache.or(self.cache);
+        self.remote = layer.remote.or(self.remote);
         self.interactive = layer.interactive.or(self.interactive);
     }
 }
