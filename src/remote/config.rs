@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 
+use super::Mode;
 use super::backend::{Backend, Timeouts};
 use super::files::Files;
 use super::grpc::Grpc;
-use super::Mode;
 use super::http::{Http, Layout};
 use super::redis::Redis;
 use super::trust::{KeyError, PublicKey, Signer};

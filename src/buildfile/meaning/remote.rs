@@ -51,8 +51,9 @@ pub(crate) fn server(node: &Node, scope: &mut Scope<'_>) -> Option<RemoteServer>
 }
 
 /// The schemes of URLs that name a server.
-const SCHEMES: [&str; 9] =
-    ["file", "http", "https", "s3", "gs", "redis", "rediss", "grpc", "grpcs"];
+const SCHEMES: [&str; 9] = [
+    "file", "http", "https", "s3", "gs", "redis", "rediss", "grpc", "grpcs",
+];
 
 /// Reports a URL that names no server, and reading without a trusted key.
 fn check(server: &RemoteServer, scope: &mut Scope<'_>) {
@@ -61,7 +62,10 @@ fn check(server: &RemoteServer, scope: &mut Scope<'_>) {
     if !scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
         let diagnostic = Diagnostic::error(codes::REMOTE, "this is not the URL of a server")
             .label(span, "no scheme that fbuild knows")
-            .help(format!("begin it with one of {}", SCHEMES.map(|s| format!("`{s}:`")).join(", ")));
+            .help(format!(
+                "begin it with one of {}",
+                SCHEMES.map(|s| format!("`{s}:`")).join(", ")
+            ));
         scope.sink.push(diagnostic);
     }
     if has_credentials(&server.url.value) {
@@ -71,9 +75,10 @@ fn check(server: &RemoteServer, scope: &mut Scope<'_>) {
         scope.sink.push(diagnostic);
     }
     if server.mode.unwrap_or_default().reads() && server.trusted.is_empty() {
-        let diagnostic = Diagnostic::error(codes::REMOTE, "results are read, and no key is trusted")
-            .label(span, "every result from here would be refused")
-            .help("add `sign trust=\"ed25519:…\"`; `fbuild remote key` makes a pair of keys");
+        let diagnostic =
+            Diagnostic::error(codes::REMOTE, "results are read, and no key is trusted")
+                .label(span, "every result from here would be refused")
+                .help("add `sign trust=\"ed25519:…\"`; `fbuild remote key` makes a pair of keys");
         scope.sink.push(diagnostic);
     }
 }
@@ -104,7 +109,10 @@ fn auth(node: &Node, scope: &mut Scope<'_>) -> Option<RemoteAuth> {
         return Some(RemoteAuth::Token { env: token });
     }
     if let (Some(user), Some(password)) = (name("user-env"), name("password-env")) {
-        return Some(RemoteAuth::Password { user_env: user, password_env: password });
+        return Some(RemoteAuth::Password {
+            user_env: user,
+            password_env: password,
+        });
     }
     let netrc = node.prop("netrc").and_then(values::flag);
     netrc.unwrap_or(false).then_some(RemoteAuth::Netrc)
