@@ -172,6 +172,8 @@ pub enum Outcome {
     Built,
     /// Its outputs were restored from the cache.
     Restored,
+    /// Its outputs came from the remote cache.
+    Fetched,
     /// Its outputs were up to date.
     UpToDate,
     /// In a dry run: its commands would run.
@@ -350,6 +352,8 @@ pub struct Summary {
     pub built: usize,
     /// The targets restored from the cache.
     pub restored: usize,
+    /// The targets whose results came from the remote cache.
+    pub fetched: usize,
     /// The targets that were up to date.
     pub up_to_date: usize,
     /// The targets that failed.
@@ -377,12 +381,34 @@ pub struct Summary {
     pub warnings: usize,
     /// Whether the run was interrupted.
     pub interrupted: bool,
+    /// The traffic with the remote cache; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteUsage>,
+}
+
+/// The traffic of a run with a remote cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteUsage {
+    /// The results that it had.
+    pub hits: u64,
+    /// The results that it lacked.
+    pub misses: u64,
+    /// The bytes received.
+    pub bytes_in: u64,
+    /// The bytes sent.
+    pub bytes_out: u64,
+    /// The time that look-ups took, added up over all threads.
+    pub waited_ms: u64,
+    /// Why it is not used any more; absent while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off: Option<String>,
 }
 
 impl Summary {
     /// Returns true if every target is up to date now and nothing was reported.
     pub fn went_well(&self) -> bool {
-        let good = self.up_to_date + self.restored + self.built;
+        let good = self.up_to_date + self.restored + self.fetched + self.built;
         good == self.targets && self.warnings == 0 && !self.interrupted
     }
 }

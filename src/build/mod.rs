@@ -11,7 +11,7 @@
 //! | `plan`, `tally` | the state of each target, and the counts; no I/O |
 //! | `step` | one target: its key, and whether its result is known |
 //! | `runner`, `input_check` | one target: its commands, and whether inputs changed meanwhile |
-//! | `slot`, `recorder` | the threads |
+//! | `slot`, `recorder`, `remote` | the threads |
 //! | `emitter`, `spool` | events, and the output of commands |
 
 mod drift;
@@ -23,6 +23,7 @@ mod outputs;
 mod plan;
 mod reason;
 mod recorder;
+mod remote;
 mod run;
 mod runner;
 mod slot;
@@ -48,6 +49,7 @@ use crate::journal::Memory;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::store::outputs::Stage;
+use crate::store::shared::SharedCache;
 use crate::workspace::{Layout, Workspace};
 
 pub use explain::{Explained, explain};
@@ -66,6 +68,8 @@ pub struct Parts<'a> {
     pub index: &'a FileIndex,
     /// Where results are kept.
     pub store: &'a dyn Store,
+    /// The cache that machines share, if one is configured.
+    pub shared: Option<&'a dyn SharedCache>,
     /// Runs commands.
     pub executor: &'a dyn Executor,
     /// The variables of fbuild's own process.

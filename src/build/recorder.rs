@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::Parts;
 use crate::event::Warning;
@@ -21,8 +21,19 @@ const MOST: usize = 512;
 pub(super) struct NewSuccess {
     pub(super) target: String,
     pub(super) success: Arc<Success>,
-    /// Whether the result is new and all of it is in the store.
-    pub(super) is_new: bool,
+    /// Where the result comes from.
+    pub(super) origin: Origin,
+}
+
+/// The origin of a recorded result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The store, or it cannot be stored.
+    Known,
+    /// Commands of this run made it, and all of it is in the store.
+    Built,
+    /// The shared cache, and all of it is in the store.
+    Fetched,
 }
 
 /// Records the successes of a run.
@@ -33,6 +44,8 @@ pub(super) struct Recorder<'a> {
     /// The folder of the metadata.
     metadata: PathBuf,
     warnings: Vec<Warning>,
+    /// Takes recorded results to be sent to the shared cache.
+    uploads: Option<Sender<Arc<Success>>>,
 }
 
 impl<'a> Recorder<'a> {
@@ -43,7 +56,13 @@ impl<'a> Recorder<'a> {
             store: parts.store,
             metadata: parts.layout.metadata(),
             warnings: Vec::new(),
+            uploads: None,
         }
+    }
+
+    /// Has the recorder pass built results on once they are durable.
+    pub(super) fn send_new_to(&mut self, uploads: Sender<Arc<Success>>) {
+        self.uploads = Some(uploads);
     }
 
     /// Records until there are no more senders; returns the warnings.
@@ -74,7 +93,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn record(&mut self, batch: &[NewSuccess]) {
-        let new = batch.iter().filter(|success| success.is_new);
+        let new = batch.iter().filter(|new| new.origin != Origin::Known);
         let results: Vec<_> = new
             .map(|new| (new.success.key, new.success.result.clone()))
             .collect();
@@ -82,6 +101,13 @@ impl<'a> Recorder<'a> {
             && let Err(error) = self.store.record(&results)
         {
             self.warn(Warning::of(&error));
+        }
+        let Some(uploads) = &self.uploads else {
+            return;
+        };
+        for built in batch.iter().filter(|new| new.origin == Origin::Built) {
+            // The uploads receive as long as the recorder lives.
+            let _ = uploads.send(built.success.clone());
         }
     }
 

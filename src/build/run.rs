@@ -18,7 +18,7 @@ use crossbeam_channel::select;
 
 use super::emitter::Emitter;
 use super::plan::Plan;
-use super::recorder::NewSuccess;
+use super::recorder::{NewSuccess, Origin};
 use super::runner::{Attempt, Miss, millis};
 use super::slot::{self, Channels, Job, Message, Workers};
 use super::spool::Spool;
@@ -83,6 +83,8 @@ struct Run<'a> {
     targets: Vec<Target>,
     /// Targets to prepare for which a pool must be started first.
     postponed: Vec<Prepare>,
+    /// Misses to look up in the shared cache.
+    to_look_up: Vec<Box<Miss>>,
     first_failed: Option<TargetId>,
 }
 
@@ -138,6 +140,7 @@ impl<'a> Run<'a> {
             channels,
             targets,
             postponed: Vec::new(),
+            to_look_up: Vec::new(),
             first_failed: None,
         }
     }
@@ -155,6 +158,9 @@ impl<'a> Run<'a> {
             self.prepare_ready(pool);
             if !self.postponed.is_empty() {
                 return Pause::NeedsPool;
+            }
+            for miss in std::mem::take(&mut self.to_look_up) {
+                workers.look_up(miss, self.plan.preparing());
             }
             while let Some(id) = self.plan.next_to_run() {
                 workers.start_slots(self.plan.running());
@@ -322,6 +328,12 @@ impl<'a> Run<'a> {
         match result {
             Ok(Prepared::UpToDate(success)) => self.on_up_to_date(id, success),
             Ok(Prepared::Restored(success, reason)) => self.on_restored(id, success, reason),
+            Ok(Prepared::Fetched(success, reason)) => {
+                self.emit_log(id, &success);
+                self.remember(id, &success, Origin::Fetched);
+                let made = Need::Made(id, success);
+                self.on_success(id, made, Outcome::Fetched, Some(reason));
+            }
             Ok(Prepared::WouldRestore(success, reason)) => {
                 let made = Need::Restorable(id, success);
                 self.on_success(id, made, Outcome::WouldRestore, Some(reason));
@@ -330,6 +342,9 @@ impl<'a> Run<'a> {
                 self.on_success(id, Need::Unknown(id), Outcome::WouldRun, Some(reason));
             }
             Ok(Prepared::Miss(_)) if self.plan.is_closed() => self.on_too_late(id),
+            Ok(Prepared::Miss(miss)) if self.step.may_be_shared(&miss) => {
+                self.to_look_up.push(miss)
+            }
             Ok(Prepared::Miss(miss)) => {
                 self.targets[id.index()].miss = Some(miss);
                 self.plan.queue(id);
@@ -345,19 +360,23 @@ impl<'a> Run<'a> {
             };
             let is_same = self.memory.success(self.name(id)).is_some_and(is_same);
             self.targets[id.index()].is_unchanged = is_same && self.is_unchanged_before(id);
-            self.remember(id, &success, false);
+            self.remember(id, &success, Origin::Known);
         }
         self.on_success(id, Need::Made(id, success), Outcome::UpToDate, None);
     }
 
     /// Emits what a target printed when it was built, as if it had been built now.
-    fn on_restored(&mut self, id: TargetId, success: Arc<Success>, reason: Reason) {
+    fn emit_log(&mut self, id: TargetId, success: &Success) {
         let store = self.step.parts.store;
         let log = success.result.log.map(|digest| store.read(digest));
         if let Some(Ok(Some(log))) = log {
             self.emitter.output_of(self.name(id), log);
         }
-        self.remember(id, &success, false);
+    }
+
+    fn on_restored(&mut self, id: TargetId, success: Arc<Success>, reason: Reason) {
+        self.emit_log(id, &success);
+        self.remember(id, &success, Origin::Known);
         self.on_success(id, Need::Made(id, success), Outcome::Restored, Some(reason));
     }
 
@@ -383,7 +402,12 @@ impl<'a> Run<'a> {
                 is_stored,
             } => {
                 if is_sound {
-                    self.remember(id, &success, is_stored);
+                    let origin = if is_stored {
+                        Origin::Built
+                    } else {
+                        Origin::Known
+                    };
+                    self.remember(id, &success, origin);
                 } else {
                     // The outputs in the tree belong to no known key.
                     self.memory.forget(self.step.parts.graph().name(id));
@@ -452,14 +476,14 @@ impl<'a> Run<'a> {
     }
 
     /// Remembers a success, and has it recorded unless it is the last one again.
-    fn remember(&mut self, id: TargetId, success: &Arc<Success>, is_new: bool) {
+    fn remember(&mut self, id: TargetId, success: &Arc<Success>, origin: Origin) {
         let name = self.step.parts.graph().name(id);
-        if self.memory.succeed(name, success) || is_new {
+        if self.memory.succeed(name, success) || origin != Origin::Known {
             // The recorder receives as long as the loop runs.
             let _ = self.channels.successes.send(NewSuccess {
                 target: name.to_owned(),
                 success: success.clone(),
-                is_new,
+                origin,
             });
         }
     }
@@ -538,6 +562,14 @@ impl<'a> Run<'a> {
         for warning in warnings.chain(parts.store.take_warnings()) {
             tally.warn();
             emitter.warning(warning);
+        }
+        if let Some(cache) = parts.shared {
+            let usage = cache.usage();
+            if let Some(reason) = &usage.off {
+                tally.warn();
+                emitter.warning(warnings::remote_off(reason));
+            }
+            tally.note_remote(usage);
         }
         let summary = tally.finish(emitter.elapsed_ms(), parts.cancel.is_raised());
         emitter.emit(EventKind::RunFinished(summary.clone()));

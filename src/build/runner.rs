@@ -27,6 +27,8 @@ pub(super) struct Miss {
     pub(super) id: TargetId,
     pub(super) draft: Draft,
     pub(super) reason: Reason,
+    /// Whether the shared cache was asked for its result.
+    pub(super) was_looked_up: bool,
 }
 
 /// The result of the last attempt at a target's commands.

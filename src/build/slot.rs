@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::failure;
 use super::recorder::{NewSuccess, Recorder};
+use super::remote::{Lookups, Uploading, Uploads};
 use super::runner::{Attempt, Listener, Miss, Runner};
 use super::spool::Spool;
 use super::step::{Preparation, Prepare, Step};
@@ -96,6 +97,8 @@ pub(super) struct Workers<'scope, 'env> {
     slot: Slot<'env>,
     slots: usize,
     recorder: Recording<'scope, 'env>,
+    lookups: Lookups<'scope, 'env>,
+    uploads: Option<Uploading<'scope>>,
 }
 
 enum Recording<'scope, 'env> {
@@ -108,13 +111,19 @@ impl<'scope, 'env> Workers<'scope, 'env> {
     pub(super) fn new(
         threads: &'scope Scope<'scope, 'env>,
         slot: Slot<'env>,
-        recorder: Recorder<'env>,
+        mut recorder: Recorder<'env>,
     ) -> Self {
+        let uploads = Uploads::new(slot.step.parts).map(|(uploads, sender)| {
+            recorder.send_new_to(sender);
+            uploads.start(threads)
+        });
         Self {
             threads,
+            lookups: Lookups::new(threads, slot.step, slot.messages.clone()),
             slot,
             slots: 0,
             recorder: Recording::Waiting(recorder),
+            uploads,
         }
     }
 
@@ -137,16 +146,25 @@ impl<'scope, 'env> Workers<'scope, 'env> {
         }
     }
 
-    /// Waits until all successes are recorded; returns the warnings about that.
+    /// Looks the result of a miss up in the shared cache; `waiting` look-ups are under way.
+    pub(super) fn look_up(&mut self, miss: Box<Miss>, waiting: usize) {
+        self.lookups.start(miss, waiting);
+    }
+
+    /// Waits until all successes are recorded and sent; returns the warnings about that.
     pub(super) fn finish(self) -> Vec<Warning> {
-        match self.recorder {
+        // Its threads end when nothing can be sent to them any more.
+        drop(self.lookups);
+        let mut warnings = match self.recorder {
             // No command ran, so there is too little to record for a thread.
             Recording::Waiting(recorder) => recorder.record_all(),
             Recording::Started(recorder) => {
                 let warnings = recorder.join();
                 warnings.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             }
-        }
+        };
+        warnings.extend(self.uploads.and_then(Uploading::finish));
+        warnings
     }
 }
 

@@ -21,6 +21,7 @@ use crate::journal::Success;
 use crate::path::RelPath;
 use crate::stamp::Stamp;
 use crate::store::outputs::{AllOwned, Destination, Restoration, check_result, restore};
+use crate::store::shared::{Lookup, SharedCache};
 
 /// The longest manifest that is read back, in bytes.
 const MOST_MANIFEST: u64 = 1 << 30;
@@ -58,6 +59,8 @@ pub(super) enum Prepared {
     UpToDate(Arc<Success>),
     /// Its outputs were restored from the store.
     Restored(Arc<Success>, Reason),
+    /// Its outputs came from the shared cache, and its result is not recorded yet.
+    Fetched(Arc<Success>, Reason),
     /// In a dry run: its outputs would be restored.
     WouldRestore(Arc<Success>, Reason),
     /// Its commands must run.
@@ -165,6 +168,46 @@ impl Step<'_> {
         }
     }
 
+    /// Returns true if the result of a miss may be in the shared cache.
+    pub(super) fn may_be_shared(&self, miss: &Miss) -> bool {
+        let target = self.parts.graph().target(miss.id);
+        let is_wanted = !self.policy.drift && self.unconditional(target).is_none();
+        let reads = self.parts.shared.is_some_and(SharedCache::reads);
+        reads && is_wanted && target.remote && !miss.was_looked_up
+    }
+
+    /// Looks the result of a miss up in the shared cache and restores its outputs. Blocks.
+    pub(super) fn fetch(
+        &self,
+        mut miss: Box<Miss>,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Prepared, Failure> {
+        miss.was_looked_up = true;
+        let Some(cache) = self.parts.shared else {
+            return Ok(Prepared::Miss(miss));
+        };
+        let key = miss.draft.key;
+        let result = match cache.fetch(key, self.parts.store) {
+            Lookup::Found(result) => *result,
+            Lookup::Absent(Some(reason)) => {
+                warnings.push(warnings::remote_refused(&reason));
+                return Ok(Prepared::Miss(miss));
+            }
+            Lookup::Absent(None) | Lookup::Off => return Ok(Prepared::Miss(miss)),
+        };
+        let specs = &miss.draft.action.outputs;
+        if let Err(error) = check_result(specs, &result.outputs) {
+            warnings.push(Warning::of(&error));
+            return Ok(Prepared::Miss(miss));
+        }
+        let found = outputs::find(self.parts.index, specs)?;
+        if self.restore(&miss.draft, &result.outputs, &found, warnings)? {
+            let success = Arc::new(Success { key, result });
+            return Ok(Prepared::Fetched(success, miss.reason));
+        }
+        Ok(Prepared::Miss(miss))
+    }
+
     /// Collects everything that decides the result. Variables outside the key are added
     /// when the commands are about to run.
     pub(super) fn action(&self, target: &Target, needs: &[Need]) -> Result<Action, Failure> {
@@ -234,7 +277,12 @@ impl Step<'_> {
         }
         let target = self.parts.graph().target(id);
         draft.action.inherited = inherited(target, self.parts.host_env);
-        Prepared::Miss(Box::new(Miss { id, draft, reason }))
+        Prepared::Miss(Box::new(Miss {
+            id,
+            draft,
+            reason,
+            was_looked_up: false,
+        }))
     }
 
     fn tools(&self, target: &Target) -> Result<BTreeMap<String, ToolVersion>, Failure> {

@@ -1,6 +1,6 @@
 //! Counts the outcomes of a run and adds up durations. Reads no clock.
 
-use crate::event::{Outcome, Summary};
+use crate::event::{Outcome, RemoteUsage, Summary};
 use crate::graph::{Graph, TargetId};
 
 /// The counts of a run so far.
@@ -33,6 +33,7 @@ impl<'g> Tally<'g> {
         let count = match outcome {
             Outcome::Built => &mut summary.built,
             Outcome::Restored => &mut summary.restored,
+            Outcome::Fetched => &mut summary.fetched,
             Outcome::UpToDate => &mut summary.up_to_date,
             Outcome::WouldRun => &mut summary.would_run,
             Outcome::WouldRestore => &mut summary.would_restore,
@@ -54,6 +55,11 @@ impl<'g> Tally<'g> {
     /// Counts a warning.
     pub(super) fn warn(&mut self) {
         self.summary.warnings += 1;
+    }
+
+    /// Notes the traffic with the remote cache.
+    pub(super) fn note_remote(&mut self, usage: RemoteUsage) {
+        self.summary.remote = Some(usage);
     }
 
     /// Returns how many targets are finished.

@@ -33,6 +33,16 @@ pub(super) fn evicted(path: &RelPath, digest: Digest) -> Warning {
     Warning::new("fbuild::build::evicted", message)
 }
 
+pub(super) fn remote_refused(reason: &str) -> Warning {
+    let message = format!("the remote cache gave no usable result: {reason}");
+    Warning::new("fbuild::remote::refused", message)
+}
+
+pub(super) fn remote_off(reason: &str) -> Warning {
+    let message = format!("the remote cache is not used any more: {reason}");
+    Warning::new("fbuild::remote::off", message)
+}
+
 pub(super) fn output_lost(error: &std::io::Error) -> Warning {
     let message = format!("cannot keep all of what was printed: {error}");
     Warning::new("fbuild::build::output_lost", message)

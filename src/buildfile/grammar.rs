@@ -353,7 +353,7 @@ pub static TOP: &[NodeSpec] = &[
                 .default("`main`")
                 .example("scope \"pr-12\" read=\"main pr-12\""),
         ])
-        .example("remote \"https://cache.example.com/flamenco\" {\n    mode read\n    auth env=FBUILD_REMOTE_TOKEN\n}"),
+        .example("remote \"https://cache.example.com/flamenco\" {\n    auth env=FBUILD_REMOTE_TOKEN\n    sign trust=\"ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29\"\n}"),
     node(Kind::Tool, "tool", "a program on `PATH` that targets name; its version is part of their keys")
         .args(NAME)
         .props(&[prop("version", Type::Requirement, "the required version").default("any")])

@@ -68,6 +68,10 @@ pub enum Command {
     /// Show, verify or shrink the cache
     #[command(subcommand)]
     Cache(Cache),
+    /// Check the remote cache, and make keys for it
+    #[cfg(feature = "remote")]
+    #[command(subcommand)]
+    Remote(Remote),
     /// Remove the outputs of targets
     Clean(Clean),
     /// Format the Buildfile in the standard layout
@@ -104,6 +108,9 @@ pub struct Run {
     /// Run the targets without the cache
     #[arg(long)]
     pub no_cache: bool,
+    /// Use this remote cache instead of the Buildfile's, or `off`
+    #[arg(long, value_name = "URL")]
+    pub remote: Option<String>,
     /// Stream the output of commands, and show targets that are up to date
     #[arg(short, long, conflicts_with = "quiet")]
     pub verbose: bool,
@@ -134,6 +141,27 @@ fn jobs(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("expected a whole number, at least 1".to_owned()),
         Ok(jobs) => Ok(jobs),
     }
+}
+
+#[cfg(feature = "remote")]
+#[derive(Debug, Subcommand)]
+pub enum Remote {
+    /// Check whether the server answers, how fast, and what this build may do there
+    Status {
+        /// Check this server instead of the Buildfile's
+        #[arg(long, value_name = "URL")]
+        remote: Option<String>,
+    },
+    /// Send the results of targets that are in the cache
+    Push {
+        /// Targets and groups; without any, the project's default
+        targets: Vec<String>,
+        /// Send to this server instead of the Buildfile's
+        #[arg(long, value_name = "URL")]
+        remote: Option<String>,
+    },
+    /// Make a pair of keys that sign results
+    Key,
 }
 
 #[derive(Debug, Args)]

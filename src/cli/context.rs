@@ -43,6 +43,13 @@ impl Context {
         &self.host_env
     }
 
+    /// Returns the value of a variable that is set, not empty and UTF-8.
+    #[cfg(feature = "remote")]
+    pub(super) fn value(&self, name: &str) -> Option<String> {
+        let value = self.host_env.get(OsStr::new(name))?.to_str()?;
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+
     /// Returns the folder to work in.
     pub(super) fn folder(&self) -> &Path {
         &self.folder

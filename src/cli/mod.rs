@@ -6,6 +6,8 @@ mod context;
 mod failure;
 mod fanout;
 mod init;
+#[cfg(feature = "remote")]
+mod remote;
 mod rewrite;
 mod session;
 mod signals;
@@ -60,6 +62,8 @@ fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Status(args) => commands::status::run(context, &args),
         Command::Explain(args) => commands::explain::run(context, &args),
         Command::Cache(args) => commands::cache::run(context, &args),
+        #[cfg(feature = "remote")]
+        Command::Remote(args) => commands::remote::run(context, &args),
         Command::Clean(args) => commands::clean::run(context, &args),
         Command::Fmt(args) => commands::fmt::run(context, &args),
         Command::Add(args) => commands::add::run(context, *args),

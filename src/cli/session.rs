@@ -20,6 +20,7 @@ use crate::path::RelPath;
 use crate::snapshot::Snapshot;
 use crate::store::disk::{Durability, Limits, WhenBusy, is_foreign};
 use crate::store::outputs::{self, Stage};
+use crate::store::shared::SharedCache;
 use crate::store::{Disk, Off, Store};
 use crate::workspace::{Layout, Workspace};
 
@@ -43,6 +44,8 @@ pub(super) struct Session<'c> {
     pub(super) cancel: Cancel,
     /// The snapshot of the last run, if it applies.
     pub(super) snapshot: Option<Snapshot>,
+    /// The cache that machines share, if one is used.
+    pub(super) shared: Option<Box<dyn SharedCache>>,
     stage: Stage,
     executor: Local,
     access: Access,
@@ -116,6 +119,7 @@ impl<'c> Session<'c> {
                 Access::Read => Disk::open_to_look(store),
             }),
             snapshot: None,
+            shared: None,
             cancel: Cancel::new(),
             executor: executor.with_watchdog(PathBuf::from("/proc/self/exe")),
             stage,
@@ -215,6 +219,7 @@ impl<'c> Session<'c> {
             _ => &Off,
         };
         let parts = Parts {
+            shared: self.shared.as_deref().filter(|_| self.is_cached),
             workspace: &self.workspace,
             layout: &self.layout,
             stage: &self.stage,

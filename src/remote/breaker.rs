@@ -112,7 +112,9 @@ mod tests {
     #[test]
     fn one_probe_passes_after_the_cool_down() {
         let (breaker, now) = (Breaker::default(), Instant::now());
-        (0..3).for_each(|_| drop(breaker.failed(&error(Kind::Unavailable), now)));
+        for _ in 0..3 {
+            breaker.failed(&error(Kind::Unavailable), now);
+        }
         let later = now + COOL_DOWN;
         assert!(!breaker.allows(later - Duration::from_millis(1)));
         assert!(breaker.allows(later));
@@ -124,7 +126,9 @@ mod tests {
     #[test]
     fn a_failed_probe_starts_another_cool_down() {
         let (breaker, now) = (Breaker::default(), Instant::now());
-        (0..3).for_each(|_| drop(breaker.failed(&error(Kind::Unavailable), now)));
+        for _ in 0..3 {
+            breaker.failed(&error(Kind::Unavailable), now);
+        }
         let later = now + COOL_DOWN;
         assert!(breaker.allows(later));
         breaker.failed(&error(Kind::Unavailable), later);
@@ -143,7 +147,9 @@ mod tests {
     #[test]
     fn a_local_failure_does_not_count() {
         let (breaker, now) = (Breaker::default(), Instant::now());
-        (0..9).for_each(|_| drop(breaker.failed(&error(Kind::Local), now)));
+        for _ in 0..9 {
+            breaker.failed(&error(Kind::Local), now);
+        }
         assert!(breaker.allows(now));
     }
 }

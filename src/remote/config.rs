@@ -38,6 +38,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Blobs above this many bytes are not sent.
     pub upload_max: u64,
+    /// How many results are sent at once.
+    pub upload_jobs: usize,
     /// The credentials.
     pub auth: Auth,
     /// The private key that signs, as text.
@@ -238,6 +240,7 @@ mod tests {
             mode: Mode::Read,
             timeouts: Timeouts::default(),
             upload_max: 1 << 29,
+            upload_jobs: 4,
             auth: Auth::None,
             signing_key: None,
             trusted_keys: Vec::new(),

@@ -21,11 +21,13 @@ mod wire;
 
 use std::io::{Read as _, Seek as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::action::{ActionKey, ActionResult};
 use crate::digest::{Digest, Verified};
+use crate::event::RemoteUsage;
 use crate::store::Store;
+use crate::store::shared::{Deadline, Lookup, SharedCache};
 use backend::{Backend, Error, Kind, SMALL};
 use breaker::Breaker;
 use trust::{PublicKey, Signer};
@@ -46,34 +48,18 @@ pub struct Remote {
     write: String,
     /// Blobs above this many bytes are not sent.
     largest: u64,
+    upload_jobs: usize,
     figures: Figures,
 }
 
 /// Counts what went over the wire.
 #[derive(Debug, Default)]
-pub struct Figures {
-    /// Results that came from the server.
-    pub hits: AtomicU64,
-    /// Results that the server lacked.
-    pub misses: AtomicU64,
-    /// Bytes of blobs received.
-    pub bytes_in: AtomicU64,
-    /// Bytes of blobs sent.
-    pub bytes_out: AtomicU64,
-    /// Milliseconds spent waiting, over all threads.
-    pub waited_ms: AtomicU64,
-}
-
-/// The answer to the question whether the server has a result.
-#[derive(Debug)]
-pub enum Lookup {
-    /// The result; all its blobs are in the local store now.
-    Found(Box<ActionResult>),
-    /// The server has no usable result. The text says why, if there is more to say than
-    /// that it has none.
-    Absent(Option<String>),
-    /// The server is not asked.
-    Off,
+struct Figures {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    waited_ms: AtomicU64,
 }
 
 impl Remote {
@@ -88,13 +74,9 @@ impl Remote {
             read: config.read_scopes.clone(),
             write: config.write_scope.clone(),
             largest: config.upload_max,
+            upload_jobs: config.upload_jobs,
             figures: Figures::default(),
         })
-    }
-
-    /// Returns the figures of this process.
-    pub fn figures(&self) -> &Figures {
-        &self.figures
     }
 
     /// Returns why the server is left alone; `None` while it is used.
@@ -102,41 +84,13 @@ impl Remote {
         self.breaker.reason()
     }
 
-    /// Returns whether results may be looked up.
-    pub fn reads(&self) -> bool {
-        self.mode.reads()
-    }
-
-    /// Returns whether results are sent.
-    pub fn writes(&self) -> bool {
-        self.mode.writes() && self.signer.is_some()
-    }
-
     /// Asks the server what it is.
     pub fn probe(&self) -> Result<Vec<String>, Error> {
         self.backend.probe()
     }
 
-    /// Looks a result up and brings all its blobs into `local`. A blob that the server has
-    /// lost makes the result absent: its target runs, and sends it anew.
-    pub fn fetch(&self, key: ActionKey, local: &dyn Store) -> Lookup {
-        if !self.reads() {
-            return Lookup::Off;
-        }
-        let start = Instant::now();
-        let lookup = self.fetch_unless_open(key, local);
-        let waited = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.figures.waited_ms.fetch_add(waited, Ordering::Relaxed);
-        let count = match lookup {
-            Lookup::Found(_) => &self.figures.hits,
-            Lookup::Absent(_) => &self.figures.misses,
-            Lookup::Off => return lookup,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        lookup
-    }
-
-    fn fetch_unless_open(&self, key: ActionKey, local: &dyn Store) -> Lookup {
+    /// Looks a result up in each scope that is read.
+    fn look_up(&self, key: ActionKey, local: &dyn Store) -> Lookup {
         let mut refused = None;
         for scope in &self.read {
             let name = record::name(scope, key);
@@ -213,13 +167,14 @@ impl Remote {
         Ok(())
     }
 
-    /// Sends a result with all its blobs, which `local` holds; the record last, so that
-    /// it never names a blob that is not there.
-    pub fn push(
+    /// Sends a result with all its blobs; the record last, so that it never names a blob that
+    /// is not there.
+    fn send(
         &self,
         key: ActionKey,
         result: &ActionResult,
         local: &dyn Store,
+        until: &Deadline,
     ) -> Result<(), Error> {
         let Some(signer) = self.signer.as_ref().filter(|_| self.mode.writes()) else {
             return Err(Error::new(
@@ -233,14 +188,19 @@ impl Remote {
             return Err(Error::new(Kind::Local, message));
         }
         let missing = self.checked(|| self.backend.missing(&blobs))?;
-        self.send_all(&missing, local)?;
+        self.send_all(&missing, local, until)?;
         let record = record::encode(&self.write, key, result, signer)
             .ok_or_else(|| Error::new(Kind::Local, "the result is too large for a record"))?;
         let name = record::name(&self.write, key);
         self.checked(|| self.backend.put_record(&name, &record, &blobs))
     }
 
-    fn send_all(&self, digests: &[Digest], local: &dyn Store) -> Result<(), Error> {
+    fn send_all(
+        &self,
+        digests: &[Digest],
+        local: &dyn Store,
+        until: &Deadline,
+    ) -> Result<(), Error> {
         let mut small = Vec::new();
         for digest in digests {
             let reader = local.read(*digest).map_err(of_store)?;
@@ -254,6 +214,7 @@ impl Remote {
                     .map_err(|e| Error::local(&e))?;
                 small.push((*digest, bytes));
             } else {
+                let mut reader = Timely { reader, until };
                 self.checked(|| self.backend.send(*digest, &mut reader))?;
             }
             self.figures
@@ -291,8 +252,80 @@ impl Remote {
     }
 }
 
-/// How long uploads may go on after the last target has ended.
-pub const UPLOADS_END: Duration = Duration::from_secs(10);
+impl SharedCache for Remote {
+    fn reads(&self) -> bool {
+        self.mode.reads()
+    }
+
+    fn writes(&self) -> bool {
+        self.mode.writes() && self.signer.is_some()
+    }
+
+    fn upload_jobs(&self) -> usize {
+        self.upload_jobs
+    }
+
+    /// A blob that the server has lost makes the result absent: its target runs, and its
+    /// result is sent again.
+    fn fetch(&self, key: ActionKey, local: &dyn Store) -> Lookup {
+        if !self.reads() {
+            return Lookup::Off;
+        }
+        let start = Instant::now();
+        let lookup = self.look_up(key, local);
+        let waited = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.figures.waited_ms.fetch_add(waited, Ordering::Relaxed);
+        let count = match lookup {
+            Lookup::Found(_) => &self.figures.hits,
+            Lookup::Absent(_) => &self.figures.misses,
+            Lookup::Off => return lookup,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        lookup
+    }
+
+    fn push(
+        &self,
+        key: ActionKey,
+        result: &ActionResult,
+        local: &dyn Store,
+        until: &Deadline,
+    ) -> Result<(), String> {
+        self.send(key, result, local, until)
+            .map_err(|error| error.to_string())
+    }
+
+    fn usage(&self) -> RemoteUsage {
+        let count = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let figures = &self.figures;
+        RemoteUsage {
+            hits: count(&figures.hits),
+            misses: count(&figures.misses),
+            bytes_in: count(&figures.bytes_in),
+            bytes_out: count(&figures.bytes_out),
+            waited_ms: count(&figures.waited_ms),
+            off: self.trouble().map(|error| error.to_string()),
+        }
+    }
+}
+
+/// A reader that fails once a deadline has passed, which ends an upload.
+struct Timely<'r, R> {
+    reader: R,
+    until: &'r Deadline,
+}
+
+impl<R: std::io::Read> std::io::Read for Timely<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.until.is_over() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                "time was up",
+            ));
+        }
+        self.reader.read(buffer)
+    }
+}
 
 fn of_store(error: crate::store::Error) -> Error {
     Error::new(Kind::Local, error.to_string())

@@ -101,6 +101,7 @@ mod tests {
         vec![
             Outcome::Built,
             Outcome::Restored,
+            Outcome::Fetched,
             Outcome::UpToDate,
             Outcome::WouldRun,
             Outcome::WouldRestore,
@@ -200,7 +201,11 @@ mod tests {
             | EventKind::RunFinished(_) => {}
         }
         match outcome {
-            Outcome::Built | Outcome::Restored | Outcome::UpToDate | Outcome::WouldRun => {}
+            Outcome::Built
+            | Outcome::Restored
+            | Outcome::Fetched
+            | Outcome::UpToDate
+            | Outcome::WouldRun => {}
             Outcome::WouldRestore | Outcome::Failed { .. } | Outcome::Skipped { .. } => {}
             Outcome::Cancelled => {}
         }

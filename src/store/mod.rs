@@ -13,6 +13,7 @@ mod memory;
 mod off;
 pub mod outputs;
 mod record;
+pub mod shared;
 #[cfg(test)]
 mod spy;
 mod tmpfile;

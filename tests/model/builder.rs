@@ -132,7 +132,7 @@ impl How {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Built => Self::Built,
-            Outcome::Restored => Self::Restored,
+            Outcome::Restored | Outcome::Fetched => Self::Restored,
             Outcome::UpToDate => Self::UpToDate,
             Outcome::WouldRun => Self::WouldRun,
             Outcome::WouldRestore => Self::WouldRestore,

@@ -294,6 +294,7 @@ impl<'w> Session<'w> {
             stage: &self.stage,
             index: &self.index,
             store,
+            shared: None,
             executor,
             host_env: &host_env,
             cancel: &cancel,

@@ -5,7 +5,8 @@ use fbuild::digest::Digest;
 use fbuild::path::RelPath;
 use fbuild::remote::backend::Timeouts;
 use fbuild::remote::trust::Signer;
-use fbuild::remote::{Auth, Config, Lookup, Mode, Remote};
+use fbuild::remote::{Auth, Config, Mode, Remote};
+use fbuild::store::shared::{Deadline, Lookup, SharedCache as _};
 use fbuild::store::{Memory, Store};
 
 use crate::servers::{ALL, Server};
@@ -17,6 +18,7 @@ pub(crate) fn config(url: String, seed: u8, trusted: &[u8]) -> Config {
         mode: Mode::ReadWrite,
         timeouts: Timeouts::default(),
         upload_max: 1 << 29,
+        upload_jobs: 4,
         auth: Auth::None,
         signing_key: Some(Signer::from_seed([seed; 32]).secret_text()),
         trusted_keys: trusted
@@ -72,7 +74,9 @@ fn on_every_server(law: impl Fn(&Server)) {
 fn a_pushed_result_comes_back_with_all_its_blobs() {
     on_every_server(|server| {
         let (store, key, result) = sample();
-        remote(server, 1, &[1]).push(key, &result, &store).unwrap();
+        remote(server, 1, &[1])
+            .push(key, &result, &store, &Deadline::default())
+            .unwrap();
         let elsewhere = Memory::new();
         let found = remote(server, 2, &[1]).fetch(key, &elsewhere);
         let Lookup::Found(found) = found else {
@@ -96,7 +100,9 @@ fn an_unknown_key_is_absent() {
 fn a_result_of_an_untrusted_signer_is_absent() {
     on_every_server(|server| {
         let (store, key, result) = sample();
-        remote(server, 2, &[2]).push(key, &result, &store).unwrap();
+        remote(server, 2, &[2])
+            .push(key, &result, &store, &Deadline::default())
+            .unwrap();
         let found = remote(server, 1, &[1]).fetch(key, &Memory::new());
         let Lookup::Absent(Some(reason)) = found else {
             panic!("{found:?}")
@@ -113,7 +119,7 @@ fn a_result_of_another_scope_is_absent() {
         pull_request.write_scope = "pr-12".to_owned();
         Remote::new(&pull_request)
             .unwrap()
-            .push(key, &result, &store)
+            .push(key, &result, &store, &Deadline::default())
             .unwrap();
         let found = remote(server, 1, &[1]).fetch(key, &Memory::new());
         assert!(matches!(found, Lookup::Absent(None)), "{found:?}");
@@ -124,13 +130,17 @@ fn a_result_of_another_scope_is_absent() {
 fn a_result_whose_blobs_were_evicted_is_absent_and_heals() {
     on_every_server(|server| {
         let (store, key, result) = sample();
-        remote(server, 1, &[1]).push(key, &result, &store).unwrap();
+        remote(server, 1, &[1])
+            .push(key, &result, &store, &Deadline::default())
+            .unwrap();
         if !server.evict_blobs() {
             return;
         }
         let found = remote(server, 1, &[1]).fetch(key, &Memory::new());
         assert!(matches!(found, Lookup::Absent(_)), "{found:?}");
-        remote(server, 1, &[1]).push(key, &result, &store).unwrap();
+        remote(server, 1, &[1])
+            .push(key, &result, &store, &Deadline::default())
+            .unwrap();
         let found = remote(server, 1, &[1]).fetch(key, &Memory::new());
         assert!(matches!(found, Lookup::Found(_)), "{found:?}");
     });
@@ -143,7 +153,11 @@ fn a_reader_cannot_push() {
         let mut reader = config(server.url(server.port()), 1, &[1]);
         reader.mode = Mode::Read;
         let reader = Remote::new(&reader).unwrap();
-        assert!(reader.push(key, &result, &store).is_err());
+        assert!(
+            reader
+                .push(key, &result, &store, &Deadline::default())
+                .is_err()
+        );
         assert!(matches!(
             reader.fetch(key, &Memory::new()),
             Lookup::Absent(None)

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use fbuild::remote::Remote;
 use fbuild::remote::backend::Timeouts;
-use fbuild::remote::{Lookup, Remote};
+use fbuild::store::shared::{Deadline, Lookup, SharedCache as _};
 use fbuild::store::{Memory, Store as _};
 
 use crate::contract::{config, remote, sample};
@@ -61,7 +62,9 @@ fn plays_every_fault(kind: Kind) {
         return;
     };
     let (store, key, result) = sample();
-    remote(&server, 1, &[1]).push(key, &result, &store).unwrap();
+    remote(&server, 1, &[1])
+        .push(key, &result, &store, &Deadline::default())
+        .unwrap();
     for fault in faults() {
         let proxy = Proxy::start(server.port(), fault.clone());
         let remote = through(&server, &proxy);
@@ -84,7 +87,7 @@ fn plays_every_fault(kind: Kind) {
             _ => assert!(!matches!(fault, Fault::None), "{kind:?}: {found:?}"),
         }
         let start = Instant::now();
-        let pushed = remote.push(key, &result, &store);
+        let pushed = remote.push(key, &result, &store, &Deadline::default());
         assert!(
             start.elapsed() < SHORT.total * 8 + SLACK,
             "{kind:?} {fault:?}: push {:?}",

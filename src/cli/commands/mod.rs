@@ -10,5 +10,7 @@ pub(super) mod generate;
 pub(super) mod graph;
 pub(super) mod init;
 pub(super) mod list;
+#[cfg(feature = "remote")]
+pub(super) mod remote;
 pub(super) mod run;
 pub(super) mod status;

@@ -40,6 +40,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     session.snapshot = snapshot.filter(|snapshot| snapshot.is_of(&session.workspace));
     let wanted = session.select(&args.targets)?;
     session.is_cached = !args.no_cache;
+    open_shared(context, args, &mut session)?;
     let _signals = signals::watch(&session.cancel);
     let options = Options {
         jobs: jobs(args.jobs, &session),
@@ -67,6 +68,30 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     }
     session.end();
     session::ended(&summary)
+}
+
+/// Prepares the use of the remote cache.
+#[cfg(feature = "remote")]
+fn open_shared(context: &Context, args: &Run, session: &mut Session<'_>) -> Result<(), Failure> {
+    if args.dry_run || args.no_cache {
+        return Ok(());
+    }
+    let written = session.workspace.graph.buildfile().remote.as_ref();
+    let remote = crate::cli::remote::open(context, written, args.remote.as_deref())?;
+    session.shared = remote.map(|remote| Box::new(remote) as _);
+    Ok(())
+}
+
+/// Reports that this program cannot use a remote cache.
+#[cfg(not(feature = "remote"))]
+fn open_shared(context: &Context, args: &Run, session: &mut Session<'_>) -> Result<(), Failure> {
+    let is_wanted = session.workspace.graph.buildfile().remote.is_some() || args.remote.is_some();
+    if is_wanted && args.remote.as_deref() != Some("off") {
+        let message =
+            "this fbuild was built without the feature `remote`; the remote cache is not used";
+        context.warn(&crate::event::Warning::new("fbuild::remote::off", message));
+    }
+    Ok(())
 }
 
 /// Returns true if a run with these arguments skips only work that the next run may skip too.

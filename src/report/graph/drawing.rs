@@ -102,7 +102,7 @@ fn state<'v>(view: &'v View<'_>, named: Named) -> Option<&'v State> {
 fn color(state: &State) -> &'static str {
     match &state.outcome {
         Outcome::Built | Outcome::UpToDate => "green",
-        Outcome::Restored | Outcome::WouldRestore => "blue",
+        Outcome::Restored | Outcome::Fetched | Outcome::WouldRestore => "blue",
         Outcome::WouldRun | Outcome::Skipped { .. } | Outcome::Cancelled => "orange",
         Outcome::Failed { .. } => "red",
     }

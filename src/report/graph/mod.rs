@@ -145,6 +145,7 @@ impl State {
         let word = match &self.outcome {
             Outcome::Built => "built",
             Outcome::Restored => "restored",
+            Outcome::Fetched => "fetched",
             Outcome::UpToDate => "up to date",
             Outcome::WouldRun => "would run",
             Outcome::WouldRestore => "would be restored",
@@ -161,7 +162,7 @@ impl State {
     fn color(&self) -> Color {
         match &self.outcome {
             Outcome::Built | Outcome::UpToDate => Color::Green,
-            Outcome::Restored | Outcome::WouldRestore => Color::Cyan,
+            Outcome::Restored | Outcome::Fetched | Outcome::WouldRestore => Color::Cyan,
             Outcome::WouldRun | Outcome::Skipped { .. } | Outcome::Cancelled => Color::Yellow,
             Outcome::Failed { .. } => Color::Red,
         }

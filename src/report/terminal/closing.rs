@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::event::{Failure, Outcome, Summary};
-use crate::report::text::{count, duration, harmless, list, number};
+use crate::report::text::{count, duration, harmless, list, number, size};
 use crate::report::{Color, Style, Verbosity, problem_head};
 use crate::source::{RenderOptions, Severity, Sources, render_all};
 
@@ -154,13 +154,27 @@ fn of_summary(summary: &Summary, style: Style) -> String {
         (Color::Red, format!("Failed after {wall}: {counts}"))
     } else if is_dry {
         return counts;
-    } else if summary.built + summary.restored == 0 {
+    } else if summary.built + summary.restored + summary.fetched == 0 {
         return nothing(summary);
     } else {
         (Color::Green, format!("Finished in {wall}: {counts}"))
     };
     let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
-    format!("{} {rest}{}", style.paint(color, word), work(summary))
+    let (work, remote) = (work(summary), remote(summary));
+    format!("{} {rest}{work}{remote}", style.paint(color, word))
+}
+
+/// Words the traffic with the remote cache, if there was any.
+fn remote(summary: &Summary) -> String {
+    let Some(usage) = &summary.remote else {
+        return String::new();
+    };
+    if usage.hits + usage.misses + usage.bytes_out == 0 {
+        return String::new();
+    }
+    let (received, sent) = (size(usage.bytes_in), size(usage.bytes_out));
+    let waited = duration(usage.waited_ms);
+    format!("; remote: {received} in, {sent} out, {waited} waiting")
 }
 
 fn nothing(summary: &Summary) -> String {
@@ -180,6 +194,7 @@ fn counts(summary: &Summary) -> String {
         (summary.built, "built"),
         (summary.would_run, "would run"),
         (summary.restored, "restored"),
+        (summary.fetched, "fetched"),
         (summary.would_restore, "would be restored"),
         (summary.up_to_date, "up to date"),
     ];

@@ -147,7 +147,7 @@ impl Lines {
             return;
         };
         let own = self.on_screen.take_if(|shown| shown == target);
-        if had_started || *outcome == Outcome::Restored {
+        if had_started || matches!(outcome, Outcome::Restored | Outcome::Fetched) {
             self.add_head();
         }
         self.numbered(*number, &text);
@@ -288,6 +288,10 @@ impl Finished {
             Outcome::Restored => {
                 let word = word(Color::Cyan, "Restored");
                 format!("{word} {name} from the cache{why} (total elapsed: {elapsed})")
+            }
+            Outcome::Fetched => {
+                let word = word(Color::Cyan, "Fetched");
+                format!("{word} {name} from the remote cache{why} (total elapsed: {elapsed})")
             }
             Outcome::WouldRun => format!("{} {name}{why}", word(Color::Yellow, "Would run")),
             Outcome::WouldRestore => format!("{} {name}{why}", word(Color::Cyan, "Would restore")),
