@@ -6,6 +6,7 @@ use fbuild::path::RelPath;
 use fbuild::remote::backend::Timeouts;
 use fbuild::remote::trust::Signer;
 use fbuild::remote::{Auth, Config, Mode, Remote};
+use fbuild::stamp::FileMode;
 use fbuild::store::shared::{Deadline, Lookup, SharedCache as _};
 use fbuild::store::{Memory, Store};
 
@@ -46,7 +47,11 @@ pub(crate) fn sample() -> (Memory, ActionKey, ActionResult) {
             path,
             kind: EntryKind::File {
                 digest,
-                executable: size == 1,
+                mode: if size == 1 {
+                    FileMode::EXECUTABLE
+                } else {
+                    FileMode::PLAIN
+                },
             },
         });
     }
