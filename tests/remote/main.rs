@@ -5,6 +5,8 @@
 //! folder `FBUILD_CASD`. A server that is missing is a failure where `CI` is set, and is
 //! named elsewhere.
 
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
 mod contract;
 mod faults;
 mod proxy;

@@ -1,5 +1,10 @@
 //! Starts servers on loopback, each in a folder of its own, and ends them.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this starts servers, where the environment says"
+)]
+
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -46,7 +51,7 @@ impl Server {
         let process = match command.spawn() {
             Ok(process) => process,
             Err(error) => {
-                let in_ci = std::env::var_os("CI").is_some();
+                let in_ci = variable("CI").is_some();
                 assert!(!in_ci, "{kind:?} cannot be started: {error}");
                 println!("skipped: {kind:?} cannot be started: {error}");
                 return None;
@@ -108,6 +113,11 @@ impl Drop for Server {
     }
 }
 
+/// Returns a variable as a path.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
@@ -151,7 +161,7 @@ fn command(kind: Kind, folder: &Path, port: u16) -> Option<Command> {
             command
         }
         Kind::Casd => {
-            let programs = std::env::var_os("FBUILD_CASD").map_or_else(PathBuf::new, PathBuf::from);
+            let programs = variable("FBUILD_CASD").unwrap_or_default();
             fs::create_dir_all(folder.join("store")).unwrap();
             let mut command = Command::new(programs.join("buildbox-casd"));
             command
