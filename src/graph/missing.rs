@@ -246,7 +246,7 @@ mod tests {
     use super::super::testing::{check, shown};
 
     #[test]
-    fn a_read_of_what_nothing_orders_is_reported_with_a_path_as_proof() {
+    fn unordered_read_is_reported_with_a_path() {
         check(
             "target generate-py outputs addon/flamenco/manager/
              target generate-js outputs web/app/src/manager-api/
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_nobodys_is_not_a_missing_edge_as_well() {
+    fn unknown_name_is_not_also_a_missing_edge() {
         check(
             "target gen outputs gen/x
              target lib needs gne
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_that_only_the_target_itself_makes_is_reported() {
+    fn input_made_only_by_its_own_target_is_reported() {
         check(
             "target app inputs out/app out/x/* gen/*.go src/** outputs out/ gen/*.go src/gen.go",
             "error fbuild::graph::own_output: `out/app` is an input of `app` and its own output
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_input_in_a_folder_or_pattern_of_another_target_is_a_read() {
+    fn literal_input_in_another_output_is_a_read() {
         check(
             "target gen outputs gen/
              target glob outputs **/*.gen.go
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn when_everything_can_be_everything_the_check_ends_and_says_so() {
+    fn check_of_too_many_patterns_ends_with_a_warning() {
         let line = |i: usize| format!("target t{i} needs first inputs ** {i}/**/* outputs **/x{i}");
         let mut lines: Vec<String> = (0..700).map(line).collect();
         lines.push("target first".to_owned());

@@ -6,8 +6,10 @@
 
 #![expect(clippy::expect_used, reason = "these are tests")]
 
+mod seeded;
 #[path = "../support/sources.rs"]
 mod sources;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

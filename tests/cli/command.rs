@@ -20,7 +20,7 @@ fn failure_in(project: &Project) -> String {
     assert_eq!(done.stderr, "");
     let at = done.stdout.find("\nerror[").expect("an error is told");
     let text = done.stdout[at + 1..].to_owned();
-    // What failed once is tried again, and fails again.
+    // A failure is not cached: the next run fails again.
     assert!(project.run("run bad").code(1).stdout.ends_with(&text));
     text
 }
@@ -199,7 +199,7 @@ fn command_inherits_no_input_or_files() {
         "target t {{\n    run \"{fbt}\" stdin\n    run \"{fbt}\" fds\n}}\n"
     ));
     let done = project.run("run t").code(0);
-    // What whoever started fbuild let it have is not fbuild's to close.
+    // fbuild keeps descriptors open that its own parent passed on.
     let inherited = std::process::Command::new(processes::fbt())
         .arg("fds")
         .stdin(std::process::Stdio::null())

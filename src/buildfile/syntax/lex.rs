@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn open_multiline_string_or_comment_ends_with_the_text() {
+    fn open_string_or_comment_ends_with_the_text() {
         let bad = Kind::Bad;
         check("\"\"\"\na", &[(bad(Problem::OpenMultiline), "\"\"\"\na")]);
         check("\"\"\"a", &[(bad(Problem::MultilineStart), "\"\"\"a")]);

@@ -218,7 +218,7 @@ Failed after 1.2s: 1 failed, 2 skipped, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
-    fn restored_targets_and_dry_runs_have_words_of_their_own() {
+    fn restored_and_dry_run_targets_have_own_words() {
         let summary = |s: Summary| Summary {
             targets: 2,
             wall_ms: 40,
@@ -312,7 +312,7 @@ Failed after 1.2s: 1 failed, 2 skipped, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
-    fn bytes_pass_untouched_but_not_from_the_cache_to_a_terminal() {
+    fn cached_output_is_filtered_only_on_a_terminal() {
         let bytes = b"\x1b]0;x\x07 \xff\x1b[31m\n";
         let terminal = Style {
             terminal: true,
