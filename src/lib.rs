@@ -10,10 +10,12 @@
 // Words.
 pub mod access;
 pub mod cancel;
-pub mod checked_file;
 pub mod digest;
+
+pub mod checked_file;
 pub mod path;
 pub mod stamp;
+pub mod user_key;
 
 pub mod glob;
 pub mod source;

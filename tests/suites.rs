@@ -20,4 +20,5 @@ mod support {
     pub(crate) mod scale;
     pub(crate) mod tracer;
     pub(crate) mod tree;
+    pub(crate) mod user;
 }

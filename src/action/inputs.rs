@@ -148,6 +148,8 @@ mod tests {
 
     use super::*;
     use crate::buildfile;
+    use crate::checked_file::StateFile;
+    use crate::digest::Key;
     use crate::path::Root;
 
     #[test]
@@ -157,7 +159,8 @@ mod tests {
             fs::write(dir.path().join(name), name).unwrap();
         }
         let root = Root::open(dir.path()).unwrap();
-        let index = FileIndex::open(root, &dir.path().join("no index"), Vec::new());
+        let file = StateFile::new(dir.path().join("no index"), Key::new([1; 32]));
+        let index = FileIndex::open(root, &file, Vec::new());
         for (inputs, expected) in [
             (
                 "inputs b c; inputs a b; inputs d",

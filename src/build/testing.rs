@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::action::{ActionKey, ActionResult};
-use crate::digest::Digest;
+use crate::digest::{Digest, Key};
 use crate::event::{Event, EventKind, Outcome, Reason, Sink};
 use crate::exec::{Fake, Script};
 use crate::store;
@@ -121,7 +121,12 @@ impl Project {
     }
 
     pub(super) fn build_with(&mut self, fake: &Fake, build: Build<'_>) -> Vec<String> {
-        let workspace = workspace::open(&self.path(FILE_NAME), Path::new(FILE_NAME)).unwrap();
+        let workspace = workspace::open(
+            &self.path(FILE_NAME),
+            Path::new(FILE_NAME),
+            &Key::new([1; 32]),
+        )
+        .unwrap();
         assert_eq!(workspace.diagnostics, []);
         let names: Vec<String> = build.names.iter().map(ToString::to_string).collect();
         let graph = &workspace.graph;

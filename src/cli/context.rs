@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Global, When};
 use super::failure::{Failure, Problem};
+use super::state_key::StateKey;
 use crate::action::environment::HostEnv;
+use crate::digest::Key;
 use crate::event::Warning;
 use crate::report::{Style, Verbosity};
 use crate::source::{RenderOptions, Severity, render_all};
@@ -18,6 +20,7 @@ pub(super) struct Context {
     global: Global,
     host_env: HostEnv,
     folder: PathBuf,
+    key: StateKey,
 }
 
 impl Context {
@@ -25,6 +28,7 @@ impl Context {
     pub(super) fn new(global: Global) -> Result<Self, Failure> {
         #[expect(clippy::disallowed_methods, reason = "this is where it is read")]
         let (host_env, here) = (std::env::vars_os().collect(), std::env::current_dir());
+        let key = StateKey::new(&host_env)?;
         let here =
             here.map_err(|error| Failure::world("cannot read the working directory", &error))?;
         let folder = match &global.directory {
@@ -35,6 +39,7 @@ impl Context {
             folder: enter(&folder)?,
             global,
             host_env,
+            key,
         })
     }
 
@@ -69,6 +74,25 @@ impl Context {
         file.map(|file| self.folder.join(file))
     }
 
+    /// Returns the key of the user's state, to read state with. If there is no key, it is one
+    /// that no state was written with.
+    pub(super) fn key(&self) -> (&Key, Option<Warning>) {
+        self.key.find(|| self.project())
+    }
+
+    /// Returns the key of the user's state, to write state with. With the warning, the key is
+    /// lost at the end of this process.
+    pub(super) fn key_to_write(&self) -> (&Key, Option<Warning>) {
+        self.key.find_or_create(|| self.project())
+    }
+
+    /// Returns the folder of the Buildfile.
+    fn project(&self) -> PathBuf {
+        let buildfile = self.buildfile().unwrap_or_default();
+        let folder = buildfile.parent().unwrap_or(&self.folder);
+        folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
+    }
+
     /// Opens the workspace, prints its diagnostics, and fails on errors.
     pub(super) fn workspace(&self) -> Result<Workspace, Failure> {
         let workspace = self.workspace_with_mistakes()?;
@@ -81,7 +105,7 @@ impl Context {
     /// Opens the workspace and prints its diagnostics.
     pub(super) fn workspace_with_mistakes(&self) -> Result<Workspace, Failure> {
         let path = self.buildfile()?;
-        let workspace = workspace::open(&path, &self.shown(&path))?;
+        let workspace = workspace::open(&path, &self.shown(&path), self.key().0)?;
         let (diagnostics, sources) = (&workspace.diagnostics, &workspace.sources);
         if !diagnostics.is_empty() {
             self.eprint(&render_all(diagnostics, sources, self.render_options()));

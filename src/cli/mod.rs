@@ -12,6 +12,7 @@ mod rewrite;
 mod session;
 mod signals;
 mod state;
+mod state_key;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -73,6 +73,10 @@ impl<'c> Session<'c> {
         access: Access,
         lock: Option<File>,
     ) -> Result<Self, Failure> {
+        let (key, problem) = match access {
+            Access::Write => context.key_to_write(),
+            Access::Read => context.key(),
+        };
         let (workspace, early) = std::thread::scope(|threads| {
             // While the lock is held, nobody changes what is remembered.
             let early = lock
@@ -87,6 +91,7 @@ impl<'c> Session<'c> {
             Access::Write => State::prepare(context, &workspace, lock)?,
             Access::Read => State::of(&workspace),
         };
+        state.notices.extend(problem);
         let (layout, known) = (state.layout.clone(), &workspace.layout);
         let mut store = Some(store_folder(&workspace));
         if let Some(folder) = store.take_if(|s| s != known.state() && is_foreign(s)) {
@@ -115,8 +120,8 @@ impl<'c> Session<'c> {
             index: FileIndex::new(root, files, hidden),
             memory,
             disk: store.as_ref().filter(is_usable).map(|store| match access {
-                Access::Write => Disk::open(store, Durability::Batched),
-                Access::Read => Disk::open_to_look(store),
+                Access::Write => Disk::open(store, Durability::Batched, key),
+                Access::Read => Disk::open_to_look(store, key),
             }),
             snapshot: None,
             shared: None,
@@ -315,8 +320,8 @@ impl Remembered {
 
     /// Returns where it is, if it is worth another thread.
     fn layout_of_much(context: &Context) -> Option<Layout> {
-        let layout = Layout::new(context.buildfile().ok()?.parent()?);
-        let size = layout.index().metadata().ok()?.len();
+        let layout = Layout::new(context.buildfile().ok()?.parent()?, context.key().0);
+        let size = layout.index().path().metadata().ok()?.len();
         (size >= Self::MUCH).then_some(layout)
     }
 }

@@ -52,7 +52,7 @@ impl State {
                 _lock: Some(lock),
                 ..Self::of(workspace)
             }),
-            Err(error) => Self::instead(workspace, &error),
+            Err(error) => Self::instead(context, workspace, &error),
         }
     }
 
@@ -61,7 +61,11 @@ impl State {
         self.makeshift.is_some()
     }
 
-    fn instead(workspace: &Workspace, cause: &io::Error) -> Result<Self, Failure> {
+    fn instead(
+        context: &Context,
+        workspace: &Workspace,
+        cause: &io::Error,
+    ) -> Result<Self, Failure> {
         let root = workspace.root.path();
         let cannot =
             |error| Failure::world(&format!("cannot write to `{}`", root.display()), &error);
@@ -69,7 +73,7 @@ impl State {
             .prefix(".fbuild-")
             .tempdir_in(root)
             .map_err(cannot)?;
-        let layout = Layout::new(folder.path());
+        let layout = Layout::new(folder.path(), context.key().0);
         make_folders(&layout).map_err(cannot)?;
         let state = workspace.layout.state().display();
         let message = format!(

@@ -6,13 +6,13 @@ mod runs;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::action::{ActionKey, ActionResult, ToolVersion};
-use crate::checked_file::{self, Magic};
+use crate::checked_file::{self, Magic, StateFile};
 use crate::stamp::Stamp;
 
 pub use metadata::write as write_metadata;
@@ -53,14 +53,14 @@ pub struct Memory {
 
 impl Memory {
     /// Reads the file that an earlier run saved; empty if it is missing or damaged.
-    pub fn read(file: &Path) -> Self {
+    pub fn read(file: &StateFile) -> Self {
         let checked = checked_file::read(file, MAGIC);
         let memory = checked.and_then(|bytes| postcard::from_bytes(&bytes).ok());
         memory.unwrap_or_default()
     }
 
     /// Saves it to `file`, atomically, if it changed.
-    pub fn save(&mut self, file: &Path) -> io::Result<()> {
+    pub fn save(&mut self, file: &StateFile) -> io::Result<()> {
         if !std::mem::take(&mut self.changed) {
             return Ok(());
         }
@@ -111,7 +111,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
+    use crate::digest::{Digest, Key};
 
     fn success(text: &str) -> Arc<Success> {
         Arc::new(Success {
@@ -128,18 +128,18 @@ mod tests {
     #[test]
     fn memory_is_saved_only_if_it_changed() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("state");
+        let file = StateFile::new(dir.path().join("state"), Key::new([1; 32]));
         let mut memory = Memory::read(&file);
         memory.save(&file).unwrap();
-        assert!(!file.exists());
+        assert!(!file.path().exists());
         memory.succeed("manager", &success("a"));
         memory.save(&file).unwrap();
         let mut again = Memory::read(&file);
         assert_eq!(again.success("manager"), Some(&success("a")));
-        std::fs::remove_file(&file).unwrap();
+        std::fs::remove_file(file.path()).unwrap();
         again.succeed("manager", &success("a"));
         again.save(&file).unwrap();
-        assert!(!file.exists());
+        assert!(!file.path().exists());
         again.forget("manager");
         again.save(&file).unwrap();
         assert_eq!(Memory::read(&file).success("manager"), None);

@@ -1,13 +1,12 @@
 //! The file of a snapshot: a checked file with a header and the list of observations.
 
 use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::conditions::Conditions;
 use super::list::{Edit, List};
-use crate::checked_file::{self, CheckedFile, Magic};
+use crate::checked_file::{self, CheckedFile, Magic, StateFile};
 use crate::digest::Digest;
 use crate::stamp::Stamp;
 use crate::workspace::Layout;
@@ -112,10 +111,9 @@ pub(super) fn write(layout: &Layout, header: &Header, list: &[u8]) -> io::Result
     checked_file::write(&layout.snapshot(), MAGIC, &[&header, list])
 }
 
-/// Returns a digest that no earlier or later content of a checked file shares. Its stamp alone
-/// would not do: a file written twice in a tick of the clock may keep its stamp.
-fn identity(file: &Path) -> Option<[u8; 32]> {
-    let identity = (Stamp::of_path(file)?, checked_file::checksum(file)?);
+/// Returns a digest that no earlier or later content of a checked file shares.
+fn identity(file: &StateFile) -> Option<[u8; 32]> {
+    let identity = (Stamp::of_path(file.path())?, checked_file::nonce(file)?);
     let bytes = postcard::to_stdvec(&identity).ok()?;
     Some(*Digest::of(&bytes).hash())
 }

@@ -2,8 +2,12 @@
 //! [`Refusal`]. It has no I/O.
 //!
 //! ```text
-//! magic 8 | format u32 | key: hash 32, length u64 | payload length u64 | payload | SHA-256 of all before
+//! magic 8 | format u32 | key: hash 32, length u64 | payload length u64 | payload | seal 32 |
+//! SHA-256 of all before
 //! ```
+//!
+//! The seal is the authentication code of everything before it, under the key of the user who
+//! recorded the result: the checksum shows damage, the seal origin.
 //!
 //! Numbers are little-endian; the payload is the [`ActionResult`] in postcard's encoding.
 //! A change of the encoding is a new [`FORMAT`], never a reinterpretation. Every format
@@ -13,11 +17,11 @@
 use std::collections::HashSet;
 
 use crate::action::{ActionKey, ActionResult, Entry, EntryKind};
-use crate::digest::Digest;
+use crate::digest::{Digest, Key};
 use crate::path::{MAX_PATH, RelPath};
 
 /// The version of the encoding.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 /// The maximum length of a record: a result of about half a million files.
 pub(super) const MAX_RECORD: u64 = 64 << 20;
 /// The maximum number of entries of a result.
@@ -27,6 +31,8 @@ const MAX_SIZE: u64 = 1 << 44;
 
 const MAGIC: &[u8; 8] = b"fbresult";
 const HEADER: usize = 8 + 4 + 32 + 8 + 8;
+/// The length of the seal, and of the checksum.
+const CODE: usize = 32;
 
 /// The reason why bytes are not a record, or entries not those of a result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +52,9 @@ pub enum Refusal {
     /// The checksum does not match.
     #[error("its checksum does not match")]
     Checksum,
+    /// The seal does not match: another user or machine recorded the result.
+    #[error("this user did not record it")]
+    Origin,
     /// The payload cannot be decoded.
     #[error("its content cannot be decoded")]
     Payload,
@@ -63,17 +72,23 @@ pub enum Refusal {
     Link(RelPath),
 }
 
-/// Encodes `result` as a record under `key`.
-pub(super) fn encode(key: ActionKey, result: &ActionResult) -> Result<Vec<u8>, Refusal> {
+/// Encodes `result` as a record under `key`, sealed with the key of the user.
+pub(super) fn encode(
+    key: ActionKey,
+    result: &ActionResult,
+    user: &Key,
+) -> Result<Vec<u8>, Refusal> {
     check_entries(&result.outputs)?;
     let payload = postcard::to_stdvec(result).map_err(|_| Refusal::Payload)?;
-    let mut bytes = Vec::with_capacity(HEADER + payload.len() + 32);
+    let mut bytes = Vec::with_capacity(HEADER + payload.len() + 2 * CODE);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT.to_le_bytes());
     bytes.extend_from_slice(key.0.hash());
     bytes.extend_from_slice(&key.0.size().to_le_bytes());
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&payload);
+    let seal = user.mac(&[&bytes]);
+    bytes.extend_from_slice(&seal);
     let checksum = Digest::of(&bytes);
     bytes.extend_from_slice(checksum.hash());
     if bytes.len() as u64 > MAX_RECORD {
@@ -82,38 +97,65 @@ pub(super) fn encode(key: ActionKey, result: &ActionResult) -> Result<Vec<u8>, R
     Ok(bytes)
 }
 
-/// Decodes the record that is stored under `key`.
-pub(super) fn decode(key: ActionKey, bytes: &[u8]) -> Result<ActionResult, Refusal> {
-    let (named, result) = decode_any(bytes)?;
-    if named != key {
+/// Decodes the record that is stored under `key`, if the owner of `user` sealed it.
+pub(super) fn decode(key: ActionKey, bytes: &[u8], user: &Key) -> Result<ActionResult, Refusal> {
+    let record = Record::parse(bytes)?;
+    if record.key != key {
         return Err(Refusal::Key);
     }
-    Ok(result)
+    // Before the payload is decoded: it may be hostile.
+    if user.mac(&[record.sealed]) != *record.seal {
+        return Err(Refusal::Origin);
+    }
+    decode_payload(record.payload)
 }
 
-/// Decodes a record and the key in it.
+/// Decodes a record and the key in it, no matter who sealed it.
 pub(super) fn decode_any(bytes: &[u8]) -> Result<(ActionKey, ActionResult), Refusal> {
-    if bytes.len() as u64 > MAX_RECORD {
-        return Err(Refusal::Length);
+    let record = Record::parse(bytes)?;
+    Ok((record.key, decode_payload(record.payload)?))
+}
+
+/// The parts of an undamaged record of this format.
+struct Record<'b> {
+    key: ActionKey,
+    payload: &'b [u8],
+    /// Everything before the seal.
+    sealed: &'b [u8],
+    seal: &'b [u8; CODE],
+}
+
+impl<'b> Record<'b> {
+    fn parse(bytes: &'b [u8]) -> Result<Self, Refusal> {
+        if bytes.len() as u64 > MAX_RECORD {
+            return Err(Refusal::Length);
+        }
+        let (content, checksum) = bytes.split_last_chunk().ok_or(Refusal::Length)?;
+        let mut start = content;
+        if take::<8>(&mut start)? != MAGIC {
+            return Err(Refusal::Magic);
+        }
+        if Digest::of(content).hash() != checksum {
+            return Err(Refusal::Checksum);
+        }
+        let format = u32::from_le_bytes(*take(&mut start)?);
+        if format != FORMAT {
+            return Err(Refusal::Format(format));
+        }
+        let (sealed, seal) = content.split_last_chunk().ok_or(Refusal::Length)?;
+        let mut rest = sealed.get(8 + 4..).ok_or(Refusal::Length)?;
+        let hash = *take::<32>(&mut rest)?;
+        let key = ActionKey(Digest::from_parts(hash, take_u64(&mut rest)?));
+        if take_u64(&mut rest)? != rest.len() as u64 {
+            return Err(Refusal::Length);
+        }
+        Ok(Self {
+            key,
+            payload: rest,
+            sealed,
+            seal,
+        })
     }
-    let (content, checksum) = bytes.split_last_chunk().ok_or(Refusal::Length)?;
-    let mut rest = content;
-    if take::<8>(&mut rest)? != MAGIC {
-        return Err(Refusal::Magic);
-    }
-    if Digest::of(content).hash() != checksum {
-        return Err(Refusal::Checksum);
-    }
-    let format = u32::from_le_bytes(*take(&mut rest)?);
-    if format != FORMAT {
-        return Err(Refusal::Format(format));
-    }
-    let hash = *take::<32>(&mut rest)?;
-    let key = ActionKey(Digest::from_parts(hash, take_u64(&mut rest)?));
-    if take_u64(&mut rest)? != rest.len() as u64 {
-        return Err(Refusal::Length);
-    }
-    Ok((key, decode_payload(rest)?))
 }
 
 fn decode_payload(payload: &[u8]) -> Result<ActionResult, Refusal> {
@@ -207,7 +249,7 @@ pub(super) fn set_format(record: &mut [u8], format: u32) {
 /// Corrects the checksum of a record.
 #[cfg(test)]
 fn sign(record: &mut [u8]) {
-    let end = record.len() - 32;
+    let end = record.len() - CODE;
     let checksum = Digest::of(&record[..end]);
     record[end..].copy_from_slice(checksum.hash());
 }
@@ -218,8 +260,11 @@ mod tests {
     use crate::stamp::FileMode;
     use crate::store::contract;
 
-    /// A record of format 2, which must stay readable.
-    const GOLDEN: &str = include_str!("record_format_2.hex");
+    /// A record of format 3, which must stay readable.
+    const GOLDEN: &str = include_str!("record_format_3.hex");
+    /// A record of format 2.
+    const UNSEALED: &str = include_str!("record_format_2.hex");
+    const USER: Key = Key::new([9; 32]);
 
     fn key() -> ActionKey {
         ActionKey(Digest::of(b"manifest"))
@@ -233,18 +278,33 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    fn unhex(text: &str) -> Vec<u8> {
+        let digits: String = text.split_whitespace().collect();
+        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        (0..digits.len()).step_by(2).map(byte).collect()
+    }
+
+    /// Corrects the seal and the checksum of a record.
+    fn seal(record: &mut [u8]) {
+        let end = record.len() - 2 * CODE;
+        let seal = USER.mac(&[&record[..end]]);
+        record[end..end + CODE].copy_from_slice(&seal);
+        sign(record);
+    }
+
     /// Encodes entries without checking them.
     fn forge(outputs: Vec<Entry>) -> Vec<u8> {
         let result = ActionResult {
             outputs,
             ..sample()
         };
-        let honest = encode(key(), &sample()).unwrap();
+        let honest = encode(key(), &sample(), &USER).unwrap();
         let payload = postcard::to_stdvec(&result).unwrap();
         let mut bytes = honest[..HEADER - 8].to_vec();
         bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&payload);
-        bytes.extend_from_slice(Digest::of(&bytes).hash());
+        bytes.extend_from_slice(&[0; 2 * CODE]);
+        seal(&mut bytes);
         bytes
     }
 
@@ -267,61 +327,94 @@ mod tests {
     }
 
     #[test]
-    fn format_2_does_not_change() {
+    fn format_3_does_not_change() {
         let golden: String = GOLDEN.split_whitespace().collect();
-        assert_eq!(hex(&encode(key(), &sample()).unwrap()), golden);
+        assert_eq!(hex(&encode(key(), &sample(), &USER).unwrap()), golden);
+    }
+
+    #[test]
+    fn format_2_is_refused_as_another_format() {
+        let refused = decode(key(), &unhex(UNSEALED), &USER);
+        assert_eq!(refused, Err(Refusal::Format(2)));
+    }
+
+    #[test]
+    fn record_of_another_user_is_refused() {
+        let bytes = encode(key(), &sample(), &Key::new([8; 32])).unwrap();
+        assert_eq!(decode(key(), &bytes, &USER), Err(Refusal::Origin));
+        assert_eq!(decode_any(&bytes), Ok((key(), sample())));
+    }
+
+    #[test]
+    fn payload_of_another_user_is_not_decoded() {
+        let mut bytes = encode(key(), &sample(), &USER).unwrap();
+        bytes[HEADER] ^= 1;
+        let end = bytes.len() - CODE;
+        let checksum = Digest::of(&bytes[..end]);
+        bytes[end..].copy_from_slice(checksum.hash());
+        assert_eq!(decode(key(), &bytes, &USER), Err(Refusal::Origin));
     }
 
     #[test]
     fn record_decodes_only_under_its_own_key() {
-        let bytes = encode(key(), &sample()).unwrap();
-        assert_eq!(decode(key(), &bytes), Ok(sample()));
+        let bytes = encode(key(), &sample(), &USER).unwrap();
+        assert_eq!(decode(key(), &bytes, &USER), Ok(sample()));
         let other = ActionKey(Digest::of(b"other"));
-        assert_eq!(decode(other, &bytes), Err(Refusal::Key));
+        assert_eq!(decode(other, &bytes, &USER), Err(Refusal::Key));
     }
 
     #[test]
     fn record_of_another_length_is_refused() {
-        let bytes = encode(key(), &sample()).unwrap();
+        let bytes = encode(key(), &sample(), &USER).unwrap();
         for length in 0..bytes.len() {
-            assert!(decode(key(), &bytes[..length]).is_err(), "length {length}");
+            assert!(
+                decode(key(), &bytes[..length], &USER).is_err(),
+                "length {length}"
+            );
         }
         let longer = [&bytes[..], &[0]].concat();
-        assert!(decode(key(), &longer).is_err());
+        assert!(decode(key(), &longer, &USER).is_err());
     }
 
     #[test]
     fn record_with_any_bit_flipped_is_refused() {
-        let bytes = encode(key(), &sample()).unwrap();
+        let bytes = encode(key(), &sample(), &USER).unwrap();
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= 1 << bit;
-                assert!(decode(key(), &bytes).is_err(), "byte {at}, bit {bit}");
+                assert!(
+                    decode(key(), &bytes, &USER).is_err(),
+                    "byte {at}, bit {bit}"
+                );
             }
         }
     }
 
     #[test]
     fn later_format_is_refused_as_such() {
-        let mut bytes = encode(key(), &sample()).unwrap();
-        set_format(&mut bytes, 3);
-        assert_eq!(decode(key(), &bytes), Err(Refusal::Format(3)));
+        let mut bytes = encode(key(), &sample(), &USER).unwrap();
+        set_format(&mut bytes, 4);
+        assert_eq!(decode(key(), &bytes, &USER), Err(Refusal::Format(4)));
     }
 
     #[test]
     fn record_with_unnormalised_path_is_refused() {
         let honest = forge(vec![file("aaaa")]);
-        assert!(decode(key(), &honest).is_ok());
+        assert!(decode(key(), &honest, &USER).is_ok());
         for path in [
             "/etc", "..//", "a/..", "a//b", "./aa", "aa/.", "aaa/", "a\0bc",
         ] {
-            let payload = &honest[HEADER..honest.len() - 32];
+            let payload = &honest[HEADER..honest.len() - 2 * CODE];
             let at = payload.windows(4).position(|w| w == b"aaaa").unwrap() + HEADER;
             let mut bytes = honest.clone();
             bytes[at..at + 4].copy_from_slice(path.as_bytes());
-            sign(&mut bytes);
-            assert_eq!(decode(key(), &bytes), Err(Refusal::Payload), "{path:?}");
+            seal(&mut bytes);
+            assert_eq!(
+                decode(key(), &bytes, &USER),
+                Err(Refusal::Payload),
+                "{path:?}"
+            );
         }
     }
 
@@ -350,7 +443,7 @@ mod tests {
         ];
         for entries in hostile {
             assert!(check_entries(&entries).is_err(), "{entries:?}");
-            assert!(decode(key(), &forge(entries)).is_err());
+            assert!(decode(key(), &forge(entries), &USER).is_err());
         }
     }
 
@@ -396,13 +489,13 @@ mod tests {
     #[test]
     fn payload_with_huge_claimed_length_is_refused() {
         let mut bytes = forge(Vec::new());
-        let end = bytes.len() - 32;
+        let end = bytes.len() - 2 * CODE;
         // The number of entries, as postcard writes it: all of 64 bits.
         bytes.splice(HEADER..HEADER + 1, [0xff; 9].into_iter().chain([1]));
         let length = (end + 9 - HEADER) as u64;
         bytes[HEADER - 8..HEADER].copy_from_slice(&length.to_le_bytes());
-        sign(&mut bytes);
-        assert_eq!(decode(key(), &bytes), Err(Refusal::Payload));
+        seal(&mut bytes);
+        assert_eq!(decode(key(), &bytes, &USER), Err(Refusal::Payload));
     }
 
     proptest::proptest! {

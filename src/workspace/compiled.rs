@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checked_file::{self, Magic};
+use crate::checked_file::{self, Magic, StateFile};
 use crate::digest::Digest;
 use crate::graph::Graph;
 use crate::source::{Diagnostic, Sources};
@@ -33,7 +33,7 @@ struct Head {
 
 /// Returns the compiled form in `file` if it was made from the Buildfile at `path`, and
 /// the texts are unchanged.
-pub(super) fn read(file: &Path, path: &Path) -> Option<Parts> {
+pub(super) fn read(file: &StateFile, path: &Path) -> Option<Parts> {
     let checked = checked_file::read(file, MAGIC)?;
     let (head, rest) = postcard::take_from_bytes::<Head>(&checked).ok()?;
     let is_ours = head.fbuild == env!("CARGO_PKG_VERSION");
@@ -61,7 +61,7 @@ pub(super) fn read(file: &Path, path: &Path) -> Option<Parts> {
 
 /// Writes the compiled form to `file`.
 pub(super) fn write(
-    file: &Path,
+    file: &StateFile,
     (files, sources): (&[(PathBuf, Digest)], &Sources),
     content: (&[Diagnostic], &Graph),
 ) -> io::Result<()> {

@@ -1,11 +1,17 @@
 //! Names the folders and files that fbuild keeps beside a Buildfile.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::checked_file::StateFile;
+use crate::digest::Key;
 
 /// The paths below the state folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     state: PathBuf,
+    /// The key of the state of this checkout.
+    key: Key,
 }
 
 impl Layout {
@@ -14,11 +20,19 @@ impl Layout {
     /// The name of the state folder, beside the Buildfile.
     pub const NAME: &'static str = ".build-cache";
 
-    /// Returns the layout for the Buildfile in `folder`.
-    pub fn new(folder: &Path) -> Self {
+    /// Returns the layout for the Buildfile in `folder`, with state that belongs to the owner
+    /// of `key` and to this checkout: state copied from another folder counts as missing.
+    pub fn new(folder: &Path, key: &Key) -> Self {
+        let checkout = folder.canonicalize();
+        let checkout = checkout.as_deref().unwrap_or(folder).as_os_str();
         Self {
             state: folder.join(Self::NAME),
+            key: key.derive(&[b"fbuild state 1", checkout.as_bytes()]),
         }
+    }
+
+    fn file(&self, name: &str) -> StateFile {
+        StateFile::new(self.state.join(name), self.key.clone())
     }
 
     /// Returns the state folder, which also holds blobs and results unless the Buildfile
@@ -38,28 +52,28 @@ impl Layout {
     }
 
     /// Returns the path of the file index: digests by stat data.
-    pub fn index(&self) -> PathBuf {
-        self.state.join("index")
+    pub fn index(&self) -> StateFile {
+        self.file("index")
     }
 
     /// Returns the path of the last success of each target.
-    pub fn successes(&self) -> PathBuf {
-        self.state.join("state")
+    pub fn successes(&self) -> StateFile {
+        self.file("state")
     }
 
     /// Returns the path of the last clean run's conditions and observations.
-    pub fn snapshot(&self) -> PathBuf {
-        self.state.join("snapshot")
+    pub fn snapshot(&self) -> StateFile {
+        self.file("snapshot")
     }
 
     /// Returns the path of the compiled Buildfile.
-    pub fn graph(&self) -> PathBuf {
-        self.state.join("graph")
+    pub fn graph(&self) -> StateFile {
+        self.file("graph")
     }
 
     /// Returns the path of the cached nodes of a long Buildfile.
-    pub fn nodes(&self) -> PathBuf {
-        self.state.join("nodes")
+    pub fn nodes(&self) -> StateFile {
+        self.file("nodes")
     }
 
     /// Returns the folder of the last success of each target, as JSON.

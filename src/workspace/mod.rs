@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::buildfile::{self, NodeCache};
-use crate::digest::Digest;
+use crate::digest::{Digest, Key};
 use crate::graph::{self, Graph};
 use crate::path::Root;
 use crate::source::{Diagnostic, Severity, Sources};
@@ -109,9 +109,9 @@ pub fn find(from: &Path) -> Result<PathBuf, Error> {
 
 /// Reads and checks the Buildfile at `path` (absolute), called `shown` in diagnostics. Uses
 /// the compiled form if the texts are unchanged.
-pub fn open(path: &Path, shown: &Path) -> Result<Workspace, Error> {
+pub fn open(path: &Path, shown: &Path, key: &Key) -> Result<Workspace, Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let layout = Layout::new(folder);
+    let layout = Layout::new(folder, key);
     let mut cache = NodeCache::default();
     let (parts, is_compiled) = match compiled::read(&layout.graph(), path) {
         Some(parts) => (parts, true),

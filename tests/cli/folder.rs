@@ -121,7 +121,9 @@ fn cache_of_another_user_is_not_used() {
     let project = project();
     project.run("run -q t").ok("");
     project.hand_over();
-    let done = project.fbuild("run --force t").end().code(0);
+    let run = project.fbuild("run --force t");
+    let run = run.env("XDG_STATE_HOME", project.base().join("root"));
+    let done = run.end().code(0);
     assert_eq!(
         warned(&done, "fbuild::store::off"),
         "the cache folder `[root]/.build-cache` belongs to another user; nothing is cached"

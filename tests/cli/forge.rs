@@ -1,44 +1,53 @@
-//! Builds records of a store as an attacker or a broken disk would: every part may have a value
-//! that fbuild never writes.
+//! Records of a store as an attacker or a broken disk could write them: every part may have a
+//! value that fbuild never writes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fbuild::digest::Digest;
+use fbuild::digest::{Digest, Key};
 use serde::{Serialize, Serializer};
 
 /// The length of magic, format, key (hash and size) and payload length.
 pub(crate) const HEADER: usize = 8 + 4 + 32 + 8 + 8;
 
-/// A record in parts.
+/// The length of the seal, and of the checksum.
+const CODE: usize = 32;
+
+/// The parts of a record.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) magic: Vec<u8>,
     pub(crate) format: u32,
     pub(crate) key: [u8; 32],
     pub(crate) key_size: u64,
-    /// A false length of the payload.
+    /// A wrong length of the payload.
     pub(crate) length: Option<u64>,
     pub(crate) payload: Vec<u8>,
-    /// A false checksum.
+    /// The key that seals the record.
+    pub(crate) user: Key,
+    /// A wrong seal.
+    pub(crate) seal: Option<[u8; 32]>,
+    /// A wrong checksum.
     pub(crate) checksum: Option<[u8; 32]>,
 }
 
 impl Record {
-    /// Splits a record into its parts.
-    pub(crate) fn read(bytes: &[u8]) -> Self {
+    /// Parses a record of the owner of `user`.
+    pub(crate) fn read(bytes: &[u8], user: &Key) -> Self {
         Self {
             magic: bytes[..8].to_vec(),
             format: u32::from_le_bytes(bytes[8..12].try_into().unwrap()),
             key: bytes[12..44].try_into().unwrap(),
             key_size: u64::from_le_bytes(bytes[44..52].try_into().unwrap()),
             length: None,
-            payload: bytes[HEADER..bytes.len() - 32].to_vec(),
+            payload: bytes[HEADER..bytes.len() - 2 * CODE].to_vec(),
+            user: user.derive(&[b"fbuild record 1"]),
+            seal: None,
             checksum: None,
         }
     }
 
-    /// Joins the parts.
+    /// Encodes the record.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let length = self.length.unwrap_or(self.payload.len() as u64);
         let mut bytes = self.magic.clone();
@@ -47,6 +56,8 @@ impl Record {
         bytes.extend(self.key_size.to_le_bytes());
         bytes.extend(length.to_le_bytes());
         bytes.extend(&self.payload);
+        let seal = self.seal.unwrap_or_else(|| self.user.mac(&[&bytes]));
+        bytes.extend(seal);
         let checksum = self.checksum.unwrap_or(*Digest::of(&bytes).hash());
         bytes.extend(checksum);
         bytes
@@ -131,13 +142,13 @@ pub(crate) fn link(path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Entry {
     Entry { path, kind }
 }
 
-/// Returns the path of the object with this hash in the store below `state`.
+/// Returns the path of an object in the store below `state`.
 pub(crate) fn place(state: &Path, kind: &str, hash: &[u8; 32]) -> PathBuf {
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     state.join(kind).join(&hex[..2]).join(hex)
 }
 
-/// Returns every object of a kind in the store below `state`.
+/// Returns the paths of all objects of a kind in the store below `state`.
 pub(crate) fn objects(state: &Path, kind: &str) -> Vec<PathBuf> {
     let shards = fs::read_dir(state.join(kind)).unwrap();
     let shards = shards.map(|shard| shard.unwrap().path());

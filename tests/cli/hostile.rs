@@ -75,7 +75,7 @@ impl Lab {
         project.write("../canary/precious", "precious\n");
         project.write("../canary/sub/precious", "precious\n");
         project.fbuild("run -q t u").under(LIMITS).end().ok("");
-        let record = Record::read(&fs::read(record_of(&project, "t")).unwrap());
+        let record = Record::read(&fs::read(record_of(&project, "t")).unwrap(), &project.key());
         let payload = honest(&record);
         let lab = Self {
             precious: project.snapshot("../canary"),
@@ -462,6 +462,13 @@ fn record_of(project: &Project, target: &str) -> PathBuf {
     let is_named = |path: &PathBuf| metadata.contains(path.file_name().unwrap().to_str().unwrap());
     let objects = objects(&project.path(".build-cache"), "actions");
     objects.into_iter().find(is_named).unwrap()
+}
+
+/// Returns the part of a record before its seal.
+fn sealed(record: &Record) -> Vec<u8> {
+    let mut bytes = record.bytes();
+    bytes.truncate(bytes.len() - 64);
+    bytes
 }
 
 /// The payload of `t` as fbuild wrote it.

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use fbuild::digest::Key;
+use fbuild::user_key;
+
 use super::redact::redact;
 
 /// The path of the program.
@@ -85,6 +88,12 @@ impl Project {
     /// Returns the folder that contains the project's folder.
     pub(crate) fn base(&self) -> &Path {
         self.root.parent().unwrap()
+    }
+
+    /// Returns the key of the user who runs fbuild here.
+    pub(crate) fn key(&self) -> Key {
+        let folder = self.base().join("user/fbuild");
+        user_key::read(&folder).unwrap().unwrap()
     }
 
     /// Returns a path below the project's folder.
@@ -341,6 +350,7 @@ impl<'p> Run<'p> {
         command
             .env("PATH", path)
             .env("HOME", "/nonexistent")
+            .env("XDG_STATE_HOME", self.project.base().join("user"))
             .env("LANG", "C.UTF-8");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         // The number of the planted mutant, if there is one: see `tests/mutants`.

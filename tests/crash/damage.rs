@@ -13,6 +13,7 @@ use fbuild::store::disk::{Disk, Durability};
 use crate::model::history::place;
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count, on_all};
+use crate::support::user;
 
 #[test]
 fn verify_names_and_repairs_every_corruption() {
@@ -51,7 +52,7 @@ struct Harm {
 
 impl Lab {
     fn new(folder: &Path) -> Self {
-        let store = Disk::open(&folder.join("store"), Durability::None);
+        let store = Disk::open(&folder.join("store"), Durability::None, &user::key());
         let mut lab = Self {
             folder: folder.join("store"),
             results: (0..6).map(|number| result(&store, number)).collect(),

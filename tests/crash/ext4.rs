@@ -23,6 +23,7 @@ use crate::support::image::Image;
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count};
 use crate::support::tree;
+use crate::support::user;
 
 #[test]
 fn t5_ext4_power_cut_leaves_results_right_or_missing() {
@@ -94,7 +95,11 @@ fn write_sources(work: &Path, world: &World) {
 /// no result needs.
 fn examine(copy: &Image) -> Result<(usize, usize), Fault> {
     let work = copy.path().join("work");
-    let store = Disk::open(&work.join(".build-cache"), Durability::Batched);
+    let store = Disk::open(
+        &work.join(".build-cache"),
+        Durability::Batched,
+        &user::key(),
+    );
     let found = store.verify(false).unwrap();
     let is_incomplete = |damage: &Damage| matches!(damage, Damage::Incomplete(_));
     if found
@@ -143,7 +148,7 @@ fn t5_cost_of_durability_is_printed() {
 /// Stores results in a new store and returns the elapsed time.
 fn store_some(durability: Durability, round: usize) -> Duration {
     let folder = tempfile::tempdir().unwrap();
-    let store = Disk::open(folder.path(), durability);
+    let store = Disk::open(folder.path(), durability, &user::key());
     let started = Instant::now();
     let batch = (0..100).map(|number| {
         let blobs = (0..5).map(|blob| {

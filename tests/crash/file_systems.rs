@@ -19,6 +19,7 @@ use fbuild::store::outputs::{
 use fbuild::store::{Error, Store};
 
 use crate::support::scale::print;
+use crate::support::user;
 
 /// The variable with the folder of the inner run.
 const FOLDER: &str = "FBUILD_TEST_FOLDER";
@@ -96,7 +97,11 @@ fn codes(store: &Disk) -> Vec<String> {
 
 /// Fills a store until its file system is full and checks the kept blobs.
 fn overfill(folder: &Path, size: usize) {
-    let store = Disk::open(&folder.join("small/cache"), Durability::Batched);
+    let store = Disk::open(
+        &folder.join("small/cache"),
+        Durability::Batched,
+        &user::key(),
+    );
     assert_eq!(store.take_warnings(), []);
     let kept: Vec<(Digest, bool)> = (0..100)
         .map(|number| write(&store, &content(number, size)))
@@ -130,7 +135,11 @@ fn store_hashes_a_blob_larger_than_the_disk() {
         "store_hashes_a_blob_larger_than_the_disk",
         script,
         |folder| {
-            let store = Disk::open(&folder.join("small/cache"), Durability::Batched);
+            let store = Disk::open(
+                &folder.join("small/cache"),
+                Durability::Batched,
+                &user::key(),
+            );
             assert!(!write(&store, &content(1, 5_000_000)).1);
             assert!(
                 write(&store, &content(2, 50_000)).1,
@@ -157,7 +166,11 @@ fn store_without_free_inodes_keeps_its_content() {
 fn store_that_cannot_be_created_is_off() {
     let script = "mkdir small && mount -t tmpfs -o size=1m,nr_inodes=3 none small";
     inside("store_that_cannot_be_created_is_off", script, |folder| {
-        let store = Disk::open(&folder.join("small/cache"), Durability::Batched);
+        let store = Disk::open(
+            &folder.join("small/cache"),
+            Durability::Batched,
+            &user::key(),
+        );
         assert_eq!(codes(&store), ["fbuild::store::off"]);
         assert!(!write(&store, &content(1, 100)).1);
     });
@@ -171,7 +184,7 @@ fn read_only_store_is_read_and_not_changed() {
         script,
         |folder| {
             let dir = folder.join("small/cache");
-            let store = Disk::open(&dir, Durability::Batched);
+            let store = Disk::open(&dir, Durability::Batched, &user::key());
             let (good, _) = write(&store, &content(1, 100));
             let (bad, _) = write(&store, &content(2, 100));
             let key = record(&store, good);
@@ -180,7 +193,7 @@ fn read_only_store_is_read_and_not_changed() {
             fs::write(blob, content(3, 100)).unwrap();
             drop(store);
             remount_read_only(&folder.join("small"));
-            let store = Disk::open(&dir, Durability::Batched);
+            let store = Disk::open(&dir, Durability::Batched, &user::key());
             assert_eq!(codes(&store), ["fbuild::store::read_only"]);
             assert!(store.result(key).unwrap().is_some());
             assert_eq!(read(&store, good), Some(content(1, 100)));
@@ -264,7 +277,11 @@ fn outputs_move_between_two_file_systems() {
             &folder.join("state/trash"),
             Vec::new(),
         );
-        let store = Disk::open(&folder.join("state/cache"), Durability::Batched);
+        let store = Disk::open(
+            &folder.join("state/cache"),
+            Durability::Batched,
+            &user::key(),
+        );
         assert_eq!(store.take_warnings(), []);
         let count = |path: &str| fs::read_dir(folder.join(path)).map_or(0, Iterator::count);
         let is_clear = || count("state/stage") == 0 && count("state/trash") <= 1;
@@ -325,7 +342,7 @@ fn restore_to_a_full_disk_leaves_the_tree() {
             &root.path().join("trash"),
             Vec::new(),
         );
-        let store = Disk::open(&folder.join("cache"), Durability::Batched);
+        let store = Disk::open(&folder.join("cache"), Durability::Batched, &user::key());
         fill(root.path());
         fs::write(root.path().join("out/big"), vec![b'x'; 100_000]).unwrap();
         let captured = capture(&stage, &specs(), &store).unwrap();
@@ -361,7 +378,7 @@ fn blob_over_the_file_size_limit_is_not_kept() {
         "blob_over_the_file_size_limit_is_not_kept",
         script,
         |folder| {
-            let store = Disk::open(&folder.join("cache"), Durability::Batched);
+            let store = Disk::open(&folder.join("cache"), Durability::Batched, &user::key());
             assert!(write(&store, &content(1, 50_000)).1);
             assert!(!write(&store, &content(2, 250_000)).1);
             assert!(!write(&store, &content(3, 1_000_000)).1);

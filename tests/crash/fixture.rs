@@ -14,6 +14,7 @@ use crate::model::project::{Inputs, Output, Project, Target, What};
 use crate::model::step::{Edit, Forgotten, Harm, How, Step};
 use crate::model::store_model::{StoreModel, Trust};
 use crate::support::tree::{Node, Tree};
+use crate::support::user;
 
 /// A run to interrupt: its name, the steps before it, and its arguments.
 pub(crate) struct Victim {
@@ -283,6 +284,7 @@ pub(crate) fn fbuild(folder: &Path, world: &World, arguments: &[&str]) -> Comman
     fbuild
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
+        .env("FBUILD_CACHE_KEY", user::SECRET)
         .envs(&world.env);
     fbuild
         .stdin(Stdio::null())

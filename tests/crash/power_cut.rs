@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use fbuild::action::{ActionKey, ActionResult};
 use fbuild::digest::Digest;
 use fbuild::journal::Memory;
 use fbuild::store::Store as _;
 use fbuild::store::disk::{Disk, Durability};
+use fbuild::workspace::Layout;
 
 use crate::crash::fixture::{Fixture, Victim, victims};
 use crate::crash::lossy_disk::{Cut, Left, Lossy, put};
@@ -24,6 +25,7 @@ use crate::model::history::place;
 use crate::model::store_model::Trust;
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count};
+use crate::support::user;
 
 const STATE: &str = ".build-cache";
 
@@ -108,6 +110,8 @@ struct Trace<'v> {
     fixture: Fixture<'v>,
     lossy: Lossy,
     truth: Truth,
+    /// Held while the folder is used in which the victim ran: only there its state is valid.
+    turn: Mutex<()>,
 }
 
 /// Every result and every blob that ever existed.
@@ -133,7 +137,15 @@ impl<'v> Trace<'v> {
             fixture,
             lossy,
             truth,
+            turn: Mutex::new(()),
         }
+    }
+
+    /// Puts a tree where the victim ran. The folder is the caller's until the guard is dropped.
+    fn put(&self, left: &Left) -> (PathBuf, MutexGuard<'_, ()>) {
+        let turn = self.turn.lock().unwrap();
+        let work = folder(&self.fixture.above, "work", left, Path::new(""));
+        (work, turn)
     }
 
     /// Returns true if every present result must have its blobs: not if the run removes blobs or
@@ -150,8 +162,8 @@ impl Truth {
         if !state.join("version").exists() {
             return;
         }
-        let store = Disk::open(&state, Durability::Batched);
-        for key in Memory::read(&state.join("state")).keys() {
+        let store = Disk::open(&state, Durability::Batched, &user::key());
+        for key in Memory::read(&Layout::new(work, &user::key()).successes()).keys() {
             let Some(result) = store.result(key).unwrap() else {
                 continue;
             };
@@ -223,7 +235,7 @@ fn examine(
     let mut seen = check_store(trace, number, &left, above)?;
     seen.check(trace.is_ordered())?;
     if number.is_multiple_of(BUILDS) {
-        let work = folder(above, "work", &left, Path::new(""));
+        let (work, _turn) = trace.put(&left);
         trace.fixture.check(&work, Trust::Either)?;
         seen.builds += 1;
     }
@@ -236,7 +248,7 @@ fn examine(
 /// Checks a store after a power cut: it returns correct content and accepts the missing content.
 fn check_store(trace: &Trace<'_>, number: usize, left: &Left, above: &Path) -> Result<Seen, Fault> {
     let state = folder(above, "store", left, Path::new(STATE));
-    let store = Disk::open(&state, Durability::None);
+    let store = Disk::open(&state, Durability::None, &user::key());
     let mut seen = Seen::default();
     for (key, result) in trace.truth.results.values() {
         let Some(found) = store.result(*key).unwrap() else {
@@ -303,7 +315,7 @@ fn check_healing(truth: &Truth, store: &Disk) -> Result<(), Fault> {
 
 /// Repeats the run on the remains and cuts the power again.
 fn cut_again(trace: &Trace<'_>, left: &Left, rng: &mut Rng, above: &Path) -> Result<Seen, Fault> {
-    let work = folder(above, "again", left, Path::new(""));
+    let (work, _turn) = trace.put(left);
     let (mut lossy, mut writer) = Lossy::new(&work);
     let (_, ops) = record(&mut trace.fixture.command(&work), &work);
     writer.write(&mut lossy, &ops);
@@ -321,7 +333,7 @@ fn cut_again(trace: &Trace<'_>, left: &Left, rng: &mut Rng, above: &Path) -> Res
         seen.add(second);
         seen.seconds += 1;
         if number == 0 {
-            let work = folder(above, "work", &left, Path::new(""));
+            let work = folder(&trace.fixture.above, "work", &left, Path::new(""));
             trace.fixture.check(&work, Trust::Either)?;
             seen.builds += 1;
         }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count, variable};
+use crate::support::user;
 
 /// The number of recorded keys.
 const VECTORS: usize = 200;
@@ -356,19 +357,16 @@ fn stored() -> (ActionKey, ActionResult, Vec<&'static [u8]>) {
 #[test]
 fn t16_recorded_store_is_still_read() {
     let (key, result, blobs) = stored();
-    let folder = fixtures().join("store-1");
+    let folder = fixtures().join("store-3");
     if is_writing() {
-        let disk = Disk::open(&folder, Durability::None);
+        let disk = Disk::open(&folder, Durability::None, &user::key());
         for blob in &blobs {
             disk.write(&mut &**blob).unwrap();
         }
         disk.record(&[(key, result.clone())]).unwrap();
         let _ = fs::remove_file(folder.join(".gitignore"));
     }
-    let copy = tempfile::tempdir().unwrap();
-    let store = copy.path().join("store");
-    copy_all(&folder, &store);
-    let disk = Disk::open(&store, Durability::None);
+    let (_copy, disk) = open_copy(&folder);
     assert_eq!(disk.result(key).unwrap(), Some(result));
     for blob in blobs {
         let mut bytes = Vec::new();
@@ -378,6 +376,25 @@ fn t16_recorded_store_is_still_read() {
     }
     assert_eq!(disk.verify(false).unwrap().damaged, []);
     assert_eq!(disk.take_warnings(), []);
+}
+
+#[test]
+fn t16_unsealed_record_is_missing_and_kept() {
+    let (key, ..) = stored();
+    let (_copy, disk) = open_copy(&fixtures().join("store-1"));
+    assert_eq!(disk.result(key).unwrap(), None);
+    assert_eq!(disk.verify(false).unwrap().damaged, []);
+    let warnings = disk.take_warnings();
+    assert_eq!(warnings[0].code, "fbuild::store::format");
+}
+
+/// Opens a copy of a store, which is removed with the folder.
+fn open_copy(folder: &Path) -> (tempfile::TempDir, Disk) {
+    let copy = tempfile::tempdir().unwrap();
+    let store = copy.path().join("store");
+    copy_all(folder, &store);
+    let disk = Disk::open(&store, Durability::None, &user::key());
+    (copy, disk)
 }
 
 fn copy_all(from: &Path, to: &Path) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fbuild::action::index::{FileIndex, Selection};
 use fbuild::action::{ActionKey, ActionResult, Entry, EntryKind};
 use fbuild::buildfile;
-use fbuild::checked_file;
+use fbuild::checked_file::{self, StateFile};
 use fbuild::digest::Digest;
 use fbuild::glob::Pattern;
 use fbuild::graph::Graph;
@@ -23,6 +23,7 @@ use fbuild::store::disk::{Disk, Durability};
 use crate::model::history::place;
 use crate::support::rng::Rng;
 use crate::support::scale::{Suite, count, on_all};
+use crate::support::user;
 
 /// The maximum time per KiB in an unoptimized build, and the minimum for any input, because
 /// machines stall.
@@ -269,7 +270,7 @@ fn result() -> ActionResult {
 /// Changes records: a record that differs from the written one is refused.
 fn records(rng: &mut Rng, records: usize) -> usize {
     let folder = place();
-    let disk = Disk::open(&folder.join("store"), Durability::None);
+    let disk = Disk::open(&folder.join("store"), Durability::None, &user::key());
     let (key, result) = (ActionKey(Digest::of(b"key")), result());
     disk.record(&[(key, result.clone())]).unwrap();
     let hex = key.0.hex();
@@ -293,7 +294,7 @@ fn records(rng: &mut Rng, records: usize) -> usize {
 /// damaged one must not crash it.
 fn state_files(rng: &mut Rng, files: usize) -> usize {
     let folder = place();
-    let (state, index) = (folder.join("state"), folder.join("index"));
+    let [state, index] = ["state", "index"].map(|n| StateFile::new(folder.join(n), user::key()));
     let tree = folder.join("tree");
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("file"), "content").unwrap();
@@ -318,10 +319,11 @@ fn state_files(rng: &mut Rng, files: usize) -> usize {
     assert_eq!(read(&fresh).unwrap(), 1);
     fresh.save(&index).unwrap();
     for file in [&state, &index] {
-        let whole = fs::read(file).unwrap();
-        let (magic, content) = whole.split_first_chunk::<16>().unwrap();
+        let whole = fs::read(file.path()).unwrap();
+        let magic = whole.first_chunk().unwrap();
+        let content = checked_file::read(file, magic).unwrap();
         for _ in 0..files / 2 {
-            let bytes = changed_bytes(rng, &content[4..]);
+            let bytes = changed_bytes(rng, &content);
             checked_file::write(file, magic, &[&bytes]).unwrap();
             timed(
                 bytes.len(),

@@ -31,6 +31,7 @@ use crate::model::project::Project;
 use crate::model::step::{Harm, Preview};
 use crate::support::fake_tool::{self, Outcome, Words};
 use crate::support::tree::{self, Node};
+use crate::support::user;
 
 /// Runs builds in the test process.
 pub(crate) struct InProcess {
@@ -115,7 +116,7 @@ impl InProcess {
     fn check_snapshot(&self, world: &World) -> Option<Snapshot> {
         snapshot::check(&Query {
             buildfile: &self.folder.join(FILE_NAME),
-            layout: &Layout::new(&self.folder),
+            layout: &Layout::new(&self.folder, &user::key()),
             names: &[],
             host_env: &host_env(world),
         })
@@ -177,7 +178,7 @@ struct Start<'i> {
 }
 
 fn open(folder: &Path) -> Workspace {
-    workspace::open(&folder.join(FILE_NAME), Path::new(FILE_NAME)).unwrap()
+    workspace::open(&folder.join(FILE_NAME), Path::new(FILE_NAME), &user::key()).unwrap()
 }
 
 impl Builder for InProcess {
@@ -273,8 +274,8 @@ impl<'w> Session<'w> {
         let folder = self.workspace.layout.state();
         let is_there = !self.is_dry || folder.is_dir();
         (is_wanted && is_there).then(|| match self.is_dry {
-            true => store::Disk::open_to_look(folder),
-            false => store::Disk::open(folder, Durability::None),
+            true => store::Disk::open_to_look(folder, &user::key()),
+            false => store::Disk::open(folder, Durability::None, &user::key()),
         })
     }
 

@@ -16,6 +16,7 @@ use crate::model::comparison::is_valid;
 use crate::model::expected::World;
 use crate::model::inprocess::intrude;
 use crate::model::step::{Harm, Preview};
+use crate::support::user;
 
 /// Runs the real program.
 pub(crate) struct Process {
@@ -46,6 +47,7 @@ impl Process {
         fbuild
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
+            .env("FBUILD_CACHE_KEY", user::SECRET)
             .envs(&world.env);
         fbuild.env("MIX_CONTROL", self.control.path());
         // The number of the planted mutant, if there is one: see `tests/mutants`.

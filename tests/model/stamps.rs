@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use fbuild::action::EntryKind;
 use fbuild::action::index::FileIndex;
+use fbuild::checked_file::StateFile;
 use fbuild::digest::Digest;
 use fbuild::path::{RelPath, Root};
 
@@ -15,6 +16,7 @@ use crate::model::history::{Done, Run, place};
 use crate::model::store_model::Trust;
 use crate::support::image::Image;
 use crate::support::scale::{Suite, count};
+use crate::support::user;
 
 /// How often a file is rewritten immediately after a read.
 const REWRITES: usize = 10_000;
@@ -146,13 +148,17 @@ fn stamp(metadata: &fs::Metadata) -> [i64; 6] {
     ]
 }
 
+fn saved(folder: &Path) -> StateFile {
+    StateFile::new(folder.join("index"), user::key())
+}
+
 impl Place {
     fn new(folder: &Path) -> Self {
         fs::create_dir_all(folder.join("tree")).unwrap();
         let root = Root::open(&folder.join("tree")).unwrap();
         Self {
             folder: folder.to_owned(),
-            index: FileIndex::open(root, &folder.join("index"), Vec::new()),
+            index: FileIndex::open(root, &saved(folder), Vec::new()),
         }
     }
 
@@ -160,8 +166,8 @@ impl Place {
         Root::open(&self.folder.join("tree")).unwrap()
     }
 
-    fn saved(&self) -> PathBuf {
-        self.folder.join("index")
+    fn saved(&self) -> StateFile {
+        saved(&self.folder)
     }
 
     /// Saves the index and loads it again, as the next run would.

@@ -15,11 +15,11 @@ mod walk;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::EntryKind;
+use crate::checked_file::StateFile;
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
 use crate::stamp::Stamp;
@@ -89,7 +89,7 @@ const OPEN_COST: u64 = 16 * 1024;
 impl FileIndex {
     /// Opens the index that was saved to `file`. It is empty if the file is missing, damaged,
     /// of another format or from before the last boot. Folders in `hidden` are never inputs.
-    pub fn open(root: Root, file: &Path, hidden: Vec<RelPath>) -> Self {
+    pub fn open(root: Root, file: &StateFile, hidden: Vec<RelPath>) -> Self {
         Self::new(root, Saved::read(file), hidden)
     }
 
@@ -147,7 +147,7 @@ impl FileIndex {
 
     /// Saves the index to `file`, atomically, if that costs less than reading again what is
     /// not saved. It is not flushed to the disk: if it is lost, files are read again.
-    pub fn save(&self, file: &Path) -> io::Result<()> {
+    pub fn save(&self, file: &StateFile) -> io::Result<()> {
         if self.unsaved.load(Ordering::Relaxed) <= self.saved.size() {
             return Ok(());
         }

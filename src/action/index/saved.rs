@@ -6,12 +6,11 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
-use crate::checked_file::{self, CheckedFile, Magic};
+use crate::checked_file::{self, CheckedFile, Magic, StateFile};
 use crate::path::RelPath;
 
 const MAGIC: &Magic = b"fbuild-index  1\n";
@@ -47,7 +46,7 @@ struct Row {
 
 impl Saved {
     /// Reads the file; empty if it is missing, damaged, of another format or another boot.
-    pub fn read(file: &Path) -> Self {
+    pub fn read(file: &StateFile) -> Self {
         let checked = checked_file::read(file, MAGIC);
         checked.and_then(Self::parse).unwrap_or_default()
     }
@@ -85,7 +84,11 @@ impl Saved {
     }
 
     /// Writes the folders that this run used, and the saved ones that it did not.
-    pub(super) fn write_with(&self, used: Vec<(RelPath, Vec<u8>)>, file: &Path) -> io::Result<()> {
+    pub(super) fn write_with(
+        &self,
+        used: Vec<(RelPath, Vec<u8>)>,
+        file: &StateFile,
+    ) -> io::Result<()> {
         let today = u64::try_from(crate::stamp::now()).unwrap_or(0) / 86_400_000_000_000;
         let fresh: HashSet<&RelPath> = used.iter().map(|(path, _)| path).collect();
         let idle = self
@@ -105,7 +108,7 @@ impl Saved {
     }
 }
 
-fn write(slabs: &[(&RelPath, u64, &[u8])], file: &Path) -> io::Result<()> {
+fn write(slabs: &[(&RelPath, u64, &[u8])], file: &StateFile) -> io::Result<()> {
     let mut start = 0;
     let rows = slabs.iter().map(|(path, used, slab)| {
         let len = slab.len() as u64;

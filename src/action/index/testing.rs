@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{FileIndex, Selection};
+use crate::checked_file::StateFile;
+use crate::digest::Key;
 use crate::glob::Pattern;
 use crate::path::{RelPath, Root};
 
@@ -47,9 +49,9 @@ impl Tree {
         FileIndex::open(self.root(), &self.saved(), vec![path(".build-cache")])
     }
 
-    /// Returns the path of the saved index.
-    pub(crate) fn saved(&self) -> PathBuf {
-        self.dir.path().join("index")
+    /// Returns the file of the saved index.
+    pub(crate) fn saved(&self) -> StateFile {
+        StateFile::new(self.dir.path().join("index"), Key::new([1; 32]))
     }
 }
 

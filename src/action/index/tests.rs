@@ -151,7 +151,7 @@ fn damaged_index_is_empty() {
     let index = tree.index();
     find(&index, &["**"], &[]);
     index.save(&tree.saved()).unwrap();
-    let whole = fs::read(tree.saved()).unwrap();
+    let whole = fs::read(tree.saved().path()).unwrap();
     assert!(
         Saved::read(&tree.saved())
             .folder(&RelPath::root())
@@ -160,14 +160,14 @@ fn damaged_index_is_empty() {
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x41;
-        fs::write(tree.saved(), &bytes).unwrap();
+        fs::write(tree.saved().path(), &bytes).unwrap();
         assert!(
             Saved::read(&tree.saved())
                 .folder(&RelPath::root())
                 .is_none(),
             "byte {at}"
         );
-        fs::write(tree.saved(), &whole[..at]).unwrap();
+        fs::write(tree.saved().path(), &whole[..at]).unwrap();
         assert!(
             Saved::read(&tree.saved())
                 .folder(&RelPath::root())
@@ -196,9 +196,9 @@ fn index_from_before_a_boot_is_empty() {
     let index = tree.index();
     find(&index, &["**"], &[]);
     index.save(&tree.saved()).unwrap();
-    let bytes = fs::read(tree.saved()).unwrap();
-    let (magic, content) = bytes.split_first_chunk::<16>().unwrap();
-    let mut content = content[4..].to_vec();
+    let bytes = fs::read(tree.saved().path()).unwrap();
+    let magic = bytes.first_chunk().unwrap();
+    let mut content = checked_file::read(&tree.saved(), magic).unwrap().to_vec();
     let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap();
     let at = content.windows(boot.len()).position(|w| w == boot).unwrap();
     let is_remembered = |content: &[u8]| {
@@ -398,17 +398,17 @@ fn unchanged_files_are_not_read_again() {
 #[test]
 fn index_is_saved_only_if_that_is_cheaper() {
     let tree = saved_when_old();
-    let size = fs::metadata(tree.saved()).unwrap().len();
+    let size = fs::metadata(tree.saved().path()).unwrap().len();
     let index = tree.index();
     assert!((2..=size).contains(&index.saved.size()));
     find(&index, &["**"], &[]);
-    fs::remove_file(tree.saved()).unwrap();
+    fs::remove_file(tree.saved().path()).unwrap();
     index.save(&tree.saved()).unwrap();
-    assert!(!tree.saved().exists(), "nothing is unsaved");
+    assert!(!tree.saved().path().exists(), "nothing is unsaved");
     index.add_cost(0);
     assert!(OPEN_COST > size, "else this shows nothing");
     index.save(&tree.saved()).unwrap();
-    assert_eq!(fs::metadata(tree.saved()).unwrap().len(), size);
+    assert_eq!(fs::metadata(tree.saved().path()).unwrap().len(), size);
 }
 
 #[test]

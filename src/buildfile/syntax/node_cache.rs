@@ -8,14 +8,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::node::{Data, Node, Prop, Value};
 use crate::buildfile::grammar::{self, NodeSpec, allowed};
 use crate::buildfile::model::Spanned;
-use crate::checked_file::{self, CheckedFile, Magic};
+use crate::checked_file::{self, CheckedFile, Magic, StateFile};
 use crate::digest::Digest;
 use crate::source::{FileId, Span};
 
@@ -43,7 +42,7 @@ struct Head {
 
 impl NodeCache {
     /// Reads the cache of an earlier load; a missing or damaged file is an empty cache.
-    pub fn read(file: &Path) -> Self {
+    pub fn read(file: &StateFile) -> Self {
         let saved = checked_file::read(file, MAGIC).and_then(Self::parse);
         Self {
             is_on: true,
@@ -71,7 +70,7 @@ impl NodeCache {
     }
 
     /// Saves the nodes of this load, if there are any.
-    pub fn save(&self, file: &Path) -> io::Result<()> {
+    pub fn save(&self, file: &StateFile) -> io::Result<()> {
         if self.used.is_empty() {
             return Ok(());
         }
@@ -257,11 +256,14 @@ impl Placement {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::buildfile::hostile::{mutated, soup};
     use crate::buildfile::{Loaded, load, load_cached};
+    use crate::digest::Key;
 
     /// A folder with a Buildfile and its node cache.
     struct Place(tempfile::TempDir);
@@ -277,7 +279,7 @@ mod tests {
 
         /// Loads a text with the cache of the last load, and saves the cache.
         fn load(&self, text: &str) -> (Loaded, NodeCache) {
-            let nodes = self.0.path().join("nodes");
+            let nodes = StateFile::new(self.0.path().join("nodes"), Key::new([1; 32]));
             std::fs::write(self.buildfile(), text).unwrap();
             let mut cache = NodeCache::read(&nodes);
             let shown = Path::new("Buildfile.kdl");

@@ -103,7 +103,7 @@ fn is_complete(args: &Run) -> bool {
 /// lock or the state folder needs attention: the full run reports that.
 fn check_snapshot(context: &Context, args: &Run) -> Option<(Option<File>, Option<Snapshot>)> {
     let buildfile = context.buildfile().ok().filter(|_| is_complete(args))?;
-    let layout = Layout::new(buildfile.parent()?);
+    let layout = Layout::new(buildfile.parent()?, context.key().0);
     let lock = state::try_lock_idle(&layout)?;
     let query = Query {
         buildfile: &buildfile,

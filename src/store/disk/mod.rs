@@ -25,6 +25,7 @@ mod layout;
 mod lock;
 mod publish;
 mod quarantine;
+mod trust;
 mod usage;
 mod verify;
 mod walk;
@@ -46,7 +47,7 @@ use self::publish::{IfExists, Publisher};
 use self::warnings::Warnings;
 use super::{Error, Refusal, Store, record};
 use crate::action::{ActionKey, ActionResult};
-use crate::digest::Digest;
+use crate::digest::{Digest, Key};
 use crate::event::Warning;
 use crate::stamp::{self, Stamp};
 
@@ -79,6 +80,8 @@ struct Inner {
     layout: Option<Layout>,
     publisher: Publisher,
     durability: Durability,
+    /// The key that seals the records of this user.
+    key: Key,
     warnings: Warnings,
     /// The number of blobs written, and of those known to be durable.
     written: AtomicU64,
@@ -89,17 +92,18 @@ struct Inner {
 
 impl Disk {
     /// Opens the store in `dir`, or creates it. If that is not possible or not safe, the
-    /// store is empty and keeps nothing, with one warning.
-    pub fn open(dir: &Path, durability: Durability) -> Self {
-        Self::new(dir, durability, Access::Full)
+    /// store is empty and keeps nothing, with one warning. Results that the owner of `key`
+    /// did not record count as missing.
+    pub fn open(dir: &Path, durability: Durability, key: &Key) -> Self {
+        Self::new(dir, durability, Access::Full, key)
     }
 
     /// Opens an existing store for reading: damaged objects stay in their place.
-    pub fn open_to_look(dir: &Path) -> Self {
-        Self::new(dir, Durability::None, Access::Look)
+    pub fn open_to_look(dir: &Path, key: &Key) -> Self {
+        Self::new(dir, Durability::None, Access::Look, key)
     }
 
-    fn new(dir: &Path, durability: Durability, wanted: Access) -> Self {
+    fn new(dir: &Path, durability: Durability, wanted: Access, key: &Key) -> Self {
         let warnings = Warnings::default();
         let layout = match Layout::open(dir, wanted) {
             Ok(layout) => Some(layout),
@@ -118,6 +122,7 @@ impl Disk {
             layout,
             publisher: Publisher::default(),
             durability,
+            key: key.derive(&[b"fbuild record 1"]),
             warnings,
             written: AtomicU64::new(0),
             durable: AtomicU64::new(0),
@@ -193,7 +198,7 @@ impl Inner {
                 return None;
             }
         };
-        match record::decode(key, &bytes) {
+        match record::decode(key, &bytes, &self.key) {
             Ok(result) => {
                 self.mark_used(&file);
                 return Some(result);
@@ -201,6 +206,14 @@ impl Inner {
             // Another version of this program may still need the record.
             Err(Refusal::Format(format)) => self.warnings.once("fbuild::store::format", || {
                 format!("results in the cache are of the unknown format {format}; taken as missing")
+            }),
+            // Another user of the folder may still need the record.
+            Err(Refusal::Origin) => self.warnings.once("fbuild::store::untrusted", || {
+                let dir = layout.path.display();
+                format!(
+                    "the cache folder `{dir}` has results that this user did not record; they are \
+                     not used unless `fbuild cache trust` accepts them"
+                )
             }),
             Err(refusal) => self.refuse_record(key, &refusal.to_string()),
         }
@@ -249,7 +262,7 @@ impl Inner {
         key: ActionKey,
         result: &ActionResult,
     ) -> io::Result<()> {
-        let bytes = record::encode(key, result).map_err(io::Error::other)?;
+        let bytes = record::encode(key, result, &self.key).map_err(io::Error::other)?;
         let mut temp = self.publisher.create(layout)?;
         temp.write_all(&bytes)?;
         let name = layout::name(&key.0);

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
 use super::*;
-use crate::digest::BUFFER_SIZE;
+use crate::digest::{BUFFER_SIZE, Key};
 use crate::store::contract;
 use crate::store::tmpfile::LinkMethod;
 
@@ -21,7 +21,7 @@ impl Sample {
 
     pub(super) fn with(durability: Durability) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Disk::open(&folder.path().join("cache"), durability);
+        let store = Disk::open(&folder.path().join("cache"), durability, &Key::new([7; 32]));
         assert_eq!(store.take_warnings(), []);
         Self { folder, store }
     }
@@ -31,7 +31,7 @@ impl Sample {
     }
 
     pub(super) fn reopen(&self) -> Disk {
-        Disk::open(&self.path(""), Durability::Batched)
+        Disk::open(&self.path(""), Durability::Batched, &Key::new([7; 32]))
     }
 
     pub(super) fn artifact(&self, digest: Digest) -> PathBuf {
@@ -89,7 +89,11 @@ fn disk_satisfies_the_contract_with_any_link_method() {
 #[test]
 fn disk_satisfies_the_contract_without_durability() {
     let folder = tempfile::tempdir().unwrap();
-    contract::holds(&Disk::open(folder.path(), Durability::None));
+    contract::holds(&Disk::open(
+        folder.path(),
+        Durability::None,
+        &Key::new([7; 32]),
+    ));
 }
 
 #[test]
@@ -280,7 +284,7 @@ fn untrusted_folder_keeps_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("cache");
     let is_off = |expected: &str| {
-        let store = Disk::open(&dir, Durability::Batched);
+        let store = Disk::open(&dir, Durability::Batched, &Key::new([7; 32]));
         let warnings = store.take_warnings();
         assert_eq!(warnings.len(), 1);
         assert_eq!(warnings[0].code, "fbuild::store::off");

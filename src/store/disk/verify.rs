@@ -198,6 +198,7 @@ mod tests {
     use super::super::tests::Sample;
     use super::*;
     use crate::action::{ActionKey, ActionResult, Entry, EntryKind};
+    use crate::digest::Key;
     use crate::path::RelPath;
     use crate::stamp::FileMode;
     use crate::store::Store as _;
@@ -261,7 +262,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let store = Disk::open(&file, Durability::Batched);
+        let store = Disk::open(&file, Durability::Batched, &Key::new([7; 32]));
         assert_eq!(store.verify(true).unwrap(), Verification::default());
     }
 

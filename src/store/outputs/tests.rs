@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::action::{Entry, EntryKind, OutputSpec};
-use crate::digest::{BUFFER_SIZE, Digest};
+use crate::digest::{BUFFER_SIZE, Digest, Key};
 use crate::glob::Pattern;
 use crate::path::{MAX_PATH, Root};
 use crate::stamp::{self, FileKind, FileMode};
@@ -373,7 +373,11 @@ mod capturing {
         sample.write("a", "content");
         sample.write("b", vec![1; BUFFER_SIZE * 2]);
         sample.write("not-a-folder", "");
-        let off = Disk::open(&sample.path("not-a-folder"), Durability::Batched);
+        let off = Disk::open(
+            &sample.path("not-a-folder"),
+            Durability::Batched,
+            &Key::new([7; 32]),
+        );
         let specs = specs(&["a", "b"]);
         let captured = capture(&sample.stage, &specs, &off).unwrap();
         assert!(!captured.is_stored);
@@ -719,7 +723,11 @@ mod restoring {
     #[test]
     fn threads_restore_into_the_same_new_folders() {
         let sample = Sample::new();
-        let store = Disk::open(&sample.path(".build-cache"), Durability::None);
+        let store = Disk::open(
+            &sample.path(".build-cache"),
+            Durability::None,
+            &Key::new([7; 32]),
+        );
         let all: Vec<String> = (0..200).map(|n| format!("deep/er/{}/{n}", n % 3)).collect();
         let spec = |text: &String| specs(&[text]);
         let entries = |text: &String| {

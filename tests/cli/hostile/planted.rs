@@ -1,5 +1,7 @@
 //! Objects that are not files, and planted links.
 
+use fbuild::digest::Key;
+
 use super::*;
 
 #[test]
@@ -7,7 +9,7 @@ fn objects_that_are_not_files_are_refused() {
     use Fate::Refused;
     let mut cases = Cases::new();
     let all = &mut cases;
-    let edits: [Named<fn(&mut Record)>; 10] = [
+    let edits: [Named<fn(&mut Record)>; 13] = [
         ("another key", |r| r.key[0] ^= 1),
         ("another size of the key", |r| r.key_size += 1),
         ("another magic", |r| r.magic = b"fbresulT".to_vec()),
@@ -15,6 +17,13 @@ fn objects_that_are_not_files_are_refused() {
         ("the format to come", |r| r.format += 1),
         ("the last format", |r| r.format = u32::MAX),
         ("a wrong checksum", |r| r.checksum = Some([0; 32])),
+        ("the seal of another user", |r| r.user = Key::new([7; 32])),
+        ("no seal", |r| r.seal = Some([0; 32])),
+        ("a seal with one bit flipped", |r| {
+            let mut honest = r.user.mac(&[&sealed(r)]);
+            honest[31] ^= 1;
+            r.seal = Some(honest);
+        }),
         ("a length of nothing", |r| r.length = Some(0)),
         ("a length of one more", |r| {
             r.length = Some(r.payload.len() as u64 + 1)

@@ -1,7 +1,10 @@
-//! Identifies content by its SHA-256 and its length. No other file names a hash algorithm.
+//! Identifies content by its SHA-256 and its length, and authenticates it with secret keys. No
+//! other module names a hash algorithm.
 //!
 //! The pair follows the `Digest` message of the Remote Execution API: with the length, a
 //! reader can reject a wrong blob before hashing it.
+
+mod key;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -9,6 +12,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+
+pub use key::{Key, OneTimeMac, random};
 
 /// The number of bytes per read when a file is hashed.
 pub const BUFFER_SIZE: usize = 256 * 1024;
