@@ -36,6 +36,11 @@ impl Class {
         Some(Self { is_negated, ranges })
     }
 
+    /// Returns true if it stands for the characters that it does not name.
+    pub(super) fn is_negated(&self) -> bool {
+        self.is_negated
+    }
+
     /// Returns the ranges of characters that it names.
     pub(super) fn ranges(&self) -> &[(char, char)] {
         &self.ranges

@@ -17,8 +17,10 @@
 //! A pattern is split into a literal folder and a tail with the wildcards. Ten thousand
 //! targets whose patterns differ only in the folder share one compiled matcher.
 
+mod automaton;
 mod characters;
 mod class;
+mod guess;
 mod matcher;
 mod overlap;
 
@@ -33,7 +35,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::path::{self, RelPath};
 
-pub use overlap::overlap;
+pub use overlap::{Exception, Overlap, Question, may_overlap};
 
 use matcher::Matcher;
 

@@ -1,189 +1,427 @@
-//! Whether two patterns can match the same path, answered with such a path. It reads
-//! no files: it is how a missing edge is found without running anything.
+//! Finds a path that two patterns match and some exceptions do not. It reads no files: it is
+//! how a missing edge is found without running anything.
+//!
+//! A readable guess is tried first: the path with the fewest components, wildcards filled
+//! in. If an exception matches it, or one of the patterns does not, the answer comes from a
+//! breadth-first search of the product of the patterns' [automata](Automaton), which is
+//! exact: a state of the product is a set of states of each automaton, so that a state that
+//! was seen leads nowhere new. Only one symbol of each range that the automata distinguish
+//! is followed. The number of states is exponential in theory (`**/*a???` has one for each
+//! place where the `a` may be) and a few for each character of the patterns in practice;
+//! the caller limits it, and then [`Overlap::Unknown`] is the answer.
 
-use super::{Pattern, has_wildcard};
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range as Indices;
+
+use super::Pattern;
+use super::automaton::{Automaton, Range, SLASH, States, Symbol, bytes};
+use super::guess::guess;
 use crate::path::RelPath;
 
-/// What a wildcard is filled with in the path given as proof.
-const FILLER: &str = "any-file";
+/// The most states of one search.
+const MOST_STATES: usize = 20_000;
 
-/// Returns a path that both patterns match, if there is one. Classes and alternatives
-/// are tried with one sample each, so an overlap only through another member of them is
-/// not found; a path that is returned has been matched against both.
-pub fn overlap(a: &Pattern, b: &Pattern) -> Option<RelPath> {
-    for (one, other) in [(a, b), (b, a)] {
-        if let Some(path) = one.as_literal() {
-            return other.matches(path).then(|| path.clone());
-        }
-    }
-    if !a.folder().is_within(b.folder()) && !b.folder().is_within(a.folder()) {
-        return None;
-    }
-    let path = RelPath::new(common(&segments(a), &segments(b))?).ok()?;
-    (a.matches(&path) && b.matches(&path)).then_some(path)
+/// Two patterns, and the paths that do not count.
+#[derive(Debug)]
+pub struct Question<'p> {
+    /// The patterns that must both match.
+    pub both: [&'p Pattern; 2],
+    /// The exceptions to them.
+    pub except: Vec<Exception<'p>>,
 }
 
-/// Splits a pattern so that every segment but `**` stands for exactly one component.
-fn segments(pattern: &Pattern) -> Vec<String> {
-    let mut segments: Vec<String> = pattern.text().split('/').map(str::to_owned).collect();
-    if segments.last().is_some_and(|last| last == "**") {
-        // `x/**` does not match `x`: at least one component follows.
-        segments.push("*".to_owned());
-    }
-    segments
+/// The paths that `pattern` matches and none of `keep` does.
+#[derive(Clone, Debug)]
+pub struct Exception<'p> {
+    /// The pattern.
+    pub pattern: &'p Pattern,
+    /// The exceptions to the exception.
+    pub keep: Vec<&'p Pattern>,
 }
 
-/// Finds a path through both lists by walking all pairs of positions once, and returns
-/// its components joined by slashes.
-fn common(a: &[String], b: &[String]) -> Option<String> {
-    let width = b.len() + 1;
-    let mut came: Vec<Option<(usize, Option<String>)>> = vec![None; (a.len() + 1) * width];
-    let mut open = vec![0];
-    came[0] = Some((0, None));
-    while let Some(at) = open.pop() {
-        for (next, component) in steps(a, b, (at / width, at % width)) {
-            let next = next.0 * width + next.1;
-            if came[next].is_none() {
-                came[next] = Some((at, component));
-                open.push(next);
+/// The answer to a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Overlap {
+    /// There is no such path.
+    Never,
+    /// There are such paths; this is one.
+    At(RelPath),
+    /// The search was given up.
+    Unknown,
+}
+
+/// Returns true if there may be a path that both patterns match.
+pub fn may_overlap(a: &Pattern, b: &Pattern) -> bool {
+    let question = Question {
+        both: [a, b],
+        except: Vec::new(),
+    };
+    let mut unlimited = usize::MAX;
+    question.answer(&mut unlimited) != Overlap::Never
+}
+
+impl Exception<'_> {
+    fn covers(&self, path: &RelPath) -> bool {
+        self.pattern.matches(path) && !self.keep.iter().any(|keep| keep.matches(path))
+    }
+}
+
+impl Question<'_> {
+    /// Returns a path that both patterns and no exception match, if there is one. Takes the
+    /// states that it visits off `effort`, and gives up when none is left.
+    pub fn answer(&self, effort: &mut usize) -> Overlap {
+        let [a, b] = self.both;
+        for (one, other) in [(a, b), (b, a)] {
+            if let Some(path) = one.as_literal() {
+                let is_common = other.matches(path) && !self.excludes(path);
+                return if is_common {
+                    Overlap::At(path.clone())
+                } else {
+                    Overlap::Never
+                };
             }
         }
-    }
-    trace(&came)
-}
-
-type Position = (usize, usize);
-
-/// Returns where one can go from a pair of positions, and the component that it takes.
-fn steps(a: &[String], b: &[String], (i, j): Position) -> Vec<(Position, Option<String>)> {
-    let is_stars = |segment: &String| segment == "**";
-    let mut steps = Vec::new();
-    let (left, right) = (a.get(i), b.get(j));
-    if left.is_some_and(is_stars) {
-        steps.push(((i + 1, j), None));
-        if let Some(segment) = right.filter(|s| !is_stars(s)) {
-            steps.push(((i, j + 1), Some(sample(segment))));
+        let folder = if a.folder().is_within(b.folder()) {
+            a.folder()
+        } else if b.folder().is_within(a.folder()) {
+            b.folder()
+        } else {
+            return Overlap::Never;
+        };
+        if let Some(path) = guess(a, b).filter(|path| !self.excludes(path)) {
+            return Overlap::At(path);
+        }
+        let Some(search) = Search::new(self, folder) else {
+            return Overlap::Never;
+        };
+        match search.run(effort) {
+            Found::Nothing => Overlap::Never,
+            Found::GaveUp => Overlap::Unknown,
+            Found::Path(rest) => match RelPath::new(bytes(&rest)) {
+                Ok(rest) => Overlap::At(folder.join(&rest)),
+                // The shortest path has a name that is too long, so all have.
+                Err(_) => Overlap::Never,
+            },
         }
     }
-    if right.is_some_and(is_stars) {
-        steps.push(((i, j + 1), None));
-        if let Some(segment) = left.filter(|s| !is_stars(s)) {
-            steps.push(((i + 1, j), Some(sample(segment))));
+
+    fn excludes(&self, path: &RelPath) -> bool {
+        self.except.iter().any(|exception| exception.covers(path))
+    }
+}
+
+/// A breadth-first search of the product of automata.
+struct Search {
+    /// The automata of the two patterns, then those of the exceptions.
+    automata: Vec<Automaton>,
+    except: Vec<Excluded>,
+    /// The visited states: the one before each, and the symbol that leads to it.
+    visited: Vec<(usize, Symbol)>,
+    numbers: HashMap<Product, usize>,
+}
+
+/// The automata of an [`Exception`].
+struct Excluded {
+    pattern: usize,
+    keep: Indices<usize>,
+}
+
+enum Found {
+    Nothing,
+    Path(Vec<Symbol>),
+    GaveUp,
+}
+
+/// A state of the product: the states of each automaton, and of the current name.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Product {
+    states: Vec<States>,
+    name: Name,
+}
+
+/// The part of the current name that decides whether it can be a name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Name {
+    /// Nothing.
+    Empty,
+    /// `.`
+    Dot,
+    /// `..`
+    Dots,
+    /// Anything else.
+    Good,
+}
+
+const DOT: Symbol = '.' as Symbol;
+
+impl Name {
+    fn next(self, symbol: Symbol) -> Option<Self> {
+        match (self, symbol) {
+            (Self::Good, SLASH) => Some(Self::Empty),
+            (_, SLASH) => None,
+            (Self::Empty, DOT) => Some(Self::Dot),
+            (Self::Dot, DOT) => Some(Self::Dots),
+            _ => Some(Self::Good),
         }
     }
-    if let (Some(left), Some(right)) = (left, right)
-        && !is_stars(left)
-        && !is_stars(right)
-        && let Some(component) = both(left, right)
-    {
-        steps.push(((i + 1, j + 1), Some(component)));
-    }
-    steps
 }
 
-fn trace(came: &[Option<(usize, Option<String>)>]) -> Option<String> {
-    let mut at = came.len() - 1;
-    let mut components = Vec::new();
-    while at != 0 {
-        let (from, component) = came[at].as_ref()?;
-        components.extend(component.as_deref());
-        at = *from;
-    }
-    components.reverse();
-    Some(components.join("/"))
-}
-
-/// Returns a component that both segments match, as far as literal beginnings and ends tell.
-fn both(a: &str, b: &str) -> Option<String> {
-    match (has_wildcard(a), has_wildcard(b)) {
-        (false, _) => Some(a.to_owned()),
-        (_, false) => Some(b.to_owned()),
-        _ => {
-            let start = longer(literal_start(a), literal_start(b), |l, s| l.starts_with(s))?;
-            let end = longer(literal_end(a), literal_end(b), |l, s| l.ends_with(s))?;
-            Some(format!("{start}{FILLER}{end}"))
+impl Search {
+    /// Prepares a search below `folder`; `None` if a pattern matches nothing there.
+    fn new(question: &Question<'_>, folder: &RelPath) -> Option<Self> {
+        let below = |pattern: &Pattern| Automaton::below(pattern, folder);
+        let both = question.both.map(below);
+        let mut automata: Vec<Automaton> = both.into_iter().collect::<Option<_>>()?;
+        let mut except = Vec::new();
+        for exception in &question.except {
+            let Some(pattern) = below(exception.pattern) else {
+                continue;
+            };
+            automata.push(pattern);
+            let first = automata.len();
+            automata.extend(exception.keep.iter().filter_map(|keep| below(keep)));
+            except.push(Excluded {
+                pattern: first - 1,
+                keep: first..automata.len(),
+            });
         }
+        Some(Self {
+            automata,
+            except,
+            visited: Vec::new(),
+            numbers: HashMap::new(),
+        })
     }
-}
 
-fn longer<'a>(a: &'a str, b: &'a str, fits: fn(&str, &str) -> bool) -> Option<&'a str> {
-    let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
-    fits(long, short).then_some(long)
-}
-
-fn literal_start(segment: &str) -> &str {
-    let end = segment
-        .find(['*', '?', '[', '{', '\\'])
-        .unwrap_or(segment.len());
-    &segment[..end]
-}
-
-fn literal_end(segment: &str) -> &str {
-    let start = segment
-        .rfind(['*', '?', ']', '}', '\\'])
-        .map_or(0, |i| i + 1);
-    &segment[start..]
-}
-
-/// Returns a component that the segment matches: the first of alternatives and classes.
-fn sample(segment: &str) -> String {
-    let mut out = String::new();
-    let mut chars = segment.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '*' => out.push_str(FILLER),
-            '?' => out.push('x'),
-            '[' => {
-                out.extend(chars.next());
-                chars.by_ref().find(|c| *c == ']');
+    fn run(mut self, effort: &mut usize) -> Found {
+        let first = Product {
+            states: self.automata.iter().map(|a| a.start().clone()).collect(),
+            name: Name::Empty,
+        };
+        self.visited.push((0, 0));
+        self.numbers.insert(first.clone(), 0);
+        let mut open = VecDeque::from([first]);
+        while let Some(product) = open.pop_front() {
+            let number = self.numbers.get(&product).copied().unwrap_or(0);
+            for symbol in self.symbols(&product) {
+                let Some(next) = self.next(&product, symbol) else {
+                    continue;
+                };
+                if self.numbers.contains_key(&next) {
+                    continue;
+                }
+                if *effort == 0 || self.visited.len() == MOST_STATES {
+                    return Found::GaveUp;
+                }
+                *effort -= 1;
+                self.visited.push((number, symbol));
+                if self.is_found(&next) {
+                    return Found::Path(self.path());
+                }
+                self.numbers.insert(next.clone(), self.visited.len() - 1);
+                open.push_back(next);
             }
-            '{' => {
-                let inside: String = chars.by_ref().take_while(|c| *c != '}').collect();
-                out.push_str(&sample(inside.split(',').next().unwrap_or("")));
-            }
-            '\\' => out.extend(chars.next()),
-            c => out.push(c),
         }
+        Found::Nothing
     }
-    out
+
+    /// Returns the state after one more symbol; `None` if a pattern cannot match any more.
+    fn next(&self, product: &Product, symbol: Symbol) -> Option<Product> {
+        let name = product.name.next(symbol)?;
+        let mut states = Vec::with_capacity(self.automata.len());
+        for (automaton, current) in self.automata.iter().zip(&product.states) {
+            let next = automaton.next(current, symbol);
+            let is_pattern = states.len() < 2;
+            if is_pattern && next.iter().all(|word| *word == 0) {
+                return None;
+            }
+            states.push(next);
+        }
+        Some(Product { states, name })
+    }
+
+    fn is_found(&self, product: &Product) -> bool {
+        let accepts = |i: usize| self.automata[i].accepts(&product.states[i]);
+        let mut except = self.except.iter();
+        product.name == Name::Good
+            && accepts(0)
+            && accepts(1)
+            && !except.any(|e| accepts(e.pattern) && !e.keep.clone().any(accepts))
+    }
+
+    /// Returns one symbol for each range that an automaton distinguishes in a state.
+    fn symbols(&self, product: &Product) -> Vec<Symbol> {
+        let automata = self.automata.iter().zip(&product.states);
+        let ranges = automata.flat_map(|(automaton, states)| automaton.ranges(states));
+        let ranges = ranges.chain([Range(SLASH, SLASH), Range(DOT, DOT)]);
+        let mut cuts: Vec<Symbol> = ranges.flat_map(|range| [range.0, range.1 + 1]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let pieces = cuts.windows(2).map(|cut| Range(cut[0], cut[1] - 1));
+        let mut symbols: Vec<Symbol> = pieces.map(readable).collect();
+        // Letters first, so that the path looks like one.
+        symbols.sort_by_key(|symbol| !char::from_u32(*symbol).is_some_and(char::is_alphanumeric));
+        symbols
+    }
+
+    /// Returns the symbols that lead to the last visited state.
+    fn path(&self) -> Vec<Symbol> {
+        let mut symbols = Vec::new();
+        let mut at = self.visited.len() - 1;
+        while at > 0 {
+            let (before, symbol) = self.visited[at];
+            symbols.push(symbol);
+            at = before;
+        }
+        symbols.reverse();
+        symbols
+    }
+}
+
+/// Returns a symbol of a range: a letter or digit if it has one.
+fn readable(range: Range) -> Symbol {
+    let common = [('a', 'z'), ('A', 'Z'), ('0', '9')].map(|(first, last)| {
+        let (first, last) = (Symbol::from(first), Symbol::from(last));
+        (first.max(range.0), last.min(range.1))
+    });
+    let found = common.into_iter().find(|(first, last)| first <= last);
+    found.map_or(range.0, |(first, _)| first)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::automaton::strategies;
     use super::*;
 
     #[track_caller]
-    fn check(a: &str, b: &str, expected: Option<&str>) {
-        let (a, b) = (Pattern::new(a).unwrap(), Pattern::new(b).unwrap());
-        let expected = expected.map(|path| RelPath::new(path).unwrap());
-        assert_eq!(overlap(&a, &b), expected, "{a} and {b}");
-        assert_eq!(overlap(&b, &a).is_some(), expected.is_some(), "{b} and {a}");
+    fn check(patterns: [&str; 2], except: &[&str], expected: Option<&str>) {
+        let [a, b] = patterns.map(|text| Pattern::new(text).unwrap());
+        let except: Vec<Pattern> = except.iter().map(|e| Pattern::new(e).unwrap()).collect();
+        let expected = expected.map_or(Overlap::Never, |path| {
+            Overlap::At(RelPath::new(path).unwrap())
+        });
+        for both in [[&a, &b], [&b, &a]] {
+            let exception = |pattern| Exception {
+                pattern,
+                keep: Vec::new(),
+            };
+            let question = Question {
+                both,
+                except: except.iter().map(exception).collect(),
+            };
+            assert_eq!(question.answer(&mut 10_000), expected, "{question:?}");
+        }
     }
 
     #[test]
-    fn overlaps_are_proved_by_a_path() {
+    fn common_path_is_readable() {
+        let manager = "addon/flamenco/manager";
         check(
-            "addon/**",
-            "addon/flamenco/manager/**",
-            Some("addon/flamenco/manager/any-file"),
+            ["addon/**", "addon/flamenco/manager/**"],
+            &[],
+            Some(&format!("{manager}/any-file")),
         );
         check(
-            "pkg/api/*.gen.go",
-            "pkg/**",
+            ["pkg/api/*.gen.go", "pkg/**"],
+            &[],
             Some("pkg/api/any-file.gen.go"),
         );
-        check("pkg/api/a.gen.go", "pkg/**/*.go", Some("pkg/api/a.gen.go"));
-        check("a/*.go", "a/x*", Some("a/xany-file.go"));
-        check("**/*.go", "web/**", Some("web/any-file.go"));
+        check(
+            ["pkg/api/a.gen.go", "pkg/**/*.go"],
+            &[],
+            Some("pkg/api/a.gen.go"),
+        );
+        check(["a/*.go", "a/x*"], &[], Some("a/xany-file.go"));
+        check(["**/*.go", "web/**"], &[], Some("web/any-file.go"));
     }
 
     #[test]
-    fn patterns_that_share_nothing_do_not_overlap() {
-        check("web/*.go", "web/static/**", None);
-        check("web/app/**", "web/static/**", None);
-        check("a/*.go", "a/*.rs", None);
-        check("a/b", "a/c", None);
-        check("a/*", "a/b/c", None);
-        check("x/**", "x", None);
+    fn patterns_without_a_common_path_never_overlap() {
+        check(["web/*.go", "web/static/**"], &[], None);
+        check(["web/app/**", "web/static/**"], &[], None);
+        check(["a/*.go", "a/*.rs"], &[], None);
+        check(["a/b", "a/c"], &[], None);
+        check(["a/*", "a/b/c"], &[], None);
+        check(["x/**", "x"], &[], None);
+        check(["*/[ab]", "x/{c,d}"], &[], None);
+    }
+
+    #[test]
+    fn later_members_of_classes_and_alternatives_count() {
+        check(["a/[xy]z", "a/?[z]"], &[], Some("a/xz"));
+        check(["{a,b}/f", "b/*"], &[], Some("b/f"));
+        check(["{a,x/y}/*", "x/**"], &[], Some("x/y/a"));
+    }
+
+    #[test]
+    fn path_behind_an_exception_is_found() {
+        check(["a/**", "a/{x,y}/f.go"], &["a/x/**"], Some("a/y/f.go"));
+        check(["a/**", "a/{x,y}/f.go"], &["a/x/**", "a/y/*"], None);
+        check(["src/**", "src/*.c"], &["**/any*"], Some("src/.c"));
+        check(["src/**", "src/*.c"], &["**/[!a]*", "**/a*.c"], None);
+    }
+
+    #[test]
+    fn kept_part_of_an_exception_is_found() {
+        let patterns = ["out/**", "out/*", "out/**", "out/keep"];
+        let [a, b, folder, keep] = patterns.map(|text| Pattern::new(text).unwrap());
+        let question = Question {
+            both: [&a, &b],
+            except: vec![Exception {
+                pattern: &folder,
+                keep: vec![&keep],
+            }],
+        };
+        let expected = Overlap::At(RelPath::new("out/keep").unwrap());
+        assert_eq!(question.answer(&mut 10_000), expected);
+    }
+
+    #[test]
+    fn path_is_a_valid_one() {
+        check(["a/{.,..,b}", "a/?"], &[], Some("a/b"));
+        check(["a{.,..,b}", "a?"], &["ab"], Some("a."));
+        check(["[.][.]", "??"], &[], None);
+        check(["{a,}{/,b}{,c}", "*"], &["a*"], Some("b"));
+    }
+
+    #[test]
+    fn hostile_patterns_exhaust_the_effort() {
+        let a = Pattern::new(&format!("**/*a{}x", "?".repeat(40))).unwrap();
+        let b = Pattern::new(&format!("**/*a{}y", "?".repeat(40))).unwrap();
+        let question = Question {
+            both: [&a, &b],
+            except: Vec::new(),
+        };
+        let mut effort = 1_000;
+        assert_eq!(question.answer(&mut effort), Overlap::Unknown);
+        assert_eq!(effort, 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn overlap_is_exact(
+            a in strategies::pattern(),
+            b in strategies::pattern(),
+            except in prop::collection::vec(strategies::pattern(), 0..3),
+            path in strategies::path(),
+        ) {
+            let exception = |pattern| Exception { pattern, keep: Vec::new() };
+            let question = Question {
+                both: [&a, &b],
+                except: except.iter().map(exception).collect(),
+            };
+            let is_common = |path: &RelPath| {
+                a.matches(path) && b.matches(path) && !except.iter().any(|e| e.matches(path))
+            };
+            match question.answer(&mut 10_000) {
+                Overlap::Never => prop_assert!(!is_common(&path), "{path}"),
+                Overlap::At(found) => prop_assert!(is_common(&found), "{found}"),
+                Overlap::Unknown => {}
+            }
+        }
     }
 }

@@ -55,10 +55,12 @@ fn edge_removed_from_the_own_buildfile_is_missed() {
     };
     assert_eq!(
         missing.message,
-        "`webapp-static` reads what `generate-py` produces, but does not need it"
+        "`webapp-static` may read what `generate-py` produces, but does not need it"
     );
     assert_eq!(
         missing.help.as_deref(),
-        Some("add `needs generate-py` to `webapp-static`")
+        Some(
+            "add `needs generate-py` to `webapp-static`, or `except \"addon/flamenco/manager/**\"` to these inputs if it does not read it"
+        )
     );
 }

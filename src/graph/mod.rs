@@ -21,9 +21,11 @@ pub(crate) mod testing;
 
 use serde::{Deserialize, Serialize};
 
-use crate::buildfile::model::{Buildfile, Group, Target, Tool};
+use crate::buildfile::model::{Buildfile, Group, Inputs, Target, Tool};
+use crate::path::RelPath;
 use crate::source::Diagnostic;
 use lists::Lists;
+use outputs::Produced;
 
 pub use resolve::UNKNOWN;
 
@@ -88,6 +90,9 @@ pub struct Graph {
     dependants: Lists,
     /// For each group, its targets.
     members: Lists,
+    /// For each target, the targets that may produce its inputs although nothing orders the
+    /// two.
+    unordered: Lists,
     /// All targets, each after the targets that it needs or runs after.
     order: Vec<TargetId>,
     /// The numbers of all names (targets, then groups), sorted by name.
@@ -104,11 +109,8 @@ impl Graph {
         let outputs = outputs::Index::new(&buildfile);
         let mut budget = outputs::Budget::default();
         diagnostics.extend(producers::report(&names, &outputs, &mut budget));
-        diagnostics.extend(missing::report(
-            &names,
-            &components,
-            (&outputs, &mut budget),
-        ));
+        let unordered = missing::check(&names, &components, &outputs, &mut budget);
+        diagnostics.extend(unordered.diagnostics);
         diagnostics.extend(budget.report());
         let (edges, too_large) = resolve::flatten(&names);
         diagnostics.extend(too_large);
@@ -120,6 +122,7 @@ impl Graph {
             needs: edges.needs,
             after: edges.after,
             members: edges.members,
+            unordered: unordered.producers,
             buildfile,
         };
         (graph, diagnostics)
@@ -168,6 +171,35 @@ impl Graph {
     /// Returns the targets that need this one or run after it, each once.
     pub fn dependants(&self, id: TargetId) -> &[TargetId] {
         self.dependants.get(id.index())
+    }
+
+    /// Returns true if another target may produce an input of this one although nothing orders
+    /// the two, so that [`Self::unordered_read`] must be asked about each input.
+    pub fn may_read_unordered(&self, id: TargetId) -> bool {
+        !self.unordered.get(id.index()).is_empty()
+    }
+
+    /// Returns the error of reading `path`, an input of a target, if another target produces
+    /// it and nothing orders the two.
+    pub fn unordered_read(&self, id: TargetId, path: &RelPath) -> Option<Diagnostic> {
+        let produced = |producer: &TargetId| {
+            let mut outputs = Produced::by(*producer, self.target(*producer));
+            outputs.find(|output| output.produces(path))
+        };
+        let output = self.unordered.get(id.index()).iter().find_map(produced)?;
+        let reads = |inputs: &&Inputs| !inputs.except.iter().any(|e| e.value.matches(path));
+        let inputs = self.target(id).inputs.iter().filter(reads);
+        let mut patterns = inputs.flat_map(|inputs| &inputs.patterns);
+        let input = patterns.find(|input| input.value.matches(path))?;
+        let edge = missing::Edge {
+            reader: self.name(id),
+            producer: self.name(output.target),
+            input: input.span,
+            output: output.span,
+            except: output.pattern(),
+        };
+        let is_after = self.closure(&[output.target]).contains(&id);
+        Some(edge.error(&format!("reads `{path}`"), is_after))
     }
 
     /// Returns the groups, in the order written.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::buildfile::model::{Buildfile, Output, Spanned, Target};
-use crate::glob::{self, Pattern};
+use crate::glob::{Exception, Overlap, Pattern, Question};
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Span};
 
@@ -14,9 +14,9 @@ use super::lists::number;
 
 pub(super) const UNCHECKED: &str = "fbuild::graph::unchecked";
 
-/// The budget for comparisons, in visited outputs: about half a second.
+/// The budget for comparisons, in visited outputs: about a second.
 const MOST_LOOKS: usize = 5_000_000;
-/// The cost of comparing two patterns, in visited outputs.
+/// The cost of comparing two patterns, and of each state of a search, in visited outputs.
 const COMPARISON: usize = 20;
 
 /// An output and its target.
@@ -84,13 +84,35 @@ impl<'b> Produced<'b> {
         }
     }
 
-    /// Returns a path that it can produce and `pattern` matches.
-    pub(super) fn overlap(&self, pattern: &Pattern) -> Option<RelPath> {
-        let path = match pattern.as_literal() {
-            Some(path) => path.clone(),
-            None => glob::overlap(pattern, &self.pattern())?,
+    /// Returns a path that it can produce, `pattern` matches, and no exception matches.
+    pub(super) fn overlap(
+        &self,
+        pattern: &Pattern,
+        except: &[Exception<'_>],
+        budget: &mut Budget,
+    ) -> Overlap {
+        let own = self.pattern();
+        let mut question = Question {
+            both: [pattern, &own],
+            except: except.to_vec(),
         };
-        self.produces(&path).then_some(path)
+        if matches!(self.output, Output::Folder(_)) {
+            question
+                .except
+                .extend(self.keep.iter().map(|keep| Exception {
+                    pattern: &keep.value,
+                    keep: Vec::new(),
+                }));
+        }
+        budget.answer(&question)
+    }
+
+    /// Returns the patterns of the files in its folder that are not the target's.
+    pub(super) fn kept(&self) -> Vec<&'b Pattern> {
+        match self.output {
+            Output::Folder(_) => self.keep.iter().map(|keep| &keep.value).collect(),
+            Output::File(_) | Output::Glob(_) => Vec::new(),
+        }
     }
 
     /// Returns true if it is a folder that keeps all of another output.
@@ -201,6 +223,20 @@ impl Budget {
     /// Pays for comparing two patterns; returns false if the budget is used up.
     pub(super) fn compare(&mut self) -> bool {
         self.pay(COMPARISON)
+    }
+
+    /// Answers a question, and pays for each state of its search.
+    fn answer(&mut self, question: &Question<'_>) -> Overlap {
+        let most = self.0 / COMPARISON;
+        let mut left = most;
+        let answer = question.answer(&mut left);
+        self.0 -= (most - left) * COMPARISON;
+        answer
+    }
+
+    /// Uses up the rest, because an answer was not found.
+    pub(super) fn exhaust(&mut self) {
+        self.0 = 0;
     }
 
     fn pay(&mut self, looks: usize) -> bool {

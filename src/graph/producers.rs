@@ -2,6 +2,7 @@
 //! owns, or matched by the patterns of both.
 
 use crate::buildfile::model::Output;
+use crate::glob::Overlap;
 use crate::path::RelPath;
 use crate::source::Diagnostic;
 
@@ -86,9 +87,14 @@ fn by_pattern<'o, 'b>(outputs: &'o Index<'b>, budget: &mut Budget) -> Vec<Shared
             if !budget.compare() {
                 return found;
             }
-            if let Some(path) = other.overlap(pattern) {
-                let how = How::CanMatch(path);
-                found.push(Shared { owner, other, how });
+            match other.overlap(pattern, &[], budget) {
+                Overlap::Never => {}
+                Overlap::At(path) => {
+                    let how = How::CanMatch(path);
+                    found.push(Shared { owner, other, how });
+                }
+                // Not an error without proof; the budget reports that it was not checked.
+                Overlap::Unknown => budget.exhaust(),
             }
         }
     }

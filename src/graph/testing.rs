@@ -160,7 +160,7 @@ fn add(target: &mut Target, section: &str, words: &[Word]) {
 
 fn output(text: &str) -> Output {
     match text {
-        _ if text.contains('*') => Output::Glob(Pattern::new(text).unwrap()),
+        _ if text.contains(['*', '{', '?']) => Output::Glob(Pattern::new(text).unwrap()),
         _ if text.ends_with('/') => Output::Folder(RelPath::new(text).unwrap()),
         _ => Output::File(RelPath::new(text).unwrap()),
     }

@@ -9,7 +9,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::fanout::{Fanout, Show};
 use crate::cli::session::{self, Access, Session};
 use crate::cli::signals;
-use crate::glob::overlap;
+use crate::glob::may_overlap;
 use crate::graph::{Graph, TargetId};
 use crate::report::Verbosity;
 use crate::report::text::count;
@@ -76,9 +76,8 @@ fn is_made(graph: &Graph, id: TargetId, diagnostic: &Diagnostic) -> bool {
             .iter()
             .flat_map(|id| inputs::specs(graph.target(*id)))
     };
-    patterns.any(|pattern| {
-        outputs().any(|spec| overlap(&pattern.value, &spec.output.pattern()).is_some())
-    })
+    patterns
+        .any(|pattern| outputs().any(|spec| may_overlap(&pattern.value, &spec.output.pattern())))
 }
 
 fn check_drift(context: &Context) -> Result<(), Failure> {

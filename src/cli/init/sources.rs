@@ -2,7 +2,7 @@
 //! other projects and hidden files.
 
 use super::Named;
-use crate::glob::{Pattern, overlap};
+use crate::glob::{Pattern, may_overlap};
 use crate::path::RelPath;
 
 /// Patterns relative to the root, and their exceptions.
@@ -94,7 +94,7 @@ fn makers<'n>(other: &'n Named, text: &str) -> Vec<&'n str> {
             Pattern::new(text),
             Pattern::new(&below(folder, &pattern(output))),
         ];
-        matches!(patterns, [Ok(a), Ok(b)] if overlap(&a, &b).is_some())
+        matches!(patterns, [Ok(a), Ok(b)] if may_overlap(&a, &b))
     };
     let steps = other.project.steps.iter().zip(&other.names);
     let makers = steps.filter(|(step, _)| step.outputs.iter().any(overlaps));
