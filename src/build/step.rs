@@ -134,6 +134,11 @@ impl Step<'_> {
             return Ok(Prepared::WouldRun(reason));
         }
         let draft = Draft::new(self.action(target, &job.needs)?);
+        let inputs = draft.action.inputs.iter().map(|entry| &entry.path);
+        let unordered = self.parts.graph().unordered_reads(job.id, inputs);
+        if !unordered.is_empty() {
+            return Err(failure::of_diagnostics(unordered));
+        }
         if let Some(reason) = self.unconditional(target) {
             return Ok(self.miss(job.id, draft, reason));
         }

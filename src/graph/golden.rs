@@ -60,7 +60,7 @@ fn edge_removed_from_the_own_buildfile_is_missed() {
     assert_eq!(
         missing.help.as_deref(),
         Some(
-            "add `needs generate-py` to `webapp-static`, or `except \"addon/flamenco/manager/**\"` to these inputs if it does not read it"
+            "add `needs generate-py` to `webapp-static`, or `except \"addon/flamenco/manager/**\"` to these inputs if it reads none of it"
         )
     );
 }

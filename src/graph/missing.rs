@@ -1,9 +1,9 @@
 //! Finds inputs that another target may produce although nothing orders the two: a target
 //! could read a file that is half written, or stale. Also finds inputs that only the target
 //! itself produces. It works on patterns and knows no files, so most of what it finds is a
-//! warning; [`Graph::unordered_read`] turns it into an error once a file shows it.
+//! warning; [`Graph::unordered_reads`] turns it into an error once a file shows it.
 //!
-//! [`Graph::unordered_read`]: super::Graph::unordered_read
+//! [`Graph::unordered_reads`]: super::Graph::unordered_reads
 
 use std::collections::HashMap;
 
@@ -322,7 +322,7 @@ impl Edge<'_> {
         let message =
             format!("`{reader}` may read what `{producer}` produces, but does not need it");
         let help = format!(
-            "add `needs {producer}` to `{reader}`, or `except \"{}\"` to these inputs if it does not read it",
+            "add `needs {producer}` to `{reader}`, or `except \"{}\"` to these inputs if it reads none of it",
             self.except
         );
         self.finish(Diagnostic::warning(MISSING_EDGE, message), read, help)
@@ -383,7 +383,7 @@ mod tests {
             "warning fbuild::graph::missing_edge: `webapp-static` may read what `generate-py` produces, but does not need it
                3 `addon/**`: may match `addon/flamenco/manager/any-file`
                1 `addon/flamenco/manager/`: produced by `generate-py`
-               help: add `needs generate-py` to `webapp-static`, or `except \"addon/flamenco/manager/**\"` to these inputs if it does not read it",
+               help: add `needs generate-py` to `webapp-static`, or `except \"addon/flamenco/manager/**\"` to these inputs if it reads none of it",
         );
     }
 
@@ -407,7 +407,7 @@ mod tests {
             "warning fbuild::graph::missing_edge: `use` may read what `gen` produces, but does not need it
                2 `a/**`: may match `a/y/f.go`
                1 `a/{x,y}/f.go*`: produced by `gen`
-               help: add `needs gen` to `use`, or `except \"a/{x,y}/f.go*\"` to these inputs if it does not read it",
+               help: add `needs gen` to `use`, or `except \"a/{x,y}/f.go*\"` to these inputs if it reads none of it",
         );
     }
 
@@ -507,7 +507,7 @@ mod tests {
             "warning fbuild::graph::missing_edge: `a` may read what `gen` produces, but does not need it
                2 `gen/a/b`: read by `a`
                1 `gen/`: produced by `gen`
-               help: add `needs gen` to `a`, or `except \"gen/**\"` to these inputs if it does not read it",
+               help: add `needs gen` to `a`, or `except \"gen/**\"` to these inputs if it reads none of it",
         );
     }
 
@@ -521,19 +521,22 @@ mod tests {
     }
 
     #[test]
-    fn unordered_read_names_the_path() {
+    fn unordered_reads_name_the_path() {
         let text = "target gen outputs gen/ keep gen/README
             target app inputs gen/** except gen/x";
         let (graph, _) = Graph::new(BuildText::read(text).buildfile);
         let Some(Named::Target(app)) = graph.find("app") else {
             panic!()
         };
-        let read = |path: &str| graph.unordered_read(app, &RelPath::new(path).unwrap());
-        assert_eq!(read("gen/README"), None);
-        assert_eq!(read("gen/x"), None);
-        assert_eq!(read("other"), None);
-        let error = read("gen/y").unwrap();
+        let reads = |paths: &[&str]| {
+            let paths: Vec<_> = paths.iter().map(|p| RelPath::new(p).unwrap()).collect();
+            graph.unordered_reads(app, paths.iter())
+        };
+        assert_eq!(reads(&["gen/README", "gen/x", "other"]), []);
+        let [error] = &reads(&["gen/x", "gen/y", "gen/z"])[..] else {
+            panic!()
+        };
         assert_eq!(error.severity, Severity::Error);
-        assert_eq!(error.labels[0].text, "reads `gen/y`");
+        assert_eq!(error.labels[0].text, "matches `gen/y`");
     }
 }

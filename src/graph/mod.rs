@@ -46,7 +46,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     (
         missing::MISSING_EDGE,
-        "a target that reads what another one writes, with no `needs` or `after` to say which runs first",
+        "a target that reads what another one produces, with no `needs` or `after` that decides which runs first. It is an error if both name the same path, or if a file shows it; if patterns merely could match the same path, it is a warning. Add `needs`, or `except` if the target does not read these files",
     ),
     (
         missing::OWN_OUTPUT,
@@ -173,22 +173,32 @@ impl Graph {
         self.dependants.get(id.index())
     }
 
-    /// Returns true if another target may produce an input of this one although nothing orders
-    /// the two, so that [`Self::unordered_read`] must be asked about each input.
-    pub fn may_read_unordered(&self, id: TargetId) -> bool {
-        !self.unordered.get(id.index()).is_empty()
+    /// Returns the errors of reading `paths`, the inputs of a target, where other targets
+    /// produce them and nothing orders the two: one for each producer.
+    pub fn unordered_reads<'p>(
+        &self,
+        id: TargetId,
+        paths: impl Iterator<Item = &'p RelPath> + Clone,
+    ) -> Vec<Diagnostic> {
+        let producers = self.unordered.get(id.index()).iter();
+        let reads = producers.filter_map(|producer| {
+            let outputs: Vec<_> = Produced::by(*producer, self.target(*producer)).collect();
+            let is_produced = |path: &&RelPath| outputs.iter().any(|o| o.produces(path));
+            let path = paths.clone().find(is_produced)?;
+            let output = outputs.iter().find(|output| output.produces(path))?;
+            self.unordered_read(id, output, path)
+        });
+        reads.collect()
     }
 
-    /// Returns the error of reading `path`, an input of a target, if another target produces
-    /// it and nothing orders the two.
-    pub fn unordered_read(&self, id: TargetId, path: &RelPath) -> Option<Diagnostic> {
-        let produced = |producer: &TargetId| {
-            let mut outputs = Produced::by(*producer, self.target(*producer));
-            outputs.find(|output| output.produces(path))
-        };
-        let output = self.unordered.get(id.index()).iter().find_map(produced)?;
-        let reads = |inputs: &&Inputs| !inputs.except.iter().any(|e| e.value.matches(path));
-        let inputs = self.target(id).inputs.iter().filter(reads);
+    fn unordered_read(
+        &self,
+        id: TargetId,
+        output: &Produced<'_>,
+        path: &RelPath,
+    ) -> Option<Diagnostic> {
+        let is_read = |inputs: &&Inputs| !inputs.except.iter().any(|e| e.value.matches(path));
+        let inputs = self.target(id).inputs.iter().filter(is_read);
         let mut patterns = inputs.flat_map(|inputs| &inputs.patterns);
         let input = patterns.find(|input| input.value.matches(path))?;
         let edge = missing::Edge {
@@ -199,7 +209,7 @@ impl Graph {
             except: output.pattern(),
         };
         let is_after = self.closure(&[output.target]).contains(&id);
-        Some(edge.error(&format!("reads `{path}`"), is_after))
+        Some(edge.error(&format!("matches `{path}`"), is_after))
     }
 
     /// Returns the groups, in the order written.

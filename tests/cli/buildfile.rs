@@ -220,7 +220,7 @@ fn mistakes_in_the_graph_are_reported_at_once() {
          target b { needs a; sh \"true\" }\n\
          target worker { outputs \"out/app\"; sh \"true\" }\n\
          target again { outputs \"out/app\"; sh \"true\" }\n\
-         target reads { inputs \"out/**\"; sh \"true\" }\n\
+         target reads { inputs \"out/app\"; sh \"true\" }\n\
          target outside { outputs \"../x\"; sh \"true\" }\n",
     );
     let messages: Vec<&str> = output

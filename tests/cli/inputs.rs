@@ -382,3 +382,48 @@ fn group_write_bit_of_an_input_is_not_in_the_key() {
         .run("run t")
         .ok("nothing to do: 1 target up to date ([time])\n");
 }
+
+/// A target that reads files which another one makes, without an edge between the two.
+fn unordered() -> Project {
+    Project::new(
+        r#"
+        target gen { inputs seed; outputs "a/{x,y}/f"; sh "mkdir -p a/x a/y; cp seed a/x/f; cp seed a/y/f" }
+        target use { inputs "a/**" { except "a/x/**" }; outputs out; sh "cat a/y/* > out" }
+        "#,
+    )
+    .file("seed", "seed\n")
+    .file("a/y/other", "other\n")
+}
+
+const POSSIBLE: &str = "`use` may read what `gen` produces, but does not need it";
+const CERTAIN: &str = "`use` reads what `gen` produces, but does not need it";
+
+#[test]
+fn possible_read_without_an_edge_is_a_warning() {
+    let project = unordered();
+    let check = project.run("check").code(0).stderr;
+    assert!(check.contains(&format!("⚠ {POSSIBLE}")), "{check}");
+    assert!(check.contains("may match `a/y/f`"), "{check}");
+    let run = project.run("run use").code(0);
+    assert!(run.stderr.contains(POSSIBLE), "{}", run.stderr);
+}
+
+#[test]
+fn file_read_without_an_edge_is_an_error() {
+    let project = unordered();
+    project.run("run gen").code(0);
+    let check = project.run("check").code(2).stderr;
+    assert!(check.contains(&format!("× {CERTAIN}")), "{check}");
+    assert!(check.contains("matches `a/y/f`"), "{check}");
+    let run = project.run("run use").code(1).stdout;
+    assert!(run.contains(CERTAIN), "{run}");
+    assert!(!project.has("out"));
+}
+
+#[test]
+fn exception_for_a_possible_read_is_accepted() {
+    let project = unordered();
+    let text = project.read("Buildfile.kdl");
+    project.buildfile(&text.replace("a/x/**", "a/{x,y}/f"));
+    project.run("run -q gen use").ok("");
+}

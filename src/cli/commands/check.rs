@@ -26,10 +26,10 @@ pub(in crate::cli) fn run(context: &Context, args: &Check) -> Result<(), Failure
 fn check(context: &Context) -> Result<(), Failure> {
     let session = Session::open(context, Access::Read)?;
     let graph = &session.workspace.graph;
-    let unmatched = unmatched(&session)?;
-    if !unmatched.is_empty() {
+    let mistakes = input_mistakes(&session)?;
+    if !mistakes.is_empty() {
         let sources = &session.workspace.sources;
-        context.eprint(&render_all(&unmatched, sources, context.render_options()));
+        context.eprint(&render_all(&mistakes, sources, context.render_options()));
         return Err(Failure::silent(Exit::Usage));
     }
     let targets = graph.ids().map(|id| graph.target(id));
@@ -43,14 +43,18 @@ fn check(context: &Context) -> Result<(), Failure> {
     context.print(format!("{targets} and {groups}: no mistakes found\n").as_bytes())
 }
 
-/// Returns a diagnostic for each input pattern that matches neither a file nor an output of
-/// a needed target.
-fn unmatched(session: &Session<'_>) -> Result<Vec<Diagnostic>, Failure> {
+/// Returns the mistakes in inputs that the existing files show: patterns that match neither a
+/// file nor an output of a needed target, and files that another target produces although
+/// nothing orders the two.
+fn input_mistakes(session: &Session<'_>) -> Result<Vec<Diagnostic>, Failure> {
     let graph = &session.workspace.graph;
     let mut all = Vec::new();
     for id in graph.ids() {
         match inputs::find(&session.index, graph.target(id)) {
-            Ok(_) => {}
+            Ok(found) => {
+                let paths = found.iter().map(|entry| &entry.path);
+                all.extend(graph.unordered_reads(id, paths));
+            }
             Err(inputs::Error::Index(error)) => return Err(Failure::of(Exit::World, &error)),
             Err(inputs::Error::Empty(unmatched)) => {
                 all.extend(unmatched.into_iter().filter(|d| !is_made(graph, id, d)));
