@@ -2,6 +2,7 @@
 //! something happened. If they are lost, the next run takes longer, and is still correct.
 
 mod metadata;
+pub mod ownership;
 mod runs;
 
 use std::collections::{BTreeMap, HashMap};
