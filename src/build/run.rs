@@ -84,6 +84,7 @@ struct Run<'a> {
     /// Targets to prepare for which a pool must be started first.
     postponed: Vec<Prepare>,
     /// Misses to look up in the shared cache.
+    #[expect(clippy::vec_box, reason = "they arrive boxed and are passed on boxed")]
     to_look_up: Vec<Box<Miss>>,
     first_failed: Option<TargetId>,
 }
