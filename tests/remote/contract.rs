@@ -69,7 +69,6 @@ pub(crate) fn sample() -> (Memory, ActionKey, ActionResult) {
 fn on_every_server(law: impl Fn(&Server)) {
     for kind in ALL {
         if let Some(server) = Server::start(kind) {
-            println!("{kind:?}");
             law(&server);
         }
     }

@@ -6,6 +6,7 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -53,7 +54,10 @@ impl Server {
             Err(error) => {
                 let in_ci = variable("CI").is_some();
                 assert!(!in_ci, "{kind:?} cannot be started: {error}");
-                println!("skipped: {kind:?} cannot be started: {error}");
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "skipped: {kind:?} cannot be started: {error}"
+                );
                 return None;
             }
         };
