@@ -19,6 +19,7 @@ use fbuild::action::{Action, ResolvedCommand};
 use fbuild::cancel::Cancel;
 use fbuild::exec::{self, Executor as _, GRACE, Local, Program, Streams, Task};
 use fbuild::path::{RelPath, Root};
+use fbuild::system::user_dirs::UserDirs;
 
 const TIMES: usize = 1000;
 const TRUE: &str = "/bin/true";
@@ -37,7 +38,8 @@ fn main() {
     let Ok(root) = made else {
         return println!("cannot make {}", dir.display());
     };
-    let local = Local::new(root, dir.join("tmp")).with_watchdog("/proc/self/exe".into());
+    let local = Local::new(root, dir.join("tmp"), UserDirs::default())
+        .with_watchdog("/proc/self/exe".into());
     let (action, cancel) = (action(), Cancel::new());
     // Alternate, so that a busy machine affects all of them alike.
     for round in 1..=3 {

@@ -62,6 +62,7 @@ use fbuild::cancel::Cancel;
 use fbuild::digest::Digest;
 use fbuild::exec::{End, Execution, Executor as _, Local, Task, WATCHDOG_ARGUMENT};
 use fbuild::path::{RelPath, Root};
+use fbuild::system::user_dirs::UserDirs;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
@@ -505,7 +506,7 @@ fn drive(words: &[OsString]) -> Result<ExitCode> {
     let end = words.iter().position(|word| word == "--");
     let (options, commands) = words.split_at(end.ok_or("`--` is missing")?);
     let root = Path::new(options.last().ok_or("the root is missing")?);
-    let local = Local::new(Root::open(root)?, root.join("tmp"));
+    let local = Local::new(Root::open(root)?, root.join("tmp"), UserDirs::default());
     let local = local.with_watchdog("/proc/self/exe".into());
     let is_interactive = options.iter().any(|word| word == "--terminal");
     let cancel = Cancel::new();

@@ -8,7 +8,8 @@
 //! is the map, with the invariants and the files on disk.
 
 // Words.
-pub mod access;
+pub mod system;
+
 pub mod cancel;
 pub mod digest;
 

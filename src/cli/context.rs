@@ -13,6 +13,7 @@ use crate::digest::Key;
 use crate::event::Warning;
 use crate::report::{Style, Verbosity};
 use crate::source::{RenderOptions, Severity, render_all};
+use crate::system::user_dirs::UserDirs;
 use crate::workspace::{self, Workspace};
 
 /// The environment of one run of the program.
@@ -21,13 +22,15 @@ pub(super) struct Context {
     host_env: HostEnv,
     folder: PathBuf,
     key: StateKey,
+    user_dirs: UserDirs,
 }
 
 impl Context {
     /// Reads the environment and enters the folder of `-C`.
     pub(super) fn new(global: Global) -> Result<Self, Failure> {
         #[expect(clippy::disallowed_methods, reason = "this is where it is read")]
-        let (host_env, here) = (std::env::vars_os().collect(), std::env::current_dir());
+        let (host_env, here): (HostEnv, _) =
+            (std::env::vars_os().collect(), std::env::current_dir());
         let key = StateKey::new(&host_env)?;
         let here =
             here.map_err(|error| Failure::world("cannot read the working directory", &error))?;
@@ -35,8 +38,10 @@ impl Context {
             Some(directory) => here.join(directory),
             None => here,
         };
+        let variable = |name: &str| host_env.get(OsStr::new(name)).cloned();
         Ok(Self {
             folder: enter(&folder)?,
+            user_dirs: UserDirs::new(variable),
             global,
             host_env,
             key,
@@ -53,6 +58,11 @@ impl Context {
     pub(super) fn value(&self, name: &str) -> Option<String> {
         let value = self.host_env.get(OsStr::new(name))?.to_str()?;
         (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    /// Returns the user's folders outside of projects.
+    pub(super) fn user_dirs(&self) -> &UserDirs {
+        &self.user_dirs
     }
 
     /// Returns the folder to work in.

@@ -9,6 +9,7 @@ mod init;
 #[cfg(feature = "remote")]
 mod remote;
 mod rewrite;
+mod run_lock;
 mod session;
 mod signals;
 mod state;

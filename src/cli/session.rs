@@ -2,12 +2,12 @@
 //! results live, who runs commands. It is put together here and taken apart here.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::run_lock::RunLock;
 use super::state::State;
 use crate::action::index::{FileIndex, Saved};
 use crate::build::{self, Options, Parts, Request};
@@ -71,7 +71,7 @@ impl<'c> Session<'c> {
     pub(super) fn open_with(
         context: &'c Context,
         access: Access,
-        lock: Option<File>,
+        lock: Option<RunLock>,
     ) -> Result<Self, Failure> {
         let (key, problem) = match access {
             Access::Write => context.key_to_write(),
@@ -93,10 +93,18 @@ impl<'c> Session<'c> {
         };
         state.notices.extend(problem);
         let (layout, known) = (state.layout.clone(), &workspace.layout);
-        let mut store = Some(store_folder(&workspace));
-        if let Some(folder) = store.take_if(|s| s != known.state() && is_foreign(s)) {
-            state.notices.push(foreign(&folder));
+        let mut store = store_folder(&workspace);
+        // A read-only checkout has a read-only store, unless the Buildfile names another.
+        if state.is_elsewhere() && !state.is_temporary() && store == known.state() {
+            store = layout.state().to_owned();
         }
+        let is_named = store != known.state() && store != layout.state();
+        let store = if is_named && is_foreign(&store) {
+            state.notices.push(foreign(&store));
+            None
+        } else {
+            Some(store)
+        };
         let is_usable = |store: &&PathBuf| match access {
             Access::Write => !state.is_temporary() || store.is_dir(),
             // What only looks does not make a store either.
@@ -113,8 +121,13 @@ impl<'c> Session<'c> {
             let recovered = outputs::recover(&stage, &|path| is_output(&workspace, path));
             recovered.map_err(|error| Failure::of(Exit::World, &error))?;
         }
-        let executor = Local::new(root.clone(), layout.temporary());
-        let Remembered { files, memory } = early.unwrap_or_else(|| Remembered::read(known));
+        let executor = Local::new(
+            root.clone(),
+            layout.temporary(),
+            context.user_dirs().clone(),
+        );
+        let Remembered { files, memory } =
+            early.unwrap_or_else(|| Remembered::read(&state.earlier));
         Ok(Self {
             context,
             index: FileIndex::new(root, files, hidden),
@@ -185,7 +198,7 @@ impl<'c> Session<'c> {
 
     /// Returns the folder in which results live, if it and the state are there to stay.
     pub(super) fn lasting_store(&self) -> Option<PathBuf> {
-        let lasts = self.disk.is_some() && self.is_cached && !self.state.is_temporary();
+        let lasts = self.disk.is_some() && self.is_cached && !self.state.is_elsewhere();
         lasts.then(|| store_folder(&self.workspace))
     }
 

@@ -1,117 +1,183 @@
-//! The state folder: made, locked, or replaced for one run by one that is thrown away. It
-//! does not know what is kept in it.
+//! Creates and locks the state folder, or replaces it where it is unusable.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::context::Context;
 use super::failure::Failure;
+use super::run_lock::RunLock;
+use crate::digest::Digest;
 use crate::event::Warning;
 use crate::store::outputs;
 use crate::workspace::{Layout, Workspace};
 
 /// The state folder, ready for use.
 pub(super) struct State {
+    /// The folders that this run writes.
     pub(super) layout: Layout,
-    /// What there is to say about it.
+    /// The folders whose index and successes this run reads.
+    pub(super) earlier: Layout,
+    /// Warnings about the folders.
     pub(super) notices: Vec<Warning>,
     /// Held until the end.
-    _lock: Option<File>,
-    /// A folder used instead, for this run only.
-    makeshift: Option<tempfile::TempDir>,
+    _lock: Option<RunLock>,
+    substitute: Substitute,
+}
+
+/// A state folder that replaces the project's own.
+enum Substitute {
+    None,
+    /// In the user's cache folder: the checkout is read-only.
+    Lasting,
+    /// Removed after this run.
+    Temporary {
+        _folder: tempfile::TempDir,
+    },
 }
 
 impl State {
-    /// Returns the state folder, whether it is there or not, for those who only look.
+    /// Returns the state folder, which may not exist, for a command that changes nothing.
     pub(super) fn of(workspace: &Workspace) -> Self {
         Self {
             layout: workspace.layout.clone(),
+            earlier: workspace.layout.clone(),
             notices: Vec::new(),
             _lock: None,
-            makeshift: None,
+            substitute: Substitute::None,
         }
     }
 
-    /// Makes the state folder and takes its lock, unless it was taken before. Where that
-    /// cannot be done the run goes on with a folder that is thrown away afterwards.
+    /// Creates the state folder and takes its lock, unless the caller holds it. Replaces a
+    /// folder that is unusable.
     pub(super) fn prepare(
         context: &Context,
         workspace: &Workspace,
-        lock: Option<File>,
+        lock: Option<RunLock>,
     ) -> Result<Self, Failure> {
-        let lock = match lock {
-            Some(mut lock) => make_folders(&workspace.layout)
-                .and_then(|()| say_who(context, &mut lock))
-                .map(|()| lock),
-            None => take_lock(context, &workspace.layout),
+        let layout = &workspace.layout;
+        let locked = match lock {
+            Some(lock) => make_folders(layout)
+                .and_then(|()| lock.record_holder(context))
+                .map(|()| Some(lock)),
+            None => take_lock(context, workspace.root.path(), layout),
         };
-        match lock {
-            Ok(lock) => Ok(Self {
-                _lock: Some(lock),
+        let mut state = match locked {
+            Ok(lock) => Self {
+                _lock: lock,
                 ..Self::of(workspace)
-            }),
-            Err(error) => Self::instead(context, workspace, &error),
+            },
+            Err(error) => Self::substitute(context, workspace, &error)?,
+        };
+        if state._lock.is_none() {
+            state.notices.push(no_lock());
         }
+        Ok(state)
     }
 
-    /// Tells whether another folder is used instead, for this run only.
+    /// Returns true if this run's state is removed after it.
     pub(super) fn is_temporary(&self) -> bool {
-        self.makeshift.is_some()
+        matches!(self.substitute, Substitute::Temporary { .. })
     }
 
-    fn instead(
+    /// Returns true if the state is not in the project.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        !matches!(self.substitute, Substitute::None)
+    }
+
+    fn substitute(
         context: &Context,
         workspace: &Workspace,
         cause: &io::Error,
     ) -> Result<Self, Failure> {
         let root = workspace.root.path();
+        let is_writable = outputs::check_writable(root).is_ok();
+        if !is_writable && let Some(state) = Self::in_cache(context, workspace) {
+            return Ok(state);
+        }
         let cannot =
             |error| Failure::world(&format!("cannot write to `{}`", root.display()), &error);
+        // In the project if possible: outputs move through it, which must not copy them.
+        let parent = if is_writable {
+            root.to_owned()
+        } else {
+            context.user_dirs().runtime().map_err(cannot)?
+        };
         let folder = tempfile::Builder::new()
             .prefix(".fbuild-")
-            .tempdir_in(root)
+            .tempdir_in(parent)
             .map_err(cannot)?;
         let layout = Layout::new(folder.path(), context.key().0);
         make_folders(&layout).map_err(cannot)?;
-        let state = workspace.layout.state().display();
-        let message = format!(
-            "the cache folder `{state}` cannot be used: {cause}; nothing is remembered of this run"
-        );
         Ok(Self {
             layout,
-            notices: vec![Warning::new("fbuild::store::off", message)],
-            _lock: None,
-            makeshift: Some(folder),
+            notices: vec![unusable(workspace.layout.state(), cause)],
+            _lock: RunLock::take_substitute(context, root),
+            substitute: Substitute::Temporary { _folder: folder },
+            ..Self::of(workspace)
+        })
+    }
+
+    /// Returns a state folder in the user's cache folder, if there is one.
+    fn in_cache(context: &Context, workspace: &Workspace) -> Option<Self> {
+        let root = workspace.root.path();
+        let name = Digest::of(root.as_os_str().as_encoded_bytes()).short();
+        let folder = context.user_dirs().cache()?.join("checkouts").join(name);
+        let layout = Layout::new(&folder, context.key().0);
+        let lock = take_lock(context, root, &layout).ok()?;
+        // The checkout was writable when its own state was written, perhaps later.
+        let is_newer = changed(&layout) > changed(&workspace.layout);
+        let earlier = if is_newer { &layout } else { &workspace.layout };
+        Some(Self {
+            earlier: earlier.clone(),
+            layout,
+            _lock: lock,
+            substitute: Substitute::Lasting,
+            ..Self::of(workspace)
         })
     }
 }
 
-/// Takes the lock if nobody has it, and the state folder is as a run leaves it that goes
-/// well: another run would have nothing to say of it and nothing to put in order. Who has it
-/// is written down only by [`State::prepare`]: mostly it is let go before anybody can read it.
-pub(super) fn try_lock_idle(layout: &Layout) -> Option<File> {
-    let is_file = |path: PathBuf| path.symlink_metadata().is_ok_and(|m| m.is_file());
-    is_file(layout.lock()).then_some(())?;
-    let lock = outputs::open_own(&layout.lock()).ok()?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-        Err(_) => return None,
-    }
+fn unusable(state: &Path, cause: &io::Error) -> Warning {
+    let state = state.display();
+    Warning::new(
+        "fbuild::store::off",
+        format!(
+            "the cache folder `{state}` cannot be used: {cause}; nothing is remembered of this run"
+        ),
+    )
+}
+
+fn no_lock() -> Warning {
+    Warning::new(
+        "fbuild::store::no_lock",
+        "no file system here has locks; two runs at once in this folder can break each other's \
+         outputs"
+            .to_owned(),
+    )
+}
+
+/// Returns the time at which a state was last written.
+fn changed(layout: &Layout) -> Option<SystemTime> {
+    layout.successes().path().metadata().ok()?.modified().ok()
+}
+
+/// Takes the lock if no other run holds it and the state folder is as a normal run leaves it,
+/// so that another run would report and repair nothing.
+pub(super) fn try_lock_idle(context: &Context, layout: &Layout) -> Option<RunLock> {
+    let lock = RunLock::try_take(context, layout.state().parent()?, &layout.lock())?;
     let stage = layout.state().join("stage");
     let needed = [layout.metadata(), layout.runs(), layout.temporary()];
     let is_folder = |folder: &PathBuf| folder.symlink_metadata().is_ok_and(|m| m.is_dir());
     let is_usable = |folder: &PathBuf| is_folder(folder) && outputs::check_writable(folder).is_ok();
-    let is_at_rest = is_there(&lock, layout)
-        && needed.iter().all(is_usable)
-        && outputs::check_writable(&stage).is_ok()
-        && is_empty(&stage);
-    is_at_rest.then_some(lock)
+    let is_idle =
+        needed.iter().all(is_usable) && outputs::check_writable(&stage).is_ok() && is_empty(&stage);
+    is_idle.then_some(lock)
 }
 
-/// Tells whether nothing is in a folder; what is not there holds nothing.
+/// Returns true if a folder has no entries or does not exist.
 fn is_empty(folder: &Path) -> bool {
     match std::fs::read_dir(folder) {
         Ok(mut entries) => entries.next().is_none(),
@@ -131,7 +197,7 @@ fn make_folders(layout: &Layout) -> io::Result<()> {
         outputs::check_writable(folder)?;
     }
     let ignore = layout.state().join(".gitignore");
-    // Only a file that is new is written to: what is there may be a link to somewhere else.
+    // Only a new file is written: an existing name may be a link to elsewhere.
     match File::create_new(ignore) {
         Ok(mut ignore) => ignore.write_all(b"*\n"),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -139,58 +205,7 @@ fn make_folders(layout: &Layout) -> io::Result<()> {
     }
 }
 
-/// Makes the state folder and takes the lock of the checkout, waiting for another run if
-/// there is one, and saying for which.
-fn take_lock(context: &Context, layout: &Layout) -> io::Result<File> {
-    loop {
-        make_folders(layout)?;
-        let mut lock = outputs::open_own(&layout.lock())?;
-        wait_for(context, &mut lock)?;
-        if !is_there(&lock, layout) {
-            // Whoever held it has removed the folder with everything in it.
-            continue;
-        }
-        say_who(context, &mut lock)?;
-        return Ok(lock);
-    }
-}
-
-/// Writes into a lock who holds it.
-fn say_who(context: &Context, lock: &mut File) -> io::Result<()> {
-    let holder = context.holder();
-    lock.rewind()?;
-    lock.write_all(holder.as_bytes())?;
-    // Mostly it is as long as the last one; to shorten a file takes longer than to look.
-    match lock.metadata()?.len() == holder.len() as u64 {
-        true => Ok(()),
-        false => lock.set_len(holder.len() as u64),
-    }
-}
-
-fn wait_for(context: &Context, lock: &mut File) -> io::Result<()> {
-    match lock.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            lock.read_to_string(&mut holder)?;
-            let holder = match holder.trim_end() {
-                "" => "it has only begun".to_owned(),
-                holder => crate::path::escape(holder.as_bytes()).into_owned(),
-            };
-            context.eprint(&format!(
-                "waiting for another run in this folder: {holder}\n"
-            ));
-            lock.lock()
-        }
-        // A file system without locks keeps nobody from building.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Tells whether an open lock is the one that others would find, and no link led to it.
-fn is_there(lock: &File, layout: &Layout) -> bool {
-    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let there = std::fs::symlink_metadata(layout.lock()).map(identity);
-    matches!((lock.metadata().map(identity), there), (Ok(ours), Ok(there)) if ours == there)
+/// Creates the state folder and takes the lock of the checkout in `root`, after another run.
+fn take_lock(context: &Context, root: &Path, layout: &Layout) -> io::Result<Option<RunLock>> {
+    RunLock::take(context, root, &layout.lock(), || make_folders(layout))
 }

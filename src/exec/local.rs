@@ -16,6 +16,7 @@ use super::watchdog::Watchdog;
 use super::{End, Error, Execution, Executor, Task, shell};
 use crate::cancel::Cancel;
 use crate::path::Root;
+use crate::system::user_dirs::UserDirs;
 
 /// Runs commands on this machine, below the workspace's root.
 ///
@@ -32,11 +33,12 @@ pub struct Local {
 }
 
 impl Local {
-    /// Returns an executor for commands below `root`, with private folders below `tmp`.
-    pub fn new(root: Root, tmp: PathBuf) -> Self {
+    /// Returns an executor for commands below `root`, with private folders below `tmp`. The
+    /// user's own folders have short links to these.
+    pub fn new(root: Root, tmp: PathBuf, user_dirs: UserDirs) -> Self {
         Self {
             root,
-            private: PrivateDirs::new(tmp),
+            private: PrivateDirs::new(tmp, user_dirs),
             watchdog: None,
         }
     }
@@ -168,7 +170,11 @@ mod tests {
     fn execute_within(action: &Action, timeout: Option<Duration>) -> (Execution, String) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("sub")).unwrap();
-        let local = Local::new(Root::open(dir.path()).unwrap(), dir.path().join("tmp"));
+        let local = Local::new(
+            Root::open(dir.path()).unwrap(),
+            dir.path().join("tmp"),
+            UserDirs::default(),
+        );
         let task = Task {
             name: "it",
             action,
@@ -212,7 +218,11 @@ mod tests {
     #[test]
     fn commands_run_without_watchdog_and_it_is_reported() {
         let dir = tempfile::tempdir().unwrap();
-        let local = Local::new(Root::open(dir.path()).unwrap(), dir.path().join("tmp"));
+        let local = Local::new(
+            Root::open(dir.path()).unwrap(),
+            dir.path().join("tmp"),
+            UserDirs::default(),
+        );
         assert!(local.watchdog_error().is_none(), "none was configured");
         let local = local.with_watchdog("/nonexistent/fbuild".into());
         assert!(local.watchdog_error().is_none(), "no command has run");

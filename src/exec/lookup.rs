@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use super::error::{Error, shown};
-use crate::access;
+use crate::system::access;
 
 /// The search path of a command without `PATH`, as in `execvp`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

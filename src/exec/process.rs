@@ -23,7 +23,7 @@ use super::error::{Error, shown};
 use super::signals::with_none_blocked;
 use super::watchdog::Watchdog;
 use super::{lookup, tree};
-use crate::access;
+use crate::system::access;
 
 /// The number of attempts to start a program that is open for writing. The pause between
 /// them doubles each time, to a little over half a second in total.

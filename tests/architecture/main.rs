@@ -85,8 +85,8 @@ const CRATES: &[(&str, &[&str])] = &[
         "rustix",
         &[
             "action/index/",
-            "access.rs",
             "cancel.rs",
+            "cli/run_lock.rs",
             "exec/",
             "journal/ownership/ledger.rs",
             "report/terminal/",
@@ -94,6 +94,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "digest/key.rs",
             "stamp.rs",
             "store/",
+            "system/",
             "user_key.rs",
         ],
     ),

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use super::project::{FinishedRun, PATH, Project, unindent};
 
@@ -130,6 +131,21 @@ fn temporary_folder_is_private_and_removed() {
         "it was not empty: {folder}"
     );
     assert!(!fs::exists(format!("{folder}/left")).unwrap());
+}
+
+#[test]
+fn temporary_folder_has_room_for_a_unix_socket() {
+    let project = Project::empty();
+    let folder = "x".repeat(100);
+    let buildfile = r#"target t { outputs out; sh "echo $TMPDIR > out; touch $TMPDIR/x" }"#;
+    project.write(format!("{folder}/Buildfile.kdl"), buildfile);
+    project.fbuild("run -q t").from(&folder).end().ok("");
+    let temporary = project.read(format!("{folder}/out"));
+    let temporary = temporary.trim_end();
+    assert!(temporary.len() <= 74, "{temporary}");
+    assert!(fs::symlink_metadata(temporary).is_err());
+    let parent = Path::new(temporary).parent().unwrap();
+    assert!(parent.symlink_metadata().is_err(), "the link is left");
 }
 
 /// Returns a project with a tool that is a script on `PATH`.

@@ -1,7 +1,7 @@
 //! Tests concurrent and interrupted runs: in one tree the second run waits, two checkouts
 //! share results, and the next run continues after an interruption.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 
 use rustix::process::Signal;
@@ -41,6 +41,41 @@ fn second_run_waits_and_names_the_first() {
         [1/1] Up to date: t
         nothing to do: 1 target up to date ([time])
         ");
+}
+
+/// Asserts that a second run waits for the first, if both are started by `wrapper`.
+fn assert_second_run_waits(project: &Project, wrapper: &[&OsStr]) {
+    let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
+    let first = project.fbuild("run -q t").under(wrapper).start();
+    reached.wait();
+    let mut second = project.fbuild("run -q t").under(wrapper).start();
+    second.says("waiting for another run in this folder: `fbuild run -q t`");
+    go.go();
+    first.end().code(0);
+    // Without state, the second run does not know that nothing changed.
+    if project.path(".build-cache").is_file() {
+        reached.wait();
+        go.go();
+    }
+    second.end().code(0);
+    assert_eq!(project.read("out"), "1\n");
+}
+
+#[test]
+fn second_run_waits_if_the_state_folder_is_unusable() {
+    let project = Project::new(MEETING).file("in", "1\n");
+    project.write(".build-cache", "");
+    assert_second_run_waits(&project, &[]);
+}
+
+#[test]
+fn second_run_waits_without_flock() {
+    for errno in ["ENOSYS", "ENOLCK", "EOPNOTSUPP"] {
+        let project = Project::new(MEETING).file("in", "1\n");
+        let refusal = OsString::from(format!("flock={errno}"));
+        let refuse = [fbt().as_os_str(), OsStr::new("refuse"), &refusal];
+        assert_second_run_waits(&project, &refuse);
+    }
 }
 
 #[test]

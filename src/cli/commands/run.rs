@@ -1,6 +1,5 @@
 //! `fbuild run`: brings targets up to date.
 
-use std::fs::File;
 use std::time::Instant;
 
 use crate::build::{Options, Policy};
@@ -8,6 +7,7 @@ use crate::cli::args::{Progress, Run};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::fanout::{Fanout, Show};
+use crate::cli::run_lock::RunLock;
 use crate::cli::session::{self, Access, Session};
 use crate::cli::signals;
 use crate::cli::state;
@@ -101,10 +101,10 @@ fn is_complete(args: &Run) -> bool {
 
 /// Takes the lock of the tree and checks the snapshot under it. `None` if another run has the
 /// lock or the state folder needs attention: the full run reports that.
-fn check_snapshot(context: &Context, args: &Run) -> Option<(Option<File>, Option<Snapshot>)> {
+fn check_snapshot(context: &Context, args: &Run) -> Option<(Option<RunLock>, Option<Snapshot>)> {
     let buildfile = context.buildfile().ok().filter(|_| is_complete(args))?;
     let layout = Layout::new(buildfile.parent()?, context.key().0);
-    let lock = state::try_lock_idle(&layout)?;
+    let lock = state::try_lock_idle(context, &layout)?;
     let query = Query {
         buildfile: &buildfile,
         layout: &layout,

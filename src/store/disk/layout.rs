@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::access;
 use crate::digest::Digest;
+use crate::system::access;
+use crate::system::file_lock;
 
 /// The content of `version`.
 const VERSION: &str = "fbuild store 1\n";
@@ -261,13 +262,10 @@ fn open_lock(dir: &OwnedFd) -> io::Result<Option<OwnedFd>> {
         let there = rustix::fs::openat(dir, "lock", OFlags::RDONLY | common, mode);
         there.map_err(|_| error)
     })?;
-    loop {
-        match rustix::fs::flock(&lock, FlockOperation::LockShared) {
-            Ok(()) => return Ok(Some(lock)),
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
+    match file_lock::lock(&lock, FlockOperation::LockShared) {
+        Ok(()) => Ok(Some(lock)),
+        Err(error) if file_lock::is_unsupported(error) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

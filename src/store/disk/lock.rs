@@ -1,5 +1,5 @@
-//! Takes the lock that builds share and a collection holds exclusively. It is an `flock`,
-//! so a killed process leaves no lock behind.
+//! Takes the lock that builds share and a collection holds exclusively. A killed
+//! process leaves no lock behind.
 
 use std::os::fd::OwnedFd;
 
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::layout::Layout;
 use super::{Disk, io_error};
 use crate::store::Error;
+use crate::system::file_lock;
 
 /// The behaviour of a collection while builds use the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +39,10 @@ impl Disk {
             WhenBusy::Wait => FlockOperation::LockExclusive,
         };
         let guard = Exclusive(lock);
-        loop {
-            match rustix::fs::flock(lock, operation) {
-                Ok(()) => return Ok(Some((layout, guard))),
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(io_error("lock", &layout.path)(error)),
-            }
+        match file_lock::lock(lock, operation) {
+            Ok(()) => Ok(Some((layout, guard))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(io_error("lock", &layout.path)(error)),
         }
     }
 }
@@ -55,6 +53,6 @@ pub(super) struct Exclusive<'a>(&'a OwnedFd);
 
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
-        let _ = rustix::fs::flock(self.0, FlockOperation::LockShared);
+        let _ = file_lock::lock(self.0, FlockOperation::LockShared);
     }
 }

@@ -16,10 +16,10 @@ use rustix::io::Errno;
 use super::dirs::{open_child, os};
 use super::moves::EntryAt;
 use super::{Error, Trash};
-use crate::access;
 use crate::path::{MAX_NAME, RelPath, Root};
 use crate::stamp::{FileKind, Stamp};
 use crate::store::tmpfile::AnonymousFile;
+use crate::system::access;
 
 /// The purpose of an entry of the stage, which its name begins with.
 #[derive(Clone, Copy, PartialEq, Eq)]

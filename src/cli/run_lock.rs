@@ -1,0 +1,147 @@
+//! Takes the lock that excludes two runs in one checkout.
+//!
+//! It is a file in the state folder. If that folder is unusable, or on a file system without
+//! locks, a file in the user's own folder replaces it: that excludes runs of one user on one
+//! machine.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::context::Context;
+use crate::store::outputs;
+use crate::system::file_lock;
+
+/// The lock of a checkout, until it is dropped.
+#[derive(Debug)]
+pub(super) struct RunLock(File);
+
+/// The result of opening and locking a file.
+enum Attempt {
+    Locked(RunLock),
+    /// Another run holds the lock.
+    Busy,
+    /// The file system has no locks.
+    Unsupported,
+}
+
+impl RunLock {
+    /// Takes the lock `path` of the checkout in `folder`, unless another run holds it or `path`
+    /// does not exist. The holder is not recorded: such a lock is usually released at once.
+    pub(super) fn try_take(context: &Context, folder: &Path, path: &Path) -> Option<Self> {
+        if !path.symlink_metadata().is_ok_and(|m| m.is_file()) {
+            return None;
+        }
+        let attempt = match attempt(path).ok()? {
+            Attempt::Unsupported => attempt(&substitute(context, folder).ok()?).ok()?,
+            attempt => attempt,
+        };
+        match attempt {
+            Attempt::Locked(lock) => Some(lock),
+            Attempt::Busy | Attempt::Unsupported => None,
+        }
+    }
+
+    /// Takes the lock `path` of the checkout in `folder`. Reports the run that it waits for.
+    /// `make_folder` creates the folder of the lock, again if another run removed it.
+    pub(super) fn take(
+        context: &Context,
+        folder: &Path,
+        path: &Path,
+        make_folder: impl Fn() -> io::Result<()>,
+    ) -> io::Result<Option<Self>> {
+        loop {
+            make_folder()?;
+            match attempt(path)? {
+                Attempt::Locked(lock) => {
+                    lock.record_holder(context)?;
+                    return Ok(Some(lock));
+                }
+                Attempt::Busy => wait(context, path)?,
+                Attempt::Unsupported => return Ok(Self::take_substitute(context, folder)),
+            }
+        }
+    }
+
+    /// Takes the lock in the user's own folder. `None` if there are no locks either.
+    pub(super) fn take_substitute(context: &Context, folder: &Path) -> Option<Self> {
+        let path = substitute(context, folder).ok()?;
+        loop {
+            match attempt(&path).ok()? {
+                Attempt::Locked(lock) => {
+                    // Ignore the error: the text is only shown to another run.
+                    let _ = lock.record_holder(context);
+                    return Some(lock);
+                }
+                Attempt::Busy => wait(context, &path).ok()?,
+                Attempt::Unsupported => return None,
+            }
+        }
+    }
+
+    /// Writes the command and process of this run into the lock.
+    pub(super) fn record_holder(&self, context: &Context) -> io::Result<()> {
+        let holder = context.holder();
+        self.0.write_all_at(holder.as_bytes(), 0)?;
+        // The length rarely changes, and truncation is slower than this check.
+        if self.0.metadata()?.len() == holder.len() as u64 {
+            Ok(())
+        } else {
+            self.0.set_len(holder.len() as u64)
+        }
+    }
+}
+
+/// Opens and locks a file. If the locked file is no longer at `path`, its folder was removed
+/// meanwhile: then it is no lock, and counts as busy.
+fn attempt(path: &Path) -> io::Result<Attempt> {
+    let file = outputs::open_own(path)?;
+    match file_lock::lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) if is_at(&file, path) => Ok(Attempt::Locked(RunLock(file))),
+        Ok(()) | Err(Errno::WOULDBLOCK) => Ok(Attempt::Busy),
+        Err(error) if file_lock::is_unsupported(error) => Ok(Attempt::Unsupported),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until another run releases a lock, and reports that run.
+fn wait(context: &Context, path: &Path) -> io::Result<()> {
+    let mut file = match outputs::open_own(path) {
+        // The other run removed the folder. The next attempt creates it again.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let is_busy = || file_lock::lock(&file, FlockOperation::NonBlockingLockExclusive);
+    if is_busy() != Err(Errno::WOULDBLOCK) {
+        return Ok(());
+    }
+    let mut holder = String::new();
+    file.read_to_string(&mut holder)?;
+    let holder = match holder.trim_end() {
+        "" => "it has only begun".to_owned(),
+        holder => crate::path::escape(holder.as_bytes()).into_owned(),
+    };
+    context.eprint(&format!(
+        "waiting for another run in this folder: {holder}\n"
+    ));
+    Ok(file_lock::lock(&file, FlockOperation::LockExclusive)?)
+}
+
+/// Returns true if `file` is the one at `path`, and `path` is no link.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let found = path.symlink_metadata().map(identity);
+    matches!((file.metadata().map(identity), found), (Ok(ours), Ok(found)) if ours == found)
+}
+
+/// Returns the lock in the user's own folder of the checkout in `folder`.
+fn substitute(context: &Context, folder: &Path) -> io::Result<PathBuf> {
+    // Not the path: the same folder may be mounted twice.
+    let metadata = folder.metadata()?;
+    let name = format!("run-{:x}-{:x}.lock", metadata.dev(), metadata.ino());
+    Ok(context.user_dirs().runtime()?.join(name))
+}
