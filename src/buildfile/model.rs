@@ -71,7 +71,7 @@ pub struct Cache {
 pub struct RemoteServer {
     /// Its URL.
     pub url: Spanned<String>,
-    /// Whether it is read and written; default: read.
+    /// The use of the server; default: read.
     pub mode: Option<RemoteMode>,
     /// The time limit of opening a connection.
     pub connect: Option<Duration>,
@@ -115,7 +115,7 @@ impl RemoteServer {
     }
 }
 
-/// Whether a server is asked for results and sent results.
+/// The use of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RemoteMode {
     /// Neither.
@@ -243,7 +243,7 @@ pub struct Target {
     pub retries: u32,
     /// Whether results are stored; `false` also means it always runs.
     pub cache: bool,
-    /// Whether its results are shared through the remote cache.
+    /// True if its results are shared through the remote cache.
     pub remote: bool,
     /// Whether it owns the terminal.
     pub interactive: bool,

@@ -183,10 +183,10 @@ impl Graph {
         let producers = self.unordered.get(id.index()).iter();
         let reads = producers.filter_map(|producer| {
             let outputs: Vec<_> = Produced::by(*producer, self.target(*producer)).collect();
-            let is_produced = |path: &&RelPath| outputs.iter().any(|o| o.produces(path));
-            let path = paths.clone().find(is_produced)?;
-            let output = outputs.iter().find(|output| output.produces(path))?;
-            self.unordered_read(id, output, path)
+            paths.clone().find_map(|path| {
+                let output = outputs.iter().find(|output| output.produces(path))?;
+                self.unordered_read(id, output, path)
+            })
         });
         reads.collect()
     }

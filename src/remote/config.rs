@@ -144,7 +144,7 @@ impl Config {
             Some("host") => UrlStyle::VirtualHost,
             Some("path") => UrlStyle::Path,
             Some(_) => return Err(malformed("`style` is `path` or `host`")),
-            // Servers of one's own seldom have a name for each bucket.
+            // Own servers rarely have a host name for each bucket.
             None if is_own => UrlStyle::Path,
             None => UrlStyle::VirtualHost,
         };

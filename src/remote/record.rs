@@ -1,5 +1,5 @@
 //! A result on a server, as bytes: signed, bound to its key and to its scope. Decoding
-//! gives a result or the reason why it is not believed; it reads no file and asks nobody.
+//! gives a result or the reason why it is not believed; it does no I/O.
 //!
 //! ```text
 //! magic "fbremote" 8 | format u32 | public key 32 | scope length u16 | scope

@@ -110,7 +110,7 @@ impl Conditions {
         }
     }
 
-    /// Returns true if the conditions are still the same in `root`, which is opened anew.
+    /// Returns true if the conditions are still the same in `root`, which is opened again.
     pub(super) fn still_hold(&self, host_env: &HostEnv, root: &Root) -> bool {
         Self::observe(&self.subjects(), host_env, root, read_digest).as_ref() == Some(self)
     }

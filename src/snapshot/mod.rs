@@ -48,7 +48,7 @@ use merge::Earlier;
 /// one checks the conditions.
 const MANY: usize = 64 * 1024;
 
-/// What a run is asked for.
+/// The targets and options of a run.
 pub struct Query<'a> {
     /// The Buildfile.
     pub buildfile: &'a Path,
@@ -64,7 +64,7 @@ pub struct Query<'a> {
 pub struct CleanRun<'a> {
     /// The Buildfile as it was read.
     pub workspace: &'a Workspace,
-    /// What it examined.
+    /// The paths that it examined.
     pub index: &'a FileIndex,
     /// The last successes and tools, saved before.
     pub memory: &'a Memory,

@@ -131,7 +131,7 @@ fn a_result_of_another_scope_is_absent() {
 }
 
 #[test]
-fn a_result_whose_blobs_were_evicted_is_absent_and_heals() {
+fn evicted_result_is_absent_until_pushed_again() {
     on_every_server(|server| {
         let (store, key, result) = sample();
         remote(server, 1, &[1])

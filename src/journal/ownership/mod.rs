@@ -31,7 +31,7 @@ pub struct Ownership<'a> {
     pub store: &'a dyn Store,
     /// The rules of version control.
     pub ignored: &'a IgnoreRules,
-    /// Whether all foreign files may be moved to the trash.
+    /// True if all foreign files may be moved to the trash.
     pub replace: bool,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Ownership<'a> {
 pub struct TargetClaims<'a> {
     ownership: Ownership<'a>,
     target: &'a str,
-    /// Whether the index was told that files may have changed.
+    /// True once the index was told that files may have changed.
     has_begun: Cell<bool>,
 }
 

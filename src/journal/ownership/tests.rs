@@ -312,7 +312,7 @@ fn folder_of_the_user_must_be_private_and_outside() {
 }
 
 #[test]
-fn another_folder_at_the_same_path_is_another_checkout() {
+fn folder_replaced_at_a_path_is_another_checkout() {
     let sample = Sample::new();
     sample.ledger().succeed("one", &[file("a", "1")]);
     fs::rename(sample.root.path(), sample.dir.path().join("moved")).unwrap();

@@ -9,7 +9,7 @@ use super::{Disk, Inner, io_error, read_record};
 use crate::store::{Error, record};
 
 impl Disk {
-    /// Seals every sound record, whoever recorded it, and returns how many were not this
+    /// Seals every sound record, of any user, and returns how many were not this
     /// user's. Damaged records stay as they are.
     pub fn trust(&self) -> Result<usize, Error> {
         let Some(layout) = self.0.writable() else {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn results_of_another_key_are_missing_with_one_warning() {
+    fn results_of_another_key_are_missing() {
         let sample = Sample::new();
         let keys = [b"one", b"two"].map(|name| sample.record(name).0);
         let other = other(&sample);
