@@ -362,13 +362,12 @@ pub(super) fn store_folder(workspace: &Workspace) -> PathBuf {
 
 /// Returns the path below the root of a folder that need not exist yet.
 fn below(workspace: &Workspace, path: &Path) -> Option<RelPath> {
-    if let Ok(path) = path.canonicalize() {
-        return workspace.root.relative(&path);
-    }
-    let parent = workspace
-        .root
-        .relative(&path.parent()?.canonicalize().ok()?)?;
-    Some(parent.child(path.file_name()?.as_encoded_bytes()))
+    // It may be created during the run, and is hidden from patterns then as well.
+    let real = path.canonicalize().ok().or_else(|| {
+        let parent = path.parent()?.canonicalize().ok()?;
+        Some(parent.join(path.file_name()?))
+    })?;
+    workspace.root.relative(&real)
 }
 
 /// Returns true if a target declares a path as an output.

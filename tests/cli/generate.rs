@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::project::{Project, skip};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 19] = [
     "run",
     "graph",
     "list",
@@ -17,6 +17,9 @@ const COMMANDS: [&str; 16] = [
     "cache verify",
     "cache gc",
     "cache clear",
+    "remote status",
+    "remote push",
+    "remote key",
     "clean",
     "fmt",
     "add",

@@ -325,7 +325,7 @@ impl View for Disk<'_> {
             String::from_utf8_lossy(name.as_bytes()).into_owned()
         });
         names
-            .filter(|name| name != ".build-cache" && name != ".git")
+            .filter(|name| ![".build-cache", ".build-trash", ".git"].contains(&&**name))
             .collect()
     }
 

@@ -31,7 +31,7 @@ pub(crate) enum Node {
 pub(crate) struct Tree(BTreeMap<String, Node>);
 
 /// Folders that are never part of a project.
-const HIDDEN: [&str; 2] = [".build-cache", ".git"];
+const HIDDEN: [&str; 3] = [".build-cache", ".build-trash", ".git"];
 
 impl Node {
     /// Returns a plain file.
