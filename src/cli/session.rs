@@ -78,7 +78,7 @@ impl<'c> Session<'c> {
             Access::Read => context.key(),
         };
         let (workspace, early) = std::thread::scope(|threads| {
-            // While the lock is held, nobody changes what is remembered.
+            // While the lock is held, no other run changes the state.
             let early = lock
                 .as_ref()
                 .and_then(|_| Remembered::layout_of_much(context));
@@ -93,18 +93,7 @@ impl<'c> Session<'c> {
         };
         state.notices.extend(problem);
         let (layout, known) = (state.layout.clone(), &workspace.layout);
-        let mut store = store_folder(&workspace);
-        // A read-only checkout has a read-only store, unless the Buildfile names another.
-        if state.is_elsewhere() && !state.is_temporary() && store == known.state() {
-            store = layout.state().to_owned();
-        }
-        let is_named = store != known.state() && store != layout.state();
-        let store = if is_named && is_foreign(&store) {
-            state.notices.push(foreign(&store));
-            None
-        } else {
-            Some(store)
-        };
+        let store = usable_store(&workspace, &mut state);
         let is_usable = |store: &&PathBuf| match access {
             Access::Write => !state.is_temporary() || store.is_dir(),
             // What only looks does not make a store either.
@@ -358,6 +347,22 @@ pub(super) fn store_folder(workspace: &Workspace) -> PathBuf {
         (Some(dir), Some(folder)) => folder.join(&dir.value),
         _ => layout.state().to_owned(),
     }
+}
+
+/// Returns the folder of the store; `None`, with a warning, if it holds other things.
+fn usable_store(workspace: &Workspace, state: &mut State) -> Option<PathBuf> {
+    let known = workspace.layout.state();
+    let mut store = store_folder(workspace);
+    // A read-only checkout has a read-only store, unless the Buildfile names another.
+    if state.is_elsewhere() && !state.is_temporary() && store == known {
+        store = state.layout.state().to_owned();
+    }
+    let is_named = store != known && store != state.layout.state();
+    if is_named && is_foreign(&store) {
+        state.notices.push(foreign(&store));
+        return None;
+    }
+    Some(store)
 }
 
 /// Returns the path below the root of a folder that need not exist yet.

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptor_without_write_access_takes_a_shared_lock() {
+    fn read_only_descriptor_takes_a_shared_lock() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let reader = File::open(file.path()).unwrap();
         lock_with_fcntl(&reader, FlockOperation::NonBlockingLockShared).unwrap();
