@@ -2,6 +2,7 @@
 //! of the tree, and empty between runs.
 
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -92,7 +93,7 @@ impl Stage {
             trash: Trash::new(trash),
             excluded,
             folder: Mutex::default(),
-            count: AtomicU64::new(0),
+            count: AtomicU64::new(first_number()),
             tmpfile: AnonymousFile::default(),
         }))
     }
@@ -149,7 +150,7 @@ impl Stage {
         }
     }
 
-    /// Returns a new name; no entry has it if the stage was empty at the start.
+    /// Returns a new name. Entries that a killed run left behind have other numbers.
     pub(super) fn name(&self, purpose: Purpose) -> String {
         let number = self.0.count.fetch_add(1, Ordering::Relaxed);
         format!("{}-{number}", purpose.prefix())
@@ -224,6 +225,12 @@ pub(super) fn path_of_stashed(name: &[u8]) -> Option<RelPath> {
     let slashed = |byte: &u8| if *byte == SLASH { b'/' } else { *byte };
     let path: Vec<u8> = path.iter().map(slashed).collect();
     RelPath::new(path).ok().filter(|path| !path.is_root())
+}
+
+/// Returns the number of a run's first entry. It is random, because recovery creates entries
+/// beside those of a killed run, and a folder cannot replace one that is not empty.
+fn first_number() -> u64 {
+    u64::from(RandomState::new().hash_one(0) as u32) << 20
 }
 
 fn open_or_create(path: &Path) -> io::Result<OwnedFd> {
