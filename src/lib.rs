@@ -1,7 +1,7 @@
 //! A **buildfile** is read into a **graph**; each wanted target becomes an
 //! **action**; the **store** may already hold its result; otherwise **exec** makes
 //! it; **build** drives this in parallel and emits **events**; the **journal**
-//! keeps them, **report** shows them; **cli** is the face.
+//! keeps them, **report** shows them; **cli**, on a **session**, is the face.
 //!
 //! The modules stand below in layer order: a module may use only modules declared
 //! above it, and `tests/architecture/main.rs` checks that it does. `docs/ARCHITECTURE.md`
@@ -53,5 +53,7 @@ pub mod build;
 
 pub mod report;
 
-// The face.
+// The faces.
+pub mod session;
+
 pub mod cli;

@@ -126,7 +126,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "build/spool.rs",
             "cli/rewrite.rs",
-            "cli/state.rs",
+            "session/state.rs",
             "exec/",
             "journal/",
             "checked_file.rs",
@@ -145,6 +145,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "remote/",
             "cli/commands/remote.rs",
             "journal/ownership/ledger.rs",
+            "session/",
             "store/",
             "workspace/",
         ],
