@@ -1,7 +1,7 @@
 //! Prepares one target: computes its key, and finds out whether its result is known, in the
 //! tree or in the store, or must be made. Has no view of other targets but what they made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::action::{Action, ActionKey, ActionResult, Entry, ToolVersion, inputs}
 use crate::buildfile::model::Target;
 use crate::digest::Digest;
 use crate::event::{Failure, Reason, Warning};
-use crate::graph::TargetId;
+use crate::graph::{Graph, TargetId};
 use crate::journal::Success;
 use crate::path::RelPath;
 use crate::stamp::Stamp;
@@ -81,6 +81,29 @@ pub(super) struct Step<'a> {
     pub(super) parts: &'a Parts<'a>,
     pub(super) versions: &'a Versions,
     pub(super) policy: Policy,
+}
+
+/// Returns the targets whose results decide the result of a target: its needs. A need without
+/// commands stands for its own needs, as a group does.
+pub(super) fn needs(graph: &Graph, id: TargetId) -> Vec<TargetId> {
+    let is_empty = |id: &TargetId| graph.target(*id).commands.is_empty();
+    let direct = graph.needs(id);
+    if !direct.iter().any(is_empty) {
+        return direct.to_vec();
+    }
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut pending: Vec<TargetId> = direct.iter().rev().copied().collect();
+    while let Some(id) = pending.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        if is_empty(&id) {
+            pending.extend(graph.needs(id).iter().rev());
+        } else {
+            found.push(id);
+        }
+    }
+    found
 }
 
 impl Need {
@@ -224,6 +247,7 @@ impl Step<'_> {
             tools: self.tools(target)?,
             inputs: inputs::find(self.parts.index, target).map_err(inputs_failure)?,
             needs: needs.iter().filter_map(|need| self.outputs(need)).collect(),
+            ran: needs.iter().filter_map(|need| self.ran(need)).collect(),
             outputs: inputs::specs(target),
             env: environment.env,
             inherited: BTreeMap::new(),
@@ -301,6 +325,13 @@ impl Step<'_> {
     fn outputs(&self, need: &Need) -> Option<(String, Vec<Entry>)> {
         let name = self.parts.graph().name(need.target()).to_owned();
         Some((name, need.success()?.result.outputs.clone()))
+    }
+
+    /// Returns the key of a need that declares no outputs: nothing else shows that it ran.
+    fn ran(&self, need: &Need) -> Option<(String, ActionKey)> {
+        let target = self.parts.graph().target(need.target());
+        let success = need.success().filter(|_| target.outputs.is_empty())?;
+        Some((target.name.value.clone(), success.key))
     }
 
     /// Looks a result up in the store. One that does not fit the declared outputs is refused:
