@@ -29,7 +29,7 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
     let graph = parts.graph();
     let step = Step {
         parts,
-        versions: &tools::versions(parts, &[id], memory, tools::Probing::Allowed),
+        versions: &tools::versions(parts, &[id], memory, None, tools::Probing::Allowed),
         policy: Policy {
             dry_run: true,
             ..Policy::default()
@@ -41,7 +41,7 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
         None => Need::Unknown(need),
     });
     let needs: Vec<Need> = needs.collect();
-    let draft = Draft::new(step.action(graph.target(id), &needs)?);
+    let draft = Draft::new(step.action(id, &needs)?);
     let last = memory.success(graph.name(id)).cloned();
     let earlier = last.as_ref().map(|last| step.manifest(&last.result));
     let touched = match &last {

@@ -153,10 +153,10 @@ impl Step<'_> {
     /// warnings and count as a miss.
     fn prepare(&self, job: &Prepare, warnings: &mut Vec<Warning>) -> Result<Prepared, Failure> {
         let target = self.parts.graph().target(job.id);
-        if let Some(reason) = self.unknown_key(target, &job.needs) {
+        if let Some(reason) = self.unknown_key(job.id, &job.needs) {
             return Ok(Prepared::WouldRun(reason));
         }
-        let draft = Draft::new(self.action(target, &job.needs)?);
+        let draft = Draft::new(self.action(job.id, &job.needs)?);
         let inputs = draft.action.inputs.iter().map(|entry| &entry.path);
         let unordered = self.parts.graph().unordered_reads(job.id, inputs);
         if !unordered.is_empty() {
@@ -238,13 +238,14 @@ impl Step<'_> {
 
     /// Collects everything that decides the result. Variables outside the key are added
     /// when the commands are about to run.
-    pub(super) fn action(&self, target: &Target, needs: &[Need]) -> Result<Action, Failure> {
+    pub(super) fn action(&self, id: TargetId, needs: &[Need]) -> Result<Action, Failure> {
+        let target = self.parts.graph().target(id);
         let environment = Environment::of(target, self.parts.host_env);
         let commands = target.commands.iter();
         Ok(Action {
             commands: commands.map(|c| environment.expand(&c.value)).collect(),
             dir: target.dir.clone(),
-            tools: self.tools(target)?,
+            tools: self.tools(id)?,
             inputs: inputs::find(self.parts.index, target).map_err(inputs_failure)?,
             needs: needs.iter().filter_map(|need| self.outputs(need)).collect(),
             ran: needs.iter().filter_map(|need| self.ran(need)).collect(),
@@ -264,7 +265,8 @@ impl Step<'_> {
     }
 
     /// Returns why a dry run cannot compute the target's key, if it cannot.
-    fn unknown_key(&self, target: &Target, needs: &[Need]) -> Option<Reason> {
+    fn unknown_key(&self, id: TargetId, needs: &[Need]) -> Option<Reason> {
+        let target = self.parts.graph().target(id);
         let is_read = |entry: &Entry| {
             let mut patterns = target.inputs.iter().flat_map(|inputs| &inputs.patterns);
             patterns.any(|pattern| pattern.value.matches(&entry.path))
@@ -280,7 +282,7 @@ impl Step<'_> {
             return Some(Reason::NeedWouldRun { target });
         }
         let is_unprobed = |name: &&String| {
-            self.parts.graph().tool(name).is_some() && !self.versions.contains_key(*name)
+            self.parts.graph().tool(name).is_some() && self.versions.get(id, name).is_none()
         };
         let mut tools = target.tools.iter().map(|tool| &tool.value);
         let name = tools.find(is_unprobed)?.clone();
@@ -314,9 +316,10 @@ impl Step<'_> {
         }))
     }
 
-    fn tools(&self, target: &Target) -> Result<BTreeMap<String, ToolVersion>, Failure> {
-        let versions = target.tools.iter().filter_map(|tool| {
-            let version = self.versions.get(&tool.value)?.clone();
+    fn tools(&self, id: TargetId) -> Result<BTreeMap<String, ToolVersion>, Failure> {
+        let tools = &self.parts.graph().target(id).tools;
+        let versions = tools.iter().filter_map(|tool| {
+            let version = self.versions.get(id, &tool.value)?.clone();
             Some(version.map(|version| (tool.value.clone(), version)))
         });
         versions.collect()
