@@ -54,6 +54,7 @@ use crate::workspace::{Layout, Workspace};
 
 pub use explain::{Explained, explain};
 pub use run::run;
+pub use tools::tool_mistakes;
 
 /// Everything that a build works with.
 #[derive(Clone, Copy)]

@@ -92,7 +92,13 @@ impl<'g> Plan<'g> {
         if self.closed {
             return None;
         }
-        let id = self.ready.pop_front()?;
+        // A target may have failed while it was ready.
+        let id = loop {
+            let id = self.ready.pop_front()?;
+            if self.states[id.index()] == State::Ready {
+                break id;
+            }
+        };
         self.move_to(id, State::Ready, State::Preparing);
         self.preparing += 1;
         Some(id)
@@ -181,6 +187,11 @@ impl<'g> Plan<'g> {
             self.finish(id);
         }
         idle
+    }
+
+    /// Returns true if a target takes part and is not finished.
+    pub(super) fn is_unfinished(&self, id: TargetId) -> bool {
+        !matches!(self.states[id.index()], State::Absent | State::Done)
     }
 
     /// Returns true if nothing more starts.

@@ -11,6 +11,7 @@
 //! The first failure stops new work unless the run keeps going; commands that are running
 //! may finish. [`Plan`] knows which targets are ready and which may run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,12 @@ use super::slot::{self, Channels, Job, Message, Workers};
 use super::spool::Spool;
 use super::step::{self, Need, Preparation, Prepare, Prepared, Step};
 use super::tally::Tally;
-use super::{Finished, Parts, Request, tools, warnings};
+use super::{Finished, Parts, Request, failure, tools, warnings};
+use crate::action::hidden;
 use crate::event::{EventKind, FORMAT, Failure, Outcome, Reason, Sink, Warning};
 use crate::graph::{Graph, TargetId};
 use crate::journal::{Memory, Success};
+use crate::source::Diagnostic;
 
 /// How long to wait for an answer before time is shown passing and `cancel` is checked.
 const TICK: Duration = Duration::from_millis(100);
@@ -59,6 +62,7 @@ pub fn run(
         let mut workers = Workers::new(threads, slot, recorder);
         let mut run = Run::new(&step, &request, memory, emitter, channels);
         run.emit_started();
+        run.fail_without_tools();
         // Most runs prepare so little that starting a pool would take longer.
         if run.advance(&mut workers, None) == Pause::NeedsPool {
             rayon::in_place_scope(|pool| run.advance(&mut workers, Some(pool)));
@@ -139,6 +143,57 @@ impl<'a> Run<'a> {
             postponed: Vec::new(),
             to_look_up: Vec::new(),
             first_failed: None,
+        }
+    }
+
+    /// Fails the targets with tools that cannot be used, before any command starts. Each tool
+    /// fails one target; others that use it are skipped because of that one.
+    fn fail_without_tools(&mut self) {
+        let (graph, versions) = (self.graph(), self.step.versions);
+        let mut reported: Vec<(&Diagnostic, TargetId)> = Vec::new();
+        let mut failing: BTreeMap<TargetId, Outcome> = BTreeMap::new();
+        for &id in self.request.wanted {
+            let mistakes = versions.mistakes(id, graph.target(id));
+            let Some(first) = mistakes.first() else {
+                continue;
+            };
+            let first = reported.iter().find(|(known, _)| known == first);
+            let because = first.map_or(id, |(_, because)| *because);
+            let is_new = |mistake: &&&Diagnostic| reported.iter().all(|(known, _)| known != **mistake);
+            let new: Vec<&Diagnostic> = mistakes.iter().filter(is_new).copied().collect();
+            let outcome = if new.is_empty() {
+                self.skipped(because)
+            } else {
+                self.first_failed.get_or_insert(id);
+                let failure = failure::of_diagnostics(new.iter().copied().cloned().collect());
+                Outcome::Failed { failure }
+            };
+            reported.extend(new.into_iter().map(|mistake| (mistake, id)));
+            failing.insert(id, outcome);
+        }
+        self.fail_early(failing);
+    }
+
+    /// Finishes targets that cannot run, those that wait for them, and all others unless the
+    /// run keeps going.
+    fn fail_early(&mut self, failing: BTreeMap<TargetId, Outcome>) {
+        let mut skipped = Vec::new();
+        for &id in failing.keys() {
+            // It may be finished already, as one that waits for another failing target.
+            if self.plan.is_unfinished(id) {
+                let waiting = self.plan.fail(id).into_iter();
+                skipped.extend(waiting.map(|waiting| (waiting, id)));
+            }
+        }
+        if let Some(first) = self.first_failed.filter(|_| !self.request.options.keep_going) {
+            skipped.extend(self.plan.close().into_iter().map(|id| (id, first)));
+        }
+        skipped.retain(|(id, _)| !failing.contains_key(id));
+        for (id, outcome) in failing {
+            self.finish_target(id, outcome, None, None);
+        }
+        for (id, because) in skipped {
+            self.finish_target(id, self.skipped(because), None, None);
         }
     }
 
@@ -411,7 +466,10 @@ impl<'a> Run<'a> {
                 }
                 self.on_success(id, Need::Made(id, success), Outcome::Built, reason);
             }
-            Attempt::Failed(failure) => self.on_failed(id, *failure, reason),
+            Attempt::Failed(failure) => {
+                self.on_failed(id, *failure, reason);
+                self.warn_of_hidden_variables(id);
+            }
             Attempt::Cancelled => {
                 self.finish_target(id, Outcome::Cancelled, reason, None);
                 for id in self.plan.fail(id) {
@@ -440,6 +498,14 @@ impl<'a> Run<'a> {
         let outcome = self.skipped(id);
         for id in skipped {
             self.finish_target(id, outcome.clone(), None, None);
+        }
+    }
+
+    /// Names the variables that the commands of a failed target did not see.
+    fn warn_of_hidden_variables(&mut self, id: TargetId) {
+        let names = hidden::suspects(self.graph().target(id), self.step.parts.host_env);
+        if !names.is_empty() {
+            self.warn(id, warnings::hidden_variables(self.name(id), &names));
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::{Parts, failure};
 use crate::action::ToolVersion;
 use crate::action::tools::{ProbedTool, ToolSite, ToolSites, ToolUse};
-use crate::buildfile::model::Version;
+use crate::buildfile::model::{Target, Version};
 use crate::event::{Failure, error_chain};
 use crate::exec;
 use crate::graph::TargetId;
@@ -38,6 +38,30 @@ impl Versions {
         let class = *self.classes.get(&id)?;
         self.versions.get(&(class, tool.to_owned()))
     }
+
+    /// Returns the diagnostics of the tools of a target that cannot be used.
+    pub(super) fn mistakes<'v>(&'v self, id: TargetId, target: &'v Target) -> Vec<&'v Diagnostic> {
+        let tools = target.tools.iter();
+        let versions = tools.filter_map(|tool| self.get(id, &tool.value)?.as_ref().err());
+        versions.flat_map(|failure| &failure.diagnostics).collect()
+    }
+}
+
+/// Returns the diagnostics of all tools that `wanted` targets cannot use, each once.
+pub fn tool_mistakes(
+    parts: &Parts<'_>,
+    wanted: &[TargetId],
+    memory: &mut Memory,
+) -> Vec<Diagnostic> {
+    let versions = versions(parts, wanted, memory, None, Probing::Allowed);
+    let mut all: Vec<Diagnostic> = Vec::new();
+    for id in wanted {
+        let mistakes = versions.mistakes(*id, parts.graph().target(*id));
+        let new = mistakes.into_iter().filter(|new| !all.contains(new));
+        let new: Vec<Diagnostic> = new.cloned().collect();
+        all.extend(new);
+    }
+    all
 }
 
 /// Returns the versions of all tools that `wanted` targets use. Those in the snapshot were
