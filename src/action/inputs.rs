@@ -1,10 +1,11 @@
 //! Finds the files that a target's `inputs` and `outputs` nodes match on the disk. It knows
 //! one target at a time and not the graph.
 
-use super::index::{self, FileIndex, Selection};
-use super::{Entry, OutputSpec};
+use super::index::{self, FileIndex, Matches, Selection};
+use super::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::{Inputs, Output, Spanned, Target};
 use crate::glob::Pattern;
+use crate::path::RelPath;
 use crate::source::Diagnostic;
 
 /// Why the inputs of a target cannot be found.
@@ -18,20 +19,50 @@ pub enum Error {
     Empty(Vec<Diagnostic>),
 }
 
+/// Outputs that a run would restore, and that are not in the tree yet.
+pub struct Restorable<'a> {
+    /// The outputs as they are declared.
+    pub specs: Vec<OutputSpec>,
+    /// The files, links and folders.
+    pub entries: &'a [Entry],
+}
+
+impl Restorable<'_> {
+    /// Returns true if restoring the outputs writes or removes a path.
+    fn replaces(&self, path: &RelPath) -> bool {
+        self.specs.iter().any(|spec| {
+            let is_kept = spec.keep.iter().any(|kept| kept.matches(path));
+            spec.output.covers(path) && !is_kept
+        })
+    }
+}
+
 /// Returns the input files of a target, sorted by path, each once. Its own outputs are never
 /// inputs.
 pub fn find(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Error> {
+    find_restored(index, target, &[])
+}
+
+/// Like [`find`], as if some outputs had been restored.
+pub fn find_restored(
+    index: &FileIndex,
+    target: &Target,
+    restorable: &[Restorable<'_>],
+) -> Result<Vec<Entry>, Error> {
     let own = own_outputs(target);
     let mut entries = Vec::new();
     let mut empty = Vec::new();
     for inputs in &target.inputs {
         let include: Vec<&Pattern> = inputs.patterns.iter().map(|p| &p.value).collect();
         let except: Vec<&Pattern> = inputs.except.iter().map(|p| &p.value).chain(&own).collect();
-        let found = index.find(Selection {
+        let mut found = index.find(Selection {
             include: &include,
             except: &except,
             folders: false,
         })?;
+        if !restorable.is_empty() {
+            restore(&mut found, &include, &except, restorable);
+        }
         empty.extend(unmatched(index, inputs, &found.counts));
         entries.extend(found.entries);
     }
@@ -43,6 +74,34 @@ pub fn find(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Error> {
         entries.dedup_by(|a, b| a.path == b.path);
     }
     Ok(entries)
+}
+
+/// Replaces the files found by those that there would be if outputs were restored.
+fn restore(
+    found: &mut Matches,
+    include: &[&Pattern],
+    except: &[&Pattern],
+    restorable: &[Restorable<'_>],
+) {
+    let is_old = |path: &RelPath| restorable.iter().any(|outputs| outputs.replaces(path));
+    found.entries.retain(|entry| !is_old(&entry.path));
+    let restored = restorable.iter().flat_map(|outputs| outputs.entries);
+    let restored = restored.filter(|entry| entry.kind != EntryKind::Folder);
+    let is_excepted = |path: &RelPath| except.iter().any(|pattern| pattern.matches(path));
+    for entry in restored.filter(|entry| !is_excepted(&entry.path)) {
+        let mut is_included = false;
+        for (pattern, count) in include.iter().zip(&mut found.counts) {
+            if pattern.matches(&entry.path) {
+                *count += 1;
+                is_included = true;
+            }
+        }
+        if is_included {
+            found.entries.push(entry.clone());
+        }
+    }
+    found.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    found.entries.dedup_by(|a, b| a.path == b.path);
 }
 
 /// Returns everything at the paths of a target's outputs, sorted by path. In an owned folder

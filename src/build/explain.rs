@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::step::{Draft, Need, Step, needs};
+use super::step::{Draft, Need, Prepare, Step, needs};
 use super::{Parts, Policy, outputs, tools};
 use crate::action::manifest::{Change, Manifest};
 use crate::event::{Failure, Reason};
@@ -40,9 +40,14 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
         Some(success) => Need::Made(need, success.clone()),
         None => Need::Unknown(need),
     });
-    let needs: Vec<Need> = needs.collect();
-    let draft = Draft::new(step.action(id, &needs)?);
-    let last = memory.success(graph.name(id)).cloned();
+    let job = Prepare {
+        id,
+        needs: needs.collect(),
+        restorable: Vec::new(),
+        last: memory.success(graph.name(id)).cloned(),
+    };
+    let draft = Draft::new(step.action(&job)?);
+    let last = job.last;
     let earlier = last.as_ref().map(|last| step.manifest(&last.result));
     let touched = match &last {
         Some(last) => {
@@ -51,7 +56,7 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
         }
         None => None,
     };
-    let unknown = needs.iter().filter(|need| need.success().is_none());
+    let unknown = job.needs.iter().filter(|need| need.success().is_none());
     let unknown = unknown.map(Need::target);
     Ok(Explained {
         changes: earlier

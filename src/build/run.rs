@@ -11,7 +11,7 @@
 //! The first failure stops new work unless the run keeps going; commands that are running
 //! may finish. [`Plan`] knows which targets are ready and which may run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,8 @@ struct Target {
     /// Whether it was up to date, its result is the one of the last run, and the same holds
     /// for all targets before it.
     is_unchanged: bool,
+    /// Whether a dry run did not restore it, or a target before it.
+    is_behind: bool,
 }
 
 /// The reason why [`Run::advance`] returns.
@@ -286,8 +288,29 @@ impl<'a> Run<'a> {
             needs: needs
                 .filter_map(|need| self.targets[need.index()].made.clone())
                 .collect(),
+            restorable: self.restorable_before(id),
             last: self.memory.success(self.name(id)).cloned(),
         }
+    }
+
+    /// Returns the targets before this one, directly or not, that a dry run did not restore.
+    fn restorable_before(&self, id: TargetId) -> Vec<(TargetId, Arc<Success>)> {
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut pending = vec![id];
+        while let Some(id) = pending.pop() {
+            for need in self.graph().needs(id).iter().chain(self.graph().after(id)) {
+                let target = &self.targets[need.index()];
+                // Elsewhere, the tree is as a real run would leave it.
+                if !target.is_behind || !seen.insert(*need) {
+                    continue;
+                }
+                if let Some(Need::Restorable(id, success)) = &target.made {
+                    found.push((*id, success.clone()));
+                }
+                pending.push(*need);
+            }
+        }
+        found
     }
 
     /// Returns a target's last success if it is up to date according to the snapshot, and no
@@ -482,6 +505,10 @@ impl<'a> Run<'a> {
     /// Finishes a target after which others may go on.
     fn on_success(&mut self, id: TargetId, made: Need, outcome: Outcome, reason: Option<Reason>) {
         let success = made.success().cloned();
+        let before = self.graph().needs(id).iter().chain(self.graph().after(id));
+        let is_behind = matches!(made, Need::Restorable(..))
+            || before.into_iter().any(|id| self.targets[id.index()].is_behind);
+        self.targets[id.index()].is_behind = is_behind;
         self.targets[id.index()].made = Some(made);
         self.plan.succeed(id);
         self.finish_target(id, outcome, reason, success.as_deref());

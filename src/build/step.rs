@@ -12,7 +12,8 @@ use super::{Parts, Policy, drift, failure, outputs, reason, warnings};
 use crate::action::environment::{Environment, inherited};
 use crate::action::index::{FileIndex, HashedFile};
 use crate::action::manifest::Manifest;
-use crate::action::{Action, ActionKey, ActionResult, Entry, ToolVersion, inputs};
+use crate::action::inputs::{self, Restorable};
+use crate::action::{Action, ActionKey, ActionResult, Entry, EntryKind, ToolVersion};
 use crate::buildfile::model::Target;
 use crate::digest::Digest;
 use crate::event::{Failure, Reason, Warning};
@@ -31,6 +32,8 @@ pub(super) struct Prepare {
     pub(super) id: TargetId,
     /// What the targets made that it needs.
     pub(super) needs: Vec<Need>,
+    /// The targets before it, directly or not, that a dry run did not restore.
+    pub(super) restorable: Vec<(TargetId, Arc<Success>)>,
     /// Its last success.
     pub(super) last: Option<Arc<Success>>,
 }
@@ -153,10 +156,10 @@ impl Step<'_> {
     /// warnings and count as a miss.
     fn prepare(&self, job: &Prepare, warnings: &mut Vec<Warning>) -> Result<Prepared, Failure> {
         let target = self.parts.graph().target(job.id);
-        if let Some(reason) = self.unknown_key(job.id, &job.needs) {
+        if let Some(reason) = self.unknown_key(job) {
             return Ok(Prepared::WouldRun(reason));
         }
-        let draft = Draft::new(self.action(job.id, &job.needs)?);
+        let draft = Draft::new(self.action(job)?);
         let inputs = draft.action.inputs.iter().map(|entry| &entry.path);
         let unordered = self.parts.graph().unordered_reads(job.id, inputs);
         if !unordered.is_empty() {
@@ -188,7 +191,7 @@ impl Step<'_> {
         if is_intact && !draft.action.outputs.is_empty() {
             Ok(Prepared::UpToDate(success))
         } else if self.policy.dry_run {
-            Ok(Prepared::WouldRestore(success, reason))
+            Ok(self.dry_result(success, &found, reason))
         } else if is_intact || self.restore(&draft, wanted, &found, warnings)? {
             Ok(Prepared::Restored(success, reason))
         } else {
@@ -238,15 +241,16 @@ impl Step<'_> {
 
     /// Collects everything that decides the result. Variables outside the key are added
     /// when the commands are about to run.
-    pub(super) fn action(&self, id: TargetId, needs: &[Need]) -> Result<Action, Failure> {
-        let target = self.parts.graph().target(id);
+    pub(super) fn action(&self, job: &Prepare) -> Result<Action, Failure> {
+        let target = self.parts.graph().target(job.id);
+        let needs = &job.needs;
         let environment = Environment::of(target, self.parts.host_env);
         let commands = target.commands.iter();
         Ok(Action {
             commands: commands.map(|c| environment.expand(&c.value)).collect(),
             dir: target.dir.clone(),
-            tools: self.tools(id)?,
-            inputs: inputs::find(self.parts.index, target).map_err(inputs_failure)?,
+            tools: self.tools(job.id)?,
+            inputs: self.inputs(target, &job.restorable)?,
             needs: needs.iter().filter_map(|need| self.outputs(need)).collect(),
             ran: needs.iter().filter_map(|need| self.ran(need)).collect(),
             outputs: inputs::specs(target),
@@ -265,28 +269,52 @@ impl Step<'_> {
     }
 
     /// Returns why a dry run cannot compute the target's key, if it cannot.
-    fn unknown_key(&self, id: TargetId, needs: &[Need]) -> Option<Reason> {
-        let target = self.parts.graph().target(id);
-        let is_read = |entry: &Entry| {
-            let mut patterns = target.inputs.iter().flat_map(|inputs| &inputs.patterns);
-            patterns.any(|pattern| pattern.value.matches(&entry.path))
-        };
-        let is_unknown = |need: &&Need| match need {
-            Need::Made(..) => false,
-            // Not restored, so the inputs in the tree are not those of a real run.
-            Need::Restorable(_, success) => success.result.outputs.iter().any(is_read),
-            Need::Unknown(_) => true,
-        };
-        if let Some(need) = needs.iter().find(is_unknown) {
-            let target = self.parts.graph().name(need.target()).to_owned();
+    fn unknown_key(&self, job: &Prepare) -> Option<Reason> {
+        let graph = self.parts.graph();
+        let unknown = job.needs.iter().find(|need| need.success().is_none());
+        let unknown = unknown.map(Need::target);
+        if let Some(id) = unknown.or_else(|| self.restorable_link(job)) {
+            let target = graph.name(id).to_owned();
             return Some(Reason::NeedWouldRun { target });
         }
+        let target = graph.target(job.id);
         let is_unprobed = |name: &&String| {
-            self.parts.graph().tool(name).is_some() && self.versions.get(id, name).is_none()
+            graph.tool(name).is_some() && self.versions.get(job.id, name).is_none()
         };
         let mut tools = target.tools.iter().map(|tool| &tool.value);
         let name = tools.find(is_unprobed)?.clone();
         Some(Reason::ToolUnknown { name })
+    }
+
+    /// Returns a target before `job` that would restore a link which the target reads: the
+    /// content behind a link is not part of a result.
+    fn restorable_link(&self, job: &Prepare) -> Option<TargetId> {
+        let target = self.parts.graph().target(job.id);
+        let is_read = |path: &RelPath| {
+            let mut patterns = target.inputs.iter().flat_map(|inputs| &inputs.patterns);
+            patterns.any(|pattern| pattern.value.matches(path))
+        };
+        let is_read_link = |entry: &Entry| {
+            matches!(entry.kind, EntryKind::Link { .. }) && is_read(&entry.path)
+        };
+        let mut restorable = job.restorable.iter();
+        let found = restorable.find(|(_, success)| success.result.outputs.iter().any(is_read_link));
+        found.map(|(id, _)| *id)
+    }
+
+    /// Returns the inputs of a target, as if these outputs had been restored.
+    fn inputs(
+        &self,
+        target: &Target,
+        restorable: &[(TargetId, Arc<Success>)],
+    ) -> Result<Vec<Entry>, Failure> {
+        let restorable = restorable.iter().map(|(id, success)| Restorable {
+            specs: inputs::specs(self.parts.graph().target(*id)),
+            entries: &success.result.outputs,
+        });
+        let restorable: Vec<Restorable<'_>> = restorable.collect();
+        let found = inputs::find_restored(self.parts.index, target, &restorable);
+        found.map_err(inputs_failure)
     }
 
     /// Returns why the commands run whether or not the result is known, if they do.
@@ -354,6 +382,21 @@ impl Step<'_> {
                 warnings.push(warning);
                 None
             }
+        }
+    }
+
+    /// Returns whether a dry run would restore a result: its store must have what is missing.
+    fn dry_result(&self, success: Arc<Success>, found: &[Entry], reason: Reason) -> Prepared {
+        let wanted = success.result.outputs.iter();
+        let lost = wanted.filter(|entry| !outputs::is_intact(entry, found));
+        let blobs = lost.filter_map(|entry| match entry.kind {
+            EntryKind::File { digest, .. } => Some(digest),
+            EntryKind::Link { .. } | EntryKind::Folder => None,
+        });
+        let blobs: Vec<Digest> = blobs.collect();
+        match self.parts.store.missing(&blobs) {
+            Ok(absent) if absent.is_empty() => Prepared::WouldRestore(success, reason),
+            _ => Prepared::WouldRun(reason),
         }
     }
 

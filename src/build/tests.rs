@@ -18,6 +18,14 @@ const CHAIN: &str = "
     target a { inputs src; outputs \"out/a\"; run one }
     target b { needs a; outputs \"out/b\"; run two }";
 
+const DRY_RUN: Policy = Policy {
+    force: false,
+    no_cache: false,
+    dry_run: true,
+    drift: false,
+    no_probes: false,
+};
+
 #[test]
 fn needs_run_before_their_dependants() {
     let mut project = Project::new(CHAIN);
@@ -418,6 +426,99 @@ fn a_dry_run_changes_nothing() {
         ]
     );
     assert!(!project.path("out/b").exists());
+}
+
+#[test]
+fn a_dry_run_reads_what_it_would_restore() {
+    let mut project = Project::new(
+        "target a { outputs \"out/\"; run one }
+         target b { needs a; inputs \"out/*.txt\"; outputs \"b\"; run two }
+         target c { needs b; inputs \"out/one.txt\"; outputs \"c\"; run three }",
+    );
+    let fake = project
+        .fake()
+        .on("a", Script::new().writes("out/one.txt", "1").writes("out/two.txt", "2"))
+        .on("b", Script::new().writes("b", ""))
+        .on("c", Script::new().writes("c", ""));
+    project.build(&fake);
+    project.remove("out/one.txt");
+    project.write("out/two.txt", "changed");
+    project.write("out/three.txt", "stray");
+    let events = project.build_with(&fake, Build::policy(DRY_RUN));
+    assert_eq!(
+        events,
+        [
+            "would restore a: its output `out/one.txt` was deleted",
+            "up to date b",
+            "up to date c",
+        ]
+    );
+}
+
+#[test]
+fn a_dry_run_notices_that_a_blob_is_missing() {
+    let mut project = Project::new("target a { outputs \"out/a\"; run one }");
+    let fake = project.commands(&["a"]);
+    project.build(&fake);
+    project.remove("out/a");
+    project.store.forget(Digest::of(b"a"));
+    let events = project.build_with(&fake, Build::policy(DRY_RUN));
+    assert_eq!(events, ["would run a: its output `out/a` was deleted"]);
+}
+
+#[test]
+fn a_missing_tool_fails_before_anything_starts() {
+    let mut project = Project::new(
+        "tool no-such-tool; tool no-other-tool
+         target a { run one }
+         target b { needs a; tools no-such-tool; run two }
+         target c { tools no-such-tool; run three }
+         target d { needs b; tools no-other-tool; run four }
+         target e { needs c; run five }",
+    );
+    let fake = project.fake();
+    let mut events = project.build(&fake);
+    events.sort();
+    assert_eq!(
+        events,
+        [
+            "failed b: fbuild::tool::missing",
+            "failed d: fbuild::tool::missing",
+            "skipped a: because of b",
+            "skipped c: because of b",
+            "skipped e: because of c",
+        ]
+    );
+    let mut events = project.build_with(&fake, Build::keep_going());
+    events.retain(|event| !event.starts_with("skipped"));
+    assert_eq!(
+        events,
+        [
+            "failed b: fbuild::tool::missing",
+            "failed d: fbuild::tool::missing",
+            "start a: never built here",
+            "built a",
+        ]
+    );
+}
+
+#[test]
+fn a_failure_names_hidden_variables() {
+    let mut project = Project::new("target a { pass HTTP_PROXY; run one }");
+    let fake = project.fake().on("a", Script::new().fails(1));
+    let variables = ["HTTP_PROXY", "HTTPS_PROXY"].map(|name| (name.into(), "x".into()));
+    let build = Build {
+        host_env: variables.into(),
+        ..Build::default()
+    };
+    let events = project.build_with(&fake, build);
+    assert_eq!(
+        events[1..],
+        [
+            "failed a: fbuild::exec::exit".to_owned(),
+            "warn a: fbuild::action::hidden_variable".to_owned(),
+        ]
+    );
 }
 
 #[test]
