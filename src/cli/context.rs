@@ -11,8 +11,9 @@ use super::state_key::StateKey;
 use crate::action::environment::HostEnv;
 use crate::digest::Key;
 use crate::event::Warning;
+use crate::report::text::count;
 use crate::report::{Style, Verbosity};
-use crate::source::{RenderOptions, Severity, render_all};
+use crate::source::{Diagnostic, RenderOptions, Severity, render_all};
 use crate::system::user_dirs::UserDirs;
 use crate::workspace::{self, Workspace};
 
@@ -105,31 +106,38 @@ impl Context {
 
     /// Opens the workspace, prints its diagnostics, and fails on errors.
     pub(super) fn workspace(&self) -> Result<Workspace, Failure> {
-        let workspace = self.workspace_with_mistakes()?;
+        let path = self.buildfile()?;
+        let workspace = self.open(&path)?;
+        let (diagnostics, sources) = (&workspace.diagnostics, &workspace.sources);
+        self.eprint(&render_all(diagnostics, sources, self.render_options()));
         if workspace.has_errors() {
+            let (errors, file) = (errors(&workspace), self.shown(&path));
+            self.eprint(&format!(
+                "{errors} in `{}`; nothing was run\n",
+                file.display()
+            ));
             return Err(Failure::shown());
         }
         Ok(workspace)
     }
 
-    /// Opens the workspace and prints its diagnostics.
+    /// Opens the workspace. Errors in it are a warning: the rest of it counts.
     pub(super) fn workspace_with_mistakes(&self) -> Result<Workspace, Failure> {
         let path = self.buildfile()?;
-        let workspace = workspace::open(&path, &self.shown(&path), self.key().0)?;
-        let (diagnostics, sources) = (&workspace.diagnostics, &workspace.sources);
-        if !diagnostics.is_empty() {
-            self.eprint(&render_all(diagnostics, sources, self.render_options()));
-            let is_error = |d: &&crate::source::Diagnostic| d.severity == Severity::Error;
-            let errors = diagnostics.iter().filter(is_error).count();
-            if errors > 0 {
-                let errors = crate::report::text::count(errors, "error");
-                self.eprint(&format!(
-                    "{errors} in `{}`; nothing was run\n",
-                    self.shown(&path).display()
-                ));
-            }
+        let workspace = self.open(&path)?;
+        if workspace.has_errors() {
+            let (errors, file) = (errors(&workspace), self.shown(&path));
+            let message = format!(
+                "{errors} in `{}`; `fbuild check` shows them",
+                file.display()
+            );
+            self.warn(&Warning::new("fbuild::workspace::mistakes", message));
         }
         Ok(workspace)
+    }
+
+    fn open(&self, path: &Path) -> Result<Workspace, Failure> {
+        Ok(workspace::open(path, &self.shown(path), self.key().0)?)
     }
 
     /// Returns a path relative to the folder if it is below it.
@@ -229,6 +237,13 @@ impl Context {
             .get(OsStr::new(name))
             .is_some_and(|value| !value.is_empty())
     }
+}
+
+/// Words the number of errors in a workspace.
+fn errors(workspace: &Workspace) -> String {
+    let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
+    let errors = workspace.diagnostics.iter().filter(is_error).count();
+    count(errors, "error")
 }
 
 /// Prints text to standard error.

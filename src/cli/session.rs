@@ -33,6 +33,15 @@ pub(super) enum Access {
     Read,
 }
 
+/// The treatment of mistakes in the Buildfile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistakes {
+    /// They are printed, and nothing is opened.
+    Refused,
+    /// They are a warning.
+    Tolerated,
+}
+
 /// An open workspace with everything that a build works with.
 pub(super) struct Session<'c> {
     context: &'c Context,
@@ -67,11 +76,29 @@ impl<'c> Session<'c> {
         Self::open_with(context, access, None)
     }
 
+    /// Opens the workspace even if the Buildfile has mistakes: for commands that run no
+    /// target.
+    pub(super) fn open_with_mistakes(
+        context: &'c Context,
+        access: Access,
+    ) -> Result<Self, Failure> {
+        Self::assemble(context, access, None, Mistakes::Tolerated)
+    }
+
     /// The same, with the lock if it was taken before.
     pub(super) fn open_with(
         context: &'c Context,
         access: Access,
         lock: Option<RunLock>,
+    ) -> Result<Self, Failure> {
+        Self::assemble(context, access, lock, Mistakes::Refused)
+    }
+
+    fn assemble(
+        context: &'c Context,
+        access: Access,
+        lock: Option<File>,
+        mistakes: Mistakes,
     ) -> Result<Self, Failure> {
         let (key, problem) = match access {
             Access::Write => context.key_to_write(),
@@ -83,7 +110,10 @@ impl<'c> Session<'c> {
                 .as_ref()
                 .and_then(|_| Remembered::layout_of_much(context));
             let early = early.map(|layout| threads.spawn(move || Remembered::read(&layout)));
-            let workspace = context.workspace();
+            let workspace = match mistakes {
+                Mistakes::Refused => context.workspace(),
+                Mistakes::Tolerated => context.workspace_with_mistakes(),
+            };
             (workspace, early.and_then(|early| early.join().ok()))
         });
         let workspace = workspace?;
@@ -117,7 +147,8 @@ impl<'c> Session<'c> {
             .chain(store.as_deref());
         let hidden: Vec<RelPath> = kept.filter_map(|path| below(&workspace, path)).collect();
         let stage = Stage::new(&root, layout.state(), &trash, hidden.clone());
-        if access == Access::Write {
+        // Without all outputs, files of an interrupted run could not return to their places.
+        if access == Access::Write && !workspace.has_errors() {
             let recovered = outputs::recover(&stage, &|path| is_output(&workspace, path));
             recovered.map_err(|error| Failure::of(Exit::World, &error))?;
         }

@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Cache) -> Result<(), Failure
 }
 
 fn status(context: &Context) -> Result<(), Failure> {
-    let mut session = Session::open(context, Access::Read)?;
+    let mut session = Session::open_with_mistakes(context, Access::Read)?;
     let folder = session::store_folder(&session.workspace);
     let usage = session
         .disk
@@ -116,7 +116,7 @@ fn quarantine(store: &Path) -> String {
 
 fn verify(context: &Context, repair: bool) -> Result<(), Failure> {
     let access = if repair { Access::Write } else { Access::Read };
-    let mut session = Session::open(context, access)?;
+    let mut session = Session::open_with_mistakes(context, access)?;
     let verified = session.disk.as_ref().map(|disk| disk.verify(repair));
     print_warnings(context, &mut session);
     let Some(found) = verified.transpose().map_err(store_failure)? else {
@@ -170,7 +170,7 @@ fn collect(
     let max_age = max_age.map(quantity::duration).transpose();
     let max_age =
         max_age.map_err(|error| unreadable("--max-age", &error, quantity::DURATION_HELP))?;
-    let session = Session::open(context, Access::Write)?;
+    let session = Session::open_with_mistakes(context, Access::Write)?;
     let limits = Limits {
         max_size: max_size.or(session.limits().max_size),
         max_age: max_age.or(session.limits().max_age),
@@ -182,7 +182,7 @@ fn collect(
 }
 
 fn clear(context: &Context) -> Result<(), Failure> {
-    let session = Session::open(context, Access::Write)?;
+    let session = Session::open_with_mistakes(context, Access::Write)?;
     remove(context, session, Disk::clear)
 }
 

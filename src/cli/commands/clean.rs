@@ -16,7 +16,7 @@ use crate::report::text::count;
 use crate::store::outputs::{self, AllOwned, Destination};
 
 pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure> {
-    let session = Session::open(context, Access::Write)?;
+    let session = Session::open_with_mistakes(context, Access::Write)?;
     let wanted: Vec<TargetId> = if args.targets.is_empty() {
         session.workspace.graph.ids().collect()
     } else {
