@@ -136,6 +136,11 @@ impl Context {
         Ok(workspace)
     }
 
+    /// Opens the workspace without printing anything.
+    pub(super) fn workspace_quietly(&self) -> Option<Workspace> {
+        self.open(&self.buildfile().ok()?).ok()
+    }
+
     fn open(&self, path: &Path) -> Result<Workspace, Failure> {
         Ok(workspace::open(path, &self.shown(path), self.key().0)?)
     }
