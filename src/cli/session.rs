@@ -97,7 +97,7 @@ impl<'c> Session<'c> {
     fn assemble(
         context: &'c Context,
         access: Access,
-        lock: Option<File>,
+        lock: Option<RunLock>,
         mistakes: Mistakes,
     ) -> Result<Self, Failure> {
         let (key, problem) = match access {
