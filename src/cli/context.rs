@@ -13,6 +13,7 @@ use crate::digest::Key;
 use crate::event::Warning;
 use crate::report::{Style, Verbosity};
 use crate::source::{RenderOptions, Severity, render_all};
+use crate::stamp::{FileId, FileKind, Stamp};
 use crate::system::user_dirs::UserDirs;
 use crate::workspace::{self, Workspace};
 
@@ -157,6 +158,14 @@ impl Context {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns the files that standard output and standard error are redirected to.
+    pub(super) fn printed_files(&self) -> Vec<FileId> {
+        let stamps = [Stamp::of(std::io::stdout()), Stamp::of(std::io::stderr())];
+        let files = stamps.into_iter().flatten();
+        let files = files.filter(|stamp| stamp.kind() == FileKind::File);
+        files.map(|stamp| stamp.id()).collect()
     }
 
     /// Prints a result as JSON.

@@ -130,7 +130,7 @@ impl<'c> Session<'c> {
             early.unwrap_or_else(|| Remembered::read(&state.earlier));
         Ok(Self {
             context,
-            index: FileIndex::new(root, files, hidden),
+            index: FileIndex::new(root, files, hidden).without(context.printed_files()),
             memory,
             disk: store.as_ref().filter(is_usable).map(|store| match access {
                 Access::Write => Disk::open(store, Durability::Batched, key),
