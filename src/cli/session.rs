@@ -128,9 +128,14 @@ impl<'c> Session<'c> {
         );
         let Remembered { files, memory } =
             early.unwrap_or_else(|| Remembered::read(&state.earlier));
+        let index = FileIndex::new(root, files, hidden).without(context.printed_files());
+        let index = match access {
+            Access::Write => index.with_clock_of(layout.state().to_owned()),
+            Access::Read => index,
+        };
         Ok(Self {
             context,
-            index: FileIndex::new(root, files, hidden).without(context.printed_files()),
+            index,
             memory,
             disk: store.as_ref().filter(is_usable).map(|store| match access {
                 Access::Write => Disk::open(store, Durability::Batched, key),

@@ -131,6 +131,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "journal/",
             "checked_file.rs",
             "remote/",
+            "stamp.rs",
         ],
     ),
     (
