@@ -6,6 +6,7 @@ mod context;
 mod failure;
 mod fanout;
 mod init;
+mod refusal;
 #[cfg(feature = "remote")]
 mod remote;
 mod rewrite;

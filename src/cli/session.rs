@@ -102,6 +102,8 @@ impl<'c> Session<'c> {
         let store = if is_named && is_foreign(&store) {
             state.notices.push(foreign(&store));
             None
+        } else if state.is_refused() && store == known.state() {
+            None
         } else {
             Some(store)
         };
@@ -112,10 +114,11 @@ impl<'c> Session<'c> {
         };
         let root = workspace.root.clone();
         let trash = known.trash();
-        let kept = [layout.state(), known.state(), &trash]
-            .into_iter()
-            .chain(store.as_deref());
-        let hidden: Vec<RelPath> = kept.filter_map(|path| below(&workspace, path)).collect();
+        let kept = [layout.state(), &trash].into_iter().chain(store.as_deref());
+        let hidden: Vec<RelPath> = kept
+            .filter_map(|path| below(&workspace, path))
+            .chain(place(&workspace, known.state()))
+            .collect();
         let stage = Stage::new(&root, layout.state(), &trash, hidden.clone());
         if access == Access::Write {
             let recovered = outputs::recover(&stage, &|path| is_output(&workspace, path));
@@ -361,6 +364,12 @@ pub(super) fn store_folder(workspace: &Workspace) -> PathBuf {
 }
 
 /// Returns the path below the root of a folder that need not exist yet.
+/// Returns the path of an entry below the root, even if the entry is a link to elsewhere.
+fn place(workspace: &Workspace, path: &Path) -> Option<RelPath> {
+    let folder = path.parent()?.canonicalize().ok()?;
+    workspace.root.relative(&folder.join(path.file_name()?))
+}
+
 fn below(workspace: &Workspace, path: &Path) -> Option<RelPath> {
     if let Ok(path) = path.canonicalize() {
         return workspace.root.relative(&path);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::project::{Project, skip};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 20] = [
     "run",
     "graph",
     "list",
@@ -14,9 +14,13 @@ const COMMANDS: [&str; 16] = [
     "status",
     "explain",
     "cache status",
+    "cache trust",
     "cache verify",
     "cache gc",
     "cache clear",
+    "remote status",
+    "remote push",
+    "remote key",
     "clean",
     "fmt",
     "add",

@@ -37,7 +37,9 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
         Access::Write
     };
     let mut session = Session::open_with(context, access, lock)?;
-    session.snapshot = snapshot.filter(|snapshot| snapshot.is_of(&session.workspace));
+    session.snapshot = snapshot
+        .filter(|_| session.lasting_store().is_some())
+        .filter(|snapshot| snapshot.is_of(&session.workspace));
     let wanted = session.select(&args.targets)?;
     session.is_cached = !args.no_cache;
     open_shared(context, args, &mut session)?;
