@@ -90,6 +90,11 @@ impl Context {
         self.key.find(|| self.project())
     }
 
+    /// Returns the folder of the user's state, which is outside of every project.
+    pub(super) fn user_state(&self) -> Option<&Path> {
+        self.key.folder()
+    }
+
     /// Returns the key of the user's state, to write state with. With the warning, the key is
     /// lost at the end of this process.
     pub(super) fn key_to_write(&self) -> (&Key, Option<Warning>) {

@@ -114,6 +114,14 @@ impl Failure {
         Self::new(Exit::World, Problem::error(message))
     }
 
+    /// Adds the next thing to type.
+    pub(super) fn with_help(mut self, help: impl Into<String>) -> Self {
+        if let Some(problem) = self.problems.last_mut() {
+            problem.help = Some(help.into());
+        }
+        self
+    }
+
     /// Ends with the exit code for a wrong Buildfile; its mistakes are printed already.
     pub(super) fn shown() -> Self {
         Self::silent(Exit::Usage)

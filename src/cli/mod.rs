@@ -6,6 +6,7 @@ mod context;
 mod failure;
 mod fanout;
 mod init;
+mod ownership;
 #[cfg(feature = "remote")]
 mod remote;
 mod rewrite;
@@ -14,6 +15,7 @@ mod session;
 mod signals;
 mod state;
 mod state_key;
+mod state_mark;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -67,6 +69,7 @@ fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         #[cfg(feature = "remote")]
         Command::Remote(args) => commands::remote::run(context, &args),
         Command::Clean(args) => commands::clean::run(context, &args),
+        Command::Trash(args) => commands::trash::run(context, &args),
         Command::Fmt(args) => commands::fmt::run(context, &args),
         Command::Add(args) => commands::add::run(context, *args),
         Command::Init(args) => commands::init::run(context, &args),

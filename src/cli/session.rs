@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::ownership;
 use super::run_lock::RunLock;
 use super::state::State;
 use crate::action::index::{FileIndex, Saved};
@@ -16,6 +17,7 @@ use crate::event::{Sink, Summary, Warning};
 use crate::exec::Local;
 use crate::graph::{Named, TargetId};
 use crate::journal::Memory;
+use crate::journal::ownership::{IgnoreRules, Ledger, Ownership};
 use crate::path::RelPath;
 use crate::snapshot::Snapshot;
 use crate::store::disk::{Durability, Limits, WhenBusy, is_foreign};
@@ -47,6 +49,8 @@ pub(super) struct Session<'c> {
     /// The cache that machines share, if one is used.
     pub(super) shared: Option<Box<dyn SharedCache>>,
     stage: Stage,
+    ledger: Ledger,
+    ignored: IgnoreRules,
     executor: Local,
     access: Access,
     /// Whether results are looked up and kept.
@@ -105,8 +109,9 @@ impl<'c> Session<'c> {
         } else {
             Some(store)
         };
+        let is_temporary = state.is_temporary();
         let is_usable = |store: &&PathBuf| match access {
-            Access::Write => !state.is_temporary() || store.is_dir(),
+            Access::Write => !is_temporary || store.is_dir(),
             // What only looks does not make a store either.
             Access::Read => store.join("version").exists(),
         };
@@ -119,7 +124,8 @@ impl<'c> Session<'c> {
         let stage = Stage::new(&root, layout.state(), &trash, hidden.clone());
         if access == Access::Write {
             let recovered = outputs::recover(&stage, &|path| is_output(&workspace, path));
-            recovered.map_err(|error| Failure::of(Exit::World, &error))?;
+            let recovered = recovered.map_err(|error| Failure::of(Exit::World, &error))?;
+            state.notices.extend(outputs::trashed(&recovered.trashed));
         }
         let executor = Local::new(
             root.clone(),
@@ -128,6 +134,13 @@ impl<'c> Session<'c> {
         );
         let Remembered { files, memory } =
             early.unwrap_or_else(|| Remembered::read(&state.earlier));
+        let ledger = if access == Access::Write {
+            let (ledger, warning) = ownership::open(context, &workspace, &layout, &memory);
+            state.notices.extend(warning);
+            ledger
+        } else {
+            Ledger::off()
+        };
         Ok(Self {
             context,
             index: FileIndex::new(root, files, hidden),
@@ -140,6 +153,8 @@ impl<'c> Session<'c> {
             shared: None,
             cancel: Cancel::new(),
             executor: executor.with_watchdog(PathBuf::from("/proc/self/exe")),
+            ignored: IgnoreRules::new(&workspace.root),
+            ledger,
             stage,
             access,
             is_cached: true,
@@ -207,6 +222,29 @@ impl<'c> Session<'c> {
         &self.stage
     }
 
+    /// Returns the knowledge about the files in the tree.
+    pub(super) fn ownership(&self, replace: bool) -> Ownership<'_> {
+        Ownership {
+            ledger: &self.ledger,
+            index: &self.index,
+            store: self.store(),
+            ignored: &self.ignored,
+            replace,
+        }
+    }
+
+    /// Records that paths no longer belong to fbuild.
+    pub(super) fn release(&self, paths: Vec<RelPath>) {
+        self.ledger.release(paths);
+    }
+
+    fn store(&self) -> &dyn Store {
+        match &self.disk {
+            Some(disk) if self.is_cached => disk,
+            _ => &Off,
+        }
+    }
+
     /// Builds the wanted targets, for which the user typed `names`.
     pub(super) fn build(
         &mut self,
@@ -242,6 +280,8 @@ impl<'c> Session<'c> {
             layout: &self.layout,
             stage: &self.stage,
             index: &self.index,
+            ledger: &self.ledger,
+            ignored: &self.ignored,
             store,
             executor: &self.executor,
             host_env: self.context.host_env(),
@@ -259,6 +299,7 @@ impl<'c> Session<'c> {
     /// Ends the session, whose findings were saved.
     pub(super) fn end(self) {
         if self.access == Access::Write {
+            self.tidy_trash();
             self.keep_limits();
         }
         // The process ends: taking these apart would cost as much as putting them together.
@@ -297,6 +338,15 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// Deletes old files in the trash, and the folder if it is empty.
+    fn tidy_trash(&self) {
+        let trash = self.stage.trash();
+        if let Err(error) = trash.delete_older(TRASH_AGE) {
+            self.context.warn(&Warning::of(&error));
+        }
+        trash.tidy();
+    }
+
     /// Drops from the cache what the Buildfile's limits do not allow, if that is due. It is
     /// not worth waiting for: the next run that stores something tries again.
     fn keep_limits(&self) {
@@ -313,6 +363,9 @@ impl<'c> Session<'c> {
         }
     }
 }
+
+/// How long files stay in the trash, in milliseconds.
+const TRASH_AGE: i64 = 14 * 24 * 3600 * 1000;
 
 /// What earlier runs left.
 struct Remembered {

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use super::context::Context;
 use super::failure::Failure;
 use super::run_lock::RunLock;
+use super::state_mark;
 use crate::digest::Digest;
 use crate::event::Warning;
 use crate::store::outputs;
@@ -58,6 +59,7 @@ impl State {
         lock: Option<RunLock>,
     ) -> Result<Self, Failure> {
         let layout = &workspace.layout;
+        state_mark::check(context, layout.state())?;
         let locked = match lock {
             Some(lock) => make_folders(layout)
                 .and_then(|()| lock.record_holder(context))
@@ -196,6 +198,7 @@ fn make_folders(layout: &Layout) -> io::Result<()> {
     for folder in needed.iter().chain([&stage]) {
         outputs::check_writable(folder)?;
     }
+    state_mark::write(layout.state())?;
     let ignore = layout.state().join(".gitignore");
     // Only a new file is written: an existing name may be a link to elsewhere.
     match File::create_new(ignore) {

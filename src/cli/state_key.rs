@@ -47,6 +47,11 @@ impl StateKey {
         })
     }
 
+    /// Returns the folder of the user's state, if there can be one.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// Returns the key, for commands that change nothing.
     pub(super) fn find(&self, project: impl Fn() -> PathBuf) -> (&Key, Option<Warning>) {
         self.get(project, user_key::read)

@@ -18,6 +18,7 @@ use fbuild::digest::Digest;
 use fbuild::event::{Event, Sink, Summary};
 use fbuild::exec::{End, Error, Execution, Executor, Task};
 use fbuild::journal;
+use fbuild::journal::ownership;
 use fbuild::path::RelPath;
 use fbuild::snapshot::{self, CleanRun, Query, Snapshot};
 use fbuild::store::disk::Durability;
@@ -289,7 +290,12 @@ impl<'w> Session<'w> {
         let wanted: Vec<_> = graph.ids().collect();
         let host_env = host_env(world);
         let cancel = Cancel::new();
+        let root = self.workspace.root.path();
+        let checkout = ownership::Checkout::of(root, root).unwrap();
+        let ledger = ownership::Ledger::new(&root.with_file_name("user"), checkout);
         let parts = Parts {
+            ledger: &ledger,
+            ignored: &ownership::IgnoreRules::new(&self.workspace.root),
             workspace: self.workspace,
             layout: &self.workspace.layout,
             stage: &self.stage,

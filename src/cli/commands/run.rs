@@ -52,6 +52,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
             dry_run: args.dry_run,
             no_probes: args.dry_run,
             drift: false,
+            replace: args.replace,
         },
     };
     let mut sink = Fanout::new(context, &session, show(context, args), verbosity(args));

@@ -1,5 +1,6 @@
 //! Creates, opens and checks the folder of a store, and names its objects.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::hash::{BuildHasher as _, RandomState};
@@ -18,7 +19,7 @@ use crate::system::file_lock;
 /// The content of `version`.
 const VERSION: &str = "fbuild store 1\n";
 /// The content of `CACHEDIR.TAG`: the signature that backup programs look for, and a note.
-const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
+pub const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
 # This folder holds results that fbuild can make again.
 ";
 
@@ -198,6 +199,11 @@ const OWN: [&str; 12] = [
     "lost+found",
 ];
 
+/// Returns true if an entry of this name belongs to a store or does no harm there.
+pub fn is_own_name(name: &OsStr) -> bool {
+    OWN.iter().any(|own| name == *own)
+}
+
 /// Returns true if a folder has content and is not a store, so that none may be created in it.
 pub fn is_foreign(path: &Path) -> bool {
     let version = std::fs::read(path.join("version"));
@@ -207,7 +213,7 @@ pub fn is_foreign(path: &Path) -> bool {
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let mut names = entries.map(|entry| entry.file_name());
-    names.any(|name| !OWN.iter().any(|own| name == *own))
+    names.any(|name| !is_own_name(&name))
 }
 
 /// Creates the files and folders of a store; `version` last, as the mark of a complete one.

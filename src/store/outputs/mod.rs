@@ -42,7 +42,7 @@ pub use remove::{RemovedOutputs, remove_outputs};
 pub use restore::{Destination, Restoration, RestoredOutputs, check_result, restore};
 pub use stage::{Stage, check_writable, open_own};
 pub use stash::{FinishedStash, Stash};
-pub use trash::{Trash, TrashBatch};
+pub use trash::{Trash, TrashBatch, trashed};
 
 /// A problem with outputs or with the tree around them.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
