@@ -97,6 +97,37 @@ pub(crate) enum Value {
 }
 
 impl Project {
+    /// Removes inputs that name the outputs of a target without a path to it: a run refuses
+    /// to read them.
+    pub(crate) fn drop_unordered_reads(&mut self) {
+        for at in 0..self.targets.len() {
+            let before = self.names_before(at);
+            let others = self.targets.iter().filter(|t| !before.contains(&t.name));
+            let outputs = others.flat_map(|target| &target.outputs);
+            let named: Vec<String> = outputs
+                .flat_map(|output| [output.path.clone(), format!("{}/**", output.path)])
+                .collect();
+            for inputs in &mut self.targets[at].inputs {
+                inputs.patterns.retain(|pattern| !named.contains(pattern));
+            }
+        }
+    }
+
+    /// Returns the names of a target and of all that run before it.
+    fn names_before(&self, at: usize) -> Vec<String> {
+        let mut names = vec![self.targets[at].name.clone()];
+        let mut next = 0;
+        while let Some(target) = names.get(next).and_then(|name| self.target(name)) {
+            next += 1;
+            for name in target.needs.iter().chain(&target.after) {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+            }
+        }
+        names
+    }
+
     /// Returns the target of a name.
     pub(crate) fn target(&self, name: &str) -> Option<&Target> {
         self.targets.iter().find(|target| target.name == name)

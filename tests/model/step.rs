@@ -184,6 +184,7 @@ impl Edit {
             target.needs.retain(|name| names.contains(name));
             target.after.retain(|name| names.contains(name));
         }
+        project.drop_unordered_reads();
         Some(project).filter(|project| !project.targets.is_empty())
     }
 
