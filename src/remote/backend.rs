@@ -19,17 +19,8 @@ pub struct RecordName {
 impl RecordName {
     /// Returns the name as it appears in paths and URLs: 64 lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
-        hex(self.digest)
+        self.digest.hex()
     }
-}
-
-/// Returns the hash of a digest as 64 lower-case hexadecimal digits.
-pub fn hex(digest: Digest) -> String {
-    digest
-        .hash()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// A server that keeps records and blobs. All calls block and end within their deadlines.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::backend::{Backend, Error, Kind, MAX_RECORD, RecordName, hex};
+use super::backend::{Backend, Error, Kind, MAX_RECORD, RecordName};
 use super::codec;
 use crate::digest::Digest;
 
@@ -29,7 +29,7 @@ impl Files {
     }
 
     fn blob(&self, digest: Digest) -> PathBuf {
-        self.path("cas", &hex(digest))
+        self.path("cas", &digest.hex())
     }
 
     /// Opens a regular file; `None` if there is none.

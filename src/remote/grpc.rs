@@ -21,7 +21,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use super::backend::{Backend, Error, Kind, Limited, MAX_RECORD, RecordName, SMALL, Timeouts, hex};
+use super::backend::{Backend, Error, Kind, Limited, MAX_RECORD, RecordName, SMALL, Timeouts};
 use super::wire::{self, Found};
 use super::{codec, runtime};
 use crate::digest::Digest;
@@ -188,7 +188,7 @@ impl Grpc {
         let upload = upload
             .map(|id| format!("uploads/{id}/"))
             .unwrap_or_default();
-        let name = format!("{upload}{kind}/{}/{}", hex(digest), digest.size());
+        let name = format!("{upload}{kind}/{}/{}", digest.hex(), digest.size());
         if self.instance.is_empty() {
             return Ok((name, has_zstd));
         }
@@ -498,8 +498,8 @@ fn read_full(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 /// Returns an id of an upload in the form of a UUID, which some servers insist on. Two
 /// uploads of one blob by one process may share it: they send the same bytes.
 fn upload_id(digest: Digest) -> String {
-    let seed = format!("{} {}", std::process::id(), hex(digest));
-    let hash = hex(Digest::of(seed.as_bytes()));
+    let seed = format!("{} {}", std::process::id(), digest.hex());
+    let hash = Digest::of(seed.as_bytes()).hex();
     format!(
         "{}-{}-4{}-8{}-{}",
         &hash[..8],

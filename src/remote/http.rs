@@ -13,7 +13,7 @@ use rusty_s3::{Bucket, Credentials, S3Action as _};
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, SendBody};
 
-use super::backend::{Backend, Error, Kind, Limited, MAX_RECORD, RecordName, Timeouts, hex};
+use super::backend::{Backend, Error, Kind, Limited, MAX_RECORD, RecordName, Timeouts};
 use super::codec;
 use super::wire::{self, Found};
 use crate::digest::Digest;
@@ -182,7 +182,7 @@ impl Backend for Http {
         }
         let blob = Digest::of(record);
         self.put(
-            &format!("cas/{}", hex(blob)),
+            &format!("cas/{}", blob.hex()),
             record.len() as u64,
             &mut &record[..],
         )?;
@@ -193,7 +193,7 @@ impl Backend for Http {
     fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, Error> {
         let mut missing = Vec::new();
         for digest in digests {
-            let response = self.ask(Method::Head, &format!("cas/{}", hex(*digest)))?;
+            let response = self.ask(Method::Head, &format!("cas/{}", digest.hex()))?;
             match response.status() {
                 StatusCode::OK | StatusCode::NO_CONTENT => {}
                 StatusCode::NOT_FOUND | StatusCode::GONE => missing.push(*digest),
@@ -204,7 +204,7 @@ impl Backend for Http {
     }
 
     fn fetch(&self, digest: Digest, to: &mut dyn Write) -> Result<bool, Error> {
-        let Some(response) = self.get(&format!("cas/{}", hex(digest)))? else {
+        let Some(response) = self.get(&format!("cas/{}", digest.hex()))? else {
             return Ok(false);
         };
         let mut body = response.into_body().into_reader();
@@ -218,7 +218,7 @@ impl Backend for Http {
     }
 
     fn send(&self, digest: Digest, from: &mut (dyn Read + Send)) -> Result<(), Error> {
-        let object = format!("cas/{}", hex(digest));
+        let object = format!("cas/{}", digest.hex());
         if self.is_compressed() {
             let (mut file, length) = codec::compress(from).map_err(|e| Error::local(&e))?;
             return self.put(&object, length, &mut file);
@@ -227,7 +227,7 @@ impl Backend for Http {
     }
 
     fn probe(&self) -> Result<Vec<String>, Error> {
-        let object = format!("cas/{}", hex(Digest::of(b"")));
+        let object = format!("cas/{}", Digest::of(b"").hex());
         let response = self.ask(Method::Head, &object)?;
         let status = response.status();
         let is_answer = status.is_success() || status == StatusCode::NOT_FOUND;

@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, RedisError};
 use tokio::runtime::Runtime;
 
-use super::backend::{Backend, Error, Kind, RecordName, Timeouts, hex};
+use super::backend::{Backend, Error, Kind, RecordName, Timeouts};
 use super::{codec, runtime};
 use crate::digest::Digest;
 
@@ -76,7 +76,7 @@ impl Redis {
     }
 
     fn blob_key(&self, digest: Digest) -> String {
-        format!("{}cas:{}", self.prefix, hex(digest))
+        format!("{}cas:{}", self.prefix, digest.hex())
     }
 
     /// Returns packed blobs, `None` for those that the server lacks.

@@ -6,7 +6,6 @@ use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::protobuf::Any;
 use prost::Message as _;
 
-use super::backend::hex;
 use crate::digest::Digest;
 
 /// The path under which the record itself is listed among a result's files.
@@ -40,7 +39,7 @@ pub(super) fn wrap(record: &[u8], blobs: &[Digest]) -> reapi::ActionResult {
     let record_file = file(RECORD.to_owned(), Digest::of(record));
     let blobs = blobs
         .iter()
-        .map(|blob| file(format!("blob/{}", hex(*blob)), *blob));
+        .map(|blob| file(format!("blob/{}", blob.hex()), *blob));
     let inline = (record.len() <= INLINE).then(|| Any {
         type_url: TYPE.to_owned(),
         value: record.to_vec(),
@@ -80,7 +79,7 @@ pub(super) fn unwrap(result: reapi::ActionResult) -> Option<Found> {
 /// Returns a digest as a message.
 pub(super) fn digest(digest: Digest) -> reapi::Digest {
     reapi::Digest {
-        hash: hex(digest),
+        hash: digest.hex(),
         size_bytes: i64::try_from(digest.size()).unwrap_or(i64::MAX),
     }
 }

@@ -1,7 +1,6 @@
 //! `fbuild remote`: check the server that shares results, send results to it, and make the
 //! keys that sign them.
 
-use std::io::Read as _;
 use std::time::Instant;
 
 use crate::cli::args::Remote as Arguments;
@@ -9,6 +8,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::remote;
 use crate::cli::session::{Access, Session};
+use crate::digest::random;
 use crate::remote::Remote;
 use crate::remote::trust::Signer;
 use crate::report::text::{count, duration};
@@ -101,10 +101,7 @@ fn push(context: &Context, targets: &[String], typed: Option<&str>) -> Result<()
 /// Prints a new pair of keys. The private one goes to standard output alone, so that it can
 /// be piped into a secret store.
 fn key(context: &Context) -> Result<(), Failure> {
-    let mut seed = [0; 32];
-    let random =
-        std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed));
-    random.map_err(|error| Failure::world("cannot read random bytes", &error))?;
+    let seed = random().map_err(|error| Failure::world("cannot read random bytes", &error))?;
     let signer = Signer::from_seed(seed);
     context.eprint(&format!(
         "public key, for the Buildfile:\n  sign key-env=FBUILD_SIGNING_KEY trust=\"{}\"\nprivate key, for the variable `FBUILD_SIGNING_KEY` of builds that write (a secret):\n",
