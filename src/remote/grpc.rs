@@ -25,6 +25,7 @@ use super::backend::{Backend, Error, Kind, Limited, MAX_RECORD, RecordName, SMAL
 use super::wire::{self, Found};
 use super::{codec, runtime};
 use crate::digest::Digest;
+use crate::event::error_chain;
 
 /// The most bytes in one batch where the server states no limit: gRPC's usual limit of a
 /// message, less room for what is around the blobs.
@@ -79,7 +80,7 @@ impl Grpc {
             let tls = ClientTlsConfig::new().with_native_roots();
             endpoint = endpoint
                 .tls_config(tls)
-                .map_err(|e| Error::new(Kind::Protocol, chain(&e)))?;
+                .map_err(|e| Error::new(Kind::Protocol, error_chain(&e)))?;
         }
         let authorization = authorization.map(str::parse).transpose();
         let authorization = authorization.map_err(|_| {
@@ -527,16 +528,6 @@ fn of_code(code: Code, message: &str) -> Error {
         _ => Kind::Protocol,
     };
     Error::new(kind, format!("{code:?}: {message}"))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
