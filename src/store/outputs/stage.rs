@@ -152,21 +152,24 @@ impl Stage {
 
     /// Returns a new name. Entries that a killed run left behind have other numbers.
     pub(super) fn name(&self, purpose: Purpose) -> String {
-        let number = self.0.count.fetch_add(1, Ordering::Relaxed);
-        format!("{}-{number}", purpose.prefix())
+        format!("{}-{}", purpose.prefix(), self.next_number())
     }
 
     /// Returns a name for a stashed entry. It contains the path, unless that is too long or
     /// contains the replacement for slashes: then the path is lost if the process is killed.
     pub(super) fn stash_name(&self, path: &RelPath) -> Vec<u8> {
-        let number = self.0.count.fetch_add(1, Ordering::Relaxed);
-        let mut name = format!("old-{number}-").into_bytes();
+        let mut name = format!("old-{}-", self.next_number()).into_bytes();
         let is_odd = path.as_bytes().contains(&SLASH);
         if !is_odd && name.len() + path.as_bytes().len() <= MAX_NAME {
             let slashed = |byte: &u8| if *byte == b'/' { SLASH } else { *byte };
             name.extend(path.as_bytes().iter().map(slashed));
         }
         name
+    }
+
+    /// Returns the next number, in as many digits as every other.
+    fn next_number(&self) -> String {
+        numbered(self.0.count.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Creates a file without a name; `None` if the system does not support that.
@@ -233,6 +236,11 @@ fn first_number() -> u64 {
     u64::from(RandomState::new().hash_one(0) as u32) << 20
 }
 
+/// Returns the text of a number. Its fixed width leaves every path the same space in a name.
+fn numbered(number: u64) -> String {
+    format!("{number:016}")
+}
+
 fn open_or_create(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::open(path, flags, Mode::empty());
@@ -264,7 +272,7 @@ mod tests {
             &dir.path().join("trash"),
             Vec::new(),
         );
-        let prefix = "old-0-".len();
+        let prefix = format!("old-{}-", numbered(0)).len();
         for (text, is_recoverable) in [
             ("a/b".to_owned(), true),
             ("x".repeat(MAX_NAME - prefix), true),
@@ -330,14 +338,15 @@ mod tests {
         );
         assert!(stage.existing().unwrap().is_none());
         stage.folder().unwrap();
-        fs::write(state.join("stage/new-0"), "old").unwrap();
+        let number = stage.0.count.load(Ordering::Relaxed);
+        let taken = state.join(format!("stage/new-{}", numbered(number)));
+        fs::write(&taken, "old").unwrap();
         let (mut file, name) = stage.create(0o640).unwrap();
-        assert_eq!(name.as_deref(), Some("new-1"));
+        assert_eq!(name, Some(format!("new-{}", numbered(number + 1))));
         file.write_all(b"text").unwrap();
         io::Seek::rewind(&mut file).unwrap();
         assert_eq!(io::read_to_string(&file).unwrap(), "text");
-        let left = fs::read_to_string(state.join("stage/new-0")).unwrap();
-        assert_eq!(left, "old");
+        assert_eq!(fs::read_to_string(&taken).unwrap(), "old");
         assert!(stage.existing().unwrap().is_some());
     }
 }
