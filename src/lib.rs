@@ -53,5 +53,7 @@ pub mod build;
 
 pub mod report;
 
-// The face.
+// The face, and what it starts with.
+pub mod session;
+
 pub mod cli;

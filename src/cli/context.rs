@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Global, When};
 use super::failure::{Failure, Problem};
-use super::state_key::StateKey;
 use crate::action::environment::HostEnv;
-use crate::digest::Key;
 use crate::event::Warning;
+use crate::path::escape;
+use crate::report::text::count;
 use crate::report::{Style, Verbosity};
-use crate::source::{RenderOptions, Severity, render_all};
+use crate::session::{Host, Observer, StateKey};
+use crate::source::{Diagnostic, RenderOptions, Severity, render_all};
+use crate::store::disk::Durability;
 use crate::system::user_dirs::UserDirs;
 use crate::workspace::{self, Workspace};
 
@@ -21,7 +23,7 @@ pub(super) struct Context {
     global: Global,
     host_env: HostEnv,
     folder: PathBuf,
-    key: StateKey,
+    state_key: StateKey,
     user_dirs: UserDirs,
 }
 
@@ -31,7 +33,7 @@ impl Context {
         #[expect(clippy::disallowed_methods, reason = "this is where it is read")]
         let (host_env, here): (HostEnv, _) =
             (std::env::vars_os().collect(), std::env::current_dir());
-        let key = StateKey::new(&host_env)?;
+        let state_key = StateKey::new(&host_env)?;
         let here =
             here.map_err(|error| Failure::world("cannot read the working directory", &error))?;
         let folder = match &global.directory {
@@ -44,7 +46,7 @@ impl Context {
             user_dirs: UserDirs::new(variable),
             global,
             host_env,
-            key,
+            state_key,
         })
     }
 
@@ -58,11 +60,6 @@ impl Context {
     pub(super) fn value(&self, name: &str) -> Option<String> {
         let value = self.host_env.get(OsStr::new(name))?.to_str()?;
         (!value.is_empty()).then(|| value.to_owned())
-    }
-
-    /// Returns the user's folders outside of projects.
-    pub(super) fn user_dirs(&self) -> &UserDirs {
-        &self.user_dirs
     }
 
     /// Returns the folder to work in.
@@ -84,52 +81,21 @@ impl Context {
         file.map(|file| self.folder.join(file))
     }
 
-    /// Returns the key of the user's state, to read state with. If there is no key, it is one
-    /// that no state was written with.
-    pub(super) fn key(&self) -> (&Key, Option<Warning>) {
-        self.key.find(|| self.project())
-    }
-
-    /// Returns the key of the user's state, to write state with. With the warning, the key is
-    /// lost at the end of this process.
-    pub(super) fn key_to_write(&self) -> (&Key, Option<Warning>) {
-        self.key.find_or_create(|| self.project())
-    }
-
-    /// Returns the folder of the Buildfile.
-    fn project(&self) -> PathBuf {
-        let buildfile = self.buildfile().unwrap_or_default();
-        let folder = buildfile.parent().unwrap_or(&self.folder);
-        folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
-    }
-
-    /// Opens the workspace, prints its diagnostics, and fails on errors.
-    pub(super) fn workspace(&self) -> Result<Workspace, Failure> {
-        let workspace = self.workspace_with_mistakes()?;
-        if workspace.has_errors() {
-            return Err(Failure::shown());
-        }
-        Ok(workspace)
-    }
-
-    /// Opens the workspace and prints its diagnostics.
-    pub(super) fn workspace_with_mistakes(&self) -> Result<Workspace, Failure> {
-        let path = self.buildfile()?;
-        let workspace = workspace::open(&path, &self.shown(&path), self.key().0)?;
-        let (diagnostics, sources) = (&workspace.diagnostics, &workspace.sources);
-        if !diagnostics.is_empty() {
-            self.eprint(&render_all(diagnostics, sources, self.render_options()));
-            let is_error = |d: &&crate::source::Diagnostic| d.severity == Severity::Error;
-            let errors = diagnostics.iter().filter(is_error).count();
-            if errors > 0 {
-                let errors = crate::report::text::count(errors, "error");
-                self.eprint(&format!(
-                    "{errors} in `{}`; nothing was run\n",
-                    self.shown(&path).display()
-                ));
-            }
-        }
-        Ok(workspace)
+    /// Returns this process as sessions see it.
+    pub(super) fn host(&self) -> Result<Host<'_>, Failure> {
+        let buildfile = self.buildfile()?;
+        Ok(Host {
+            shown: self.shown(&buildfile),
+            buildfile,
+            env: &self.host_env,
+            state_key: &self.state_key,
+            user_dirs: &self.user_dirs,
+            name: holder(),
+            observer: self,
+            executor: None,
+            store: None,
+            durability: Durability::Batched,
+        })
     }
 
     /// Returns a path relative to the folder if it is below it.
@@ -165,19 +131,6 @@ impl Context {
             .map_err(|error| Failure::world("cannot write JSON", &error.into()))?;
         json.push(b'\n');
         self.print(&json)
-    }
-
-    /// Describes this run for others that wait for the lock: the command and its process.
-    pub(super) fn holder(&self) -> String {
-        let arguments = std::env::args_os().skip(1);
-        let command: Vec<String> = arguments
-            .map(|argument| crate::path::escape(argument.as_encoded_bytes()).into_owned())
-            .collect();
-        format!(
-            "`fbuild {}` (process {})",
-            command.join(" "),
-            std::process::id()
-        )
     }
 
     /// Returns the style of standard output.
@@ -229,6 +182,44 @@ impl Context {
             .get(OsStr::new(name))
             .is_some_and(|value| !value.is_empty())
     }
+}
+
+impl Observer for Context {
+    fn on_diagnostics(&self, workspace: &Workspace) {
+        let (diagnostics, sources) = (&workspace.diagnostics, &workspace.sources);
+        self.eprint(&render_all(diagnostics, sources, self.render_options()));
+        let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
+        let errors = diagnostics.iter().filter(is_error).count();
+        if errors > 0 {
+            let shown = sources.files().first().map(|file| file.path.display());
+            let shown = shown.map_or_else(String::new, |path| format!(" in `{path}`"));
+            self.eprint(&format!(
+                "{}{shown}; nothing was run\n",
+                count(errors, "error")
+            ));
+        }
+    }
+
+    fn on_wait(&self, holder: &str) {
+        self.eprint(&format!(
+            "waiting for another run in this folder: {holder}\n"
+        ));
+    }
+
+    fn on_warning(&self, warning: &Warning) {
+        self.warn(warning);
+    }
+}
+
+/// Returns the name of this process for another run that waits for it: its command line and
+/// its number.
+fn holder() -> String {
+    let arguments = std::env::args_os().skip(1);
+    let command: Vec<String> = arguments
+        .map(|argument| escape(argument.as_encoded_bytes()).into_owned())
+        .collect();
+    let process = std::process::id();
+    format!("`fbuild {}` (process {process})", command.join(" "))
 }
 
 /// Prints text to standard error.

@@ -4,11 +4,11 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::event::{self, Warning};
+use crate::event::{self, Summary, Warning};
 use crate::report::text::harmless;
 use crate::report::{Style, problem_head};
 use crate::source::{Diagnostic, Severity};
-use crate::{buildfile, workspace};
+use crate::{buildfile, session, workspace};
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,9 +172,36 @@ impl Failure {
     }
 }
 
+/// Returns the result of a command that made a build.
+pub(super) fn of_summary(summary: &Summary) -> Result<(), Failure> {
+    if summary.interrupted {
+        Err(Failure::silent(Exit::Interrupted))
+    } else if summary.failed > 0 {
+        Err(Failure::silent(Exit::Target))
+    } else {
+        Ok(())
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+impl From<session::Error> for Failure {
+    fn from(error: session::Error) -> Self {
+        match error {
+            session::Error::Workspace(error) => Self::from(error),
+            session::Error::Mistakes => Self::shown(),
+            session::Error::Secret => Self::usage_with_help(
+                error.to_string(),
+                "take 20 random characters or more, for example from `openssl rand -hex 32`",
+            ),
+            session::Error::Names(unknown) => Self::unknown_names(&unknown),
+            session::Error::Folder { ref source, .. } => Self::world(&error.to_string(), source),
+            session::Error::Recovery(error) => Self::of(Exit::World, &error),
+        }
     }
 }
 

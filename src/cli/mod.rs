@@ -4,16 +4,12 @@ mod args;
 mod commands;
 mod context;
 mod failure;
-mod fanout;
 mod init;
 #[cfg(feature = "remote")]
 mod remote;
+mod reporter;
 mod rewrite;
-mod run_lock;
-mod session;
 mod signals;
-mod state;
-mod state_key;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -136,6 +136,11 @@ impl Snapshot {
         (self.failed.is_empty() && header.is_final).then_some(header.targets)
     }
 
+    /// Returns true if it is of a run for the same names.
+    pub fn is_for(&self, names: &[String]) -> bool {
+        self.file.header.conditions.names == names
+    }
+
     /// Returns true if it is of the same texts and the same root.
     pub fn is_of(&self, workspace: &Workspace) -> bool {
         let conditions = &self.file.header.conditions;

@@ -86,7 +86,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "action/index/",
             "cancel.rs",
-            "cli/run_lock.rs",
+            "session/run_lock.rs",
             "exec/",
             "journal/ownership/ledger.rs",
             "report/terminal/",
@@ -126,7 +126,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "build/spool.rs",
             "cli/rewrite.rs",
-            "cli/state.rs",
+            "session/state.rs",
             "exec/",
             "journal/",
             "checked_file.rs",
@@ -146,6 +146,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "remote/",
             "cli/commands/remote.rs",
             "journal/ownership/ledger.rs",
+            "session/",
             "store/",
             "user_key.rs",
             "workspace/",

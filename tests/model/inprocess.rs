@@ -6,23 +6,20 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use fbuild::action::ResolvedCommand;
 use fbuild::action::environment::HostEnv;
-use fbuild::action::index::FileIndex;
-use fbuild::build::{self, Options, Parts, Policy, Request};
+use fbuild::build::{Options, Policy};
 use fbuild::cancel::Cancel;
 use fbuild::digest::Digest;
-use fbuild::event::{Event, Sink, Summary};
+use fbuild::event::{Event, Sink, Warning};
 use fbuild::exec::{End, Error, Execution, Executor, Task};
-use fbuild::journal;
-use fbuild::path::RelPath;
-use fbuild::snapshot::{self, CleanRun, Query, Snapshot};
+use fbuild::session::{self, Access, Host, Observer, Order, Session, Start, StateKey};
 use fbuild::store::disk::Durability;
-use fbuild::store::outputs::{self, Stage};
 use fbuild::store::{self, Store};
+use fbuild::system::user_dirs::UserDirs;
 use fbuild::workspace::{self, FILE_NAME, Layout, Workspace};
 
 use crate::model::builder::{Builder, Harmed, How, Intrusion, Report, damage, harm_disk};
@@ -43,6 +40,8 @@ pub(crate) struct InProcess {
     stored: BTreeSet<Digest>,
     /// The number of builds so far.
     builds: usize,
+    key: StateKey,
+    user_dirs: UserDirs,
 }
 
 /// After every n-th build, waits until the snapshot is reliable.
@@ -63,22 +62,28 @@ impl InProcess {
             memory: in_memory.then(store::Memory::new),
             stored: BTreeSet::new(),
             builds: 0,
+            key: user::state_key(),
+            user_dirs: UserDirs::new(|_| None),
         }
     }
 
     /// Builds, usually from the last snapshot. If the snapshot reports no change, a run without
-    /// it must agree. The command line would not have made that run, so it does not update the
-    /// snapshot.
+    /// it must agree. The command line would not have made that run, so its snapshot is
+    /// discarded.
     fn run_whole(&mut self, world: &World, intrusion: Option<&Intrusion>) -> Report {
-        let snapshot = self.check_snapshot(world);
-        let claimed = snapshot.as_ref().and_then(Snapshot::up_to_date);
-        let is_trusted = claimed.is_none() && self.builds % CYCLE < TRUSTING;
-        let start = Start {
-            snapshot: snapshot.filter(|_| is_trusted),
+        let claimed = self.up_to_date(world);
+        let from_snapshot = claimed.is_none() && self.builds % CYCLE < TRUSTING;
+        let file = Layout::new(&self.folder, &user::key()).snapshot();
+        let snapshot = claimed.map(|_| fs::read(file.path()).unwrap());
+        let run = Run {
             intrusion,
-            keeps: claimed.is_none(),
+            from_snapshot,
+            ..Run::default()
         };
-        let mut report = self.run(world, Policy::default(), start);
+        let mut report = self.run(world, &run);
+        if let Some(snapshot) = snapshot {
+            fs::write(file.path(), snapshot).unwrap();
+        }
         let is_idle = |report: &Report| {
             let mut ends = report.ends.values();
             let has_run = !report.executed.is_empty() || !report.warnings.is_empty();
@@ -99,82 +104,146 @@ impl InProcess {
     /// Builds until all files are old enough for the next change to show.
     fn settle(&mut self, world: &World) {
         let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            let snapshot = self.check_snapshot(world);
-            if snapshot.as_ref().is_some_and(|s| s.up_to_date().is_some()) {
-                return;
-            }
-            let start = Start {
-                snapshot,
-                keeps: true,
-                ..Start::default()
+        while Instant::now() < until && self.up_to_date(world).is_none() {
+            let run = Run {
+                from_snapshot: true,
+                ..Run::default()
             };
-            self.run(world, Policy::default(), start);
+            self.run(world, &run);
         }
     }
 
-    fn check_snapshot(&self, world: &World) -> Option<Snapshot> {
-        snapshot::check(&Query {
-            buildfile: &self.folder.join(FILE_NAME),
-            layout: &Layout::new(&self.folder, &user::key()),
-            names: &[],
-            host_env: &host_env(world),
-        })
+    /// Returns the number of targets if the snapshot reports that nothing changed.
+    fn up_to_date(&self, world: &World) -> Option<usize> {
+        let (env, console) = (host_env(world), Console::default());
+        Start::check(&self.host(&env, &console), &[]).up_to_date()
     }
 
-    fn run(&mut self, world: &World, policy: Policy, start: Start<'_>) -> Report {
-        let workspace = open(&self.folder);
-        if workspace.has_errors() {
-            let messages = format!("{:?}", workspace.diagnostics);
-            let exit = 2;
-            return Report {
-                exit,
-                messages,
-                ..Report::default()
-            };
+    fn host<'a>(&'a self, env: &'a HostEnv, console: &'a Console) -> Host<'a> {
+        Host {
+            buildfile: self.folder.join(FILE_NAME),
+            shown: PathBuf::from(FILE_NAME),
+            env,
+            state_key: &self.key,
+            user_dirs: &self.user_dirs,
+            name: "a test".to_owned(),
+            observer: console,
+            executor: None,
+            store: self.memory.as_ref().map(|memory| memory as &dyn Store),
+            durability: Durability::None,
         }
-        let mut session = Session::open(&workspace, policy.dry_run);
-        let intrusion = start.intrusion;
-        session.snapshot = start.snapshot.filter(|snapshot| snapshot.is_of(&workspace));
+    }
+
+    fn run(&mut self, world: &World, run: &Run<'_>) -> Report {
+        let (env, console) = (host_env(world), Console::default());
         let fake_tool = FakeTool {
-            root: workspace.root.path().to_owned(),
+            root: OnceLock::new(),
             project: &world.project,
             executed: Mutex::default(),
-            intrusion,
+            intrusion: run.intrusion,
             intruded: Mutex::new(false),
         };
-        let disk = session.disk(self.memory.is_none());
-        let off = store::Off;
-        let store: &dyn Store = match (&self.memory, &disk) {
-            (Some(memory), _) => memory,
-            (None, Some(disk)) => disk,
-            (None, None) => &off,
+        let host = Host {
+            executor: Some(&fake_tool),
+            ..self.host(&env, &console)
         };
-        let (summary, mut report) = session.build(world, (self.jobs, policy), (store, &fake_tool));
-        report.warnings.extend(disk.iter().flat_map(|disk| {
-            let warnings = disk.take_warnings().into_iter();
-            warnings.map(|warning| format!("{}: {}", warning.code, warning.message))
-        }));
+        let start = if run.from_snapshot {
+            Start::check(&host, &[])
+        } else {
+            Start::default()
+        };
+        let access = if run.policy.dry_run {
+            Access::Read
+        } else {
+            Access::Write
+        };
+        let mut session = match Session::open(&host, access, start) {
+            Ok(session) => session,
+            Err(session::Error::Mistakes) => {
+                return Report {
+                    exit: 2,
+                    messages: console.take(),
+                    ..Report::default()
+                };
+            }
+            Err(error) => panic!("{error:?}"),
+        };
+        let root = session.workspace.root.path().to_owned();
+        fake_tool.root.set(root).unwrap();
+        let order = Order {
+            names: &[],
+            wanted: &session.workspace.graph.ids().collect::<Vec<_>>(),
+            options: Options {
+                jobs: self.jobs,
+                keep_going: true,
+                stream: false,
+                policy: run.policy,
+            },
+            cancel: &Cancel::new(),
+            shared: None,
+        };
+        let mut events = Events(Report::default());
+        let summary = session.build(&order, &mut events);
+        let blobs = blobs(&session);
+        session.close();
+        let mut report = events.0;
+        report.exit = match (summary.interrupted, summary.failed) {
+            (true, _) => 130,
+            (_, 0) => 0,
+            _ => 1,
+        };
+        report.messages = console.take();
         report.executed = fake_tool.executed.into_inner().unwrap();
         report.intruded = fake_tool.intruded.into_inner().unwrap();
-        if !policy.dry_run {
-            if summary.went_well() && start.keeps {
-                session.record_snapshot(world, self.memory.is_none());
-            }
-            let made = session.memory_blobs();
-            self.stored.extend(made);
+        if access == Access::Write {
+            self.stored.extend(blobs);
         }
         report
     }
 }
 
-/// The initial state of a run.
+/// A run of the project.
 #[derive(Default)]
-struct Start<'i> {
-    snapshot: Option<Snapshot>,
+struct Run<'i> {
+    policy: Policy,
     intrusion: Option<&'i Intrusion>,
-    /// Whether the run saves its snapshot.
-    keeps: bool,
+    /// Whether it starts from the last snapshot.
+    from_snapshot: bool,
+}
+
+/// Collects what a session reports outside of runs.
+#[derive(Default)]
+struct Console(Mutex<String>);
+
+impl Console {
+    fn take(&self) -> String {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+impl Observer for Console {
+    fn on_diagnostics(&self, workspace: &Workspace) {
+        *lock(&self.0) += &format!("{:?}", workspace.diagnostics);
+    }
+
+    fn on_wait(&self, holder: &str) {
+        panic!("{holder} holds the lock");
+    }
+
+    fn on_warning(&self, warning: &Warning) {
+        *lock(&self.0) += &format!("{warning:?}");
+    }
+}
+
+/// Returns the blobs of all results in use.
+fn blobs(session: &Session<'_>) -> Vec<Digest> {
+    let graph = &session.workspace.graph;
+    let successes = graph
+        .ids()
+        .filter_map(|id| session.memory.success(graph.name(id)));
+    successes
+        .flat_map(|success| success.result.blobs())
+        .collect()
 }
 
 fn open(folder: &Path) -> Workspace {
@@ -206,7 +275,11 @@ impl Builder for InProcess {
             dry_run: true,
             ..Policy::default()
         };
-        self.run(world, policy, Start::default())
+        let run = Run {
+            policy,
+            ..Run::default()
+        };
+        self.run(world, &run)
     }
 
     fn harm(&mut self, how: Harm, pick: u64) -> Harmed {
@@ -234,135 +307,14 @@ impl Builder for InProcess {
     }
 }
 
-/// The objects that the command line opens for each run.
-struct Session<'w> {
-    workspace: &'w Workspace,
-    is_dry: bool,
-    stage: Stage,
-    index: FileIndex,
-    memory: journal::Memory,
-    snapshot: Option<Snapshot>,
-}
-
-impl<'w> Session<'w> {
-    fn open(workspace: &'w Workspace, is_dry: bool) -> Self {
-        let (layout, root) = (&workspace.layout, &workspace.root);
-        if !is_dry {
-            for folder in [layout.metadata(), layout.runs()] {
-                fs::create_dir_all(folder).unwrap();
-            }
-        }
-        let hidden = layout.state().canonicalize().ok();
-        let hidden = hidden.and_then(|path| root.relative(&path));
-        let hidden: Vec<RelPath> = hidden.into_iter().collect();
-        let stage = Stage::new(root, layout.state(), &layout.trash(), hidden.clone());
-        if !is_dry {
-            outputs::recover(&stage, &|_| true).unwrap();
-        }
-        Self {
-            index: FileIndex::open(root.clone(), &layout.index(), hidden),
-            memory: journal::Memory::read(&layout.successes()),
-            snapshot: None,
-            is_dry,
-            stage,
-            workspace,
-        }
-    }
-
-    /// Opens the store in the state folder.
-    fn disk(&self, is_wanted: bool) -> Option<store::Disk> {
-        let folder = self.workspace.layout.state();
-        let is_there = !self.is_dry || folder.is_dir();
-        (is_wanted && is_there).then(|| match self.is_dry {
-            true => store::Disk::open_to_look(folder, &user::key()),
-            false => store::Disk::open(folder, Durability::None, &user::key()),
-        })
-    }
-
-    fn build(
-        &mut self,
-        world: &World,
-        (jobs, policy): (usize, Policy),
-        (store, executor): (&dyn Store, &FakeTool<'_>),
-    ) -> (Summary, Report) {
-        let graph = &self.workspace.graph;
-        let wanted: Vec<_> = graph.ids().collect();
-        let host_env = host_env(world);
-        let cancel = Cancel::new();
-        let parts = Parts {
-            workspace: self.workspace,
-            layout: &self.workspace.layout,
-            stage: &self.stage,
-            index: &self.index,
-            store,
-            shared: None,
-            executor,
-            host_env: &host_env,
-            cancel: &cancel,
-        };
-        let options = Options {
-            jobs,
-            keep_going: true,
-            stream: false,
-            policy,
-        };
-        let mut heard = Heard(Report::default());
-        let request = Request {
-            names: &[],
-            wanted: &wanted,
-            options,
-            snapshot: self.snapshot.as_ref(),
-            warnings: Vec::new(),
-        };
-        let finished = build::run(&parts, request, &mut self.memory, &mut heard);
-        assert!(finished.unsaved.is_none(), "{:?}", finished.unsaved);
-        let summary = finished.summary;
-        let mut report = heard.0;
-        report.exit = match (summary.interrupted, summary.failed) {
-            (true, _) => 130,
-            (_, 0) => 0,
-            _ => 1,
-        };
-        (summary, report)
-    }
-
-    /// Saves the snapshot of the run.
-    fn record_snapshot(&mut self, world: &World, has_folder: bool) {
-        let state = self.workspace.layout.state();
-        let wanted: Vec<_> = self.workspace.graph.ids().collect();
-        let kept = snapshot::record(CleanRun {
-            workspace: self.workspace,
-            index: &self.index,
-            memory: &self.memory,
-            host_env: &host_env(world),
-            store: has_folder.then(|| state.to_owned()),
-            names: &[],
-            wanted: &wanted,
-            earlier: self.snapshot.as_mut(),
-        });
-        kept.unwrap();
-    }
-
-    /// Returns the blobs of all results in use.
-    fn memory_blobs(&self) -> Vec<Digest> {
-        let graph = &self.workspace.graph;
-        let successes = graph
-            .ids()
-            .filter_map(|id| self.memory.success(graph.name(id)));
-        successes
-            .flat_map(|success| success.result.blobs())
-            .collect()
-    }
-}
-
 fn host_env(world: &World) -> HostEnv {
     let variables = world.env.iter();
     variables.map(|(n, v)| (n.into(), v.into())).collect()
 }
 
-struct Heard(Report);
+struct Events(Report);
 
-impl Sink for Heard {
+impl Sink for Events {
     fn on_event(&mut self, event: &Event) {
         self.0.on_event(&event.kind);
     }
@@ -370,7 +322,8 @@ impl Sink for Heard {
 
 /// Runs `mix` as a function.
 struct FakeTool<'i> {
-    root: PathBuf,
+    /// The root of the project, once it is known.
+    root: OnceLock<PathBuf>,
     project: &'i Project,
     executed: Mutex<Vec<String>>,
     intrusion: Option<&'i Intrusion>,
@@ -409,19 +362,20 @@ impl FakeTool<'_> {
     }
 
     fn mix(&self, task: &Task<'_>, cancel: &Cancel) -> Result<End, Box<dyn std::error::Error>> {
+        let root = self.root.get().ok_or("no root")?;
         let words = self.words(task);
         let words = Words::parse(words.iter().map(String::as_str))?;
         let intrusion = self
             .intrusion
             .filter(|intrusion| intrusion.target == task.name);
-        let view = fake_tool::Disk(&self.root);
+        let view = fake_tool::Disk(root);
         if let Some(intrusion) = intrusion {
             *lock(&self.intruded) = true;
-            intrude(&self.root, &intrusion.before);
+            intrude(root, &intrusion.before);
         }
         let (inputs, needs) = (words.read_inputs(&view), words.read_needs(&view));
         if let Some(intrusion) = intrusion {
-            intrude(&self.root, &intrusion.after);
+            intrude(root, &intrusion.after);
         }
         let env = |name: &str| {
             let value = task.action.env.get(name).cloned().flatten();
@@ -430,7 +384,7 @@ impl FakeTool<'_> {
         let outcome = words.mix(&env, &inputs, &needs);
         let (Outcome::Made(made) | Outcome::Failed(made)) = &outcome;
         for (path, node) in made {
-            match (node, self.root.join(path)) {
+            match (node, root.join(path)) {
                 (Node::Folder, path) => fs::create_dir_all(path)?,
                 (node, path) => tree::write(&path, node)?,
             }

@@ -8,8 +8,8 @@ use crate::buildfile::quantity;
 use crate::cli::args::Cache;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::session::{self, Access, Session};
 use crate::report::text::{self, count, number, size};
+use crate::session::{Access, Session, Start, store_folder};
 use crate::store::disk::{CollectionSummary, Limits, Usage, Verification, WhenBusy};
 use crate::store::{self, Disk, Store as _};
 
@@ -25,8 +25,9 @@ pub(in crate::cli) fn run(context: &Context, args: &Cache) -> Result<(), Failure
 }
 
 fn status(context: &Context) -> Result<(), Failure> {
-    let mut session = Session::open(context, Access::Read)?;
-    let folder = session::store_folder(&session.workspace);
+    let host = context.host()?;
+    let mut session = Session::open(&host, Access::Read, Start::default())?;
+    let folder = store_folder(&session.workspace);
     let usage = session
         .disk
         .as_ref()
@@ -116,7 +117,8 @@ fn quarantine(store: &Path) -> String {
 
 fn verify(context: &Context, repair: bool) -> Result<(), Failure> {
     let access = if repair { Access::Write } else { Access::Read };
-    let mut session = Session::open(context, access)?;
+    let host = context.host()?;
+    let mut session = Session::open(&host, access, Start::default())?;
     let verified = session.disk.as_ref().map(|disk| disk.verify(repair));
     print_warnings(context, &mut session);
     let Some(found) = verified.transpose().map_err(store_failure)? else {
@@ -124,7 +126,7 @@ fn verify(context: &Context, repair: bool) -> Result<(), Failure> {
     };
     let done = context.print(verdict(&found, repair).as_bytes());
     let is_sound = found.damaged.len() == found.repaired;
-    session.close();
+    session.close_at_exit();
     if is_sound {
         done
     } else {
@@ -170,7 +172,8 @@ fn collect(
     let max_age = max_age.map(quantity::duration).transpose();
     let max_age =
         max_age.map_err(|error| unreadable("--max-age", &error, quantity::DURATION_HELP))?;
-    let session = Session::open(context, Access::Write)?;
+    let host = context.host()?;
+    let session = Session::open(&host, Access::Write, Start::default())?;
     let limits = Limits {
         max_size: max_size.or(session.limits().max_size),
         max_age: max_age.or(session.limits().max_age),
@@ -182,7 +185,8 @@ fn collect(
 }
 
 fn clear(context: &Context) -> Result<(), Failure> {
-    let session = Session::open(context, Access::Write)?;
+    let host = context.host()?;
+    let session = Session::open(&host, Access::Write, Start::default())?;
     remove(context, session, Disk::clear)
 }
 
@@ -201,14 +205,14 @@ fn remove(
         return context.print(b"nothing is cached\n");
     };
     let Some(CollectionSummary { removed, left }) = done else {
-        let folder = session::store_folder(&session.workspace);
+        let folder = store_folder(&session.workspace);
         let folder = context.shown(&folder);
         return Err(Failure::in_the_way(format!(
             "cannot change the cache in `{}`",
             folder.display()
         )));
     };
-    session.close();
+    session.close_at_exit();
     let text = match removed == Usage::default() {
         true if left == Usage::default() => "nothing is cached\n".to_owned(),
         true => format!("nothing to remove; {} are kept\n", amount(&left)),
@@ -232,7 +236,7 @@ fn store_failure(error: store::Error) -> Failure {
 
 /// Prints the pending warnings about the state and store folders.
 fn print_warnings(context: &Context, session: &mut Session<'_>) {
-    for warning in session.take_notices() {
+    for warning in session.take_warnings() {
         context.warn(&warning);
     }
 }

@@ -3,16 +3,17 @@
 
 use crate::action::{hidden, inputs};
 use crate::build::{Options, Policy};
+use crate::cancel::Cancel;
 use crate::cli::args::Check;
 use crate::cli::context::Context;
-use crate::cli::failure::{Exit, Failure};
-use crate::cli::fanout::{Fanout, Show};
-use crate::cli::session::{self, Access, Session};
+use crate::cli::failure::{Exit, Failure, of_summary};
+use crate::cli::reporter::{Show, reporter};
 use crate::cli::signals;
 use crate::glob::may_overlap;
 use crate::graph::{Graph, TargetId};
 use crate::report::Verbosity;
 use crate::report::text::count;
+use crate::session::{Access, Order, Session, Start};
 use crate::source::{Diagnostic, render_all};
 
 pub(in crate::cli) fn run(context: &Context, args: &Check) -> Result<(), Failure> {
@@ -24,7 +25,8 @@ pub(in crate::cli) fn run(context: &Context, args: &Check) -> Result<(), Failure
 }
 
 fn check(context: &Context) -> Result<(), Failure> {
-    let session = Session::open(context, Access::Read)?;
+    let host = context.host()?;
+    let session = Session::open(&host, Access::Read, Start::default())?;
     let graph = &session.workspace.graph;
     let mistakes = input_mistakes(&session)?;
     if !mistakes.is_empty() {
@@ -85,27 +87,31 @@ fn is_made(graph: &Graph, id: TargetId, diagnostic: &Diagnostic) -> bool {
 }
 
 fn check_drift(context: &Context) -> Result<(), Failure> {
-    let mut session = Session::open(context, Access::Write)?;
+    let host = context.host()?;
+    let mut session = Session::open(&host, Access::Write, Start::default())?;
     let graph = &session.workspace.graph;
     let is_committed = |id: &TargetId| graph.target(*id).outputs.iter().any(|o| o.committed);
     let committed: Vec<TargetId> = graph.ids().filter(is_committed).collect();
-    let names: Vec<String> = committed
-        .iter()
-        .map(|id| graph.name(*id).to_owned())
-        .collect();
-    let wanted = graph.closure(&committed);
-    let _signals = signals::watch(&session.cancel);
-    let options = Options {
-        jobs: super::run::jobs(None, &session),
-        keep_going: true,
-        stream: false,
-        policy: Policy {
-            drift: true,
-            ..Policy::default()
+    let names = committed.iter().map(|id| graph.name(*id).to_owned());
+    let cancel = Cancel::new();
+    let _signals = signals::watch(&cancel);
+    let order = Order {
+        names: &names.collect::<Vec<_>>(),
+        wanted: &graph.closure(&committed),
+        options: Options {
+            jobs: session.jobs(),
+            keep_going: true,
+            stream: false,
+            policy: Policy {
+                drift: true,
+                ..Policy::default()
+            },
         },
+        cancel: &cancel,
+        shared: None,
     };
-    let mut sink = Fanout::new(context, &session, Show::Plain, Verbosity::Normal);
-    let summary = session.build(&names, &wanted, options, &mut sink);
-    session.close();
-    session::ended(&summary)
+    let mut reporter = reporter(context, &session.workspace, Show::Plain, Verbosity::Normal);
+    let summary = session.build(&order, &mut *reporter);
+    session.close_at_exit();
+    of_summary(&summary)
 }

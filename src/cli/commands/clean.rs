@@ -9,18 +9,20 @@ use crate::buildfile::model::Output;
 use crate::cli::args::Clean;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::session::{self, Access, Session};
 use crate::graph::TargetId;
 use crate::path::{RelPath, Root};
 use crate::report::text::count;
+use crate::session::{Access, Session, Start, store_folder};
 use crate::store::outputs::{self, AllOwned, Destination};
 
 pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure> {
-    let session = Session::open(context, Access::Write)?;
+    let host = context.host()?;
+    let session = Session::open(&host, Access::Write, Start::default())?;
     let wanted: Vec<TargetId> = if args.targets.is_empty() {
         session.workspace.graph.ids().collect()
     } else {
-        session.choose(&args.targets)?
+        let chosen = session.workspace.graph.select(&args.targets);
+        chosen.map_err(|unknown| Failure::unknown_names(&unknown))?
     };
     let removed = remove_outputs(&session, &wanted)?;
     let text = format!(
@@ -31,7 +33,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure
     if args.all {
         remove_state(context, &session)?
     } else {
-        session.close()
+        session.close_at_exit()
     }
     context.print(text.as_bytes())
 }
@@ -49,7 +51,7 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
         let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
         emptied.add(&specs, &found);
         let destination = Destination {
-            stage: session.stage(),
+            stage: &session.stage,
             specs: &specs,
             claims: &AllOwned,
         };
@@ -119,14 +121,14 @@ fn above(path: &RelPath) -> impl Iterator<Item = RelPath> + use<> {
 /// Removes the cache and all other state. Removes the lock last, because it makes other runs
 /// wait until then.
 fn remove_state(context: &Context, session: &Session<'_>) -> Result<(), Failure> {
-    let state = session.layout.state();
-    remove_but(state, &session.layout.lock())
-        .and_then(|()| std::fs::remove_file(session.layout.lock()))
+    let state = session.layout().state();
+    remove_but(state, &session.layout().lock())
+        .and_then(|()| std::fs::remove_file(session.layout().lock()))
         .or_else(|error| ignore(error, io::ErrorKind::NotFound))
         .and_then(|()| std::fs::remove_dir(state))
         .or_else(|error| ignore(error, io::ErrorKind::DirectoryNotEmpty))
         .map_err(|error| Failure::world(&format!("cannot remove `{}`", state.display()), &error))?;
-    let store = session::store_folder(&session.workspace);
+    let store = store_folder(&session.workspace);
     if store.is_dir() {
         let store = context.shown(&store);
         context.eprint(&format!(

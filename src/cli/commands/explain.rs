@@ -2,20 +2,21 @@
 //! success. Runs no command except probes of tools.
 
 use crate::action::manifest::{Change, Fact};
-use crate::build::{Explained, explain};
+use crate::build::Explained;
 use crate::cli::args::Explain;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::session::{Access, Session};
-use crate::graph::{Named, TargetId};
+use crate::graph::{Graph, Named, TargetId};
 use crate::report::text::{duration, harmless, list};
 use crate::report::{Color, Style, Verbosity};
+use crate::session::{Access, Session, Start};
 use crate::source::render_all;
 
 pub(in crate::cli) fn run(context: &Context, args: &Explain) -> Result<(), Failure> {
-    let mut session = Session::open(context, Access::Read)?;
+    let host = context.host()?;
+    let mut session = Session::open(&host, Access::Read, Start::default())?;
     let id = target(&session, &args.target)?;
-    let explained = session.with_parts(|parts, memory| explain(parts, id, memory));
+    let explained = session.explain(id);
     let explained = explained.map_err(|failure| {
         let sources = &session.workspace.sources;
         context.eprint(&render_all(
@@ -30,7 +31,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Explain) -> Result<(), Failu
         }
     })?;
     let page = Page {
-        session: &session,
+        graph: &session.workspace.graph,
         style: context.out_style(Verbosity::Normal),
     };
     context.print(page.write(id, &explained).as_bytes())
@@ -49,19 +50,19 @@ fn target(session: &Session<'_>, name: &str) -> Result<TargetId, Failure> {
                 help,
             ))
         }
-        None => session.select(&[name.to_owned()]).map(|_| TargetId(0)),
+        None => Ok(session.select(&[name.to_owned()]).map(|_| TargetId(0))?),
     }
 }
 
 /// Formats an explanation.
 struct Page<'s> {
-    session: &'s Session<'s>,
+    graph: &'s Graph,
     style: Style,
 }
 
 impl Page<'_> {
     fn write(&self, id: TargetId, explained: &Explained) -> String {
-        let name = harmless(self.session.workspace.graph.name(id));
+        let name = harmless(self.graph.name(id));
         let mut text = format!("{}\n", self.style.paint(Color::Bold, &name));
         text += &self.verdict(explained);
         match &explained.changes {
@@ -82,7 +83,6 @@ impl Page<'_> {
     }
 
     fn verdict(&self, explained: &Explained) -> String {
-        let graph = &self.session.workspace.graph;
         let key = explained.manifest.key().0.short();
         let mut text = format!("  key {key}\n");
         if let Some(last) = &explained.last {
@@ -92,7 +92,11 @@ impl Page<'_> {
                 last.key.0.short()
             );
         }
-        let unknown: Vec<&str> = explained.unknown.iter().map(|id| graph.name(*id)).collect();
+        let unknown: Vec<&str> = explained
+            .unknown
+            .iter()
+            .map(|id| self.graph.name(*id))
+            .collect();
         let verdict = match (&explained.last, &explained.changes, &explained.touched) {
             _ if !unknown.is_empty() => {
                 format!("it would run after {}, never built here", list(&unknown, 8))

@@ -1,21 +1,24 @@
 //! `fbuild graph`: prints targets, their dependencies and their states. Runs no command.
 
 use crate::build::{Options, Policy};
+use crate::cancel::Cancel;
 use crate::cli::args::{Graph, GraphFormat};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::session::{Access, Session};
 use crate::event::{Event, EventKind, Sink};
 use crate::graph::Named;
 use crate::report::Verbosity;
 use crate::report::graph::{Format, State, View, all_roots, render};
+use crate::session::{Access, Order, Session, Start};
 
 pub(in crate::cli) fn run(context: &Context, args: &Graph) -> Result<(), Failure> {
-    let mut session = Session::open(context, Access::Read)?;
+    let host = context.host()?;
+    let mut session = Session::open(&host, Access::Read, Start::default())?;
     let roots = if args.targets.is_empty() {
         all_roots(&session.workspace.graph)
     } else {
-        session.resolve(&args.targets)?
+        let roots = session.workspace.graph.resolve(&args.targets);
+        roots.map_err(|unknown| Failure::unknown_names(&unknown))?
     };
     let states = match args.format {
         GraphFormat::Tree | GraphFormat::Json => states(&mut session),
@@ -43,8 +46,15 @@ fn states(session: &mut Session<'_>) -> Vec<Option<State>> {
             ..Policy::default()
         },
     };
+    let order = Order {
+        names: &[],
+        wanted: &all,
+        options,
+        cancel: &Cancel::new(),
+        shared: None,
+    };
     let mut states = States::default();
-    session.build(&[], &all, options, &mut states);
+    session.build(&order, &mut states);
     let graph = &session.workspace.graph;
     let mut by_target = vec![None; graph.len()];
     for (name, state) in states.0 {

@@ -18,7 +18,7 @@ struct Item<'g> {
 }
 
 pub(in crate::cli) fn run(context: &Context, args: &List) -> Result<(), Failure> {
-    let workspace = context.workspace()?;
+    let workspace = context.host()?.open_workspace()?;
     let items = items(&workspace.graph);
     if args.json {
         return context.print_json(&items);

@@ -7,11 +7,11 @@ use crate::cli::args::Remote as Arguments;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::remote;
-use crate::cli::session::{Access, Session};
 use crate::digest::random;
 use crate::remote::Remote;
 use crate::remote::trust::Signer;
 use crate::report::text::{count, duration};
+use crate::session::{Access, Session, Start};
 use crate::store::shared::{Deadline, SharedCache as _};
 
 /// An error of the server, worded for one command.
@@ -53,7 +53,8 @@ fn open(context: &Context, session: &Session<'_>, typed: Option<&str>) -> Result
 }
 
 fn status(context: &Context, typed: Option<&str>) -> Result<(), Failure> {
-    let session = Session::open(context, Access::Read)?;
+    let host = context.host()?;
+    let session = Session::open(&host, Access::Read, Start::default())?;
     let remote = open(context, &session, typed)?;
     let start = Instant::now();
     let facts = remote
@@ -71,7 +72,8 @@ fn status(context: &Context, typed: Option<&str>) -> Result<(), Failure> {
 }
 
 fn push(context: &Context, targets: &[String], typed: Option<&str>) -> Result<(), Failure> {
-    let session = Session::open(context, Access::Read)?;
+    let host = context.host()?;
+    let session = Session::open(&host, Access::Read, Start::default())?;
     let remote = open(context, &session, typed)?;
     let Some(disk) = &session.disk else {
         return Err(Failure::usage("there is no cache to send from"));

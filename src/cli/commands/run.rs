@@ -3,32 +3,33 @@
 use std::time::Instant;
 
 use crate::build::{Options, Policy};
+use crate::cancel::Cancel;
 use crate::cli::args::{Progress, Run};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
-use crate::cli::fanout::{Fanout, Show};
-use crate::cli::run_lock::RunLock;
-use crate::cli::session::{self, Access, Session};
+use crate::cli::failure::{Failure, of_summary};
+use crate::cli::reporter::{Show, reporter};
 use crate::cli::signals;
-use crate::cli::state;
 use crate::event::{Event, EventKind, Sink as _, Summary};
-use crate::graph::TargetId;
 use crate::report::Verbosity;
 use crate::report::terminal::Plain;
-use crate::snapshot::{self, CleanRun, Query, Snapshot};
-use crate::workspace::Layout;
-
-/// The default for the most commands at once. More rarely helps, because many tools use
-/// several processors themselves.
-const MAX_JOBS: usize = 4;
+use crate::session::{Access, Order, Session, Start};
+use crate::store::shared::SharedCache;
+use crate::workspace::Workspace;
 
 pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> {
-    let start = Instant::now();
-    let (lock, snapshot) = check_snapshot(context, args).unwrap_or_default();
-    if let Some(targets) = snapshot.as_ref().and_then(Snapshot::up_to_date)
+    let began = Instant::now();
+    let host = context.host()?;
+    let policy = policy(args);
+    // A run that is to do something in any case has no use for the snapshot.
+    let start = if policy == Policy::default() {
+        Start::check(&host, &args.targets)
+    } else {
+        Start::default()
+    };
+    if let Some(targets) = start.up_to_date()
         && !(args.json || args.verbose)
     {
-        report_up_to_date(context, args, targets, start);
+        report_up_to_date(context, args, targets, began);
         return Ok(());
     }
     let access = if args.dry_run {
@@ -36,90 +37,77 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     } else {
         Access::Write
     };
-    let mut session = Session::open_with(context, access, lock)?;
-    session.snapshot = snapshot.filter(|snapshot| snapshot.is_of(&session.workspace));
+    let mut session = Session::open(&host, access, start)?;
     let wanted = session.select(&args.targets)?;
-    session.is_cached = !args.no_cache;
-    open_shared(context, args, &mut session)?;
-    let _signals = signals::watch(&session.cancel);
-    let options = Options {
-        jobs: jobs(args.jobs, &session),
-        keep_going: args.keep_going,
-        stream: args.verbose,
-        policy: Policy {
-            force: args.force,
-            no_cache: args.no_cache,
-            dry_run: args.dry_run,
-            no_probes: args.dry_run,
-            drift: false,
+    let shared = open_shared(context, args, &session.workspace)?;
+    let cancel = Cancel::new();
+    let _signals = signals::watch(&cancel);
+    let order = Order {
+        names: &args.targets,
+        wanted: &wanted,
+        options: Options {
+            jobs: args.jobs.unwrap_or_else(|| session.jobs()),
+            keep_going: args.keep_going,
+            stream: args.verbose,
+            policy,
         },
+        cancel: &cancel,
+        shared: shared.as_deref(),
     };
-    let mut sink = Fanout::new(context, &session, show(context, args), verbosity(args));
-    if !args.dry_run {
-        sink.keep_log(&session.layout.runs());
-    }
-    let summary = session.build(&args.targets, &wanted, options, &mut sink);
-    session.save();
-    if is_complete(args) && summary.went_well() {
-        record_snapshot(context, &mut session, &args.targets, &wanted);
-    }
-    if let Some(error) = sink.take_log_error() {
-        session.cannot_keep(&error);
-    }
-    session.end();
-    session::ended(&summary)
+    let (show, verbosity) = (show(context, args), verbosity(args));
+    let mut reporter = reporter(context, &session.workspace, show, verbosity);
+    let summary = session.build(&order, &mut *reporter);
+    session.close_at_exit();
+    of_summary(&summary)
 }
 
-/// Prepares the use of the remote cache.
+/// Opens the remote cache, if one is used.
 #[cfg(feature = "remote")]
-fn open_shared(context: &Context, args: &Run, session: &mut Session<'_>) -> Result<(), Failure> {
+fn open_shared(
+    context: &Context,
+    args: &Run,
+    workspace: &Workspace,
+) -> Result<Option<Box<dyn SharedCache>>, Failure> {
     if args.dry_run || args.no_cache {
-        return Ok(());
+        return Ok(None);
     }
-    let written = session.workspace.graph.buildfile().remote.as_ref();
+    let written = workspace.graph.buildfile().remote.as_ref();
     let remote = crate::cli::remote::open(context, written, args.remote.as_deref())?;
-    session.shared = remote.map(|remote| Box::new(remote) as _);
-    Ok(())
+    Ok(remote.map(|remote| Box::new(remote) as _))
 }
 
 /// Reports that this program cannot use a remote cache.
 #[cfg(not(feature = "remote"))]
-fn open_shared(context: &Context, args: &Run, session: &mut Session<'_>) -> Result<(), Failure> {
-    let is_wanted = session.workspace.graph.buildfile().remote.is_some() || args.remote.is_some();
+fn open_shared(
+    context: &Context,
+    args: &Run,
+    workspace: &Workspace,
+) -> Result<Option<Box<dyn SharedCache>>, Failure> {
+    let is_wanted = workspace.graph.buildfile().remote.is_some() || args.remote.is_some();
     if is_wanted && args.remote.as_deref() != Some("off") {
         let message =
             "this fbuild was built without the feature `remote`; the remote cache is not used";
         context.warn(&crate::event::Warning::new("fbuild::remote::off", message));
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Returns true if a run with these arguments skips only work that the next run may skip too.
-fn is_complete(args: &Run) -> bool {
-    !(args.force || args.no_cache || args.dry_run)
-}
-
-/// Takes the lock of the tree and checks the snapshot under it. `None` if another run has the
-/// lock or the state folder needs attention: the full run reports that.
-fn check_snapshot(context: &Context, args: &Run) -> Option<(Option<RunLock>, Option<Snapshot>)> {
-    let buildfile = context.buildfile().ok().filter(|_| is_complete(args))?;
-    let layout = Layout::new(buildfile.parent()?, context.key().0);
-    let lock = state::try_lock_idle(context, &layout)?;
-    let query = Query {
-        buildfile: &buildfile,
-        layout: &layout,
-        names: &args.targets,
-        host_env: context.host_env(),
-    };
-    Some((Some(lock), snapshot::check(&query)))
+fn policy(args: &Run) -> Policy {
+    Policy {
+        force: args.force,
+        no_cache: args.no_cache,
+        dry_run: args.dry_run,
+        no_probes: args.dry_run,
+        drift: false,
+    }
 }
 
 /// Reports that all targets are up to date, as a full run would.
-fn report_up_to_date(context: &Context, args: &Run, targets: usize, start: Instant) {
+fn report_up_to_date(context: &Context, args: &Run, targets: usize, began: Instant) {
     let summary = Summary {
         targets,
         up_to_date: targets,
-        wall_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        wall_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         ..Summary::default()
     };
     let mut reporter = Plain::new(std::io::stdout(), context.out_style(verbosity(args)));
@@ -127,40 +115,6 @@ fn report_up_to_date(context: &Context, args: &Run, targets: usize, start: Insta
         at_ms: summary.wall_ms,
         kind: EventKind::RunFinished(summary),
     });
-}
-
-/// Records the snapshot of a clean run. Without a lasting store there is none: the next run
-/// would have to report its loss.
-fn record_snapshot(
-    context: &Context,
-    session: &mut Session<'_>,
-    names: &[String],
-    wanted: &[TargetId],
-) {
-    let Some(store) = session.lasting_store() else {
-        return;
-    };
-    let recorded = snapshot::record(CleanRun {
-        workspace: &session.workspace,
-        index: &session.index,
-        memory: &session.memory,
-        host_env: context.host_env(),
-        store: Some(store),
-        earlier: session.snapshot.as_mut(),
-        names,
-        wanted,
-    });
-    if let Err(error) = recorded {
-        session.cannot_keep(&error);
-    }
-}
-
-pub(in crate::cli) fn jobs(requested: Option<usize>, session: &Session<'_>) -> usize {
-    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-    let declared = session.workspace.graph.buildfile().jobs;
-    requested
-        .or(declared)
-        .unwrap_or_else(|| processors().min(MAX_JOBS))
 }
 
 fn show(context: &Context, args: &Run) -> Show {

@@ -2,27 +2,34 @@
 //! probes of tools.
 
 use crate::build::{Options, Policy};
+use crate::cancel::Cancel;
 use crate::cli::args::Status;
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
-use crate::cli::fanout::{Fanout, Show};
-use crate::cli::session::{self, Access, Session};
+use crate::cli::failure::{Failure, of_summary};
+use crate::cli::reporter::{Show, reporter};
 use crate::report::Verbosity;
+use crate::session::{Access, Order, Session, Start};
 
 pub(in crate::cli) fn run(context: &Context, args: &Status) -> Result<(), Failure> {
-    let mut session = Session::open(context, Access::Read)?;
-    let wanted = session.select(&args.targets)?;
-    let options = Options {
-        jobs: super::run::jobs(None, &session),
-        keep_going: true,
-        stream: false,
-        policy: Policy {
-            dry_run: true,
-            ..Policy::default()
+    let host = context.host()?;
+    let mut session = Session::open(&host, Access::Read, Start::default())?;
+    let order = Order {
+        names: &args.targets,
+        wanted: &session.select(&args.targets)?,
+        options: Options {
+            jobs: session.jobs(),
+            keep_going: true,
+            stream: false,
+            policy: Policy {
+                dry_run: true,
+                ..Policy::default()
+            },
         },
+        cancel: &Cancel::new(),
+        shared: None,
     };
     let show = if args.json { Show::Json } else { Show::Plain };
-    let mut sink = Fanout::new(context, &session, show, Verbosity::Verbose);
-    let summary = session.build(&args.targets, &wanted, options, &mut sink);
-    session::ended(&summary)
+    let mut reporter = reporter(context, &session.workspace, show, Verbosity::Verbose);
+    let summary = session.build(&order, &mut *reporter);
+    of_summary(&summary)
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::context::Context;
+use super::Host;
 use crate::store::outputs;
 use crate::system::file_lock;
 
@@ -32,12 +32,12 @@ enum Attempt {
 impl RunLock {
     /// Takes the lock `path` of the checkout in `folder`, unless another run holds it or `path`
     /// does not exist. The holder is not recorded: such a lock is usually released at once.
-    pub(super) fn try_take(context: &Context, folder: &Path, path: &Path) -> Option<Self> {
+    pub(super) fn try_take(host: &Host<'_>, folder: &Path, path: &Path) -> Option<Self> {
         if !path.symlink_metadata().is_ok_and(|m| m.is_file()) {
             return None;
         }
         let attempt = match attempt(path).ok()? {
-            Attempt::Unsupported => attempt(&substitute(context, folder).ok()?).ok()?,
+            Attempt::Unsupported => attempt(&substitute(host, folder).ok()?).ok()?,
             attempt => attempt,
         };
         match attempt {
@@ -49,7 +49,7 @@ impl RunLock {
     /// Takes the lock `path` of the checkout in `folder`. Reports the run that it waits for.
     /// `make_folder` creates the folder of the lock, again if another run removed it.
     pub(super) fn take(
-        context: &Context,
+        host: &Host<'_>,
         folder: &Path,
         path: &Path,
         make_folder: impl Fn() -> io::Result<()>,
@@ -58,34 +58,34 @@ impl RunLock {
             make_folder()?;
             match attempt(path)? {
                 Attempt::Locked(lock) => {
-                    lock.record_holder(context)?;
+                    lock.record_holder(host)?;
                     return Ok(Some(lock));
                 }
-                Attempt::Busy => wait(context, path)?,
-                Attempt::Unsupported => return Ok(Self::take_substitute(context, folder)),
+                Attempt::Busy => wait(host, path)?,
+                Attempt::Unsupported => return Ok(Self::take_substitute(host, folder)),
             }
         }
     }
 
     /// Takes the lock in the user's own folder. `None` if there are no locks either.
-    pub(super) fn take_substitute(context: &Context, folder: &Path) -> Option<Self> {
-        let path = substitute(context, folder).ok()?;
+    pub(super) fn take_substitute(host: &Host<'_>, folder: &Path) -> Option<Self> {
+        let path = substitute(host, folder).ok()?;
         loop {
             match attempt(&path).ok()? {
                 Attempt::Locked(lock) => {
                     // Ignore the error: the text is only shown to another run.
-                    let _ = lock.record_holder(context);
+                    let _ = lock.record_holder(host);
                     return Some(lock);
                 }
-                Attempt::Busy => wait(context, &path).ok()?,
+                Attempt::Busy => wait(host, &path).ok()?,
                 Attempt::Unsupported => return None,
             }
         }
     }
 
     /// Writes the command and process of this run into the lock.
-    pub(super) fn record_holder(&self, context: &Context) -> io::Result<()> {
-        let holder = context.holder();
+    pub(super) fn record_holder(&self, host: &Host<'_>) -> io::Result<()> {
+        let holder = &host.name;
         self.0.write_all_at(holder.as_bytes(), 0)?;
         // The length rarely changes, and truncation is slower than this check.
         if self.0.metadata()?.len() == holder.len() as u64 {
@@ -109,7 +109,7 @@ fn attempt(path: &Path) -> io::Result<Attempt> {
 }
 
 /// Waits until another run releases a lock, and reports that run.
-fn wait(context: &Context, path: &Path) -> io::Result<()> {
+fn wait(host: &Host<'_>, path: &Path) -> io::Result<()> {
     let mut file = match outputs::open_own(path) {
         // The other run removed the folder. The next attempt creates it again.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -125,9 +125,7 @@ fn wait(context: &Context, path: &Path) -> io::Result<()> {
         "" => "it has only begun".to_owned(),
         holder => crate::path::escape(holder.as_bytes()).into_owned(),
     };
-    context.eprint(&format!(
-        "waiting for another run in this folder: {holder}\n"
-    ));
+    host.observer.on_wait(&holder);
     Ok(file_lock::lock(&file, FlockOperation::LockExclusive)?)
 }
 
@@ -139,9 +137,9 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// Returns the lock in the user's own folder of the checkout in `folder`.
-fn substitute(context: &Context, folder: &Path) -> io::Result<PathBuf> {
+fn substitute(host: &Host<'_>, folder: &Path) -> io::Result<PathBuf> {
     // Not the path: the same folder may be mounted twice.
     let metadata = folder.metadata()?;
     let name = format!("run-{:x}-{:x}.lock", metadata.dev(), metadata.ino());
-    Ok(context.user_dirs().runtime()?.join(name))
+    Ok(host.user_dirs.runtime()?.join(name))
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::failure::Failure;
+use super::Error;
 use crate::action::environment::HostEnv;
 use crate::digest::Key;
 use crate::event::Warning;
@@ -14,7 +14,7 @@ use crate::user_key;
 pub(super) const SECRET: &str = "FBUILD_CACHE_KEY";
 
 /// The key of all state that this user reads and writes.
-pub(super) struct StateKey {
+pub struct StateKey {
     /// The folder of the key file; `None` without a home folder.
     folder: Option<PathBuf>,
     lasting: OnceLock<Key>,
@@ -24,20 +24,14 @@ pub(super) struct StateKey {
 
 impl StateKey {
     /// Chooses the source of the key.
-    pub(super) fn new(host_env: &HostEnv) -> Result<Self, Failure> {
+    pub fn new(host_env: &HostEnv) -> Result<Self, Error> {
         let set = |name: &str| host_env.get(OsStr::new(name)).filter(|v| !v.is_empty());
         let absolute = |name: &str| set(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let state = absolute("XDG_STATE_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
         let lasting = OnceLock::new();
         if let Some(secret) = set(SECRET) {
-            let too_short = || {
-                Failure::usage_with_help(
-                    format!("`{SECRET}` is too short to be a secret"),
-                    "take 20 random characters or more, for example from `openssl rand -hex 32`",
-                )
-            };
-            let key = user_key::from_secret(secret).ok_or_else(too_short)?;
+            let key = user_key::from_secret(secret).ok_or(Error::Secret)?;
             lasting.get_or_init(|| key);
         }
         Ok(Self {

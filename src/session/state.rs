@@ -6,9 +6,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::context::Context;
-use super::failure::Failure;
 use super::run_lock::RunLock;
+use super::{Error, Host};
 use crate::digest::Digest;
 use crate::event::Warning;
 use crate::store::outputs;
@@ -21,7 +20,7 @@ pub(super) struct State {
     /// The folders whose index and successes this run reads.
     pub(super) earlier: Layout,
     /// Warnings about the folders.
-    pub(super) notices: Vec<Warning>,
+    pub(super) warnings: Vec<Warning>,
     /// Held until the end.
     _lock: Option<RunLock>,
     substitute: Substitute,
@@ -40,11 +39,11 @@ enum Substitute {
 
 impl State {
     /// Returns the state folder, which may not exist, for a command that changes nothing.
-    pub(super) fn of(workspace: &Workspace) -> Self {
+    pub(super) fn read_only(workspace: &Workspace) -> Self {
         Self {
             layout: workspace.layout.clone(),
             earlier: workspace.layout.clone(),
-            notices: Vec::new(),
+            warnings: Vec::new(),
             _lock: None,
             substitute: Substitute::None,
         }
@@ -52,27 +51,27 @@ impl State {
 
     /// Creates the state folder and takes its lock, unless the caller holds it. Replaces a
     /// folder that is unusable.
-    pub(super) fn prepare(
-        context: &Context,
+    pub(super) fn lock(
+        host: &Host<'_>,
         workspace: &Workspace,
         lock: Option<RunLock>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         let layout = &workspace.layout;
         let locked = match lock {
             Some(lock) => make_folders(layout)
-                .and_then(|()| lock.record_holder(context))
+                .and_then(|()| lock.record_holder(host))
                 .map(|()| Some(lock)),
-            None => take_lock(context, workspace.root.path(), layout),
+            None => take_lock(host, workspace.root.path(), layout),
         };
         let mut state = match locked {
             Ok(lock) => Self {
                 _lock: lock,
-                ..Self::of(workspace)
+                ..Self::read_only(workspace)
             },
-            Err(error) => Self::substitute(context, workspace, &error)?,
+            Err(error) => Self::substitute(host, workspace, &error)?,
         };
         if state._lock.is_none() {
-            state.notices.push(no_lock());
+            state.warnings.push(no_lock());
         }
         Ok(state)
     }
@@ -88,45 +87,47 @@ impl State {
     }
 
     fn substitute(
-        context: &Context,
+        host: &Host<'_>,
         workspace: &Workspace,
         cause: &io::Error,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         let root = workspace.root.path();
         let is_writable = outputs::check_writable(root).is_ok();
-        if !is_writable && let Some(state) = Self::in_cache(context, workspace) {
+        if !is_writable && let Some(state) = Self::in_cache(host, workspace) {
             return Ok(state);
         }
-        let cannot =
-            |error| Failure::world(&format!("cannot write to `{}`", root.display()), &error);
+        let cannot = |source| Error::Folder {
+            folder: root.to_owned(),
+            source,
+        };
         // In the project if possible: outputs move through it, which must not copy them.
         let parent = if is_writable {
             root.to_owned()
         } else {
-            context.user_dirs().runtime().map_err(cannot)?
+            host.user_dirs.runtime().map_err(cannot)?
         };
         let folder = tempfile::Builder::new()
             .prefix(".fbuild-")
             .tempdir_in(parent)
             .map_err(cannot)?;
-        let layout = Layout::new(folder.path(), context.key().0);
+        let layout = Layout::new(folder.path(), host.key());
         make_folders(&layout).map_err(cannot)?;
         Ok(Self {
             layout,
-            notices: vec![unusable(workspace.layout.state(), cause)],
-            _lock: RunLock::take_substitute(context, root),
+            warnings: vec![unusable(workspace.layout.state(), cause)],
+            _lock: RunLock::take_substitute(host, root),
             substitute: Substitute::Temporary { _folder: folder },
-            ..Self::of(workspace)
+            ..Self::read_only(workspace)
         })
     }
 
     /// Returns a state folder in the user's cache folder, if there is one.
-    fn in_cache(context: &Context, workspace: &Workspace) -> Option<Self> {
+    fn in_cache(host: &Host<'_>, workspace: &Workspace) -> Option<Self> {
         let root = workspace.root.path();
         let name = Digest::of(root.as_os_str().as_encoded_bytes()).short();
-        let folder = context.user_dirs().cache()?.join("checkouts").join(name);
-        let layout = Layout::new(&folder, context.key().0);
-        let lock = take_lock(context, root, &layout).ok()?;
+        let folder = host.user_dirs.cache()?.join("checkouts").join(name);
+        let layout = Layout::new(&folder, host.key());
+        let lock = take_lock(host, root, &layout).ok()?;
         // The checkout was writable when its own state was written, perhaps later.
         let is_newer = changed(&layout) > changed(&workspace.layout);
         let earlier = if is_newer { &layout } else { &workspace.layout };
@@ -135,7 +136,7 @@ impl State {
             layout,
             _lock: lock,
             substitute: Substitute::Lasting,
-            ..Self::of(workspace)
+            ..Self::read_only(workspace)
         })
     }
 }
@@ -166,8 +167,8 @@ fn changed(layout: &Layout) -> Option<SystemTime> {
 
 /// Takes the lock if no other run holds it and the state folder is as a normal run leaves it,
 /// so that another run would report and repair nothing.
-pub(super) fn try_lock_idle(context: &Context, layout: &Layout) -> Option<RunLock> {
-    let lock = RunLock::try_take(context, layout.state().parent()?, &layout.lock())?;
+pub(super) fn try_lock_idle(host: &Host<'_>, layout: &Layout) -> Option<RunLock> {
+    let lock = RunLock::try_take(host, layout.state().parent()?, &layout.lock())?;
     let stage = layout.state().join("stage");
     let needed = [layout.metadata(), layout.runs(), layout.temporary()];
     let is_folder = |folder: &PathBuf| folder.symlink_metadata().is_ok_and(|m| m.is_dir());
@@ -206,6 +207,6 @@ fn make_folders(layout: &Layout) -> io::Result<()> {
 }
 
 /// Creates the state folder and takes the lock of the checkout in `root`, after another run.
-fn take_lock(context: &Context, root: &Path, layout: &Layout) -> io::Result<Option<RunLock>> {
-    RunLock::take(context, root, &layout.lock(), || make_folders(layout))
+fn take_lock(host: &Host<'_>, root: &Path, layout: &Layout) -> io::Result<Option<RunLock>> {
+    RunLock::take(host, root, &layout.lock(), || make_folders(layout))
 }

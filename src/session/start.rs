@@ -1,0 +1,38 @@
+//! What a session starts with: the lock of an idle tree, and the snapshot of the last run.
+
+use super::run_lock::RunLock;
+use super::{Host, state};
+use crate::snapshot::{self, Query, Snapshot};
+
+/// The lock and the snapshot that a session takes over; by default, neither.
+#[derive(Default)]
+pub struct Start {
+    pub(super) lock: Option<RunLock>,
+    pub(super) snapshot: Option<Snapshot>,
+}
+
+impl Start {
+    /// Takes the lock of the tree and checks the snapshot under it. Has neither if another run
+    /// holds the lock or the state folder needs attention: the session reports that.
+    pub fn check(host: &Host<'_>, names: &[String]) -> Self {
+        let layout = host.layout();
+        let Some(lock) = state::try_lock_idle(host, &layout) else {
+            return Self::default();
+        };
+        let query = Query {
+            buildfile: &host.buildfile,
+            layout: &layout,
+            names,
+            host_env: host.env,
+        };
+        Self {
+            lock: Some(lock),
+            snapshot: snapshot::check(&query),
+        }
+    }
+
+    /// Returns how many targets are up to date, if all are.
+    pub fn up_to_date(&self) -> Option<usize> {
+        self.snapshot.as_ref()?.up_to_date()
+    }
+}
