@@ -12,7 +12,7 @@
 //! A file is written under a temporary name and renamed, or patched in place if little
 //! changes. It is never flushed, because its content can be computed again.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Deref;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -102,7 +102,7 @@ impl Deref for CheckedFile {
 /// Reads a file; `None` if it is missing, of another format or version, damaged, or was not
 /// written with the key.
 pub fn read(file: &StateFile, magic: &Magic) -> Option<CheckedFile> {
-    let opened = open_own(&file.path)?;
+    let opened = open(&file.path)?;
     let size = usize::try_from(opened.metadata().ok()?.len()).ok()?;
     let header = read_header(&opened)?;
     let is_ours = header.starts_with(magic)
@@ -124,7 +124,7 @@ pub fn read(file: &StateFile, magic: &Magic) -> Option<CheckedFile> {
 
 /// Returns the nonce of a file without verifying anything else.
 pub fn nonce(file: &StateFile) -> Option<Nonce> {
-    let header = read_header(&open_own(&file.path)?)?;
+    let header = read_header(&open(&file.path)?)?;
     header[size_of::<Magic>()..LENGTH].try_into().ok()
 }
 
@@ -136,12 +136,21 @@ fn read_header(mut file: &File) -> Option<Header> {
 
 /// Opens a regular file that belongs to this user and that no other user can write to. Does
 /// not follow a link or wait for a pipe.
-fn open_own(path: &Path) -> Option<File> {
+pub fn open(path: &Path) -> Option<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
     let found = file.metadata().ok()?;
-    let is_own = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
-    (found.is_file() && is_own).then_some(file)
+    (found.is_file() && is_mine(&found) && !is_shared(&found)).then_some(file)
+}
+
+/// Returns true if a file belongs to this user.
+pub fn is_mine(found: &Metadata) -> bool {
+    found.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Returns true if other users can write to a file.
+pub fn is_shared(found: &Metadata) -> bool {
+    found.mode() & 0o022 != 0
 }
 
 /// Overwrites parts of the content, given by offset, in memory and in the file it was read

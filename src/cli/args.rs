@@ -219,6 +219,8 @@ pub struct Explain {
 pub enum Cache {
     /// Show the size and folder of the cache
     Status,
+    /// Accept all results that other users, machines or containers put into the cache
+    Trust,
     /// Read all results and list damaged ones
     Verify {
         /// Move damaged results to quarantine, so that they are built again

@@ -12,6 +12,7 @@
 
 mod error;
 mod fanout;
+mod refusal;
 mod run_lock;
 mod start;
 mod state;
@@ -185,17 +186,23 @@ impl<'a> Session<'a> {
         state.warnings.extend(key_warning);
         let store = choose_store(&workspace, &mut state);
         let trash = workspace.layout.trash();
-        let kept = [state.layout.state(), workspace.layout.state(), &trash];
-        let kept = kept.into_iter().chain(store.as_deref());
-        let hidden: Vec<RelPath> = kept.filter_map(|path| below(&workspace, path)).collect();
+        let kept = [state.layout.state(), &trash]
+            .into_iter()
+            .chain(store.as_deref());
+        let hidden: Vec<RelPath> = kept
+            .filter_map(|path| below(&workspace, path))
+            .chain(entry_below(&workspace, workspace.layout.state()))
+            .collect();
         let root = workspace.root.clone();
         let stage = Stage::new(&root, state.layout.state(), &trash, hidden.clone());
         if access == Access::Write {
             outputs::recover(&stage, &|path| is_output(&workspace, path))?;
         }
-        let SavedState { files, memory } =
-            saved.unwrap_or_else(|| SavedState::read(&state.earlier));
+        let SavedState { files, memory } = saved
+            .filter(|_| !state.is_refused())
+            .unwrap_or_else(|| SavedState::read(&state.earlier));
         let store = store.filter(|store| host.store.is_none() && is_usable(store, access, &state));
+        let has_store = host.store.is_some() || store.is_some();
         let user_dirs = host.user_dirs.clone();
         let executor = Local::new(root.clone(), state.layout.temporary(), user_dirs);
         Ok(Self {
@@ -209,7 +216,10 @@ impl<'a> Session<'a> {
             stage,
             executor: executor.with_watchdog(PathBuf::from("/proc/self/exe")),
             access,
-            snapshot: snapshot.filter(|snapshot| snapshot.is_of(&workspace)),
+            // A lost or refused store has to be reported: then the run is a full one.
+            snapshot: snapshot
+                .filter(|_| has_store && !state.is_elsewhere())
+                .filter(|snapshot| snapshot.is_of(&workspace)),
             has_stored: false,
             is_saved: false,
             has_warned: false,
@@ -434,10 +444,13 @@ fn read(host: &Host<'_>, lock: Option<&RunLock>) -> Result<(Workspace, Option<Sa
     })
 }
 
-/// Returns the folder of the store; `None` if it holds other things.
+/// Returns the folder of the store; `None` if it holds other things or must not be touched.
 fn choose_store(workspace: &Workspace, state: &mut State) -> Option<PathBuf> {
     let store = store_folder(workspace);
     if store == workspace.layout.state() {
+        if state.is_refused() {
+            return None;
+        }
         // A read-only checkout has a read-only store, unless the Buildfile names another.
         let is_replaced = state.is_elsewhere() && !state.is_temporary();
         let folder = if is_replaced {
@@ -487,6 +500,12 @@ fn below(workspace: &Workspace, path: &Path) -> Option<RelPath> {
         Some(parent.join(path.file_name()?))
     })?;
     workspace.root.relative(&real)
+}
+
+/// Returns the path of an entry below the root, even if the entry is a link to elsewhere.
+fn entry_below(workspace: &Workspace, path: &Path) -> Option<RelPath> {
+    let folder = path.parent()?.canonicalize().ok()?;
+    workspace.root.relative(&folder.join(path.file_name()?))
 }
 
 /// Returns true if a target declares a path as an output.

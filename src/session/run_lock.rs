@@ -108,6 +108,9 @@ fn attempt(path: &Path) -> io::Result<Attempt> {
     }
 }
 
+/// The maximum length of the text in a lock, in bytes.
+const MAX_HOLDER: u64 = 4096;
+
 /// Waits until another run releases a lock, and reports that run.
 fn wait(host: &Host<'_>, path: &Path) -> io::Result<()> {
     let mut file = match outputs::open_own(path) {
@@ -119,8 +122,9 @@ fn wait(host: &Host<'_>, path: &Path) -> io::Result<()> {
     if is_busy() != Err(Errno::WOULDBLOCK) {
         return Ok(());
     }
-    let mut holder = String::new();
-    file.read_to_string(&mut holder)?;
+    let mut holder = Vec::new();
+    (&mut file).take(MAX_HOLDER).read_to_end(&mut holder)?;
+    let holder = String::from_utf8_lossy(&holder);
     let holder = match holder.trim_end() {
         "" => "it has only begun".to_owned(),
         holder => crate::path::escape(holder.as_bytes()).into_owned(),

@@ -6,10 +6,12 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::refusal::{is_private, refusal};
 use super::run_lock::RunLock;
 use super::{Error, Host};
 use crate::digest::Digest;
 use crate::event::Warning;
+use crate::store::disk::TAG;
 use crate::store::outputs;
 use crate::workspace::{Layout, Workspace};
 
@@ -24,6 +26,8 @@ pub(super) struct State {
     /// Held until the end.
     _lock: Option<RunLock>,
     substitute: Substitute,
+    /// Whether the project's state folder must not be touched.
+    is_refused: bool,
 }
 
 /// A state folder that replaces the project's own.
@@ -46,6 +50,7 @@ impl State {
             warnings: Vec::new(),
             _lock: None,
             substitute: Substitute::None,
+            is_refused: false,
         }
     }
 
@@ -57,6 +62,15 @@ impl State {
         lock: Option<RunLock>,
     ) -> Result<Self, Error> {
         let layout = &workspace.layout;
+        if let Some(refusal) = refusal(layout.state()) {
+            let warning = refusal.warning(layout.state());
+            let substitute = Self::substitute(host, workspace, warning)?;
+            return Ok(Self {
+                earlier: substitute.layout.clone(),
+                is_refused: true,
+                ..substitute
+            });
+        }
         let locked = match lock {
             Some(lock) => make_folders(layout)
                 .and_then(|()| lock.record_holder(host))
@@ -68,7 +82,10 @@ impl State {
                 _lock: lock,
                 ..Self::read_only(workspace)
             },
-            Err(error) => Self::substitute(host, workspace, &error)?,
+            Err(error) => {
+                let warning = unusable(layout.state(), &error);
+                Self::substitute(host, workspace, warning)?
+            }
         };
         if state._lock.is_none() {
             state.warnings.push(no_lock());
@@ -81,16 +98,17 @@ impl State {
         matches!(self.substitute, Substitute::Temporary { .. })
     }
 
+    /// Returns true if the project's state folder must not be touched.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
     /// Returns true if the state is not in the project.
     pub(super) fn is_elsewhere(&self) -> bool {
         !matches!(self.substitute, Substitute::None)
     }
 
-    fn substitute(
-        host: &Host<'_>,
-        workspace: &Workspace,
-        cause: &io::Error,
-    ) -> Result<Self, Error> {
+    fn substitute(host: &Host<'_>, workspace: &Workspace, warning: Warning) -> Result<Self, Error> {
         let root = workspace.root.path();
         let is_writable = outputs::check_writable(root).is_ok();
         if !is_writable && let Some(state) = Self::in_cache(host, workspace) {
@@ -114,7 +132,7 @@ impl State {
         make_folders(&layout).map_err(cannot)?;
         Ok(Self {
             layout,
-            warnings: vec![unusable(workspace.layout.state(), cause)],
+            warnings: vec![warning],
             _lock: RunLock::take_substitute(host, root),
             substitute: Substitute::Temporary { _folder: folder },
             ..Self::read_only(workspace)
@@ -168,6 +186,9 @@ fn changed(layout: &Layout) -> Option<SystemTime> {
 /// Takes the lock if no other run holds it and the state folder is as a normal run leaves it,
 /// so that another run would report and repair nothing.
 pub(super) fn try_lock_idle(host: &Host<'_>, layout: &Layout) -> Option<RunLock> {
+    if !is_private(layout.state()) {
+        return None;
+    }
     let lock = RunLock::try_take(host, layout.state().parent()?, &layout.lock())?;
     let stage = layout.state().join("stage");
     let needed = [layout.metadata(), layout.runs(), layout.temporary()];
@@ -197,13 +218,15 @@ fn make_folders(layout: &Layout) -> io::Result<()> {
     for folder in needed.iter().chain([&stage]) {
         outputs::check_writable(folder)?;
     }
-    let ignore = layout.state().join(".gitignore");
-    // Only a new file is written: an existing name may be a link to elsewhere.
-    match File::create_new(ignore) {
-        Ok(mut ignore) => ignore.write_all(b"*\n"),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+    for (name, text) in [("CACHEDIR.TAG", TAG), (".gitignore", "*\n")] {
+        // Only a new file is written: an existing name may be a link to elsewhere.
+        match File::create_new(layout.state().join(name)) {
+            Ok(mut file) => file.write_all(text.as_bytes())?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(())
 }
 
 /// Creates the state folder and takes the lock of the checkout in `root`, after another run.

@@ -6,6 +6,7 @@
 
 mod compiled;
 mod layout;
+mod tracked;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::path::Root;
 use crate::source::{Diagnostic, Severity, Sources};
 
 pub use layout::Layout;
+pub use tracked::is_tracked;
 
 /// The name of a Buildfile.
 pub const FILE_NAME: &str = "Buildfile.kdl";

@@ -43,7 +43,7 @@ fn cache_that_is_a_file_is_replaced_for_one_run() {
     let done = project.run("run t").code(0);
     assert_eq!(
         warned(&done, "fbuild::store::off"),
-        "the cache folder `[root]/.build-cache` cannot be used: Not a directory (os error 20); nothing is remembered of this run"
+        "the cache folder `[root]/.build-cache` is not a folder; move it; nothing is remembered of this run"
     );
     assert_eq!(project.read("out"), "1\n");
     assert_eq!(project.read(".build-cache"), "not a folder");
@@ -128,7 +128,7 @@ fn cache_of_another_user_is_not_used() {
     let done = run.end().code(0);
     assert_eq!(
         warned(&done, "fbuild::store::off"),
-        "the cache folder `[root]/.build-cache` belongs to another user; nothing is cached"
+        "the cache folder `[root]/.build-cache` belongs to another user; nothing is remembered of this run"
     );
 }
 
@@ -140,7 +140,7 @@ fn cache_writable_by_others_is_not_used() {
     let done = project.fbuild("run --force t").end().code(0);
     assert_eq!(
         warned(&done, "fbuild::store::off"),
-        "the cache folder `[root]/.build-cache` can be written by other users; nothing is cached"
+        "the cache folder `[root]/.build-cache` can be written by other users; nothing is remembered of this run"
     );
 }
 

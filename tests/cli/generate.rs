@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::project::{Project, skip};
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "run",
     "graph",
     "list",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 19] = [
     "status",
     "explain",
     "cache status",
+    "cache trust",
     "cache verify",
     "cache gc",
     "cache clear",

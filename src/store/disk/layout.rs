@@ -18,7 +18,7 @@ use crate::system::file_lock;
 /// The content of `version`.
 const VERSION: &str = "fbuild store 1\n";
 /// The content of `CACHEDIR.TAG`: the signature that backup programs look for, and a note.
-const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
+pub const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
 # This folder holds results that fbuild can make again.
 ";
 
@@ -200,9 +200,12 @@ const OWN: [&str; 12] = [
 
 /// Returns true if a folder has content and is not a store, so that none may be created in it.
 pub fn is_foreign(path: &Path) -> bool {
-    let version = std::fs::read(path.join("version"));
+    let mut text = Vec::new();
+    let version = File::open(path)
+        .and_then(|dir| open_object(&dir, "version", OFlags::RDONLY))
+        .and_then(|file| file.take(64).read_to_end(&mut text));
     // A power cut can leave the file empty.
-    if version.is_ok_and(|text| text.is_empty() || text.starts_with(b"fbuild store ")) {
+    if version.is_ok() && (text.is_empty() || text.starts_with(b"fbuild store ")) {
         return false;
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();

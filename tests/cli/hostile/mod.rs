@@ -2,6 +2,7 @@
 //! result, never writes outside of the declared outputs, and at most builds again.
 
 mod planted;
+mod state;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};

@@ -292,11 +292,6 @@ fn lost_and_damaged_state_is_detected() {
             BUILT,
         ),
         (
-            "a cache that others can write to",
-            |p| chmod(&p.path(".build-cache"), 0o777),
-            "can be written by other users",
-        ),
-        (
             "a cache of another version",
             |p| p.write(".build-cache/version", "fbuild store 9\n"),
             "another version",
@@ -327,6 +322,13 @@ fn lost_and_damaged_state_is_detected() {
         assert!(all.contains(expected), "{name}: {all}");
         assert!(!project.has("mine") || project.read("mine") == "mine");
     }
+    // A state folder that others can write to is not read.
+    let shared = project();
+    settle(&shared);
+    chmod(&shared.path(".build-cache"), 0o777);
+    let all = text(&shared.run("run"));
+    assert!(all.contains("can be written by other users"), "{all}");
+    assert!(all.contains("2 built"), "{all}");
     // The run cleans up like any other.
     let project = project();
     settle(&project);
