@@ -1,4 +1,4 @@
-//! State that this user did not write here is not believed, whatever it is.
+//! Forged state of every kind: none of it is believed.
 
 use std::os::unix::fs::PermissionsExt as _;
 
