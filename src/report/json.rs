@@ -34,7 +34,7 @@ impl<W: Write> Sink for Json<W> {
 mod tests {
     use super::*;
     use crate::event::{EventKind, Failure, Outcome, Reason, Summary};
-    use crate::report::testing::{Screen, begin, end, fail, over, print, skip, start, tell, warn};
+    use crate::report::testing::{Screen, begin, end, fail, over, print, send, skip, start, warn};
     use crate::source::{Diagnostic, FileId, Span};
 
     fn reasons() -> Vec<Reason> {
@@ -140,7 +140,7 @@ mod tests {
 
     fn written(events: &[Event]) -> String {
         let screen = Screen::default();
-        tell(&mut Json::new(screen.clone()), events);
+        send(&mut Json::new(screen.clone()), events);
         screen.take()
     }
 

@@ -43,7 +43,7 @@ impl Write for Broken {
     }
 }
 
-pub(super) fn tell(reporter: &mut dyn Sink, events: &[Event]) {
+pub(super) fn send(reporter: &mut dyn Sink, events: &[Event]) {
     for event in events {
         reporter.on_event(event);
     }

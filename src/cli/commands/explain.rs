@@ -109,7 +109,7 @@ impl Page<'_> {
             (Some(last), None, _) if last.key == explained.manifest.key() => {
                 "it is up to date".to_owned()
             }
-            (_, None, _) => "it changed; what it was is no longer in the cache".to_owned(),
+            (_, None, _) => "it changed; its earlier manifest is no longer in the cache".to_owned(),
             (_, Some(_), _) => "it would run or be restored".to_owned(),
         };
         text + &format!("  {verdict}\n")

@@ -333,7 +333,7 @@ mod tests {
 
     use super::*;
     use crate::event::{Outcome, Summary};
-    use crate::report::testing::{Broken, Screen, begin, end, fail, over, print, start, tell};
+    use crate::report::testing::{Broken, Screen, begin, end, fail, over, print, send, start};
 
     const TERMINAL: Style = Style {
         terminal: true,
@@ -362,8 +362,8 @@ mod tests {
             }
         }
 
-        fn tell(&mut self, events: &[Event]) -> String {
-            tell(&mut self.live, events);
+        fn send(&mut self, events: &[Event]) -> String {
+            send(&mut self.live, events);
             self.screen.take()
         }
 
@@ -387,19 +387,19 @@ mod tests {
     #[test]
     fn footer_lists_running_targets_below_lines() {
         let mut test = Test::new(70, 24);
-        assert_eq!(test.tell(&[expect(begin(3, 2), 9000)]), "");
+        assert_eq!(test.send(&[expect(begin(3, 2), 9000)]), "");
         assert_eq!(
-            test.tell(&[expect(start(10, 1, "api"), 4000)]),
+            test.send(&[expect(start(10, 1, "api"), 4000)]),
             "Building 3 targets, up to 2 at once; everything takes about 9.0s\n\
              \x1b[?25l────────────── 0/3 targets done, 1 running, 0s elapsed, about 8s left\r\n  api  0s of about 4s"
         );
         test.columns.set(80);
         assert_eq!(
-            test.tell(&[start(1500, 2, "web")]),
+            test.send(&[start(1500, 2, "web")]),
             "\x1b[1A\r\x1b[J──────────────────────── 0/3 targets done, 2 running, 1s elapsed, about 7s left\r\n  api  1s of about 4s\r\n  web  0s"
         );
         assert_eq!(
-            test.tell(&[end(4010, 1, "api", Outcome::Built, 4000)]),
+            test.send(&[end(4010, 1, "api", Outcome::Built, 4000)]),
             "\x1b[2A\r\x1b[J[1/3] Completed api (4.0s, total elapsed: 4.0s): never built here\n\
              ━━━━━━━━──────────────── 1/3 targets done, 1 running, 4s elapsed, about 4s left\r\n  web  2s"
         );
@@ -412,16 +412,16 @@ mod tests {
     #[test]
     fn end_of_run_clears_footer_and_shows_cursor() {
         let mut test = Test::new(80, 24);
-        test.tell(&[begin(1, 1), start(10, 1, "api")]);
+        test.send(&[begin(1, 1), start(10, 1, "api")]);
         let summary = Summary {
             built: 1,
             wall_ms: 4010,
             jobs: 1,
             ..Summary::default()
         };
-        test.tell(&[end(4010, 1, "api", Outcome::Built, 4000)]);
+        test.send(&[end(4010, 1, "api", Outcome::Built, 4000)]);
         assert_eq!(
-            test.tell(&[over(summary)]),
+            test.send(&[over(summary)]),
             "\r\x1b[JFinished in 4.0s: 1 built\n\x1b[?25h"
         );
         assert_eq!(test.tick(5000), "");
@@ -432,7 +432,7 @@ mod tests {
     #[test]
     fn drop_restores_the_cursor() {
         let mut test = Test::new(80, 24);
-        test.tell(&[begin(1, 1), start(10, 1, "api")]);
+        test.send(&[begin(1, 1), start(10, 1, "api")]);
         drop(test.live);
         assert_eq!(test.screen.take(), "\x1b[1A\r\x1b[J\x1b[?25h");
     }
@@ -446,7 +446,7 @@ mod tests {
         };
         let up_to_date = end(1, 1, "api", Outcome::UpToDate, 0);
         assert_eq!(
-            test.tell(&[begin(1, 1), up_to_date, over(summary)]),
+            test.send(&[begin(1, 1), up_to_date, over(summary)]),
             "nothing to do: 1 target up to date (0ms)\n"
         );
     }
@@ -454,34 +454,34 @@ mod tests {
     #[test]
     fn footer_waits_for_the_end_of_a_line() {
         let mut test = Test::new(80, 24);
-        test.tell(&[begin(1, 1), start(0, 1, "api")]);
+        test.send(&[begin(1, 1), start(0, 1, "api")]);
         assert_eq!(
-            test.tell(&[print(5, "api", "half a ")]),
+            test.send(&[print(5, "api", "half a ")]),
             "\x1b[1A\r\x1b[Joutput of api:\nhalf a \x1b[?25h"
         );
         assert_eq!(test.tick(100), "");
-        assert_eq!(test.tell(&[print(200, "api", "line\n")]), "line\n");
+        assert_eq!(test.send(&[print(200, "api", "line\n")]), "line\n");
         assert!(test.tick(300).starts_with("\x1b[?25l──"));
     }
 
     #[test]
     fn footer_is_hidden_for_interactive_targets() {
         let mut test = Test::new(80, 24);
-        test.tell(&[begin(2, 2), start(0, 1, "api")]);
+        test.send(&[begin(2, 2), start(0, 1, "api")]);
         let mut shell = start(5, 2, "shell");
         if let EventKind::TargetStarted { interactive, .. } = &mut shell.kind {
             *interactive = true;
         }
-        assert_eq!(test.tell(&[shell]), "\x1b[1A\r\x1b[J\x1b[?25h");
+        assert_eq!(test.send(&[shell]), "\x1b[1A\r\x1b[J\x1b[?25h");
         assert_eq!(test.tick(100), "");
-        test.tell(&[end(200, 1, "shell", Outcome::Built, 195)]);
+        test.send(&[end(200, 1, "shell", Outcome::Built, 195)]);
         assert!(test.tick(300).starts_with("\x1b[?25l"));
     }
 
     #[test]
     fn clear_covers_lines_broken_by_a_resize() {
         let mut test = Test::new(80, 24);
-        test.tell(&[begin(1, 1), start(0, 1, "api")]);
+        test.send(&[begin(1, 1), start(0, 1, "api")]);
         test.columns.set(20);
         // 24 + 1 + 40 columns are four lines of 20, and `  api  0s` is one.
         assert_eq!(
@@ -493,10 +493,10 @@ mod tests {
     #[test]
     fn footer_leaves_rows_for_lines() {
         let mut test = Test::new(80, 7);
-        test.tell(&[begin(9, 9)]);
+        test.send(&[begin(9, 9)]);
         let names = ["a", "b", "c", "d", "e", "f"];
         for (i, name) in names.into_iter().enumerate() {
-            test.tell(&[start(0, i + 1, name)]);
+            test.send(&[start(0, i + 1, name)]);
         }
         let frame = test.tick(2000);
         let lines: Vec<&str> = frame.split("\r\n").skip(1).collect();
@@ -506,15 +506,15 @@ mod tests {
     #[test]
     fn footer_escapes_names() {
         let mut test = Test::new(80, 24);
-        let frame = test.tell(&[begin(1, 1), start(0, 1, "a\u{1b}[2J")]);
+        let frame = test.send(&[begin(1, 1), start(0, 1, "a\u{1b}[2J")]);
         assert!(frame.ends_with("  a\\x1b[2J  0s"), "{frame:?}");
     }
 
     #[test]
     fn live_prints_failures() {
         let mut test = Test::new(80, 24);
-        test.tell(&[begin(1, 1), start(0, 1, "a")]);
-        let text = test.tell(&[end(5, 1, "a", fail("it exited with code 1"), 5)]);
+        test.send(&[begin(1, 1), start(0, 1, "a")]);
+        let text = test.send(&[end(5, 1, "a", fail("it exited with code 1"), 5)]);
         assert!(
             text.contains("[1/1] Failed a (5ms, total elapsed: 5ms): it exited"),
             "{text}"
@@ -525,7 +525,7 @@ mod tests {
     fn closed_pipe_gets_no_second_write() {
         let tries = Rc::new(RefCell::new(0));
         let mut live = Live::new(Broken(tries.clone()), TERMINAL, || None);
-        tell(&mut live, &[begin(1, 1), start(0, 1, "a")]);
+        send(&mut live, &[begin(1, 1), start(0, 1, "a")]);
         live.tick(100);
         drop(live);
         assert_eq!(*tries.borrow(), 1);

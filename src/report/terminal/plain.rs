@@ -48,12 +48,12 @@ mod tests {
     use crate::event::{Outcome, Summary};
     use crate::report::Verbosity;
     use crate::report::testing::{
-        Broken, Screen, begin, end, fail, over, print, skip, start, tell, warn,
+        Broken, Screen, begin, end, fail, over, print, send, skip, start, warn,
     };
 
     fn shown(style: Style, events: &[Event]) -> String {
         let screen = Screen::default();
-        tell(&mut Plain::new(screen.clone(), style), events);
+        send(&mut Plain::new(screen.clone(), style), events);
         screen.take()
     }
 
@@ -320,7 +320,7 @@ Failed after 1.2s: 1 failed, 2 skipped, 1 built, 1 up to date; 2.1s of work
         };
         let run = |style: Style, events: &[Event]| -> Vec<u8> {
             let mut out = Vec::new();
-            tell(&mut Plain::new(&mut out, style), events);
+            send(&mut Plain::new(&mut out, style), events);
             out
         };
         let live = [begin(1, 1), start(0, 1, "a"), print(1, "a", bytes)];
@@ -362,7 +362,7 @@ Failed after 1.2s: 1 failed, 2 skipped, 1 built, 1 up to date; 2.1s of work
     #[test]
     fn closed_pipe_gets_no_second_write() {
         let tries = Rc::new(RefCell::new(0));
-        tell(
+        send(
             &mut Plain::new(Broken(tries.clone()), Style::PLAIN),
             &build_events(),
         );
