@@ -8,7 +8,7 @@ use crate::report::text::{count, duration, harmless, list, number, size};
 use crate::report::{Color, Style, Verbosity, problem_head};
 use crate::source::{RenderOptions, Severity, Sources, render_all};
 
-use super::escapes::EscapeFilter;
+use super::escapes::{EscapeFilter, Origin};
 
 /// The most skipped targets to name for one failure.
 const MAX_NAMES: usize = 8;
@@ -126,20 +126,15 @@ impl Failed {
 
 /// Returns the last lines of a failed target's output.
 fn tail(failure: &Failure, style: Style) -> String {
-    if !style.terminal {
-        return failure.tail.clone();
-    }
-    let (mut filter, mut out) = (EscapeFilter::default(), Vec::new());
-    filter.push(failure.tail.as_bytes(), &mut out);
-    filter.finish(&mut out);
-    let text = String::from_utf8_lossy(&out);
+    let text = EscapeFilter::filter(style, Origin::Replay, &failure.tail);
     // The next line must not inherit a colour.
     let lines = text.lines().map(|line| {
-        if line.contains('\u{1b}') {
-            format!("{line}\u{1b}[0m\n")
+        let reset = if style.color && line.contains('\u{1b}') {
+            "\x1b[0m"
         } else {
-            format!("{line}\n")
-        }
+            ""
+        };
+        format!("{line}{reset}\n")
     });
     lines.collect()
 }

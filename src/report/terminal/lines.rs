@@ -1,15 +1,18 @@
 //! Words each event as bytes: a line for the start of a target, a block for its output, and
 //! a line for its end.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::closing::Closing;
-use super::escapes::EscapeFilter;
+use super::escapes::{EscapeFilter, Origin};
 use crate::event::{Event, EventKind, Outcome, Reason, Warning};
 use crate::report::text::{count, duration, harmless};
 use crate::report::{Color, Style, Verbosity, problem_head};
 use crate::source::{Severity, Sources};
+
+/// The longest incomplete line to hold back, in bytes.
+pub(super) const MAX_HELD: usize = 64 * 1024;
 
 /// Turns events into text.
 pub(super) struct Lines {
@@ -19,7 +22,10 @@ pub(super) struct Lines {
     /// The line before the first target that runs, until it is printed.
     head: Option<String>,
     targets: usize,
+    finished: usize,
     running: HashSet<String>,
+    /// The incomplete last line of each target's output, while others may print as well.
+    held: HashMap<String, Vec<u8>>,
     block: Option<Block>,
     /// The target whose output is the last text on the screen, except for its final line.
     on_screen: Option<String>,
@@ -39,7 +45,7 @@ struct Block {
     target: String,
     /// Whether the last byte was a line break.
     is_at_line_start: bool,
-    /// Filters replayed output on its way to a terminal.
+    /// Filters escape sequences, unless all may pass.
     filter: Option<EscapeFilter>,
 }
 
@@ -50,7 +56,9 @@ impl Lines {
             starts,
             head: None,
             targets: 0,
+            finished: 0,
             running: HashSet::new(),
+            held: HashMap::new(),
             block: None,
             on_screen: None,
             closing: Closing::default(),
@@ -107,6 +115,7 @@ impl Lines {
         else {
             return;
         };
+        self.release(target);
         self.running.insert(target.clone());
         self.add_head();
         let again = match attempt {
@@ -132,6 +141,8 @@ impl Lines {
         else {
             return;
         };
+        self.release(target);
+        self.finished += 1;
         let had_started = self.running.remove(target);
         self.closing.record(target, outcome);
         let finished = Finished {
@@ -161,6 +172,29 @@ impl Lines {
     }
 
     fn output(&mut self, target: &str, bytes: &[u8]) {
+        let mut text = self.held.remove(target).unwrap_or_default();
+        text.extend(bytes);
+        // Only a verbose run streams several outputs at once. Their lines must not mix.
+        if self.style.verbosity == Verbosity::Verbose && self.finished + 1 < self.targets {
+            let whole = text.iter().rposition(|byte| *byte == b'\n');
+            let rest = text.split_off(whole.map_or(0, |end| end + 1));
+            if rest.len() > MAX_HELD {
+                text.extend(rest);
+            } else if !rest.is_empty() {
+                self.held.insert(target.to_owned(), rest);
+            }
+        }
+        self.write_output(target, &text);
+    }
+
+    /// Adds the incomplete line that a target left.
+    fn release(&mut self, target: &str) {
+        if let Some(rest) = self.held.remove(target) {
+            self.write_output(target, &rest);
+        }
+    }
+
+    fn write_output(&mut self, target: &str, bytes: &[u8]) {
         if self.style.verbosity == Verbosity::Quiet || bytes.is_empty() {
             return;
         }
@@ -174,19 +208,26 @@ impl Lines {
             self.add_head();
             self.line(&header);
             self.on_screen = Some(target.to_owned());
-            let is_replayed = self.style.terminal && !self.running.contains(target);
+            let origin = if self.running.contains(target) {
+                Origin::Command
+            } else {
+                Origin::Replay
+            };
             self.block = Some(Block {
                 target: target.to_owned(),
                 is_at_line_start: true,
-                filter: is_replayed.then(EscapeFilter::default),
+                filter: EscapeFilter::new(self.style, origin),
             });
         }
         let Some(block) = &mut self.block else { return };
+        let before = self.out.len();
         match &mut block.filter {
             Some(filter) => filter.push(bytes, &mut self.out),
             None => self.out.extend_from_slice(bytes),
         }
-        block.is_at_line_start = bytes.ends_with(b"\n");
+        if self.out.len() > before {
+            block.is_at_line_start = self.out.ends_with(b"\n");
+        }
     }
 
     fn warning(&mut self, warning: &Warning) {
@@ -231,7 +272,7 @@ impl Lines {
         if let Some(filter) = &mut block.filter {
             filter.finish(&mut self.out);
         }
-        if self.style.terminal {
+        if self.style.color {
             // A colour that the command left on must not colour the next line.
             self.out.extend(b"\x1b[0m");
         }

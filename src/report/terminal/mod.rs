@@ -9,7 +9,7 @@ mod plain;
 
 use std::io::Write;
 
-pub use escapes::EscapeFilter;
+pub use escapes::{EscapeFilter, Origin};
 pub use live::{Live, Size, size_of};
 pub use plain::Plain;
 

@@ -302,7 +302,7 @@ Failed after 1.2s: 1 failed, 2 skipped, 1 built, 1 up to date; 2.1s of work
             start(0, 1, "a"),
             start(0, 2, "b"),
             print(1, "a", "1\n"),
-            print(2, "b", "2"),
+            print(2, "b", "2\n"),
             print(3, "a", "3\n"),
             print(4, "a", "4\n"),
         ];
@@ -312,10 +312,45 @@ Failed after 1.2s: 1 failed, 2 skipped, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
-    fn cached_output_is_filtered_only_on_a_terminal() {
+    fn streamed_outputs_mix_whole_lines_only() {
+        let events = [
+            begin(2, 2),
+            start(0, 1, "a"),
+            start(0, 2, "b"),
+            print(1, "a", "one "),
+            print(2, "b", "1\n2"),
+            print(3, "a", "line\nhalf"),
+            end(4, 1, "a", Outcome::Built, 4),
+            print(5, "b", "3"),
+        ];
+        let text = shown(verbose(), &events);
+        let blocks = text.split_once("output").unwrap().1;
+        assert_eq!(
+            blocks,
+            " of b:\n1\noutput of a:\none line\nhalf\n\
+             [1/2] Completed a (4ms, total elapsed: 4ms)\noutput of b:\n23"
+        );
+    }
+
+    #[test]
+    fn last_target_streams_incomplete_lines() {
+        let events = [begin(1, 1), start(0, 1, "a"), print(1, "a", "...")];
+        assert!(shown(verbose(), &events).ends_with("output of a:\n..."));
+    }
+
+    #[test]
+    fn long_incomplete_line_is_printed() {
+        let long = "x".repeat(super::super::lines::MAX_HELD + 1);
+        let events = [begin(2, 2), start(0, 1, "a"), print(1, "a", &long)];
+        assert!(shown(verbose(), &events).ends_with(&long));
+    }
+
+    #[test]
+    fn output_is_filtered_by_style_and_origin() {
         let bytes = b"\x1b]0;x\x07 \xff\x1b[31m\n";
         let terminal = Style {
             terminal: true,
+            color: true,
             ..Style::PLAIN
         };
         let run = |style: Style, events: &[Event]| -> Vec<u8> {
@@ -326,9 +361,29 @@ Failed after 1.2s: 1 failed, 2 skipped, 1 built, 1 up to date; 2.1s of work
         let live = [begin(1, 1), start(0, 1, "a"), print(1, "a", bytes)];
         let replayed = [begin(1, 1), print(1, "a", bytes)];
         assert!(run(terminal, &live).ends_with(bytes));
-        assert!(run(Style::PLAIN, &live).ends_with(bytes));
-        assert!(run(Style::PLAIN, &replayed).ends_with(bytes));
         assert!(run(terminal, &replayed).ends_with(b"^[]0;x^G \xff\x1b[31m\n"));
+        assert!(run(Style::PLAIN, &live).ends_with(b":\n \xff\n"));
+        assert!(run(Style::PLAIN, &replayed).ends_with(b":\n \xff\n"));
+    }
+
+    #[test]
+    fn tail_of_a_failure_is_filtered() {
+        let mut failed = fail("it failed");
+        if let Outcome::Failed { failure } = &mut failed {
+            failure.tail = "\u{1b}[31mred\u{1b}[0m".to_owned();
+        }
+        let events = [
+            begin(1, 1),
+            end(1, 1, "a", failed, 1),
+            over(Summary::default()),
+        ];
+        assert!(shown(Style::PLAIN, &events).contains("  | red\n"));
+        let color = Style {
+            color: true,
+            ..Style::PLAIN
+        };
+        let red = "  | \u{1b}[31mred\u{1b}[0m\u{1b}[0m\n";
+        assert!(shown(color, &events).contains(red));
     }
 
     #[test]
