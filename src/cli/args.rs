@@ -213,6 +213,9 @@ pub struct Status {
 pub struct Explain {
     /// The target
     pub target: String,
+    /// List every path instead of folding large folders
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]

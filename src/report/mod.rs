@@ -1,6 +1,7 @@
 //! Prints the events of a run (live on a terminal, as plain lines, as JSON) and the graph.
 //! Has no policy and does no input, not even from the environment.
 
+pub mod fold;
 pub mod graph;
 pub mod json;
 mod reason;

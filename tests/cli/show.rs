@@ -223,6 +223,28 @@ fn explain_prints_facts_and_changes() {
 }
 
 #[test]
+fn explain_folds_large_folders() {
+    let project = Project::new("target t { inputs \"**\"; sh \"true\" }\n");
+    for number in 0..300 {
+        project.write(&format!("web/src/{number}.ts"), "x");
+    }
+    project.write("go.mod", "module x\n");
+    let facts = |words: &str| -> Vec<String> {
+        let page = project.run(words).code(0).stdout;
+        let lines = page.lines().filter(|line| line.starts_with("  input"));
+        lines.map(|line| line.trim().to_owned()).collect()
+    };
+    assert_eq!(facts("explain t").last().unwrap(), "input     web/src/ (300 files)");
+    assert_eq!(facts("explain t").len(), 3);
+    assert_eq!(facts("explain -v t").len(), 302);
+    project.run("run -q t").ok("");
+    for number in 0..30 {
+        project.write(&format!("web/src/{number}.ts"), "y");
+    }
+    assert_eq!(facts("explain t"), ["input web/src/ (30 changed files)"]);
+}
+
+#[test]
 fn explain_refuses_a_group() {
     let project = project();
     project.run("explain all").ended(

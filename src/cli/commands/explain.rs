@@ -1,13 +1,14 @@
 //! `fbuild explain`: prints the facts in a target's key, and their changes since its last
 //! success. Runs no command except probes of tools.
 
-use crate::action::manifest::{Change, Fact};
+use crate::action::manifest::{Change, Fact, Manifest};
 use crate::build::Explained;
 use crate::cli::args::Explain;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::graph::{Graph, Named, TargetId};
-use crate::report::text::{duration, harmless, list};
+use crate::report::fold::{Line, fold};
+use crate::report::text::{count, duration, harmless, list};
 use crate::report::{Color, Style, Verbosity};
 use crate::session::{Access, Session, Start};
 use crate::source::render_all;
@@ -33,6 +34,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Explain) -> Result<(), Failu
     let page = Page {
         graph: &session.workspace.graph,
         style: context.out_style(Verbosity::Normal),
+        max_lines: if args.verbose { usize::MAX } else { MAX_LINES },
     };
     context.print(page.write(id, &explained).as_bytes())
 }
@@ -54,10 +56,15 @@ fn target(session: &Session<'_>, name: &str) -> Result<TargetId, Failure> {
     }
 }
 
+/// The most lines for the facts of one kind.
+const MAX_LINES: usize = 20;
+
 /// Formats an explanation.
 struct Page<'s> {
     graph: &'s Graph,
     style: Style,
+    /// The most lines for the facts of one kind.
+    max_lines: usize,
 }
 
 impl Page<'_> {
@@ -68,18 +75,48 @@ impl Page<'_> {
         match &explained.changes {
             Some(changes) if !changes.is_empty() => {
                 text += "\nChanged since its last success:\n";
-                for change in changes {
-                    text += &self.change(change);
-                }
+                text += &self.changes(changes);
             }
             _ => {
                 text += "\nIts result depends on:\n";
-                for (fact, name, value) in explained.manifest.facts() {
-                    text += &format!("  {:<9} {}\n", word(fact), fact_text(fact, &name, value));
-                }
+                text += &self.facts(&explained.manifest);
             }
         }
         text
+    }
+
+    fn facts(&self, manifest: &Manifest) -> String {
+        let facts: Vec<_> = manifest.facts().collect();
+        let names = facts.iter().map(|(fact, name, _)| (*fact, name.as_str()));
+        let names: Vec<_> = names.collect();
+        let lines = fold_facts(&names, self.max_lines).into_iter();
+        let texts = lines.map(|(fact, line)| match line {
+            Line::Path(index) => {
+                let (_, name, value) = &facts[index];
+                format!("  {:<9} {}\n", word(fact), fact_text(fact, name, value))
+            }
+            Line::Folder(folder, inner) => {
+                let files = count(inner.len(), "file");
+                format!("  {:<9} {} ({files})\n", word(fact), harmless(&folder))
+            }
+        });
+        texts.collect()
+    }
+
+    fn changes(&self, changes: &[Change]) -> String {
+        let names = changes
+            .iter()
+            .map(|change| (change.fact, change.name.as_str()));
+        let names: Vec<_> = names.collect();
+        let lines = fold_facts(&names, self.max_lines).into_iter();
+        let texts = lines.map(|(fact, line)| match line {
+            Line::Path(index) => self.change(&changes[index]),
+            Line::Folder(folder, inner) => {
+                let files = count(inner.len(), "changed file");
+                format!("  {} {} ({files})\n", word(fact), harmless(&folder))
+            }
+        });
+        texts.collect()
     }
 
     fn verdict(&self, explained: &Explained) -> String {
@@ -133,6 +170,28 @@ impl Page<'_> {
             .paint(Color::Green, &format!("+ {}", show(&change.to)));
         format!("  {}{name}\n    {from}\n    {to}\n", word(change.fact))
     }
+}
+
+/// Returns a line for each fact, with large folders of inputs and needs folded. Consecutive
+/// facts of one kind are one list.
+fn fold_facts(facts: &[(Fact, &str)], most: usize) -> Vec<(Fact, Line)> {
+    let mut lines = Vec::new();
+    let mut start = 0;
+    for chunk in facts.chunk_by(|(a, _), (b, _)| a == b) {
+        let fact = chunk[0].0;
+        let at = |index: usize| start + index;
+        if chunk.len() > most && matches!(fact, Fact::Input | Fact::Need) {
+            let names: Vec<&str> = chunk.iter().map(|(_, name)| *name).collect();
+            lines.extend(fold(&names, most).into_iter().map(|line| match line {
+                Line::Path(index) => (fact, Line::Path(at(index))),
+                folder @ Line::Folder(..) => (fact, folder),
+            }));
+        } else {
+            lines.extend((0..chunk.len()).map(|index| (fact, Line::Path(at(index)))));
+        }
+        start += chunk.len();
+    }
+    lines
 }
 
 fn word(fact: Fact) -> &'static str {
