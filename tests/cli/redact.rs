@@ -16,6 +16,7 @@ pub(crate) fn redact(text: &str, root: &Path) -> String {
         false => text,
     };
     let text = text.replace(std::env::consts::ARCH, "[arch]");
+    let text = without_percentages(&text);
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_str();
     let mut before = ' ';
@@ -42,7 +43,6 @@ pub(crate) fn redact(text: &str, root: &Path) -> String {
 fn known(text: &str) -> Option<(&'static str, usize)> {
     duration(text)
         .map(|length| ("[time]", length))
-        .or_else(|| percentage(text))
         .or_else(|| process(text))
         .or_else(|| digest(text))
 }
@@ -68,10 +68,17 @@ fn duration(text: &str) -> Option<usize> {
     ends_there(text, length)
 }
 
-fn percentage(text: &str) -> Option<(&'static str, usize)> {
-    let length = digits(text)?;
-    let is_it = text[length..].starts_with("% of the best possible");
-    is_it.then_some(("[n]", length))
+/// Removes the percentages of the best possible, which short and slow runs do not print.
+fn without_percentages(text: &str) -> String {
+    let mut parts = text.split("% of the best possible with ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.truncate(out.rfind(", ").unwrap_or(out.len()));
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let rest = rest.strip_prefix(" jobs").or(rest.strip_prefix(" job"));
+        out.push_str(rest.unwrap_or(part));
+    }
+    out
 }
 
 /// Returns the replacement and the length of a process number.
@@ -107,10 +114,10 @@ fn ends_there(text: &str, length: usize) -> Option<usize> {
 fn redact_replaces_only_varying_values() {
     let root = Path::new("/tmp/x/tree");
     let text = "in /tmp/x/tree/a: 12ms, 1.2s, 1m 02s; key 0123456789ab of 3.9 MiB, 5s old; \
-                99% of the best possible; 12msx v1.2s deadbeefcafe (process 12)";
+                9s of work, 99% of the best possible with 2 jobs; 12msx v1.2s deadbeefcafe (process 12)";
     assert_eq!(
         redact(text, root),
         "in [root]/a: [time], [time], [time]; key [id] of 3.9 MiB, 5s old; \
-         [n]% of the best possible; 12msx v1.2s deadbeefcafe (process [pid])"
+         9s of work; 12msx v1.2s deadbeefcafe (process [pid])"
     );
 }

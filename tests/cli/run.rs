@@ -55,7 +55,7 @@ fn second_run_does_nothing() {
         output of shout:
         shouting
         [2/2] Completed shout ([time], total elapsed: [time])
-        Finished in [time]: 2 built; [time] of work, [n]% of the best possible with 2 jobs
+        Finished in [time]: 2 built; [time] of work
         ");
     assert_eq!(project.read("shout.txt"), "HELLO\n");
     project
@@ -79,7 +79,7 @@ fn changed_input_is_the_reason() {
         output of shout:
         shouting
         [2/2] Completed shout ([time], total elapsed: [time])
-        Finished in [time]: 2 built; [time] of work, [n]% of the best possible with 2 jobs
+        Finished in [time]: 2 built; [time] of work
         ");
 }
 

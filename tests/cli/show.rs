@@ -234,7 +234,10 @@ fn explain_folds_large_folders() {
         let lines = page.lines().filter(|line| line.starts_with("  input"));
         lines.map(|line| line.trim().to_owned()).collect()
     };
-    assert_eq!(facts("explain t").last().unwrap(), "input     web/src/ (300 files)");
+    assert_eq!(
+        facts("explain t").last().unwrap(),
+        "input     web/src/ (300 files)"
+    );
     assert_eq!(facts("explain t").len(), 3);
     assert_eq!(facts("explain -v t").len(), 302);
     project.run("run -q t").ok("");

@@ -13,6 +13,12 @@ use super::escapes::{EscapeFilter, Origin};
 /// The most skipped targets to name for one failure.
 const MAX_NAMES: usize = 8;
 
+/// The shortest run, in milliseconds, for which to print how close it came to its bound.
+const MIN_WALL_MS: u64 = 1000;
+/// The lowest percentage to print. Less means that the bound does not fit: the machine cannot
+/// run that many jobs.
+const MIN_PERCENT: u64 = 10;
+
 /// The part of the events that the end of a run needs.
 #[derive(Default)]
 pub(super) struct Closing {
@@ -210,14 +216,22 @@ fn work(summary: &Summary) -> String {
     if ran < 2 || summary.work_ms == 0 {
         return String::new();
     }
-    let work = duration(summary.work_ms);
-    let is_whole = !summary.interrupted && summary.failed == 0 && summary.wall_ms > 0;
-    let best = is_whole.then(|| {
-        let percent = (summary.bound_ms * 100 / summary.wall_ms).min(100);
-        format!(
-            ", {percent}% of the best possible with {}",
-            count(summary.jobs, "job")
-        )
+    let best = percent_of_best(summary).map(|percent| {
+        let jobs = count(summary.jobs, "job");
+        format!(", {percent}% of the best possible with {jobs}")
     });
+    let work = duration(summary.work_ms);
     format!("; {work} of work{}", best.unwrap_or_default())
+}
+
+/// Returns how close the run came to its lower bound, if that says something about the order
+/// of the commands: other things take most of a short run, or of one with little work.
+fn percent_of_best(summary: &Summary) -> Option<u64> {
+    let is_whole = !summary.interrupted && summary.failed == 0;
+    let is_mostly_work = summary.work_ms >= summary.wall_ms / 2;
+    if !is_whole || !is_mostly_work || summary.wall_ms < MIN_WALL_MS {
+        return None;
+    }
+    let percent = (summary.bound_ms * 100 / summary.wall_ms).min(100);
+    (percent >= MIN_PERCENT).then_some(percent)
 }

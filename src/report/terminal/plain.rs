@@ -116,6 +116,26 @@ mod tests {
     }
 
     #[test]
+    fn meaningless_percentages_are_left_out() {
+        let end = |wall_ms, work_ms, bound_ms| {
+            let summary = Summary {
+                built: 3,
+                wall_ms,
+                work_ms,
+                bound_ms,
+                jobs: 4,
+                ..Summary::default()
+            };
+            shown(Style::PLAIN, &[over(summary)])
+        };
+        let percent = |text: &str| text.contains("% of the best possible");
+        assert!(percent(&end(2000, 4000, 1000)));
+        assert!(!percent(&end(999, 3000, 900)), "a short run");
+        assert!(!percent(&end(9000, 3000, 2000)), "little work");
+        assert!(!percent(&end(9000, 18_000, 90)), "too many jobs");
+    }
+
+    #[test]
     fn quiet_prints_nothing_on_success() {
         assert_eq!(shown(quiet(), &build_events()), "");
     }
