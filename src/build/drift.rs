@@ -1,14 +1,25 @@
-//! Compares committed outputs with what their targets make. The tree is not changed.
+//! Compares committed outputs with what their targets make, before or after they change.
 
-use super::{Policy, outputs};
+use super::{Policy, outputs, warnings};
 use crate::action::index::FileIndex;
-use crate::action::{Entry, OutputSpec, inputs};
+use crate::action::{Entry, EntryKind, OutputSpec, inputs};
 use crate::buildfile::model::Target;
-use crate::event::{Failure, Reason};
+use crate::event::{Failure, Reason, Warning};
 
 /// Returns true if the run compares this target's outputs instead of replacing them.
 pub(super) fn only_compares(policy: Policy, target: &Target) -> bool {
     policy.drift && target.outputs.iter().any(|outputs| outputs.committed)
+}
+
+/// Returns the committed outputs of a target that are in the tree.
+pub(super) fn committed(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Failure> {
+    outputs::find(index, &committed_specs(target))
+}
+
+fn committed_specs(target: &Target) -> Vec<OutputSpec> {
+    let mut specs = inputs::specs(target);
+    specs.retain(|spec| spec.committed);
+    specs
 }
 
 /// Fails if the committed outputs that were found are not what the target makes.
@@ -18,13 +29,27 @@ pub(super) fn check(
     made: &[Entry],
     found: &[Entry],
 ) -> Result<(), Failure> {
-    let mut specs = inputs::specs(target);
-    specs.retain(|spec| spec.committed);
+    let specs = committed_specs(target);
     let (made, found) = (matching(&specs, made), matching(&specs, found));
     match outputs::change(index, &made, &found) {
         None => Ok(()),
         Some(reason) => Err(stale(&target.name.value, &reason)),
     }
+}
+
+/// Returns a warning that names the committed outputs that a target changed: those of `made`
+/// that differ from `before`, and those of `before` that are gone.
+pub(super) fn changes(target: &Target, made: &[Entry], before: &[Entry]) -> Option<Warning> {
+    let specs = committed_specs(target);
+    let (made, before) = (matching(&specs, made), matching(&specs, before));
+    let is_gone = |old: &&Entry| {
+        let found = made.binary_search_by(|new| new.path.cmp(&old.path));
+        found.is_err()
+    };
+    let new = made.iter().filter(|new| !outputs::is_intact(new, &before));
+    let all = new.chain(before.iter().filter(is_gone));
+    let paths = all.filter(|entry| entry.kind != EntryKind::Folder);
+    warnings::committed_changed(&paths.map(|entry| &entry.path).collect::<Vec<_>>())
 }
 
 /// Returns the entries that match one of the declared outputs.

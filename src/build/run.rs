@@ -96,7 +96,7 @@ struct Target {
     miss: Option<Box<Miss>>,
     /// The reason why its commands run, and when they started.
     started: Option<(Reason, Instant)>,
-    /// EventKind it made, once it succeeded.
+    /// Its result, once it succeeded.
     made: Option<Need>,
     /// Whether it was up to date, its result is the one of the last run, and the same holds
     /// for all targets before it.

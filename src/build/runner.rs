@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::input_check::InputCheck;
 use super::spool::Spool;
 use super::step::{Draft, Step, learn};
-use super::{drift, failure, outputs, warnings};
+use super::{drift, failure, warnings};
 use crate::action::ActionResult;
 use crate::buildfile::model::Target;
 use crate::digest::Digest;
@@ -99,11 +99,8 @@ impl<'a> Runner<'a> {
     fn attempt(&mut self, spool: &mut Spool) -> Result<Attempt, Failure> {
         let parts = self.step.parts;
         let specs = &self.miss.draft.action.outputs;
-        let committed = if drift::only_compares(self.step.policy, self.target) {
-            Some(outputs::find(parts.index, specs)?)
-        } else {
-            None
-        };
+        let only_compares = drift::only_compares(self.step.policy, self.target);
+        let committed = drift::committed(parts.index, self.target)?;
         let stash = Stash::take(parts.stage, specs, &AllOwned);
         let stash = stash.map_err(|error| Failure::of(&error))?;
         let check = InputCheck::begin(parts.index, self.target, &self.miss.draft.action)?;
@@ -116,7 +113,7 @@ impl<'a> Runner<'a> {
         };
         let is_built = matches!(attempt, Ok(Attempt::Built { .. }));
         // Committed outputs are only compared: they come back whatever the commands made.
-        let tidied = if is_built && committed.is_none() {
+        let tidied = if is_built && !only_compares {
             stash.finish().map(drop)
         } else {
             stash.restore()
@@ -125,8 +122,13 @@ impl<'a> Runner<'a> {
             self.listener.on_warning(Warning::of(&error));
         }
         parts.index.begin_epoch();
-        if let (Ok(Attempt::Built { success, .. }), Some(committed)) = (&attempt, &committed) {
-            drift::check(parts.index, self.target, &success.result.outputs, committed)?;
+        if let Ok(Attempt::Built { success, .. }) = &attempt {
+            let made = &success.result.outputs;
+            if only_compares {
+                drift::check(parts.index, self.target, made, &committed)?;
+            } else if let Some(warning) = drift::changes(self.target, made, &committed) {
+                self.listener.on_warning(warning);
+            }
         }
         attempt
     }

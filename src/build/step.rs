@@ -167,6 +167,7 @@ impl Step<'_> {
         } else if self.policy.dry_run {
             Ok(Prepared::WouldRestore(success, reason))
         } else if is_intact || self.restore(&draft, wanted, &found, warnings)? {
+            warnings.extend(drift::changes(target, wanted, &found));
             Ok(Prepared::Restored(success, reason))
         } else {
             Ok(self.miss(job.id, draft, reason))
@@ -207,6 +208,8 @@ impl Step<'_> {
         }
         let found = outputs::find(self.parts.index, specs)?;
         if self.restore(&miss.draft, &result.outputs, &found, warnings)? {
+            let target = self.parts.graph().target(miss.id);
+            warnings.extend(drift::changes(target, &result.outputs, &found));
             let success = Arc::new(Success { key, result });
             return Ok(Prepared::Fetched(success, miss.reason));
         }

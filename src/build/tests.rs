@@ -461,6 +461,22 @@ fn stale_committed_outputs_fail_a_drift_check() {
 }
 
 #[test]
+fn changed_committed_outputs_are_reported() {
+    let text = "target a { inputs src; outputs \"out/\" committed=#true; run one }";
+    let mut project = Project::new(text);
+    project.write("src", "1");
+    project.write("out/a", "1");
+    let write = |text: &str| project.fake().on("a", Script::new().writes("out/a", text));
+    let (same, other) = (write("1"), write("2"));
+    let changed = "warn a: fbuild::build::committed_changed".to_owned();
+    assert!(!project.build(&same).contains(&changed), "the same bytes");
+    project.write("src", "2");
+    assert!(project.build(&other).contains(&changed), "built");
+    project.write("src", "1");
+    assert!(project.build(&other).contains(&changed), "restored");
+}
+
+#[test]
 fn a_panic_in_a_command_fails_one_target() {
     let mut project = Project::new(INDEPENDENT);
     let fake = project

@@ -26,6 +26,17 @@ pub(super) fn input_hidden(path: &RelPath) -> Warning {
     Warning::new("fbuild::build::input_changed", message)
 }
 
+/// Names some of the committed files that a target changed; `None` if there are none.
+pub(super) fn committed_changed(paths: &[&RelPath]) -> Option<Warning> {
+    let (first, others) = paths.split_first()?;
+    let message = match others.len() {
+        0 => format!("`{first}` is committed, and was changed"),
+        1 => format!("`{first}` and 1 other committed file were changed"),
+        n => format!("`{first}` and {n} other committed files were changed"),
+    };
+    Some(Warning::new("fbuild::build::committed_changed", message))
+}
+
 pub(super) fn evicted(path: &RelPath, digest: Digest) -> Warning {
     let digest = digest.short();
     let message =
