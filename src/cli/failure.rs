@@ -210,7 +210,9 @@ impl From<workspace::Error> for Failure {
         let exit = match &error {
             workspace::Error::Root { .. }
             | workspace::Error::Load(buildfile::Error::Unreadable { .. }) => Exit::World,
-            workspace::Error::NotFound { .. } | workspace::Error::Load(_) => Exit::Usage,
+            workspace::Error::NotFound { .. }
+            | workspace::Error::Untrusted { .. }
+            | workspace::Error::Load(_) => Exit::Usage,
         };
         Self::of(exit, &error)
     }

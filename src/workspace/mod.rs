@@ -11,6 +11,9 @@ mod tracked;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::AtFlags;
+
+use crate::access::{self, Control};
 use crate::buildfile::{self, NodeCache};
 use crate::digest::{Digest, Key};
 use crate::graph::{self, Graph};
@@ -53,6 +56,20 @@ pub enum Error {
     NotFound {
         /// The folder where the search started.
         from: PathBuf,
+    },
+    /// Other users control the nearest Buildfile, which is in a parent folder.
+    #[error("`{}` is not used: `{}` {control}", path.display(), controlled.display())]
+    #[diagnostic(
+        code(fbuild::workspace::untrusted),
+        help("its commands would run as you; if you trust it, name it: `fbuild -f {} …`", path.display())
+    )]
+    Untrusted {
+        /// The path of the Buildfile.
+        path: PathBuf,
+        /// The file or folder that they control.
+        controlled: PathBuf,
+        /// Their control over it.
+        control: Control,
     },
     /// The Buildfile could not be read.
     #[error(transparent)]
@@ -100,12 +117,36 @@ impl Workspace {
     }
 }
 
-/// Searches for a Buildfile in `from` and its parents.
+/// Searches for a Buildfile in `from` and its parents. Refuses one in a parent folder that
+/// other users control: they could put it there to run commands as this user.
 pub fn find(from: &Path) -> Result<PathBuf, Error> {
     let mut candidates = from.ancestors().map(|folder| folder.join(FILE_NAME));
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
-    candidates.find(is_there).ok_or_else(|| Error::NotFound {
+    let path = candidates.find(is_there).ok_or_else(|| Error::NotFound {
         from: from.to_owned(),
+    })?;
+    let folder = path.parent().filter(|folder| *folder != from);
+    match folder.and_then(|folder| controlled(&path, folder)) {
+        None => Ok(path),
+        Some((controlled, control)) => Err(Error::Untrusted {
+            path,
+            controlled,
+            control,
+        }),
+    }
+}
+
+/// Returns the control that other users have over a Buildfile, a link to it, or its folder.
+fn controlled(path: &Path, folder: &Path) -> Option<(PathBuf, Control)> {
+    let checks = [
+        (path, AtFlags::SYMLINK_NOFOLLOW),
+        (path, AtFlags::empty()),
+        (folder, AtFlags::empty()),
+    ];
+    // A file that cannot be examined is reported when it is opened.
+    checks.into_iter().find_map(|(path, links)| {
+        let control = access::control_of_others(path, links).ok().flatten()?;
+        Some((path.to_owned(), control))
     })
 }
 

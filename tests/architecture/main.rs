@@ -96,6 +96,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "store/",
             "system/",
             "user_key.rs",
+            "workspace/",
         ],
     ),
     (

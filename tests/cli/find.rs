@@ -27,6 +27,39 @@ fn nearest_buildfile_wins() {
 }
 
 #[test]
+fn buildfile_above_in_a_shared_folder_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let project = Project::new(BUILDFILE).file("mine/x", "");
+    let shared = std::fs::Permissions::from_mode(0o1777);
+    std::fs::set_permissions(project.path(""), shared).unwrap();
+    let file = project.path("Buildfile.kdl").display().to_string();
+    project.fbuild("run here").from("mine").end().ended(
+        2,
+        "",
+        "
+        error[fbuild::workspace::untrusted]: `[root]/Buildfile.kdl` is not used: `[root]` can be written by every user
+          help: its commands would run as you; if you trust it, name it: `fbuild -f [root]/Buildfile.kdl …`
+        ",
+    );
+    let run = |words: &str| project.fbuild(words).from("mine").end().code(0);
+    run("run -q here -C ..");
+    run(&format!("run -q here -f {file}"));
+    project.run("run -q here").ok("");
+}
+
+#[test]
+fn buildfile_of_another_user_above_is_refused() {
+    let project = Project::new(BUILDFILE).file("mine/x", "");
+    let given = std::os::unix::fs::chown(project.path("Buildfile.kdl"), Some(65534), None);
+    if given.is_err() {
+        return super::project::skip("only root can give files away");
+    }
+    let done = project.fbuild("run here").from("mine").end().code(2);
+    let message = "` belongs to another user\n";
+    assert!(done.stderr.contains(message), "{}", done.stderr);
+}
+
+#[test]
 fn folder_or_file_can_be_named() {
     let project = Project::empty()
         .file(
