@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::AtFlags;
 
-use crate::access::{self, Control};
 use crate::buildfile::{self, NodeCache};
 use crate::digest::{Digest, Key};
 use crate::graph::{self, Graph};
 use crate::path::Root;
 use crate::source::{Diagnostic, Severity, Sources};
+use crate::system::access::{self, Control};
 
 pub use layout::Layout;
 pub use tracked::is_tracked;

@@ -155,21 +155,27 @@ fn committed() -> Project {
     .file("in", "1\n2\n")
 }
 
+/// The warning that names changed committed files.
+fn changed(files: &str) -> String {
+    format!("warning[fbuild::build::committed_changed]: generate: {files}\n")
+}
+
 #[test]
 fn committed_files_are_rewritten_only_if_different() {
     let project = committed().file("gen/one", "1\n").file("gen/two", "old\n");
     let one = project.stamp("gen/one");
-    project.run("run -q generate").ok("");
+    let two_changed = changed("`gen/two` is committed, and was changed");
+    project.run("run -q generate").ok(&two_changed);
     assert_eq!(project.stamp("gen/one"), one);
     assert_eq!(project.read("gen/two"), "2\n");
     let two = project.stamp("gen/two");
     project.write("in", "1\n3\n");
-    project.run("run -q generate").ok("");
+    project.run("run -q generate").ok(&two_changed);
     assert_eq!(project.stamp("gen/one"), one);
     assert_ne!(project.stamp("gen/two"), two);
     // A restore rewrites only the different file, too.
     project.write("in", "1\n2\n");
-    project.run("run -q generate").ok("");
+    project.run("run -q generate").ok(&two_changed);
     assert_eq!(project.stamp("gen/one"), one);
     assert_eq!(project.read("gen/two"), "2\n");
 }
@@ -177,7 +183,8 @@ fn committed_files_are_rewritten_only_if_different() {
 #[test]
 fn clean_leaves_committed_outputs() {
     let project = committed();
-    project.run("run -q generate").ok("");
+    let both = "`gen/one` and 1 other committed file were changed";
+    project.run("run -q generate").ok(&changed(both));
     project.run("clean").ok("removed 0 outputs of 1 target\n");
     assert!(project.has("gen/one") && project.has("gen/two"));
 }
@@ -193,7 +200,8 @@ fn drift_is_found_without_changes() {
     assert!(done.stdout.contains("`gen/two`"), "{}", done.stdout);
     assert!(!done.stdout.contains("`gen/one`"), "{}", done.stdout);
     assert_eq!(tree(&project), before);
-    project.run("run -q generate").ok("");
+    let two = "`gen/two` is committed, and was changed";
+    project.run("run -q generate").ok(&changed(two));
     project.run("check --drift").code(0);
     project.write("gen/one", "by hand\n");
     let before = tree(&project);
