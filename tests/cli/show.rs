@@ -226,7 +226,7 @@ fn explain_prints_facts_and_changes() {
 fn explain_folds_large_folders() {
     let project = Project::new("target t { inputs \"**\"; sh \"true\" }\n");
     for number in 0..300 {
-        project.write(&format!("web/src/{number}.ts"), "x");
+        project.write(format!("web/src/{number}.ts"), "x");
     }
     project.write("go.mod", "module x\n");
     let facts = |words: &str| -> Vec<String> {
@@ -242,7 +242,7 @@ fn explain_folds_large_folders() {
     assert_eq!(facts("explain -v t").len(), 302);
     project.run("run -q t").ok("");
     for number in 0..30 {
-        project.write(&format!("web/src/{number}.ts"), "y");
+        project.write(format!("web/src/{number}.ts"), "y");
     }
     assert_eq!(facts("explain t"), ["input web/src/ (30 changed files)"]);
 }
