@@ -23,6 +23,7 @@ mod class;
 mod guess;
 mod matcher;
 mod overlap;
+mod residue;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::path::{self, RelPath};
 
 pub use overlap::{Exception, Overlap, Question, may_overlap};
+pub use residue::Residue;
 
 use matcher::Matcher;
 
@@ -55,6 +57,7 @@ pub struct Pattern {
 struct Tail {
     text: Box<str>,
     matcher: Matcher,
+    components: residue::Components,
     /// The folders below which the tail matches everything.
     covered: Covered,
     /// The most components of a match; `None` with `**`.
@@ -305,6 +308,7 @@ impl Tail {
         Ok(Self {
             text: text.into(),
             matcher: Matcher::new(text)?,
+            components: residue::Components::default(),
             covered,
             most_components: (!text.contains("**")).then_some(components),
         })
