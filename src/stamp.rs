@@ -6,7 +6,6 @@
 //! stamp), and the fact that no program can set back the change time (`ctime`).
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -137,7 +136,34 @@ impl From<FileMode> for u16 {
     }
 }
 
+/// The identity of a file or folder, which a rename keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileId {
+    /// The device it is on.
+    pub device: u64,
+    /// The number of its inode.
+    pub inode: u64,
+}
+
 impl Stamp {
+    /// Returns the identity.
+    pub fn id(&self) -> FileId {
+        FileId {
+            device: self.device,
+            inode: self.inode,
+        }
+    }
+
+    /// Returns the same stamp with another identity.
+    #[must_use]
+    pub fn with_id(self, id: FileId) -> Self {
+        Self {
+            device: id.device,
+            inode: id.inode,
+            ..self
+        }
+    }
+
     /// Returns the stamp of `path` below the open folder `at`, without following a link; `None`
     /// if nothing is there.
     pub fn at(at: impl AsFd, path: impl Arg) -> io::Result<Option<Self>> {
@@ -165,7 +191,7 @@ impl Stamp {
     }
 
     /// Returns the stamp of an open file.
-    pub fn of(file: &File) -> io::Result<Self> {
+    pub fn of(file: impl AsFd) -> io::Result<Self> {
         Ok(Self::from(&rustix::fs::fstat(file)?))
     }
 
@@ -241,6 +267,8 @@ pub fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

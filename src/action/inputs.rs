@@ -1,11 +1,16 @@
-//! Finds the files that a target's `inputs` and `outputs` nodes match on the disk. It knows
-//! one target at a time and not the graph.
+//! Finds the files that a target's `inputs` and `outputs` nodes match on the disk.
 
-use super::index::{self, FileIndex, Selection};
-use super::{Entry, OutputSpec};
+use std::collections::BTreeMap;
+
+use super::index::{self, FileIndex, Matches, Scope, Selection};
+use super::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::{Inputs, Output, Spanned, Target};
 use crate::glob::Pattern;
+use crate::graph::{Graph, TargetId};
+use crate::path::RelPath;
 use crate::source::Diagnostic;
+use crate::stamp::{FileKind, Stamp};
+use crate::workspace::Layout;
 
 /// Why the inputs of a target cannot be found.
 #[derive(Debug, thiserror::Error)]
@@ -18,31 +23,101 @@ pub enum Error {
     Empty(Vec<Diagnostic>),
 }
 
-/// Returns the input files of a target, sorted by path, each once. Its own outputs are never
-/// inputs.
-pub fn find(index: &FileIndex, target: &Target) -> Result<Vec<Entry>, Error> {
+/// The outputs of needed targets, by the targets' names.
+pub type Needs = BTreeMap<String, Vec<Entry>>;
+
+/// The inputs of a target.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The files, links and empty folders, sorted by path, each once.
+    pub entries: Vec<Entry>,
+    /// The links among them that lead out of the root, sorted.
+    pub outside: Vec<RelPath>,
+}
+
+/// Finds the inputs of a target: the matches of its patterns, and the files behind links to
+/// folders that needed targets made. The target's own outputs are never inputs.
+pub fn find(index: &FileIndex, graph: &Graph, id: TargetId, needs: &Needs) -> Result<Found, Error> {
+    let target = graph.target(id);
     let own = own_outputs(target);
-    let mut entries = Vec::new();
+    let mut found = Found::default();
     let mut empty = Vec::new();
     for inputs in &target.inputs {
         let include: Vec<&Pattern> = inputs.patterns.iter().map(|p| &p.value).collect();
         let except: Vec<&Pattern> = inputs.except.iter().map(|p| &p.value).chain(&own).collect();
-        let found = index.find(Selection {
+        let matches = index.find(Selection {
             include: &include,
             except: &except,
-            folders: false,
+            scope: Scope::Inputs,
         })?;
-        empty.extend(unmatched(index, inputs, &found.counts));
-        entries.extend(found.entries);
+        empty.extend(unmatched(index, inputs, &matches));
+        found.entries.extend(matches.entries);
+        found.outside.extend(matches.outside);
     }
     if !empty.is_empty() {
         return Err(Error::Empty(empty));
     }
-    if target.inputs.len() > 1 {
-        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        entries.dedup_by(|a, b| a.path == b.path);
+    let behind = find_behind_needs(index, graph, id, needs)?;
+    if target.inputs.len() > 1 || !behind.entries.is_empty() {
+        found.entries.extend(behind.entries);
+        found.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        found.entries.dedup_by(|a, b| a.path == b.path);
     }
-    Ok(entries)
+    found.outside.extend(behind.outside);
+    found.outside.sort_unstable();
+    found.outside.dedup();
+    Ok(found)
+}
+
+/// Replaces links among the outputs of a needed target by the same links with the content
+/// behind them.
+pub fn read_behind(index: &FileIndex, outputs: &mut [Entry]) -> Result<(), index::Error> {
+    for entry in outputs {
+        if matches!(entry.kind, EntryKind::Link { .. })
+            && let Some(link @ EntryKind::Link { .. }) = index.entry(&entry.path)?
+        {
+            entry.kind = link;
+        }
+    }
+    Ok(())
+}
+
+/// Finds the files behind links to folders that needed targets made. Outputs of other targets
+/// are left out: those of needed targets are in the key already, and to read others without
+/// `needs` is a mistake that is reported elsewhere.
+fn find_behind_needs(
+    index: &FileIndex,
+    graph: &Graph,
+    id: TargetId,
+    needs: &Needs,
+) -> Result<Matches, index::Error> {
+    let is_link = |entry: &&Entry| matches!(entry.kind, EntryKind::Link { content: None, .. });
+    let (mut links, mut folders) = (Vec::new(), Vec::new());
+    for link in needs.values().flatten().filter(is_link) {
+        if let Some(folder) = index.folder_behind(&link.path)? {
+            links.push(Pattern::everything_below(&link.path));
+            folders.push(folder);
+        }
+    }
+    if links.is_empty() {
+        return Ok(Matches::default());
+    }
+    let is_near = |pattern: &Pattern| {
+        let near = |folder: &RelPath| {
+            pattern.folder().is_within(folder) || folder.is_within(pattern.folder())
+        };
+        folders.iter().any(near)
+    };
+    let outputs = graph.ids().flat_map(|id| own_outputs(graph.target(id)));
+    let mut except: Vec<Pattern> = outputs.filter(is_near).collect();
+    let inputs = graph.target(id).inputs.iter();
+    let excepted = inputs.flat_map(|inputs| &inputs.except);
+    except.extend(excepted.map(|pattern| pattern.value.clone()));
+    index.find(Selection {
+        include: &links.iter().collect::<Vec<_>>(),
+        except: &except.iter().collect::<Vec<_>>(),
+        scope: Scope::Inputs,
+    })
 }
 
 /// Returns everything at the paths of a target's outputs, sorted by path. In an owned folder
@@ -79,7 +154,10 @@ fn find_spec(
     let found = index.find(Selection {
         include,
         except: &spec.keep.iter().collect::<Vec<_>>(),
-        folders: matches!(spec.output, Output::Folder(_)),
+        scope: match spec.output {
+            Output::Folder(_) => Scope::OwnedFolder,
+            Output::File(_) | Output::Glob(_) => Scope::OutputFiles,
+        },
     })?;
     Ok(found.entries)
 }
@@ -104,19 +182,20 @@ fn own_outputs(target: &Target) -> Vec<Pattern> {
     outputs.map(|output| output.value.pattern()).collect()
 }
 
-fn unmatched(index: &FileIndex, inputs: &Inputs, matches: &[usize]) -> Vec<Diagnostic> {
+fn unmatched(index: &FileIndex, inputs: &Inputs, matches: &Matches) -> Vec<Diagnostic> {
     if inputs.optional {
         return Vec::new();
     }
     let empty = inputs
         .patterns
         .iter()
-        .zip(matches)
+        .zip(&matches.counts)
         .filter(|(_, n)| **n == 0);
-    empty.map(|(pattern, _)| no_match(index, pattern)).collect()
+    let no_match = |pattern| no_match(index, pattern, &matches.outside);
+    empty.map(|(pattern, _)| no_match(pattern)).collect()
 }
 
-fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>) -> Diagnostic {
+fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>, outside: &[RelPath]) -> Diagnostic {
     let text = pattern.value.text();
     let literal = pattern.value.as_literal();
     if literal.is_some_and(|path| index.root().absolute(path).is_dir()) {
@@ -127,18 +206,37 @@ fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>) -> Diagnostic {
         .label(pattern.span, "files are inputs, folders are not")
         .help(format!("for everything below it, write `{text}/`"));
     }
-    let is_other = |path| {
-        let metadata = index.root().absolute(path).symlink_metadata();
-        metadata.is_ok_and(|metadata| !metadata.is_file() && !metadata.is_symlink())
-    };
-    let message = match literal {
-        Some(path) if is_other(path) => format!("the input `{text}` is neither a file nor a link"),
-        Some(_) => format!("the input `{text}` does not exist"),
-        None => format!("the pattern `{text}` matches no file"),
+    let folder = pattern.value.folder();
+    let mut outside = outside.iter();
+    let link_out = outside.find(|link| folder.is_within(link) && *link != folder);
+    let message = match (link_out, literal.map(|path| (path, kind(index, path)))) {
+        (Some(link), _) => {
+            format!("`{text}` is no input: the link `{link}` leads out of the project")
+        }
+        (None, Some((path, _))) if path.components().any(is_of_fbuild) => {
+            format!("`{text}` is no input: it is a file of fbuild")
+        }
+        (None, Some((_, Some(FileKind::File)))) => {
+            format!("`{text}` is no input: `except` or an output of the target leaves it out")
+        }
+        (None, Some((_, Some(FileKind::Special)))) => {
+            format!("the input `{text}` is neither a file nor a link")
+        }
+        (None, Some(_)) => format!("the input `{text}` does not exist"),
+        (None, None) => format!("the pattern `{text}` matches no file"),
     };
     Diagnostic::error("fbuild::action::no_match", message)
         .label(pattern.span, "nothing here")
         .help("correct it, or write `optional=#true` after the patterns if nothing is fine")
+}
+
+fn is_of_fbuild(name: &[u8]) -> bool {
+    name == Layout::NAME.as_bytes()
+}
+
+fn kind(index: &FileIndex, path: &RelPath) -> Option<FileKind> {
+    let stamp = Stamp::at(index.root(), path.as_path()).ok()??;
+    Some(stamp.kind())
 }
 
 #[cfg(test)]
@@ -172,7 +270,9 @@ mod tests {
             let text = format!("target t {{ {inputs}; outputs out; sh \"true\" }}");
             let loaded = buildfile::load_text(&text, Path::new("Buildfile.kdl"));
             assert_eq!(loaded.diagnostics, []);
-            let found = find(&index, &loaded.buildfile.targets[0]).unwrap();
+            let (graph, _) = Graph::new(loaded.buildfile);
+            let id = graph.ids().next().unwrap();
+            let found = find(&index, &graph, id, &Needs::new()).unwrap().entries;
             let found: Vec<_> = found.iter().map(|entry| entry.path.to_string()).collect();
             assert_eq!(found, expected);
         }

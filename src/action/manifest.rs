@@ -32,6 +32,9 @@ use crate::stamp::FileMode;
 /// The first line: the version of the key format is in every key.
 const HEADER: &str = "fbuild-action\t2\n";
 
+/// The content of an empty folder.
+const FOLDER: &str = "folder";
+
 /// An action as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -175,7 +178,12 @@ impl Manifest {
             from: Some(from),
             to: None,
         }));
-        changes.sort_by(|a, b| (a.fact, &a.name).cmp(&(b.fact, &b.name)));
+        // A folder that became empty is a worse reason than the file that was in it.
+        let order = |change: &Change| {
+            let value = change.to.as_ref().or(change.from.as_ref());
+            (change.fact, value.is_some_and(|value| value == FOLDER))
+        };
+        changes.sort_by(|a, b| (order(a), &a.name).cmp(&(order(b), &b.name)));
         changes
     }
 }
@@ -282,7 +290,7 @@ impl Lines {
                     self.content(content.digest, content.mode);
                 }
             }
-            EntryKind::Folder => self.0.push_str("folder"),
+            EntryKind::Folder => self.0.push_str(FOLDER),
         }
         self.0.push('\n');
     }

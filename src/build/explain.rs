@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::step::{Draft, Need, Step};
+use super::step::{Need, Step};
 use super::{Parts, Policy, outputs, tools};
 use crate::action::manifest::{Change, Manifest};
 use crate::event::{Failure, Reason};
@@ -43,7 +43,7 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
             None => Need::Unknown(*need),
         });
     let needs: Vec<Need> = needs.collect();
-    let draft = Draft::new(step.action(graph.target(id), &needs)?);
+    let draft = step.draft(id, &needs)?;
     let last = memory.success(graph.name(id)).cloned();
     let earlier = last.as_ref().map(|last| step.manifest(&last.result));
     let touched = match &last {

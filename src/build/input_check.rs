@@ -1,18 +1,19 @@
 //! Checks that inputs did not change while the commands were running: otherwise the result
 //! may belong to another key.
 
-use super::{outputs, reason, warnings};
+use super::{Parts, outputs, reason, warnings};
 use crate::action::index::{FileIndex, Fingerprint};
 use crate::action::{Action, Entry, EntryKind, inputs};
-use crate::buildfile::model::Target;
 use crate::event::{Failure, Warning};
+use crate::graph::{Graph, TargetId};
 use crate::path::RelPath;
 use crate::stamp;
 
 /// A check that began before the commands of a target.
 pub(super) struct InputCheck<'a> {
     index: &'a FileIndex,
-    target: &'a Target,
+    graph: &'a Graph,
+    id: TargetId,
     action: &'a Action,
     /// The fingerprints before the commands, in the order of [`read_by`].
     before: Vec<Fingerprint>,
@@ -23,10 +24,11 @@ pub(super) struct InputCheck<'a> {
 impl<'a> InputCheck<'a> {
     /// Fingerprints every file that the key says the commands read.
     pub(super) fn begin(
-        index: &'a FileIndex,
-        target: &'a Target,
+        parts: &Parts<'a>,
+        id: TargetId,
         action: &'a Action,
     ) -> Result<Self, Failure> {
+        let index = parts.index;
         // The index may not have read outputs of needed targets since they were made.
         for entry in outputs_of_needs(action) {
             let read = index.entry(&entry.path);
@@ -36,7 +38,8 @@ impl<'a> InputCheck<'a> {
         let since = stamp::now();
         Ok(Self {
             index,
-            target,
+            graph: parts.graph(),
+            id,
             action,
             before: fingerprints(index, action),
             since,
@@ -51,7 +54,8 @@ impl<'a> InputCheck<'a> {
         }
         let now = fingerprints(self.index, self.action);
         let mut read = read_by(self.action).zip(self.before.iter().zip(&now));
-        if let Some((entry, _)) = read.find(|(_, (before, now))| before != now) {
+        // The content is the same, or `changed` would have found that.
+        if let Some((entry, _)) = read.find(|(_, (before, now))| !before.is_unwritten(now)) {
             return Ok(Some(warnings::input_written(&entry.path)));
         }
         Ok(self.unobservable().map(warnings::input_hidden))
@@ -60,9 +64,9 @@ impl<'a> InputCheck<'a> {
     /// Returns an input that is not what it was when the key was computed.
     fn changed(&self) -> Result<Option<String>, Failure> {
         let before = &self.action.inputs;
-        match inputs::find(self.index, self.target) {
-            Ok(now) if now == *before => self.changed_need(),
-            Ok(now) => Ok(reason::first_difference(before, &now)),
+        match inputs::find(self.index, self.graph, self.id, &self.action.needs) {
+            Ok(now) if now.entries == *before => self.changed_need(),
+            Ok(now) => Ok(reason::first_difference(before, &now.entries)),
             Err(inputs::Error::Empty(_)) => Ok(self.removed()),
             Err(inputs::Error::Index(error)) => Err(Failure::of(&error)),
         }
@@ -71,7 +75,7 @@ impl<'a> InputCheck<'a> {
     /// Returns an input that does not exist any more.
     fn removed(&self) -> Option<String> {
         let is_removed = |entry: &&Entry| matches!(self.index.entry(&entry.path), Ok(None));
-        let removed = self.action.inputs.iter().find(is_removed);
+        let removed = files(&self.action.inputs).find(is_removed);
         removed.map(|entry| entry.path.to_string())
     }
 
@@ -84,7 +88,12 @@ impl<'a> InputCheck<'a> {
                 path: entry.path.clone(),
                 kind,
             });
-            if !now.is_some_and(|now| outputs::is_same(entry, &now)) {
+            let is_same = |now: &Entry| {
+                // Of the file behind a link, the content is part of the key.
+                let is_link = matches!(entry.kind, EntryKind::Link { .. });
+                outputs::is_same(entry, now) && (!is_link || *now == *entry)
+            };
+            if !now.as_ref().is_some_and(is_same) {
                 return Ok(Some(entry.path.to_string()));
             }
         }
@@ -95,7 +104,7 @@ impl<'a> InputCheck<'a> {
     /// of its file system, it could be changed and changed back without a trace. Outputs of
     /// needed targets are always so young; nothing but fbuild writes them.
     fn unobservable(&self) -> Option<&'a RelPath> {
-        let mut inputs = self.action.inputs.iter().zip(&self.before);
+        let mut inputs = files(&self.action.inputs).zip(&self.before);
         let is_made = |path: &RelPath| outputs_of_needs(self.action).any(|e| e.path == *path);
         let found = inputs.find(|(entry, fingerprint)| {
             fingerprint.hides_changes(self.since) && !is_made(&entry.path)
@@ -111,12 +120,17 @@ fn fingerprints(index: &FileIndex, action: &Action) -> Vec<Fingerprint> {
 
 /// Returns every file that the key says the commands read: the inputs first.
 fn read_by(action: &Action) -> impl Iterator<Item = &Entry> {
-    action.inputs.iter().chain(outputs_of_needs(action))
+    files(&action.inputs).chain(outputs_of_needs(action))
 }
 
-/// Returns the files and links that needed targets made. Folders are not read, and the
-/// index may know a file that had the same name before.
+/// Returns the files and links that needed targets made.
 fn outputs_of_needs(action: &Action) -> impl Iterator<Item = &Entry> {
-    let made = action.needs.values().flatten();
-    made.filter(|entry| entry.kind != EntryKind::Folder)
+    action.needs.values().flat_map(|made| files(made))
+}
+
+/// Returns the files and links among entries. Folders are not read, and the index may know a
+/// file that had the same name before.
+fn files(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let is_file = |entry: &&Entry| entry.kind != EntryKind::Folder;
+    entries.iter().filter(is_file)
 }

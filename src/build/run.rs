@@ -245,8 +245,11 @@ impl<'a> Run<'a> {
         let snapshot = self.request.snapshot?;
         let target = self.graph().target(id);
         let last = self.memory.success(self.name(id))?;
-        let is_unchanged =
-            target.cache && self.is_unchanged_before(id) && !snapshot.concerns(target);
+        let mut needs = self.graph().needs(id).iter();
+        let is_unchanged = target.cache
+            && self.is_unchanged_before(id)
+            && !snapshot.concerns(target)
+            && !needs.any(|need| snapshot.concerns_outputs(self.graph().target(*need)));
         is_unchanged.then(|| last.clone())
     }
 

@@ -80,6 +80,9 @@ impl<'a> Runner<'a> {
     /// Makes attempts until one succeeds or none is left. Returns the last one with its
     /// output.
     pub(super) fn run(&mut self) -> (Attempt, Spool) {
+        if let Some(warning) = warnings::links_out(&self.miss.draft.outside) {
+            self.listener.on_warning(warning);
+        }
         let mut number = 1;
         loop {
             let mut spool = Spool::default();
@@ -103,7 +106,7 @@ impl<'a> Runner<'a> {
         let committed = drift::committed(parts.index, self.target)?;
         let stash = Stash::take(parts.stage, specs, &AllOwned);
         let stash = stash.map_err(|error| Failure::of(&error))?;
-        let check = InputCheck::begin(parts.index, self.target, &self.miss.draft.action)?;
+        let check = InputCheck::begin(parts, self.miss.id, &self.miss.draft.action)?;
         let executed = self.execute(spool);
         parts.index.begin_epoch();
         let attempt = match executed {
@@ -195,6 +198,7 @@ impl<'a> Runner<'a> {
             action,
             manifest,
             key,
+            outside: _,
         } = &self.miss.draft;
         let warning = check.finish()?;
         let is_sound = warning.is_none();

@@ -12,7 +12,7 @@ use super::{Parts, Policy, drift, failure, outputs, reason, warnings};
 use crate::action::environment::{Environment, inherited};
 use crate::action::index::{FileIndex, HashedFile};
 use crate::action::manifest::Manifest;
-use crate::action::{Action, ActionKey, ActionResult, Entry, ToolVersion, inputs};
+use crate::action::{Action, ActionKey, ActionResult, Entry, EntryKind, ToolVersion, inputs};
 use crate::buildfile::model::Target;
 use crate::digest::Digest;
 use crate::event::{Failure, Reason, Warning};
@@ -74,6 +74,8 @@ pub(super) struct Draft {
     pub(super) action: Action,
     pub(super) manifest: Manifest,
     pub(super) key: ActionKey,
+    /// The inputs that are links out of the root.
+    pub(super) outside: Vec<RelPath>,
 }
 
 /// The means to prepare targets, shared by all threads.
@@ -102,12 +104,13 @@ impl Need {
 
 impl Draft {
     /// Computes the key of an action.
-    pub(super) fn new(action: Action) -> Self {
+    fn new(action: Action, outside: Vec<RelPath>) -> Self {
         let manifest = Manifest::of(&action);
         Self {
             key: manifest.key(),
             manifest,
             action,
+            outside,
         }
     }
 }
@@ -133,7 +136,7 @@ impl Step<'_> {
         if let Some(reason) = self.unknown_key(target, &job.needs) {
             return Ok(Prepared::WouldRun(reason));
         }
-        let draft = Draft::new(self.action(target, &job.needs)?);
+        let draft = self.draft(job.id, &job.needs)?;
         let inputs = draft.action.inputs.iter().map(|entry| &entry.path);
         let unordered = self.parts.graph().unordered_reads(job.id, inputs);
         if !unordered.is_empty() {
@@ -216,22 +219,30 @@ impl Step<'_> {
         Ok(Prepared::Miss(miss))
     }
 
-    /// Collects everything that decides the result. Variables outside the key are added
-    /// when the commands are about to run.
-    pub(super) fn action(&self, target: &Target, needs: &[Need]) -> Result<Action, Failure> {
+    /// Collects everything that decides the result, and computes its key. Variables outside
+    /// the key are added when the commands are about to run.
+    pub(super) fn draft(&self, id: TargetId, needs: &[Need]) -> Result<Draft, Failure> {
+        let (index, graph) = (self.parts.index, self.parts.graph());
+        let target = graph.target(id);
         let environment = Environment::of(target, self.parts.host_env);
         let commands = target.commands.iter();
-        Ok(Action {
+        let mut outputs = inputs::Needs::new();
+        for need in needs {
+            outputs.extend(self.outputs(need)?);
+        }
+        let found = inputs::find(index, graph, id, &outputs).map_err(inputs_failure)?;
+        let action = Action {
             commands: commands.map(|c| environment.expand(&c.value)).collect(),
             dir: target.dir.clone(),
             tools: self.tools(target)?,
-            inputs: inputs::find(self.parts.index, target).map_err(inputs_failure)?,
-            needs: needs.iter().filter_map(|need| self.outputs(need)).collect(),
+            inputs: found.entries,
+            needs: outputs,
             outputs: inputs::specs(target),
             env: environment.env,
             inherited: BTreeMap::new(),
             secrets: environment.secrets,
-        })
+        };
+        Ok(Draft::new(action, found.outside))
     }
 
     /// Reads the manifest of an earlier result back. Its loss costs only the reason.
@@ -246,7 +257,9 @@ impl Step<'_> {
     fn unknown_key(&self, target: &Target, needs: &[Need]) -> Option<Reason> {
         let is_read = |entry: &Entry| {
             let mut patterns = target.inputs.iter().flat_map(|inputs| &inputs.patterns);
-            patterns.any(|pattern| pattern.value.matches(&entry.path))
+            // The content behind a link is part of the key.
+            matches!(entry.kind, EntryKind::Link { .. })
+                || patterns.any(|pattern| pattern.value.matches(&entry.path))
         };
         let is_unknown = |need: &&Need| match need {
             Need::Made(..) => false,
@@ -301,9 +314,16 @@ impl Step<'_> {
         versions.collect()
     }
 
-    fn outputs(&self, need: &Need) -> Option<(String, Vec<Entry>)> {
+    /// Returns what a needed target made, with the content behind links.
+    fn outputs(&self, need: &Need) -> Result<Option<(String, Vec<Entry>)>, Failure> {
+        let Some(success) = need.success() else {
+            return Ok(None);
+        };
         let name = self.parts.graph().name(need.target()).to_owned();
-        Some((name, need.success()?.result.outputs.clone()))
+        let mut outputs = success.result.outputs.clone();
+        let read = inputs::read_behind(self.parts.index, &mut outputs);
+        read.map_err(|error| Failure::of(&error))?;
+        Ok(Some((name, outputs)))
     }
 
     /// Looks a result up in the store. One that does not fit the declared outputs is refused:

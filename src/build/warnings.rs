@@ -37,6 +37,24 @@ pub(super) fn committed_changed(paths: &[&RelPath]) -> Option<Warning> {
     Some(Warning::new("fbuild::build::committed_changed", message))
 }
 
+/// Returns a warning about inputs that are links out of the root, if there are any.
+pub(super) fn links_out(links: &[RelPath]) -> Option<Warning> {
+    const MOST: usize = 3;
+    let named = links.iter().take(MOST).map(|link| format!("`{link}`"));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let others = links.len().saturating_sub(MOST);
+    let message = match (links.len(), others) {
+        (0, _) => return None,
+        (1, _) => format!("the input {named} is a link out of the project"),
+        (_, 0) => format!("the inputs {named} are links out of the project"),
+        _ => format!("the inputs {named} and {others} others are links out of the project"),
+    };
+    let message = format!(
+        "{message}; a file behind it counts by its content, a folder behind it does not count"
+    );
+    Some(Warning::new("fbuild::build::link_out", message))
+}
+
 pub(super) fn evicted(path: &RelPath, digest: Digest) -> Warning {
     let digest = digest.short();
     let message =

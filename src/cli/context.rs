@@ -14,6 +14,7 @@ use crate::report::text::count;
 use crate::report::{Style, Verbosity};
 use crate::session::{Host, Observer, StateKey};
 use crate::source::{Diagnostic, RenderOptions, Severity, render_all};
+use crate::stamp::{FileId, FileKind, Stamp};
 use crate::store::disk::Durability;
 use crate::system::user_dirs::UserDirs;
 use crate::workspace::{self, Workspace};
@@ -92,6 +93,7 @@ impl Context {
             user_dirs: &self.user_dirs,
             name: holder(),
             observer: self,
+            printed: printed_files(),
             executor: None,
             store: None,
             durability: Durability::Batched,
@@ -239,4 +241,12 @@ fn enter(folder: &Path) -> Result<PathBuf, Failure> {
     } else {
         Err(refused(&"it is not a folder"))
     }
+}
+
+/// Returns the files that standard output and standard error are redirected to.
+fn printed_files() -> Vec<FileId> {
+    let stamps = [Stamp::of(std::io::stdout()), Stamp::of(std::io::stderr())];
+    let files = stamps.into_iter().flatten();
+    let files = files.filter(|stamp| stamp.kind() == FileKind::File);
+    files.map(|stamp| stamp.id()).collect()
 }

@@ -33,6 +33,7 @@ use crate::graph::TargetId;
 use crate::journal::{Memory, RunLog};
 use crate::path::RelPath;
 use crate::snapshot::{self, CleanRun, Snapshot};
+use crate::stamp::FileId;
 use crate::store::disk::{Durability, Limits, WhenBusy, is_foreign};
 use crate::store::outputs::{self, Stage};
 use crate::store::shared::SharedCache;
@@ -69,6 +70,8 @@ pub struct Host<'a> {
     pub name: String,
     /// Receives problems and delays outside of runs.
     pub observer: &'a dyn Observer,
+    /// The files that the process prints to, which are nobody's inputs.
+    pub printed: Vec<FileId>,
     /// Runs commands; `None` for processes on this machine.
     pub executor: Option<&'a dyn Executor>,
     /// Keeps results; `None` for the folder that the Buildfile names.
@@ -207,7 +210,7 @@ impl<'a> Session<'a> {
         let executor = Local::new(root.clone(), state.layout.temporary(), user_dirs);
         Ok(Self {
             host,
-            index: FileIndex::new(root, files, hidden),
+            index: FileIndex::new(root, files, hidden).without(host.printed.clone()),
             memory,
             disk: store.map(|store| match access {
                 Access::Write => Disk::open(&store, host.durability, key),

@@ -22,13 +22,21 @@ impl Change {
         let is_folder = now.is_some_and(|now| now.kind() == FileKind::Folder);
         match expected {
             // The stamp of the file behind the link: the link itself has its own observation.
-            Expectation::LinkToFile(_) | Expectation::LinkToNoFile => Self::File(path),
+            Expectation::LinkToFile(_) => Self::File(path),
+            Expectation::LinkToNothing if !is_folder => Self::File(path),
             Expectation::Listing(_) if is_folder => Self::Listing(path),
             Expectation::File(..) | Expectation::Link(_) | Expectation::RacyFile if !is_folder => {
                 Self::File(path)
             }
             Expectation::NoFile => Self::File(path),
             _ => Self::Anything(path),
+        }
+    }
+
+    /// Returns the path.
+    pub(super) fn path(&self) -> &RelPath {
+        match self {
+            Self::File(path) | Self::Listing(path) | Self::Anything(path) => path,
         }
     }
 

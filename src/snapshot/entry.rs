@@ -28,9 +28,11 @@ mod code {
     pub(super) const NO_FOLDER: u8 = 2;
     pub(super) const NO_FILE: u8 = 3;
     pub(super) const LINK_TO_FILE: u8 = 4;
-    pub(super) const LINK_TO_NO_FILE: u8 = 5;
-    pub(super) const RACY_FILE: u8 = 6;
-    pub(super) const RACY_FOLDER: u8 = 7;
+    pub(super) const LINK_TO_FOLDER: u8 = 5;
+    pub(super) const FOLDER_BEHIND: u8 = 6;
+    pub(super) const LINK_TO_NOTHING: u8 = 7;
+    pub(super) const RACY_FILE: u8 = 8;
+    pub(super) const RACY_FOLDER: u8 = 9;
 }
 
 impl Entry {
@@ -44,7 +46,9 @@ impl Entry {
             Expectation::NoFolder => (code::NO_FOLDER, Stamp::unknown()),
             Expectation::NoFile => (code::NO_FILE, Stamp::unknown()),
             Expectation::LinkToFile(stamp) => (code::LINK_TO_FILE, *stamp),
-            Expectation::LinkToNoFile => (code::LINK_TO_NO_FILE, Stamp::unknown()),
+            Expectation::LinkToFolder(id) => (code::LINK_TO_FOLDER, Stamp::unknown().with_id(*id)),
+            Expectation::FolderBehind(id) => (code::FOLDER_BEHIND, Stamp::unknown().with_id(*id)),
+            Expectation::LinkToNothing => (code::LINK_TO_NOTHING, Stamp::unknown()),
             Expectation::RacyFile => (code::RACY_FILE, Stamp::unknown()),
             Expectation::RacyFolder => (code::RACY_FOLDER, Stamp::unknown()),
         };
@@ -86,7 +90,9 @@ impl Entry {
             (code::NO_FOLDER, _) => Expectation::NoFolder,
             (code::NO_FILE, _) => Expectation::NoFile,
             (code::LINK_TO_FILE, _) => Expectation::LinkToFile(stamp),
-            (code::LINK_TO_NO_FILE, _) => Expectation::LinkToNoFile,
+            (code::LINK_TO_FOLDER, _) => Expectation::LinkToFolder(stamp.id()),
+            (code::FOLDER_BEHIND, _) => Expectation::FolderBehind(stamp.id()),
+            (code::LINK_TO_NOTHING, _) => Expectation::LinkToNothing,
             (code::RACY_FILE, _) => Expectation::RacyFile,
             (code::RACY_FOLDER, _) => Expectation::RacyFolder,
             _ => return None,
@@ -156,7 +162,9 @@ mod tests {
             Expectation::NoFolder,
             Expectation::NoFile,
             Expectation::LinkToFile(file),
-            Expectation::LinkToNoFile,
+            Expectation::LinkToFolder(folder.id()),
+            Expectation::FolderBehind(folder.id()),
+            Expectation::LinkToNothing,
             Expectation::RacyFile,
             Expectation::RacyFolder,
         ] {

@@ -21,6 +21,7 @@ mod compare;
 mod conditions;
 mod entry;
 mod file;
+mod links;
 mod list;
 mod merge;
 mod mtime_only;
@@ -99,7 +100,11 @@ pub fn check(query: &Query<'_>) -> Option<Snapshot> {
         return None;
     }
     let root = Root::open(&conditions.root_as_named).ok()?;
-    let (failed, changes) = failures(&file, &root, query.host_env)?.into_iter().unzip();
+    let failed = failures(&file, &root, query.host_env)?;
+    let (failed, mut changes): (Vec<usize>, Vec<Change>) = failed.into_iter().unzip();
+    if !changes.is_empty() {
+        links::add_changes_behind(file.list()?, &mut changes)?;
+    }
     let mut snapshot = Snapshot {
         file,
         failed,
@@ -150,16 +155,21 @@ impl Snapshot {
     /// Returns true if something changed that a target may read or that it makes.
     pub fn concerns(&self, target: &Target) -> bool {
         let mut inputs = target.inputs.iter().flat_map(|inputs| &inputs.patterns);
+        inputs.any(|input| self.concerns_pattern(&input.value)) || self.concerns_outputs(target)
+    }
+
+    /// Returns true if an output of a target changed, or the content behind a link among them.
+    /// That concerns the targets that need it, too: such content is part of their keys.
+    pub fn concerns_outputs(&self, target: &Target) -> bool {
         let mut outputs = target.outputs.iter().flat_map(|outputs| &outputs.paths);
-        inputs.any(|input| self.concerns_pattern(&input.value))
-            || outputs.any(|output| match &output.value {
-                Output::File(path) => self.concerns_pattern(&Pattern::literal_path(path)),
-                Output::Folder(path) => {
-                    self.concerns_pattern(&Pattern::literal_path(path))
-                        || self.concerns_pattern(&Pattern::everything_below(path))
-                }
-                Output::Glob(pattern) => self.concerns_pattern(pattern),
-            })
+        outputs.any(|output| match &output.value {
+            Output::File(path) => self.concerns_pattern(&Pattern::literal_path(path)),
+            Output::Folder(path) => {
+                self.concerns_pattern(&Pattern::literal_path(path))
+                    || self.concerns_pattern(&Pattern::everything_below(path))
+            }
+            Output::Glob(pattern) => self.concerns_pattern(pattern),
+        })
     }
 
     fn concerns_pattern(&self, pattern: &Pattern) -> bool {

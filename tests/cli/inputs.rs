@@ -427,3 +427,14 @@ fn exception_for_a_possible_read_is_accepted() {
     project.buildfile(&text.replace("a/x/**", "a/{x,y}/f"));
     project.run("run -q gen use").ok("");
 }
+
+#[test]
+fn command_that_links_an_input_keeps_its_result() {
+    let project = Project::new("target t { inputs in; outputs out; sh \"ln in out\" }\n");
+    let project = project.file("in", "1\n");
+    let done = project.run("run t").code(0);
+    assert_eq!(done.stdout.matches("warning").count(), 0, "{}", done.stdout);
+    project
+        .run("run t")
+        .ok("nothing to do: 1 target up to date ([time])\n");
+}

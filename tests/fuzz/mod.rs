@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fbuild::action::index::{FileIndex, Selection};
+use fbuild::action::index::{FileIndex, Scope, Selection};
 use fbuild::action::{ActionKey, ActionResult, Entry, EntryKind};
 use fbuild::buildfile;
 use fbuild::checked_file::{self, StateFile};
@@ -311,7 +311,7 @@ fn state_files(rng: &mut Rng, files: usize) -> usize {
         let selection = Selection {
             include: &[&everything],
             except: &[],
-            folders: true,
+            scope: Scope::OwnedFolder,
         };
         index.find(selection).map(|found| found.entries.len())
     };

@@ -128,6 +128,7 @@ impl InProcess {
             user_dirs: &self.user_dirs,
             name: "a test".to_owned(),
             observer: console,
+            printed: Vec::new(),
             executor: None,
             store: self.memory.as_ref().map(|memory| memory as &dyn Store),
             durability: Durability::None,

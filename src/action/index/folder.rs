@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::HashedFile;
 use crate::action::{EntryKind, FileContent};
 use crate::digest::Digest;
-use crate::stamp::{FileKind, Stamp};
+use crate::path::RelPath;
+use crate::stamp::{FileId, FileKind, Stamp};
 
 /// The cached state of one folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub(super) struct Folder {
     /// Whether it existed, and was no link, when last checked.
     #[serde(skip)]
     pub(super) exists: bool,
+    /// Whether it was a link when last checked.
+    #[serde(skip)]
+    pub(super) is_link: bool,
     /// Names that this run looked up and that were neither files nor links.
     #[serde(skip)]
     pub(super) absent: BTreeSet<Box<[u8]>>,
@@ -36,7 +40,7 @@ pub(super) struct Folder {
 }
 
 /// A stamp, and when it was taken (nanoseconds since 1970).
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TimedStamp {
     pub(super) stamp: Stamp,
     pub(super) at: i64,
@@ -83,19 +87,45 @@ pub(super) enum Content {
     Link(Box<Link>),
 }
 
-/// A link: its text, and the regular file that it leads to, if any.
+/// A link: its text, and what it leads to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Link {
     pub(super) target: Vec<u8>,
-    pub(super) behind: Option<(TimedStamp, Digest)>,
+    pub(super) behind: Behind,
+}
+
+/// What a link leads to, all links on the way followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Behind {
+    File {
+        stamp: TimedStamp,
+        digest: Digest,
+        /// Whether it is outside of the root.
+        is_outside: bool,
+    },
+    /// A folder, and its path below the root without links; `None` if it is outside.
+    Folder { id: FileId, path: Option<RelPath> },
+    /// Neither a file nor a folder: it dangles, or is one of a loop of links.
+    Nothing,
 }
 
 /// The stamps of a file, and of the file behind it if it is a link, when its content was last
-/// read. While two fingerprints are equal, nothing wrote to the file in between.
+/// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(Option<(Stamp, Option<Stamp>)>);
 
 impl Fingerprint {
+    /// Returns true if nothing wrote to the file between this fingerprint and a later one. A
+    /// new `ctime` alone is no write: it also changes when the file gets another hard link.
+    pub fn is_unwritten(&self, later: &Self) -> bool {
+        let without_ctime = |stamp: Stamp| Stamp { ctime: 0, ..stamp };
+        let parts = |fingerprint: &Self| {
+            let (own, behind) = fingerprint.0?;
+            Some((without_ctime(own), behind.map(without_ctime)))
+        };
+        parts(self) == parts(later)
+    }
+
     /// Returns true if a change after `since` (nanoseconds since 1970) that was undone could
     /// leave the fingerprint as it is. That needs a file system that stores whole seconds: on
     /// others a write within one tick of the clock is too unlikely.
@@ -108,11 +138,20 @@ impl Fingerprint {
     }
 }
 
+impl Behind {
+    fn file(&self) -> Option<(Stamp, Digest)> {
+        match self {
+            Self::File { stamp, digest, .. } => Some((stamp.stamp, *digest)),
+            Self::Folder { .. } | Self::Nothing => None,
+        }
+    }
+}
+
 impl CachedContent {
     fn stamps(&self) -> (Stamp, Option<Stamp>) {
         let behind = match &self.content {
             Content::File(_) => None,
-            Content::Link(link) => link.behind.map(|(behind, _)| behind.stamp),
+            Content::Link(link) => link.behind.file().map(|(stamp, _)| stamp),
         };
         (self.own.stamp, behind)
     }
@@ -126,9 +165,9 @@ impl CachedContent {
             },
             Content::Link(link) => EntryKind::Link {
                 target: link.target.clone(),
-                content: link.behind.map(|(behind, digest)| FileContent {
+                content: link.behind.file().map(|(stamp, digest)| FileContent {
                     digest,
-                    mode: behind.stamp.file_mode(),
+                    mode: stamp.file_mode(),
                 }),
             },
         }
@@ -347,6 +386,31 @@ mod tests {
         assert!(hides(Some((stamp(COARSE), None)), COARSE));
         assert!(!hides(Some((stamp(COARSE), None)), COARSE + 3 * SECOND));
         assert!(!hides(Some((stamp(FINE), None)), FINE));
+    }
+
+    #[test]
+    fn fingerprint_ignores_new_hard_links() {
+        let before = Fingerprint(Some((stamp(FINE), None)));
+        let later = |stamp| Fingerprint(Some((stamp, None)));
+        let ctime = FINE + 1;
+        assert!(before.is_unwritten(&later(Stamp {
+            ctime,
+            ..stamp(FINE)
+        })));
+        let (mtime, size, inode) = (FINE + 1, 2, 2);
+        assert!(!before.is_unwritten(&later(Stamp {
+            mtime,
+            ..stamp(FINE)
+        })));
+        assert!(!before.is_unwritten(&later(Stamp {
+            size,
+            ..stamp(FINE)
+        })));
+        assert!(!before.is_unwritten(&later(Stamp {
+            inode,
+            ..stamp(FINE)
+        })));
+        assert!(!before.is_unwritten(&Fingerprint(None)));
     }
 
     #[test]

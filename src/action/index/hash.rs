@@ -8,7 +8,7 @@ use std::io;
 use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags};
 
-use super::folder::{CachedContent, Content, Link, TimedStamp};
+use super::folder::{Behind, CachedContent, Content, Link, TimedStamp};
 use super::{Error, FileIndex, lock};
 use crate::action::{Entry, EntryKind};
 use crate::digest::Digest;
@@ -89,19 +89,37 @@ impl FileIndex {
 
     fn read_link(&self, path: &RelPath) -> io::Result<Link> {
         let target = rustix::fs::readlinkat(&self.root, path.as_path(), Vec::new())?;
-        let at = stamp::now();
-        let behind = match Stamp::followed(&self.root, path.as_path()) {
-            Ok(Some(stamp)) if stamp.kind() == FileKind::File => Some((
-                TimedStamp { stamp, at },
-                digest(&self.root, path, OFlags::empty())?,
-            )),
-            // Dangling, a loop, or a folder: only the text counts.
-            _ => None,
-        };
         Ok(Link {
             target: target.into_bytes(),
-            behind,
+            behind: self.follow(path)?,
         })
+    }
+
+    /// Follows a link, and reads the file behind it.
+    fn follow(&self, path: &RelPath) -> io::Result<Behind> {
+        let at = stamp::now();
+        // An error is a link that dangles, or a loop, as it is for the commands.
+        let Ok(Some(stamp)) = Stamp::followed(&self.root, path.as_path()) else {
+            return Ok(Behind::Nothing);
+        };
+        Ok(match stamp.kind() {
+            FileKind::File => Behind::File {
+                stamp: TimedStamp { stamp, at },
+                digest: digest(&self.root, path, OFlags::empty())?,
+                is_outside: self.real_path(path).is_none(),
+            },
+            FileKind::Folder => Behind::Folder {
+                id: stamp.id(),
+                path: self.real_path(path),
+            },
+            FileKind::Link | FileKind::Special => Behind::Nothing,
+        })
+    }
+
+    /// Returns the path below the root that a link leads to; `None` if it leads out of it.
+    pub(super) fn real_path(&self, link: &RelPath) -> Option<RelPath> {
+        let path = self.root.absolute(link).canonicalize().ok()?;
+        self.root.relative(&path)
     }
 
     fn cache(&self, path: &RelPath, cached: CachedContent, epoch: u64) -> EntryKind {

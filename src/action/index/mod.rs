@@ -8,6 +8,8 @@
 
 mod folder;
 mod hash;
+mod links;
+mod lookup;
 pub mod observations;
 mod saved;
 mod walk;
@@ -22,13 +24,14 @@ use super::EntryKind;
 use crate::checked_file::StateFile;
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
-use crate::stamp::Stamp;
+use crate::stamp::{FileId, Stamp};
 
 pub use folder::Fingerprint;
 use folder::Folder;
 pub use hash::file_digest;
+use lookup::Lookup;
 pub use saved::{Saved, boot_id};
-pub use walk::{Matches, Selection};
+pub use walk::{Matches, Scope, Selection};
 
 /// A file that was hashed outside of the index, for [`FileIndex::insert`].
 #[derive(Clone, Debug)]
@@ -57,6 +60,16 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// A link leads to more folders than a pattern may reach through links.
+    #[error("the link `{link}` leads to too many folders to be inputs")]
+    #[diagnostic(
+        code(fbuild::action::too_many_behind),
+        help("leave it out with `except`, or name the folders behind it that the commands read")
+    )]
+    TooManyBehind {
+        /// The link at which the number was reached.
+        link: RelPath,
+    },
     /// A file changed each time it was read.
     #[error("`{path}` keeps changing while it is read")]
     #[diagnostic(
@@ -74,6 +87,8 @@ pub struct FileIndex {
     root: Root,
     /// Folders that are never inputs: the cache and the state.
     hidden: Vec<RelPath>,
+    /// Files that are never inputs: those that fbuild itself prints to.
+    printed: Vec<FileId>,
     shards: Vec<Mutex<HashMap<RelPath, Arc<Mutex<Folder>>>>>,
     hasher: RandomState,
     saved: Saved,
@@ -98,6 +113,7 @@ impl FileIndex {
         Self {
             root,
             hidden,
+            printed: Vec::new(),
             shards: std::iter::repeat_with(Mutex::default)
                 .take(SHARDS)
                 .collect(),
@@ -106,6 +122,13 @@ impl FileIndex {
             epoch: AtomicU64::new(1),
             unsaved: AtomicU64::new(0),
         }
+    }
+
+    /// Returns the same index, for which the files with these identities do not exist.
+    #[must_use]
+    pub fn without(mut self, files: Vec<FileId>) -> Self {
+        self.printed = files;
+        self
     }
 
     /// Returns the root that all paths are relative to.
@@ -123,8 +146,8 @@ impl FileIndex {
     pub fn entry(&self, path: &RelPath) -> Result<Option<EntryKind>, Error> {
         match self.lookup(path)? {
             None => Ok(None),
-            Some(walk::Lookup::Cached(kind)) => Ok(Some(kind)),
-            Some(walk::Lookup::Unread) => self.read(path),
+            Some(Lookup::Cached(kind)) => Ok(Some(kind)),
+            Some(Lookup::Unread) => self.read(path),
         }
     }
 

@@ -2,14 +2,16 @@
 //! of it for the next run to find the same. `snapshot` stores them and compares them with
 //! the disk.
 
-use super::folder::{Content, File, Folder};
+use std::collections::HashSet;
+
+use super::folder::{Behind, Content, File, Folder};
 use super::{FileIndex, lock};
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
-use crate::stamp::{FileKind, Stamp};
+use crate::stamp::{FileId, FileKind, Stamp};
 
 /// What must still be true of a path for a run to find the same there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expectation {
     /// A regular file with this stamp and this content.
     File(Stamp, Digest),
@@ -25,8 +27,12 @@ pub enum Expectation {
     NoFile,
     /// A link to a regular file with this stamp.
     LinkToFile(Stamp),
-    /// A link to anything else, or to nothing.
-    LinkToNoFile,
+    /// A link to this folder.
+    LinkToFolder(FileId),
+    /// This folder, to which a link leads.
+    FolderBehind(FileId),
+    /// A link to neither a file nor a folder.
+    LinkToNothing,
     /// Never met: the file changed so late that a further change might not show in its stamp.
     RacyFile,
     /// Never met: the same of a folder.
@@ -36,7 +42,10 @@ pub enum Expectation {
 impl Expectation {
     /// Returns true if the path has to be examined with links followed.
     pub fn follows_links(&self) -> bool {
-        matches!(self, Self::LinkToFile(_) | Self::LinkToNoFile)
+        matches!(
+            self,
+            Self::LinkToFile(_) | Self::LinkToFolder(_) | Self::LinkToNothing
+        )
     }
 
     /// Returns true if a path with the stamp `now` (`None`: nothing is there) meets it.
@@ -50,7 +59,10 @@ impl Expectation {
             Self::Folder => kind == Some(FileKind::Folder),
             Self::NoFolder => kind != Some(FileKind::Folder),
             Self::NoFile => !matches!(kind, Some(FileKind::File | FileKind::Link)),
-            Self::LinkToNoFile => kind != Some(FileKind::File),
+            Self::LinkToFolder(id) | Self::FolderBehind(id) => {
+                kind == Some(FileKind::Folder) && now.map(|now| now.id()) == Some(*id)
+            }
+            Self::LinkToNothing => !matches!(kind, Some(FileKind::File | FileKind::Folder)),
             Self::RacyFile | Self::RacyFolder => false,
         }
     }
@@ -59,12 +71,17 @@ impl Expectation {
     #[must_use]
     pub fn racy(&self) -> Self {
         match self {
-            Self::Listing(_) | Self::Folder | Self::NoFolder | Self::RacyFolder => Self::RacyFolder,
+            Self::Listing(_)
+            | Self::Folder
+            | Self::FolderBehind(_)
+            | Self::NoFolder
+            | Self::RacyFolder => Self::RacyFolder,
             Self::File(..)
             | Self::Link(_)
             | Self::NoFile
             | Self::LinkToFile(_)
-            | Self::LinkToNoFile
+            | Self::LinkToFolder(_)
+            | Self::LinkToNothing
             | Self::RacyFile => Self::RacyFile,
         }
     }
@@ -80,8 +97,15 @@ impl FileIndex {
             folders.extend(shard.iter().map(|(path, f)| (path.clone(), f.clone())));
         }
         folders.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        // Many links may lead to one folder.
+        let mut behind = HashSet::new();
         for (path, folder) in &folders {
-            lock(folder).observe(path, &self.root, &mut each);
+            lock(folder).observe(path, &self.root, &mut |path, expected| {
+                let is_folder_behind = matches!(expected, Expectation::FolderBehind(_));
+                if !is_folder_behind || behind.insert((path.clone(), expected)) {
+                    each(path, expected);
+                }
+            });
         }
     }
 }
@@ -130,12 +154,19 @@ impl File {
             Content::Link(link) => link,
         };
         each(path, Expectation::Link(cached.own.stamp));
-        let behind = match link.behind {
-            None => Expectation::LinkToNoFile,
-            Some((behind, _)) if behind.is_reliable() => Expectation::LinkToFile(behind.stamp),
-            Some(_) => Expectation::RacyFile,
-        };
-        each(path, behind);
+        match &link.behind {
+            Behind::File { stamp, .. } if stamp.is_reliable() => {
+                each(path, Expectation::LinkToFile(stamp.stamp));
+            }
+            Behind::File { .. } => each(path, Expectation::RacyFile),
+            Behind::Folder { id, path: real } => {
+                each(path, Expectation::LinkToFolder(*id));
+                if let Some(real) = real {
+                    each(real, Expectation::FolderBehind(*id));
+                }
+            }
+            Behind::Nothing => each(path, Expectation::LinkToNothing),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The index as a file: read whole, decoded folder by folder on demand, written whole and
 //! atomically. Slabs are opaque here: `folder` encodes them.
 //!
-//! Format 1, in a checked file: the length of the table (u32, little endian), the table
+//! Format 2, in a checked file: the length of the table (u32, little endian), the table
 //! (postcard), the slabs one after another.
 
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use super::folder::Folder;
 use crate::checked_file::{self, CheckedFile, Magic, StateFile};
 use crate::path::RelPath;
 
-const MAGIC: &Magic = b"fbuild-index  1\n";
+const MAGIC: &Magic = b"fbuild-index  2\n";
 /// How many days an unused folder stays in the file.
 const MOST_IDLE: u64 = 30;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{FileIndex, Selection};
+use super::{FileIndex, Scope, Selection};
 use crate::checked_file::StateFile;
 use crate::digest::Key;
 use crate::glob::Pattern;
@@ -70,7 +70,7 @@ pub(crate) fn find(index: &FileIndex, include: &[&str], except: &[&str]) -> Vec<
         .find(Selection {
             include: &include.iter().collect::<Vec<_>>(),
             except: &except.iter().collect::<Vec<_>>(),
-            folders: false,
+            scope: Scope::Inputs,
         })
         .unwrap();
     let names = found.entries.iter().map(|entry| entry.path.to_string());

@@ -58,15 +58,32 @@ fn paths_looked_up_by_name_are_found_by_pattern() {
 }
 
 #[test]
-fn git_and_cache_folders_are_never_inputs() {
+fn wildcards_match_no_files_of_git_and_fbuild() {
     let tree = Tree::new(&[
         (".git/HEAD", ""),
         (".build-cache/x", ""),
         ("sub/.git/x", ""),
+        ("worktree/.git", ""),
+        ("nested/.build-cache/index", ""),
         (".env", ""),
     ]);
     let index = tree.index();
-    assert_eq!(find(&index, &["**", ".git/HEAD"], &[]), [".env"]);
+    assert_eq!(find(&index, &["**", "*/.git", "nested/*/*"], &[]), [".env"]);
+}
+
+#[test]
+fn files_of_git_are_inputs_if_named() {
+    let tree = Tree::new(&[(".git/HEAD", ""), (".git/refs/a", ""), ("w/.git", "")]);
+    let index = tree.index();
+    let found = find(&index, &[".git/HEAD", ".git/refs/**", "w/.git"], &[]);
+    assert_eq!(found, [".git/HEAD", ".git/refs/a", "w/.git"]);
+}
+
+#[test]
+fn files_of_fbuild_are_never_inputs() {
+    let tree = Tree::new(&[(".build-cache/x", ""), ("nested/.build-cache/x", "")]);
+    let named = [".build-cache/x", "nested/.build-cache/x", ".build-cache/**"];
+    assert_eq!(find(&tree.index(), &named, &[]), [""; 0]);
 }
 
 #[test]
@@ -116,7 +133,6 @@ fn link_has_its_text_and_the_content_behind_it() {
     assert_eq!(entry("to-file"), link("real", Some("1")));
     assert_eq!(entry("to-folder"), link("folder", None));
     assert_eq!(entry("dangling"), link("nowhere", None));
-    assert_eq!(find(&index, &["to-folder/**", "to-folder/x"], &[]), [""; 0]);
 }
 
 #[test]
@@ -212,38 +228,50 @@ fn index_from_before_a_boot_is_empty() {
     assert!(!is_remembered(&content));
 }
 
+/// Returns the paths that one pattern finds.
+fn find_in(index: &FileIndex, scope: Scope, pattern: &str, except: &str) -> Vec<String> {
+    let (pattern, except) = (
+        Pattern::new(pattern).unwrap(),
+        Pattern::new(except).unwrap(),
+    );
+    let found = index.find(Selection {
+        include: &[&pattern],
+        except: &[&except],
+        scope,
+    });
+    let found = found.unwrap().entries.into_iter();
+    found.map(|entry| entry.path.to_string()).collect()
+}
+
 #[test]
 fn literal_path_follows_the_rules_of_patterns() {
-    let tree = Tree::new(&[("a/b", ""), ("a/dir/x", ""), (".git/HEAD", "")]);
+    let tree = Tree::new(&[("a/b", ""), ("a/dir/x", "")]);
     tree.write(".build-cache/x", "");
     let index = tree.index();
-    let found = |text: &str, except: &str, folders: bool| {
-        let (pattern, except) = (Pattern::new(text).unwrap(), Pattern::new(except).unwrap());
-        let (include, except) = (&[&pattern][..], &[&except][..]);
-        let selection = Selection {
-            include,
-            except,
-            folders,
-        };
-        let found = index.find(selection).unwrap().entries;
-        let found: Vec<_> = found.iter().map(|entry| entry.path.to_string()).collect();
-        found
-    };
-    for folders in [false, true] {
-        assert_eq!(found("a/b", "no", folders), ["a/b"]);
-        assert_eq!(found("a/b", "a/*", folders), [""; 0]);
-        assert_eq!(found("a/b", "a/b", folders), [""; 0]);
-        for hidden in [".git/HEAD", ".build-cache/x", "a/none", "none"] {
-            assert_eq!(found(hidden, "no", folders), [""; 0]);
+    for scope in [Scope::Inputs, Scope::OutputFiles, Scope::OwnedFolder] {
+        assert_eq!(find_in(&index, scope, "a/b", "no"), ["a/b"]);
+        assert_eq!(find_in(&index, scope, "a/b", "a/*"), [""; 0]);
+        assert_eq!(find_in(&index, scope, "a/b", "a/b"), [""; 0]);
+        for none in [".build-cache/x", "a/none", "none"] {
+            assert_eq!(find_in(&index, scope, none, "no"), [""; 0]);
         }
     }
-    assert_eq!(found("a/dir", "no", false), [""; 0]);
-    assert_eq!(found("a/dir", "no", true), ["a/dir"]);
-    assert_eq!(found("a/**", "no", false), ["a/b", "a/dir/x"]);
-    assert_eq!(found("a/**", "no", true), ["a/b", "a/dir", "a/dir/x"]);
-    assert_eq!(found("a/**", "a/dir", false), ["a/b", "a/dir/x"]);
-    assert_eq!(found("a/**", "a/dir", true), ["a/b"]);
-    assert_eq!(found("a/*", "no", true), ["a/b", "a/dir"]);
+}
+
+#[test]
+fn only_owned_folders_contain_folders() {
+    let tree = Tree::new(&[("a/b", ""), ("a/dir/x", "")]);
+    let index = tree.index();
+    for scope in [Scope::Inputs, Scope::OutputFiles] {
+        assert_eq!(find_in(&index, scope, "a/dir", "no"), [""; 0]);
+        assert_eq!(find_in(&index, scope, "a/**", "no"), ["a/b", "a/dir/x"]);
+        assert_eq!(find_in(&index, scope, "a/**", "a/dir"), ["a/b", "a/dir/x"]);
+    }
+    let owned = |pattern, except| find_in(&index, Scope::OwnedFolder, pattern, except);
+    assert_eq!(owned("a/dir", "no"), ["a/dir"]);
+    assert_eq!(owned("a/**", "no"), ["a/b", "a/dir", "a/dir/x"]);
+    assert_eq!(owned("a/**", "a/dir"), ["a/b"]);
+    assert_eq!(owned("a/*", "no"), ["a/b", "a/dir"]);
 }
 
 #[test]
@@ -255,7 +283,7 @@ fn matches_are_counted_per_pattern() {
         let selection = Selection {
             include: &patterns.iter().collect::<Vec<_>>(),
             except: &[],
-            folders: false,
+            scope: Scope::Inputs,
         };
         assert_eq!(index.find(selection).unwrap().counts, [2, 0, 1, 0]);
     }
@@ -463,15 +491,225 @@ fn racy_expectation_is_of_the_same_kind_of_path() {
         Expectation::Link(stamp),
         Expectation::NoFile,
         Expectation::LinkToFile(stamp),
-        Expectation::LinkToNoFile,
+        Expectation::LinkToFolder(stamp.id()),
+        Expectation::LinkToNothing,
         Expectation::RacyFile,
     ];
     let folders = [
         Expectation::Listing(stamp),
         Expectation::Folder,
+        Expectation::FolderBehind(stamp.id()),
         Expectation::NoFolder,
         Expectation::RacyFolder,
     ];
-    assert_eq!(files.map(|e| e.racy()), [Expectation::RacyFile; 6]);
-    assert_eq!(folders.map(|e| e.racy()), [Expectation::RacyFolder; 4]);
+    assert_eq!(files.map(|e| e.racy()), [Expectation::RacyFile; 7]);
+    assert_eq!(folders.map(|e| e.racy()), [Expectation::RacyFolder; 5]);
+}
+
+/// Two packages, one of which is linked into the other.
+fn workspace() -> Tree {
+    let tree = Tree::new(&[
+        ("packages/lib/index.js", "1"),
+        ("packages/lib/doc/a.md", "1"),
+        ("packages/app/src/a.js", "1"),
+    ]);
+    fs::create_dir(tree.at("packages/app/node_modules")).unwrap();
+    symlink("../../lib", tree.at("packages/app/node_modules/lib")).unwrap();
+    tree
+}
+
+const LINK: &str = "packages/app/node_modules/lib";
+
+#[test]
+fn pattern_finds_files_behind_a_link_by_their_real_path() {
+    let tree = workspace();
+    let expected = [
+        LINK,
+        "packages/app/src/a.js",
+        "packages/lib/doc/a.md",
+        "packages/lib/index.js",
+    ];
+    assert_eq!(find(&tree.index(), &["packages/app/**"], &[]), expected);
+}
+
+#[test]
+fn pattern_applies_to_the_path_through_the_link() {
+    let tree = workspace();
+    let js = find(&tree.index(), &["packages/app/**/*.js"], &[]);
+    let expected = [LINK, "packages/app/src/a.js", "packages/lib/index.js"];
+    assert_eq!(js, expected);
+}
+
+#[test]
+fn link_to_a_folder_without_matches_is_no_input() {
+    let found = find(&workspace().index(), &["packages/app/**/*.go"], &[]);
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn exceptions_apply_to_both_paths_behind_a_link() {
+    let tree = workspace();
+    for except in ["**/node_modules/lib/doc/**", "packages/lib/doc/**"] {
+        let found = find(&tree.index(), &["packages/app/**"], &[except]);
+        let expected = [LINK, "packages/app/src/a.js", "packages/lib/index.js"];
+        assert_eq!(found, expected, "{except}");
+    }
+}
+
+#[test]
+fn exception_of_a_link_is_not_followed() {
+    let tree = workspace();
+    for except in ["**/node_modules/**", "packages/app/node_modules/lib/**"] {
+        let mut found = find(&tree.index(), &["packages/app/**"], &[except]);
+        found.retain(|path| path != LINK);
+        assert_eq!(found, ["packages/app/src/a.js"], "{except}");
+    }
+}
+
+#[test]
+fn file_with_two_paths_is_found_once() {
+    let found = find(&workspace().index(), &["packages/**"], &[]);
+    let expected = [
+        LINK,
+        "packages/app/src/a.js",
+        "packages/lib/doc/a.md",
+        "packages/lib/index.js",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn literal_path_through_a_link_is_found() {
+    let tree = workspace();
+    let text = format!("{LINK}/index.js");
+    let found = find(&tree.index(), &[&text], &[]);
+    assert_eq!(found, [LINK, "packages/lib/index.js"]);
+}
+
+#[test]
+fn pattern_in_a_folder_behind_a_link_is_found() {
+    let tree = workspace();
+    let text = format!("{LINK}/doc/*.md");
+    let found = find(&tree.index(), &[&text], &[]);
+    assert_eq!(found, [LINK, "packages/lib/doc/a.md"]);
+}
+
+#[test]
+fn loops_of_links_end() {
+    let tree = Tree::new(&[("a/x.c", "1"), ("b/c/y.c", "1")]);
+    symlink("../b", tree.at("a/b")).unwrap();
+    symlink("../../a", tree.at("b/c/a")).unwrap();
+    symlink(".", tree.at("b/self")).unwrap();
+    symlink("loop", tree.at("a/loop")).unwrap();
+    for pattern in [
+        "a/**",
+        "a/**/*.c",
+        "a/*/c/*.c",
+        "a/{b/c,b}/*/*/*/*/*.c",
+        "**",
+    ] {
+        let found = find(&tree.index(), &[pattern], &[]);
+        assert!(
+            found.contains(&"b/c/y.c".to_owned()),
+            "{pattern}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn folders_with_many_paths_are_walked_few_times() {
+    // A pattern may see 2 to the power of 40 paths here.
+    let tree = Tree::new(&[("d40/x.c", "1")]);
+    for depth in 0..40 {
+        let folder = format!("d{depth}");
+        fs::create_dir(tree.at(&folder)).unwrap();
+        for name in ["l", "r"] {
+            let target = format!("../d{}", depth + 1);
+            symlink(target, tree.at(format!("{folder}/{name}"))).unwrap();
+        }
+    }
+    for pattern in ["d0/**", "d0/**/x.c", "d0/l/**/r/*.c", "d0/**/l/**/*.c"] {
+        let found = find(&tree.index(), &[pattern], &[]);
+        assert!(found.contains(&"d40/x.c".to_owned()), "{pattern}");
+    }
+}
+
+#[test]
+fn retargeted_link_is_detected_in_the_next_epoch() {
+    let tree = workspace();
+    tree.write("packages/new/index.js", "2");
+    let index = tree.index();
+    find(&index, &["packages/app/**/*.js"], &[]);
+    fs::remove_file(tree.at(LINK)).unwrap();
+    symlink("../../new", tree.at(LINK)).unwrap();
+    index.begin_epoch();
+    let found = find(&index, &["packages/app/**/*.js"], &[]);
+    let expected = [LINK, "packages/app/src/a.js", "packages/new/index.js"];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn retargeted_link_on_the_way_is_detected() {
+    let tree = Tree::new(&[("v1/lib/x", "1"), ("v2/lib/x", "2")]);
+    symlink("v1", tree.at("current")).unwrap();
+    symlink("current/lib", tree.at("lib")).unwrap();
+    examine_when_old(&tree, &["lib/**"], &[])
+        .save(&tree.saved())
+        .unwrap();
+    fs::remove_file(tree.at("current")).unwrap();
+    symlink("v2", tree.at("current")).unwrap();
+    assert_eq!(find(&tree.index(), &["lib/**"], &[]), ["lib", "v2/lib/x"]);
+}
+
+#[test]
+fn links_out_of_the_root_are_reported_and_not_followed() {
+    let tree = Tree::new(&[("../outer/x", "1"), ("in/a", "1")]);
+    symlink("../../outer", tree.at("in/folder")).unwrap();
+    symlink("../../outer/x", tree.at("in/file")).unwrap();
+    let pattern = Pattern::new("in/**").unwrap();
+    let matches = tree.index().find(Selection {
+        include: &[&pattern],
+        except: &[],
+        scope: Scope::Inputs,
+    });
+    let matches = matches.unwrap();
+    let found: Vec<_> = matches.entries.iter().map(|e| e.path.to_string()).collect();
+    assert_eq!(found, ["in/a", "in/file", "in/folder"]);
+    assert_eq!(matches.outside, ["in/file", "in/folder"].map(path));
+}
+
+#[test]
+fn outputs_are_not_found_through_links() {
+    let tree = workspace();
+    for scope in [Scope::OutputFiles, Scope::OwnedFolder] {
+        let mut found = find_in(&tree.index(), scope, "packages/app/**", "no");
+        found.retain(|path| path.contains("lib"));
+        assert_eq!(found, [LINK]);
+    }
+}
+
+#[test]
+fn empty_folder_that_a_pattern_covers_is_an_input() {
+    let tree = Tree::new(&[("in/a", "1")]);
+    fs::create_dir_all(tree.at("in/x/empty")).unwrap();
+    let find = |pattern| find(&tree.index(), &[pattern], &[]);
+    assert_eq!(find("in/"), ["in/a", "in/x/empty"]);
+    assert_eq!(find("**"), ["in/a", "in/x/empty"]);
+    assert_eq!(find("in/*"), ["in/a"]);
+    assert_eq!(find("**/*.c"), [""; 0]);
+}
+
+#[test]
+fn empty_folder_where_an_exception_may_match_is_no_input() {
+    let tree = Tree::new(&[("in/a", "1")]);
+    fs::create_dir_all(tree.at("in/logs")).unwrap();
+    for except in ["in/logs/x", "in/logs/**", "**/*.log", "in/*/*.log"] {
+        assert_eq!(
+            find(&tree.index(), &["in/"], &[except]),
+            ["in/a"],
+            "{except}"
+        );
+    }
+    let found = find(&tree.index(), &["in/"], &["other/*.log"]);
+    assert_eq!(found, ["in/a", "in/logs"]);
 }

@@ -1,18 +1,23 @@
-//! Finds files by patterns, in one walk over each folder that a pattern can reach, and returns
-//! their content. Links to folders are never followed.
+//! Finds files by patterns, in one walk over each folder that a pattern can reach.
+//!
+//! The walk of [`Scope::Inputs`] follows links to folders. Each folder has two paths then: the
+//! one by which the walk reached it, which patterns see, and the *real* one, without links, by
+//! which its files are returned and cached. So each file is returned once. The links on the
+//! way are returned with the files: together they decide what commands find.
 
-use std::ffi::OsStr;
-use std::io;
-use std::os::unix::ffi::OsStrExt as _;
+use std::collections::BTreeMap;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags};
-
-use super::folder::{CachedContent, Content, Folder, TimedStamp};
+use super::links::{Links, Node};
+use super::lookup::{Lookup, Resolution};
 use super::{Error, FileIndex, lock};
 use crate::action::{Entry, EntryKind};
 use crate::glob::Pattern;
 use crate::path::RelPath;
-use crate::stamp::{self, FileKind, Stamp};
+use crate::stamp::FileKind;
+use crate::workspace::Layout;
+
+/// The folder of git's own files, or the file that says where it is.
+const GIT: &[u8] = b".git";
 
 /// Selects all files that `include` matches and `except` does not.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +26,19 @@ pub struct Selection<'a> {
     pub include: &'a [&'a Pattern],
     /// The patterns to leave out.
     pub except: &'a [&'a Pattern],
-    /// Whether folders are selected, too.
-    pub folders: bool,
+    /// The purpose.
+    pub scope: Scope,
+}
+
+/// The purpose of a selection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// To find what commands may read: files, links and what is behind them, empty folders.
+    Inputs,
+    /// To find outputs by patterns: files and links, which are not followed.
+    OutputFiles,
+    /// To find everything in an owned folder: folders, too.
+    OwnedFolder,
 }
 
 /// The files of a [`Selection`].
@@ -32,13 +48,8 @@ pub struct Matches {
     pub entries: Vec<Entry>,
     /// For each included pattern, how many files it matched.
     pub counts: Vec<usize>,
-}
-
-/// The content of a file as far as its stamp decides it.
-pub(super) enum Lookup {
-    Cached(EntryKind),
-    /// It has to be read.
-    Unread,
+    /// The links that lead out of the root.
+    pub outside: Vec<RelPath>,
 }
 
 impl FileIndex {
@@ -49,18 +60,30 @@ impl FileIndex {
             selection,
             entries: Vec::new(),
             unread: Vec::new(),
+            others: BTreeMap::new(),
+            outside: Vec::new(),
         };
         let mut counts = Vec::with_capacity(selection.include.len());
         for pattern in selection.include {
-            let before = walk.len();
+            let before = walk.entries.len() + walk.unread.len();
             walk.pattern(pattern)?;
-            counts.push(walk.len() - before);
+            counts.push(walk.entries.len() + walk.unread.len() - before);
         }
         let mut entries = walk.entries;
         entries.extend(self.read_all(&walk.unread)?);
+        let others = walk.others.into_iter();
+        entries.extend(others.map(|(path, kind)| Entry { path, kind }));
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         entries.dedup_by(|a, b| a.path == b.path);
-        Ok(Matches { entries, counts })
+        let mut outside = walk.outside;
+        outside.extend(self.links_out(&entries));
+        outside.sort_unstable();
+        outside.dedup();
+        Ok(Matches {
+            entries,
+            counts,
+            outside,
+        })
     }
 
     /// Returns the paths of all entries of a folder, whatever they are; none if there is no
@@ -75,174 +98,30 @@ impl FileIndex {
         let files = folder.files().iter();
         Ok(files.map(|file| path.child(&file.name)).collect())
     }
-
-    /// Looks up one path without reading it; `None` if it is neither a file nor a link.
-    pub(super) fn lookup(&self, path: &RelPath) -> Result<Option<Lookup>, Error> {
-        let Some(parent) = path.parent() else {
-            return Ok(None);
-        };
-        if !self.is_folder(&parent)? {
-            return Ok(None);
-        }
-        let folder = self.folder(&parent);
-        let mut folder = lock(&folder);
-        self.lookup_in(&mut folder, path)
-    }
-
-    /// Returns true if `path` is a folder and no folder above it is a link.
-    fn is_folder(&self, path: &RelPath) -> Result<bool, Error> {
-        // Read before any check: a check that an epoch overtakes belongs to the one before.
-        let epoch = self.epoch();
-        // From the top down, so that each folder is checked once and after its parent.
-        let mut pending = vec![path.clone()];
-        while let Some(parent) = pending.last().and_then(RelPath::parent) {
-            if lock(&self.folder(&parent)).checked >= epoch {
-                break;
-            }
-            pending.push(parent);
-        }
-        while let Some(path) = pending.pop() {
-            let parent_exists = match path.parent() {
-                Some(parent) => lock(&self.folder(&parent)).exists,
-                None => true,
-            };
-            let folder = self.folder(&path);
-            let mut folder = lock(&folder);
-            if folder.checked < epoch {
-                self.check_folder(&mut folder, &path, parent_exists)?;
-                folder.checked = epoch;
-            }
-        }
-        Ok(lock(&self.folder(path)).exists)
-    }
-
-    /// Checks a folder's stamp, and drops its listing if that is no longer valid.
-    fn check_folder(
-        &self,
-        folder: &mut Folder,
-        path: &RelPath,
-        parent_exists: bool,
-    ) -> Result<(), Error> {
-        let stamp = if parent_exists {
-            self.stamp(path)?
-        } else {
-            None
-        };
-        let stamp = stamp.filter(|stamp| stamp.kind() == FileKind::Folder);
-        let was_checked = folder.checked != 0;
-        folder.racy |= was_checked && folder.exists != stamp.is_some();
-        folder.exists = stamp.is_some();
-        let is_valid = |listed: &TimedStamp| stamp.is_some_and(|stamp| listed.is_valid(&stamp));
-        if !folder.listed.as_ref().is_some_and(is_valid) {
-            folder.racy |= was_checked && folder.listed.is_some();
-            folder.listed = None;
-        }
-        Ok(())
-    }
-
-    fn stamp(&self, path: &RelPath) -> Result<Option<Stamp>, Error> {
-        Stamp::at(&self.root, path.as_path()).map_err(|source| Error::Io {
-            operation: "examine",
-            path: path.clone(),
-            source,
-        })
-    }
-
-    /// Lists a folder that was checked, unless its listing is cached.
-    pub(super) fn list(&self, folder: &mut Folder, path: &RelPath) -> Result<(), Error> {
-        if folder.listed.is_some() || !folder.exists {
-            return Ok(());
-        }
-        let at = stamp::now();
-        match read_folder(self, path) {
-            Ok((stamp, names)) => folder.relist(TimedStamp { stamp, at }, names),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                folder.exists = false;
-                folder.racy = true;
-            }
-            Err(source) => {
-                return Err(Error::Io {
-                    operation: "list",
-                    path: path.clone(),
-                    source,
-                });
-            }
-        }
-        self.add_cost(0);
-        Ok(())
-    }
-
-    /// Looks up a path in its folder, which is locked.
-    fn lookup_in(&self, folder: &mut Folder, path: &RelPath) -> Result<Option<Lookup>, Error> {
-        let epoch = self.epoch();
-        let fresh = folder.find(path.name()).filter(|f| f.checked >= epoch);
-        if let Some(cached) = fresh.and_then(|file| file.cached.as_ref()) {
-            return Ok(Some(Lookup::Cached(cached.to_entry_kind())));
-        }
-        let stamp = self.stamp(path)?;
-        let stamp = stamp.map(|stamp| (stamp.kind(), stamp));
-        let Some((kind @ (FileKind::File | FileKind::Link), stamp)) = stamp else {
-            folder.set_absent(path.name());
-            return Ok(None);
-        };
-        let was_absent = !folder.absent.is_empty() && folder.absent.contains(path.name());
-        let file = folder.file(path.name(), kind);
-        file.kind = kind;
-        file.racy |= was_absent;
-        match &file.cached {
-            Some(cached) if cached.own.is_valid(&stamp) && self.is_valid_behind(cached, path) => {
-                file.checked = epoch;
-                Ok(Some(Lookup::Cached(cached.to_entry_kind())))
-            }
-            _ => {
-                // Cached in this run and no longer valid: it changed while the run went on.
-                file.racy |= file.checked != 0;
-                Ok(Some(Lookup::Unread))
-            }
-        }
-    }
-
-    /// Returns true if the file behind a link is still the cached one, or if it is no link.
-    fn is_valid_behind(&self, cached: &CachedContent, path: &RelPath) -> bool {
-        let Content::Link(link) = &cached.content else {
-            return true;
-        };
-        let behind = Stamp::followed(&self.root, path.as_path()).ok().flatten();
-        let file = behind.filter(|stamp| stamp.kind() == FileKind::File);
-        match (&link.behind, file) {
-            (Some((behind, _)), Some(stamp)) => behind.is_valid(&stamp),
-            (None, None) => true,
-            _ => false,
-        }
-    }
 }
 
-type Names = Vec<(Box<[u8]>, FileKind)>;
+/// A folder of a walk.
+pub(super) struct Place {
+    /// The path by which the walk reached it.
+    pub(super) path: RelPath,
+    /// The path without links, if that is another one.
+    pub(super) real: Option<RelPath>,
+    /// The node of a folder that was reached through a link.
+    pub(super) node: Option<Node>,
+}
 
-fn read_folder(index: &FileIndex, path: &RelPath) -> io::Result<(Stamp, Names)> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = rustix::fs::openat(&index.root, path.as_path(), flags, Mode::empty())?;
-    let open = std::fs::File::from(open);
-    // Before the first name is read: a name added meanwhile makes the stamp invalid.
-    let stamp = Stamp::of(&open)?;
-    let mut names = Names::new();
-    for entry in Dir::read_from(&open)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let kind = match entry.file_type() {
-            // Some file systems do not store kinds in folders.
-            FileType::Unknown => match Stamp::at(&open, OsStr::from_bytes(name))? {
-                Some(stamp) => stamp.kind(),
-                None => continue,
-            },
-            kind => FileKind::from(kind),
-        };
-        names.push((name.into(), kind));
+impl Place {
+    fn real(&self) -> &RelPath {
+        self.real.as_ref().unwrap_or(&self.path)
     }
-    Ok((stamp, names))
+
+    fn child(&self, name: &[u8]) -> Self {
+        Self {
+            path: self.path.child(name),
+            real: self.real.as_ref().map(|real| real.child(name)),
+            node: None,
+        }
+    }
 }
 
 /// A walk in progress.
@@ -251,34 +130,80 @@ struct Walk<'a> {
     selection: Selection<'a>,
     entries: Vec<Entry>,
     unread: Vec<RelPath>,
+    /// Entries that no pattern needs to match: links on the way, and empty folders.
+    others: BTreeMap<RelPath, EntryKind>,
+    outside: Vec<RelPath>,
 }
 
-impl Walk<'_> {
-    fn len(&self) -> usize {
-        self.entries.len() + self.unread.len()
-    }
-
-    fn pattern(&mut self, pattern: &Pattern) -> Result<(), Error> {
+impl<'a> Walk<'a> {
+    fn pattern(&mut self, pattern: &'a Pattern) -> Result<(), Error> {
         if let Some(path) = pattern.as_literal() {
             return self.literal(path);
         }
-        let mut pending = vec![pattern.folder().clone()];
-        while let Some(folder) = pending.pop() {
-            if self.enters(&folder) && self.index.is_folder(&folder)? {
-                self.folder(pattern, &folder, &mut pending)?;
+        let base = pattern.folder();
+        if self.is_hidden(base, base) {
+            return Ok(());
+        }
+        let Some((base, links)) = self.base(base)? else {
+            return Ok(());
+        };
+        let mut links_below = Links::new(pattern, self.selection.except);
+        let mut pending = vec![base];
+        let before = self.entries.len() + self.unread.len();
+        while let Some(place) = pending.pop() {
+            if self.enters(&place, pattern) && self.index.is_folder(place.real())? {
+                self.folder(pattern, &place, &mut pending, &mut links_below)?;
             }
         }
-        Ok(())
+        if self.entries.len() + self.unread.len() > before {
+            self.push_links(links)?;
+        }
+        let used = links_below.used();
+        self.push_links(used)
+    }
+
+    /// Returns the folder in which a pattern begins, and the links on the way to it; `None`
+    /// if there is no such folder.
+    fn base(&mut self, path: &RelPath) -> Result<Option<(Place, Vec<RelPath>)>, Error> {
+        let mut base = Place {
+            path: path.clone(),
+            real: None,
+            node: None,
+        };
+        if self.selection.scope != Scope::Inputs || self.index.is_folder(path)? {
+            return Ok(Some((base, Vec::new())));
+        }
+        Ok(match self.index.resolve(path)? {
+            Resolution::Folder { path, links } => {
+                base.real = Some(path);
+                Some((base, links))
+            }
+            Resolution::Outside(link) => {
+                self.outside.push(link);
+                None
+            }
+            Resolution::Missing => None,
+        })
     }
 
     fn literal(&mut self, path: &RelPath) -> Result<(), Error> {
-        let is_hidden = path.parent().is_none_or(|parent| self.is_hidden(&parent));
-        if is_hidden || self.is_excepted(path) {
+        let Some(parent) = path.parent() else {
+            return Ok(());
+        };
+        if self.is_hidden(path, path) || self.is_excepted(path) {
             return Ok(());
         }
-        match self.index.lookup(path)? {
-            Some(lookup) => self.push(path.clone(), lookup),
-            None if self.selection.folders && self.index.is_folder(path)? => {
+        let Some((parent, links)) = self.base(&parent)? else {
+            return Ok(());
+        };
+        let real = parent.child(path.name());
+        let real = real.real();
+        match self.index.lookup(real)? {
+            Some(lookup) => {
+                self.push(real.clone(), lookup);
+                self.push_links(links)?;
+            }
+            None if self.selects_folders() && self.index.is_folder(path)? => {
                 self.push(path.clone(), Lookup::Cached(EntryKind::Folder));
             }
             None => {}
@@ -289,36 +214,91 @@ impl Walk<'_> {
     /// Adds the matches in one folder, and the folders in it to `pending`.
     fn folder(
         &mut self,
-        pattern: &Pattern,
-        path: &RelPath,
-        pending: &mut Vec<RelPath>,
+        pattern: &'a Pattern,
+        place: &Place,
+        pending: &mut Vec<Place>,
+        links: &mut Links<'a>,
     ) -> Result<(), Error> {
-        let folder = self.index.folder(path);
+        let is_inputs = self.selection.scope == Scope::Inputs;
+        let folder = self.index.folder(place.real());
         let mut folder = lock(&folder);
-        self.index.list(&mut folder, path)?;
-        let all = pattern.covers_folder(path);
+        self.index.list(&mut folder, place.real())?;
+        let all = pattern.covers_folder(&place.path);
+        let mut to_follow = Vec::new();
         for at in 0..folder.files().len() {
             let file = &folder.files()[at];
-            let (child, kind) = (path.child(&file.name), file.kind);
-            let matches = (all || pattern.matches(&child)) && !self.is_excepted(&child);
+            if is_inputs && is_special_name(&file.name) {
+                continue;
+            }
+            let (child, kind) = (place.child(&file.name), file.kind);
+            let matches = (all || pattern.matches(&child.path)) && !self.is_left_out(&child);
             match kind {
                 FileKind::Special => {}
                 FileKind::Folder => {
-                    if matches && self.selection.folders && self.enters(&child) {
-                        self.push(child.clone(), Lookup::Cached(EntryKind::Folder));
+                    if matches && self.selects_folders() && self.enters(&child, pattern) {
+                        self.push(child.path.clone(), Lookup::Cached(EntryKind::Folder));
                     }
-                    if pattern.reaches_into(&child) {
-                        pending.push(child);
-                    }
-                }
-                FileKind::File | FileKind::Link if matches => {
-                    if let Some(lookup) = self.index.lookup_in(&mut folder, &child)? {
-                        self.push(child, lookup);
+                    if pattern.reaches_into(&child.path) {
+                        pending.extend(links.enter(place, child)?);
                     }
                 }
-                FileKind::File | FileKind::Link => {}
+                FileKind::File | FileKind::Link => {
+                    if matches
+                        && let Some(lookup) = self.index.lookup_in(&mut folder, child.real())?
+                    {
+                        self.push(child.real().clone(), lookup);
+                        links.found(place);
+                    }
+                    if kind == FileKind::Link && is_inputs && pattern.reaches_into(&child.path) {
+                        to_follow.push(child);
+                    }
+                }
             }
         }
+        if is_inputs && all && folder.files().is_empty() && self.counts_if_empty(place) {
+            self.others.insert(place.real().clone(), EntryKind::Folder);
+            links.found(place);
+        }
+        // Links are read when the folder is not locked any more.
+        drop(folder);
+        for link in to_follow {
+            self.follow(pattern, place, &link, pending, links)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the folder behind a link to `pending`, unless the walk was there already.
+    fn follow(
+        &mut self,
+        pattern: &'a Pattern,
+        place: &Place,
+        link: &Place,
+        pending: &mut Vec<Place>,
+        links: &mut Links<'a>,
+    ) -> Result<(), Error> {
+        if !self.enters(link, pattern) {
+            return Ok(());
+        }
+        let to = match self.index.behind(link.real())? {
+            Some(super::folder::Behind::Folder { path: Some(to), .. }) => to,
+            Some(super::folder::Behind::Folder { path: None, .. }) => {
+                self.outside.push(link.real().clone());
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let behind = Place {
+            path: link.path.clone(),
+            real: Some(to),
+            node: None,
+        };
+        if !self.enters(&behind, pattern) {
+            return Ok(());
+        }
+        // Where the pattern covers the folder by its real path, too, the walk finds all of it
+        // anyway.
+        let is_covered = pattern.covers_folder(behind.real());
+        pending.extend(links.follow(place, link.real(), behind, is_covered)?);
         Ok(())
     }
 
@@ -329,22 +309,73 @@ impl Walk<'_> {
         }
     }
 
+    fn push_links(&mut self, links: Vec<RelPath>) -> Result<(), Error> {
+        for link in links {
+            if let Some(kind) = self.index.entry(&link)? {
+                self.others.insert(link, kind);
+            }
+        }
+        Ok(())
+    }
+
+    fn selects_folders(&self) -> bool {
+        self.selection.scope == Scope::OwnedFolder
+    }
+
     fn is_excepted(&self, path: &RelPath) -> bool {
         self.selection.except.iter().any(|e| e.matches(path))
     }
 
-    /// Returns true if the selection can match anything in a folder. If folders are selected,
-    /// a folder that is left out is left out with everything in it.
-    fn enters(&self, folder: &RelPath) -> bool {
-        let folders = self.selection.folders;
-        let mut except = self.selection.except.iter();
-        !self.is_hidden(folder)
-            && !except.any(|e| e.covers_folder(folder) || folders && e.matches(folder))
+    fn is_left_out(&self, place: &Place) -> bool {
+        self.is_excepted(&place.path) || place.real.as_ref().is_some_and(|p| self.is_excepted(p))
     }
 
-    fn is_hidden(&self, folder: &RelPath) -> bool {
-        let hidden = &self.index.hidden;
-        folder.components().any(|part| part == b".git")
-            || hidden.iter().any(|hidden| folder.is_within(hidden))
+    /// Returns true if the selection can match anything in a folder. If folders are selected,
+    /// a folder that is left out is left out with everything in it.
+    fn enters(&self, place: &Place, pattern: &Pattern) -> bool {
+        let folders = self.selects_folders();
+        let is_open = |folder: &RelPath| {
+            let mut except = self.selection.except.iter();
+            !self.is_hidden(folder, pattern.folder())
+                && !except.any(|e| e.covers_folder(folder) || folders && e.matches(folder))
+        };
+        is_open(&place.path) && place.real.as_ref().is_none_or(is_open)
     }
+
+    /// Returns true unless something that is left out may appear in an empty folder, such as
+    /// the target's own outputs: the folder must not count only as long as it does not.
+    fn counts_if_empty(&self, place: &Place) -> bool {
+        let may_match = |except: &&&Pattern| {
+            let is_near = |folder: &RelPath| {
+                except.folder().is_within(folder)
+                    || folder.is_within(except.folder()) && except.reaches_into(folder)
+            };
+            is_near(&place.path) || place.real.as_ref().is_some_and(is_near)
+        };
+        !self
+            .selection
+            .except
+            .iter()
+            .any(|except| may_match(&except))
+    }
+
+    /// Returns true if a path is never part of a selection: it belongs to fbuild, or to git
+    /// unless the pattern `named` that much of the path.
+    fn is_hidden(&self, path: &RelPath, named: &RelPath) -> bool {
+        let is_git = |path: &RelPath| path.components().any(|name| name == GIT);
+        let unnamed = path.below(named);
+        let mut hidden = self.index.hidden.iter();
+        if self.selection.scope != Scope::Inputs {
+            return is_git(path) || hidden.any(|hidden| path.is_within(hidden));
+        }
+        path.components()
+            .any(|name| name == Layout::NAME.as_bytes())
+            || is_git(unnamed.as_ref().unwrap_or(path))
+            || hidden.any(|hidden| path.is_within(hidden))
+    }
+}
+
+/// Returns true for names that no wildcard matches.
+fn is_special_name(name: &[u8]) -> bool {
+    name == GIT || name == Layout::NAME.as_bytes()
 }

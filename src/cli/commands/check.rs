@@ -52,9 +52,9 @@ fn input_mistakes(session: &Session<'_>) -> Result<Vec<Diagnostic>, Failure> {
     let graph = &session.workspace.graph;
     let mut all = Vec::new();
     for id in graph.ids() {
-        match inputs::find(&session.index, graph.target(id)) {
+        match inputs::find(&session.index, graph, id, &inputs::Needs::new()) {
             Ok(found) => {
-                let paths = found.iter().map(|entry| &entry.path);
+                let paths = found.entries.iter().map(|entry| &entry.path);
                 all.extend(graph.unordered_reads(id, paths));
             }
             Err(inputs::Error::Index(error)) => return Err(Failure::of(Exit::World, &error)),

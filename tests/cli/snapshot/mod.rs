@@ -56,15 +56,15 @@ fn settle(project: &Project) {
     settle_with(project, "run");
 }
 
-fn settle_with(project: &Project, words: &str) {
+pub(crate) fn settle_with(project: &Project, words: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_short(project, || project.run(words).code(0)) {
+    while !is_skipped(project, || project.run(words).code(0)) {
         assert!(Instant::now() < deadline, "no run is ever cut short");
     }
 }
 
 /// Returns true if a run ended early. A full run would create a missing state folder.
-fn is_short<T>(project: &Project, run: impl FnOnce() -> T) -> bool {
+pub(crate) fn is_skipped<T>(project: &Project, run: impl FnOnce() -> T) -> bool {
     let ignore = project.path(".build-cache/.gitignore");
     let _ = fs::remove_file(&ignore);
     run();
@@ -85,11 +85,11 @@ fn skipped_run_prints_and_leaves_what_a_full_one_does() {
         "run --progress live",
     ] {
         assert!(
-            is_short(&project, || project.run(words).ok(BUILT)),
+            is_skipped(&project, || project.run(words).ok(BUILT)),
             "{words}"
         );
     }
-    assert!(is_short(&project, || project.run("run --quiet").ok("")));
+    assert!(is_skipped(&project, || project.run("run --quiet").ok("")));
     let lock = |line: &String| !line.contains("run.lock") && !line.contains(".gitignore");
     let left = |lines: Vec<String>| lines.into_iter().filter(lock).collect::<Vec<_>>();
     assert_eq!(left(project.snapshot(".")), left(before));
@@ -112,7 +112,7 @@ fn verbose_json_force_and_dry_run_skip_the_check() {
         "run --no-cache",
     ] {
         assert!(
-            !is_short(&project, || project.run(words).code(0)) || words.contains("dry"),
+            !is_skipped(&project, || project.run(words).code(0)) || words.contains("dry"),
             "{words}"
         );
         settle(&project);
@@ -129,18 +129,18 @@ fn snapshot_is_of_the_named_targets() {
     let project = project();
     settle(&project);
     has(&project.run("run other"), "1 built");
-    assert!(!is_short(&project, || project
+    assert!(!is_skipped(&project, || project
         .run("run base")
         .ok("nothing to do: 1 target up to date ([time])\n")));
     settle_with(&project, "run base");
-    assert!(!is_short(&project, || project.run("run").ok(BUILT)));
+    assert!(!is_skipped(&project, || project.run("run").ok(BUILT)));
 }
 
 #[test]
 fn snapshot_does_not_depend_on_the_working_folder() {
     let project = project();
     settle(&project);
-    assert!(is_short(&project, || project
+    assert!(is_skipped(&project, || project
         .fbuild("run")
         .from("src/below")
         .end()
@@ -318,7 +318,7 @@ fn lost_and_damaged_state_is_detected() {
         change(&project);
         let mut all = String::new();
         let run = || all = text(&project.run("run"));
-        assert!(!is_short(&project, run), "{name}");
+        assert!(!is_skipped(&project, run), "{name}");
         assert!(all.contains(expected), "{name}: {all}");
         assert!(!project.has("mine") || project.read("mine") == "mine");
     }
@@ -359,7 +359,7 @@ fn variables_and_secrets_count_as_in_keys() {
     run(&[]).ok(BUILT);
     settle(&project);
     let other = || run(&[("UNDECLARED", "1")]).ok(BUILT);
-    assert!(is_short(&project, other));
+    assert!(is_skipped(&project, other));
 }
 
 #[test]
@@ -369,11 +369,11 @@ fn another_build_of_fbuild_ignores_the_snapshot() {
     let copy = project.base().join("another-fbuild");
     fs::copy(FBUILD, &copy).unwrap();
     let run = || project.fbuild("run").under(["env"]).end().ok(BUILT);
-    assert!(is_short(&project, run));
+    assert!(is_skipped(&project, run));
     let words = ["sh", "-c", "shift; exec \"$0\" \"$@\""];
     let mut words: Vec<&str> = words.to_vec();
     words.push(copy.to_str().unwrap());
-    assert!(!is_short(&project, || project
+    assert!(!is_skipped(&project, || project
         .fbuild("run")
         .under(words)
         .end()
@@ -409,7 +409,7 @@ fn read_only_cache_is_reported_each_time() {
     project.hand_over();
     let run = || project.fbuild("run t").unprivileged().end();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_short(&project, || run().code(0)) {
+    while !is_skipped(&project, || run().code(0)) {
         assert!(Instant::now() < deadline, "no run is ever cut short");
     }
     for folder in ["metadata", "runs", "tmp", "artifacts", "actions"] {
