@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use fbuild::digest::Digest;
 
 use crate::model::project::{Output, Project, Target, What};
-use crate::support::fake_tool::{Kind, Outcome, View as _, Words, find};
+use crate::support::fake_tool::{Kind, Outcome, View as _, Words, find, find_inputs};
 use crate::support::glob;
 use crate::support::tree::{Node, Tree, ancestors};
 
@@ -84,7 +84,8 @@ impl World {
         let nodes = target.inputs.iter().zip(&words.inputs);
         let is_empty = nodes.into_iter().any(|(node, patterns)| {
             let mut include = patterns.include.iter();
-            !node.optional && include.any(|p| find(tree, p, &patterns.except).is_empty())
+            !node.optional
+                && include.any(|p| find_inputs(tree, p, &patterns.except).matches.is_empty())
         });
         if is_empty {
             return Fate::Refused;

@@ -12,12 +12,15 @@ const FOLDERS: [&str; 5] = ["src/d0", "src/d1", "src/d1/n", "src/d 2", "src/.d3"
 const NAMES: [&str; 10] = [
     "a.c", "b.c", "c d.c", "-e.c", "ü.h", ".hid.c", "n.txt", "[x].c", "z.tmp", "k.h",
 ];
+/// A folder to which links lead. No target makes a file in it: a command that reads one through
+/// a link would not say that it needs that target.
+const LINKED: &str = "../linked";
 const VARIABLES: [&str; 4] = ["V0", "V1", "V2", "V3"];
 
 /// Generates a project and its files.
 pub(crate) fn world(rng: &mut Rng) -> World {
     let mut world = World::default();
-    for folder in FOLDERS {
+    for folder in FOLDERS.into_iter().chain(["src/linked"]) {
         for _ in 0..=rng.below(3) {
             let path = child(folder, pick(rng, &NAMES));
             match node(rng) {
@@ -211,7 +214,7 @@ pub(crate) fn text(rng: &mut Rng) -> String {
 
 fn node(rng: &mut Rng) -> Node {
     match rng.below(20) {
-        0 => Node::Link((*rng.pick(&["a.c", "../d0/a.c", "nothing", "../d1", "."])).to_owned()),
+        0 => Node::Link((*rng.pick(&["a.c", "../d0/a.c", "nothing", LINKED, "."])).to_owned()),
         n => Node::File {
             text: text(rng),
             exec: n == 1,

@@ -2,6 +2,7 @@
 //! to its outputs. The program, the in-process executor and the model call it, each with its own
 //! view of the files.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +11,7 @@ use std::path::Path;
 use fbuild::digest::Digest;
 
 use super::glob;
-use super::tree::{Node, Tree, ancestors, child};
+use super::tree::{Node, Tree, ancestors, child, parent};
 
 /// A tree as a command sees it.
 pub(crate) trait View {
@@ -20,6 +21,8 @@ pub(crate) trait View {
     fn names(&self, folder: &str) -> Vec<String>;
     /// Returns the content of the regular file that a path leads to.
     fn content(&self, path: &str) -> Option<String>;
+    /// Returns the path without links of the file or folder that a path leads to.
+    fn real(&self, path: &str) -> Option<String>;
 }
 
 /// The kind of a node, without its content.
@@ -37,6 +40,8 @@ pub(crate) struct Fact {
     pub(crate) kind: Kind,
     /// The content of the file, or of the file that the link leads to.
     pub(crate) content: Option<String>,
+    /// Whether the file that the link leads to is executable.
+    pub(crate) is_exec_behind: bool,
 }
 
 /// The parsed arguments of a command.
@@ -96,8 +101,9 @@ impl<'w> Words<'w> {
         let mut facts = Vec::new();
         for patterns in &self.inputs {
             for pattern in &patterns.include {
-                let found = find(view, pattern, &patterns.except);
-                facts.extend(found.into_iter().filter_map(|path| fact(view, path)));
+                let found = find_inputs(view, pattern, &patterns.except);
+                let found = found.matches.into_iter().chain(found.others);
+                facts.extend(found.filter_map(|path| fact(view, path)));
             }
         }
         facts.sort_unstable();
@@ -121,6 +127,7 @@ impl<'w> Words<'w> {
                 // The file behind the link belongs to another target.
                 fact if matches!(fact.kind, Kind::Link(_)) => Some(Fact {
                     content: None,
+                    is_exec_behind: false,
                     ..fact
                 }),
                 fact => Some(fact),
@@ -218,10 +225,169 @@ pub(crate) fn find(view: &dyn View, pattern: &str, except: &[&str]) -> Vec<Strin
     found
 }
 
+/// The inputs that a pattern selects, by their paths without links.
+#[derive(Default)]
+pub(crate) struct Inputs {
+    /// The files and links that it matches.
+    pub(crate) matches: BTreeSet<String>,
+    /// The links to folders on the way to a match, and the empty folders that it covers.
+    others: BTreeSet<String>,
+}
+
+/// Finds the inputs that a pattern selects. Links to folders are followed.
+pub(crate) fn find_inputs(view: &dyn View, pattern: &str, except: &[&str]) -> Inputs {
+    let mut search = Search {
+        view,
+        pattern,
+        except,
+        found: Inputs::default(),
+    };
+    let (folder, name) = if glob::is_literal(pattern) {
+        let path = glob::unescaped(pattern);
+        let folder = parent(&path).unwrap_or_default().to_owned();
+        (folder, Some(path))
+    } else {
+        (glob::folder(pattern), None)
+    };
+    let Some((real, links)) = search.resolve(&folder) else {
+        return search.found;
+    };
+    let has_found = match name {
+        Some(path) => search.file(
+            &path,
+            &child(&real, &path[path.rfind('/').map_or(0, |at| at + 1)..]),
+        ),
+        None => search.folder(&folder, &real, &mut Vec::new()),
+    };
+    if has_found {
+        search.found.others.extend(links);
+    }
+    search.found
+}
+
+struct Search<'a> {
+    view: &'a dyn View,
+    pattern: &'a str,
+    except: &'a [&'a str],
+    found: Inputs,
+}
+
+impl Search<'_> {
+    /// Follows the links on the way to a folder. Returns its real path, and the links.
+    fn resolve(&self, folder: &str) -> Option<(String, Vec<String>)> {
+        let (mut real, mut links) = (String::new(), Vec::new());
+        for name in folder.split('/').filter(|name| !name.is_empty()) {
+            let next = child(&real, name);
+            real = match self.view.kind(&next)? {
+                Kind::File { .. } => return None,
+                Kind::Folder => next,
+                Kind::Link(_) => {
+                    let to = self.folder_behind(&next)?;
+                    links.push(next);
+                    to
+                }
+            };
+        }
+        Some((real, links))
+    }
+
+    fn folder_behind(&self, link: &str) -> Option<String> {
+        let real = self.view.real(link)?;
+        let is_folder = real.is_empty() || self.view.kind(&real) == Some(Kind::Folder);
+        is_folder.then_some(real)
+    }
+
+    /// Adds a file or link if it matches. Returns true if it does.
+    fn file(&mut self, path: &str, real: &str) -> bool {
+        let is_leaf = matches!(
+            self.view.kind(real),
+            Some(Kind::File { .. } | Kind::Link(_))
+        );
+        let is_excepted = self.is_excepted(path) || self.is_excepted(real);
+        let is_match = is_leaf && glob::matches(self.pattern, path) && !is_excepted;
+        if is_match {
+            self.found.matches.insert(real.to_owned());
+        }
+        is_match
+    }
+
+    /// Adds everything in a folder. Returns true if there is anything. `around` has the real
+    /// paths of the folders around this one.
+    fn folder(&mut self, path: &str, real: &str, around: &mut Vec<String>) -> bool {
+        // A third round in a loop of links finds nothing new for the patterns of the tests.
+        if around.iter().filter(|above| *above == real).count() > 2 {
+            return false;
+        }
+        around.push(real.to_owned());
+        let names = self.view.names(real);
+        let mut has_found = names.is_empty() && self.counts_if_empty(path, real);
+        if has_found {
+            self.found.others.insert(real.to_owned());
+        }
+        for name in names {
+            let (path, real) = (child(path, &name), child(real, &name));
+            let kind = self.view.kind(&real);
+            let below = match kind {
+                Some(Kind::Folder) => Some(real.clone()),
+                Some(Kind::Link(_)) => self.folder_behind(&real),
+                _ => None,
+            };
+            has_found |= self.file(&path, &real);
+            if let Some(to) = below
+                && self.folder(&path, &to, around)
+            {
+                has_found = true;
+                if to != real {
+                    self.found.others.insert(real);
+                }
+            }
+        }
+        around.pop();
+        has_found
+    }
+
+    fn is_excepted(&self, path: &str) -> bool {
+        self.except.iter().any(|except| glob::matches(except, path))
+    }
+
+    /// Returns true if the pattern covers an empty folder and no exception may match in it.
+    fn counts_if_empty(&self, path: &str, real: &str) -> bool {
+        let is_covering = self.pattern.ends_with("**") || self.pattern.ends_with('/');
+        let is_near = |except: &&str, folder: &str| {
+            let base = if glob::is_literal(except) {
+                glob::unescaped(except)
+            } else {
+                glob::folder(except)
+            };
+            let depth = |path: &str| path.split('/').filter(|name| !name.is_empty()).count();
+            let is_deep = except.contains("**") || except.ends_with('/');
+            let reaches = !glob::is_literal(except) && (is_deep || depth(folder) < depth(except));
+            is_within(&base, folder) || is_within(folder, &base) && reaches
+        };
+        let is_safe = |except: &&&str| !is_near(except, path) && !is_near(except, real);
+        is_covering
+            && glob::matches(self.pattern, &child(path, "any name"))
+            && self.except.iter().all(|except| is_safe(&except))
+    }
+}
+
+fn is_within(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder);
+    folder.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn fact(view: &dyn View, path: String) -> Option<Fact> {
+    let kind = view.kind(&path)?;
+    let content = view.content(&path);
+    let behind = match kind {
+        Kind::Link(_) => view.real(&path),
+        _ => None,
+    };
+    let is_exec = |real: String| view.kind(&real) == Some(Kind::File { exec: true });
     Some(Fact {
-        kind: view.kind(&path)?,
-        content: view.content(&path),
+        is_exec_behind: behind.is_some_and(is_exec),
+        content,
+        kind,
         path,
     })
 }
@@ -293,6 +459,10 @@ impl View for Tree {
     fn content(&self, path: &str) -> Option<String> {
         self.content(path).map(str::to_owned)
     }
+
+    fn real(&self, path: &str) -> Option<String> {
+        self.real(path)
+    }
 }
 
 /// The tree below a folder on the disk.
@@ -334,5 +504,12 @@ impl View for Disk<'_> {
         let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
         let text = is_file.then(|| fs::read(path).ok())??;
         Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn real(&self, path: &str) -> Option<String> {
+        let (root, path) = (self.0.canonicalize().ok()?, self.0.join(path));
+        let real = path.canonicalize().ok()?;
+        let below = real.strip_prefix(root).ok()?;
+        Some(below.to_string_lossy().into_owned())
     }
 }

@@ -120,6 +120,14 @@ impl Tree {
 
     /// Returns the content of the regular file that a path leads to, links followed.
     pub(crate) fn content(&self, path: &str) -> Option<&str> {
+        match self.get(&self.real(path)?)? {
+            Node::File { text, .. } => Some(text),
+            Node::Link(_) | Node::Folder => None,
+        }
+    }
+
+    /// Returns the path without links of the file or folder that a path leads to.
+    pub(crate) fn real(&self, path: &str) -> Option<String> {
         let mut pending: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
         let (mut at, mut hops) = (String::new(), 0);
         while let Some(part) = pending.pop() {
@@ -131,7 +139,7 @@ impl Tree {
             }
             match self.get(&at)? {
                 Node::Folder => {}
-                Node::File { text, .. } if pending.is_empty() => return Some(text),
+                Node::File { .. } if pending.is_empty() => {}
                 Node::File { .. } => return None,
                 Node::Link(target) => {
                     hops += 1;
@@ -143,7 +151,7 @@ impl Tree {
                 }
             }
         }
-        None
+        Some(at)
     }
 }
 

@@ -29,8 +29,8 @@ pub(super) struct Links<'a> {
     found: Vec<bool>,
     /// Pairs of nodes: a folder, and a folder in it or behind a link in it.
     edges: Vec<(Node, Node)>,
-    /// The links, and the nodes behind them; `None` if everything there is found anyway.
-    links: Vec<(RelPath, Option<Node>)>,
+    /// The links, and the nodes behind them.
+    links: Vec<(RelPath, Node)>,
 }
 
 impl<'a> Links<'a> {
@@ -68,14 +68,9 @@ impl<'a> Links<'a> {
         parent: &Place,
         link: &RelPath,
         behind: Place,
-        is_covered: bool,
     ) -> Result<Option<Place>, Error> {
-        if is_covered {
-            self.links.push((link.clone(), None));
-            return Ok(None);
-        }
         let (node, place) = self.visit(parent, behind);
-        self.links.push((link.clone(), Some(node)));
+        self.links.push((link.clone(), node));
         self.check_number()?;
         Ok(place)
     }
@@ -121,8 +116,7 @@ impl<'a> Links<'a> {
                 }
             }
         }
-        let is_used = |node: &Option<Node>| node.is_none_or(|node| self.found[node]);
-        let used = self.links.into_iter().filter(|(_, node)| is_used(node));
+        let used = self.links.into_iter().filter(|(_, node)| self.found[*node]);
         used.map(|(link, _)| link).collect()
     }
 }

@@ -62,6 +62,7 @@ impl FileIndex {
             unread: Vec::new(),
             others: BTreeMap::new(),
             outside: Vec::new(),
+            covered: Vec::new(),
         };
         let mut counts = Vec::with_capacity(selection.include.len());
         for pattern in selection.include {
@@ -69,11 +70,19 @@ impl FileIndex {
             walk.pattern(pattern)?;
             counts.push(walk.entries.len() + walk.unread.len() - before);
         }
+        let unread = std::mem::take(&mut walk.unread);
+        walk.entries.extend(self.read_all(&unread)?);
+        walk.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let covered = std::mem::take(&mut walk.covered).into_iter();
+        let used = covered.filter(|(_, folder)| walk.has_found_in(folder));
+        let used = used.map(|(link, _)| link).collect();
+        walk.push_links(used)?;
         let mut entries = walk.entries;
-        entries.extend(self.read_all(&walk.unread)?);
-        let others = walk.others.into_iter();
-        entries.extend(others.map(|(path, kind)| Entry { path, kind }));
-        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        if !walk.others.is_empty() {
+            let others = walk.others.into_iter();
+            entries.extend(others.map(|(path, kind)| Entry { path, kind }));
+            entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        }
         entries.dedup_by(|a, b| a.path == b.path);
         let mut outside = walk.outside;
         outside.extend(self.links_out(&entries));
@@ -133,6 +142,9 @@ struct Walk<'a> {
     /// Entries that no pattern needs to match: links on the way, and empty folders.
     others: BTreeMap<RelPath, EntryKind>,
     outside: Vec<RelPath>,
+    /// Links, each with the folder that it leads to, of which the pattern finds all files
+    /// anyway.
+    covered: Vec<(RelPath, RelPath)>,
 }
 
 impl<'a> Walk<'a> {
@@ -190,14 +202,17 @@ impl<'a> Walk<'a> {
         let Some(parent) = path.parent() else {
             return Ok(());
         };
-        if self.is_hidden(path, path) || self.is_excepted(path) {
+        if self.is_hidden(path, path) {
             return Ok(());
         }
         let Some((parent, links)) = self.base(&parent)? else {
             return Ok(());
         };
-        let real = parent.child(path.name());
-        let real = real.real();
+        let place = parent.child(path.name());
+        let real = place.real();
+        if self.is_hidden(real, path) || self.is_left_out(&place) {
+            return Ok(());
+        }
         match self.index.lookup(real)? {
             Some(lookup) => {
                 self.push(real.clone(), lookup);
@@ -295,10 +310,13 @@ impl<'a> Walk<'a> {
         if !self.enters(&behind, pattern) {
             return Ok(());
         }
-        // Where the pattern covers the folder by its real path, too, the walk finds all of it
-        // anyway.
-        let is_covered = pattern.covers_folder(behind.real());
-        pending.extend(links.follow(place, link.real(), behind, is_covered)?);
+        if pattern.covers_folder(behind.real()) {
+            // The walk finds all of it by its real path, too.
+            let real = behind.real().clone();
+            self.covered.push((link.real().clone(), real));
+        } else {
+            pending.extend(links.follow(place, link.real(), behind)?);
+        }
         Ok(())
     }
 
@@ -307,6 +325,20 @@ impl<'a> Walk<'a> {
             Lookup::Cached(kind) => self.entries.push(Entry { path, kind }),
             Lookup::Unread => self.unread.push(path),
         }
+    }
+
+    /// Returns true if something in a folder was found; the entries must be sorted.
+    fn has_found_in(&self, folder: &RelPath) -> bool {
+        // The first path below the folder, if any, is the first after its path and a slash.
+        let first = [folder.as_bytes(), b"/"].concat();
+        let first = if folder.is_root() { &[][..] } else { &first };
+        let after = self.entries.partition_point(|e| e.path.as_bytes() < first);
+        let found = self.entries.get(after).map(|entry| &entry.path);
+        let other = self.others.keys().find(|path| path.as_bytes() >= first);
+        [found, other]
+            .into_iter()
+            .flatten()
+            .any(|path| path.is_within(folder))
     }
 
     fn push_links(&mut self, links: Vec<RelPath>) -> Result<(), Error> {
