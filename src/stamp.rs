@@ -265,6 +265,52 @@ pub fn now() -> i64 {
     now.saturating_sub(TICK)
 }
 
+/// The clock with which a file system makes stamps, compared with the clock of this machine. A
+/// file server has one of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StampClock {
+    /// How far this machine is ahead, in nanoseconds.
+    ahead: i64,
+}
+
+impl StampClock {
+    /// Compares the clocks by a file that is made in `folder` and removed at once. They count
+    /// as equal if that is impossible, or if stamps below `root` are made by another file
+    /// system and this one is behind.
+    pub fn measure(folder: &Path, root: impl AsFd) -> Self {
+        let Some(made) = Self::stamp_of_now(folder) else {
+            return Self::default();
+        };
+        // After the file is made, so that the difference is not taken for smaller than it is.
+        let ahead = now().saturating_sub(made.ctime);
+        let is_same = Stamp::of(root).is_ok_and(|root| root.device == made.device);
+        Self {
+            ahead: if is_same { ahead } else { ahead.max(0) },
+        }
+    }
+
+    /// Returns the clock of a file system that is behind by so many nanoseconds.
+    #[cfg(test)]
+    pub(crate) fn behind_by(ahead: i64) -> Self {
+        Self { ahead }
+    }
+
+    fn stamp_of_now(folder: &Path) -> Option<Stamp> {
+        let file = tempfile::tempfile_in(folder).ok()?;
+        Stamp::of(&file).ok()
+    }
+
+    /// Returns the time now, or a little earlier, by the clock of the file system.
+    pub fn now(self) -> i64 {
+        self.of(now())
+    }
+
+    /// Returns what a time by this machine's clock is by the one of the file system.
+    pub fn of(self, time: i64) -> i64 {
+        time.saturating_sub(self.ahead)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -288,6 +334,26 @@ mod tests {
         assert!(!stamp(5 * SECOND).is_old_enough(6 * SECOND));
         assert!(stamp(5 * SECOND).is_old_enough(8 * SECOND));
         assert!(!stamp(i64::MAX).is_old_enough(time), "a time in the future");
+    }
+
+    #[test]
+    fn clock_of_a_local_file_system_is_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        let before = now();
+        let clock = StampClock::measure(dir.path(), &root);
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let stamp = Stamp::at(&root, "file").unwrap().unwrap();
+        assert!(clock.of(before) <= stamp.ctime);
+        assert!(clock.now() > stamp.ctime - SECOND);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn clock_of_a_missing_folder_is_ours() {
+        let root = File::open("/").unwrap();
+        let clock = StampClock::measure(Path::new("/no/such/folder"), &root);
+        assert_eq!(clock.of(5), 5);
     }
 
     #[test]

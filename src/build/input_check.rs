@@ -7,7 +7,6 @@ use crate::action::{Action, Entry, EntryKind, inputs};
 use crate::event::{Failure, Warning};
 use crate::graph::{Graph, TargetId};
 use crate::path::RelPath;
-use crate::stamp;
 
 /// A check that began before the commands of a target.
 pub(super) struct InputCheck<'a> {
@@ -35,7 +34,7 @@ impl<'a> InputCheck<'a> {
             read.map_err(|error| Failure::of(&error))?;
         }
         // The time is taken first: a file written in between must count as young.
-        let since = stamp::now();
+        let since = index.now();
         Ok(Self {
             index,
             graph: parts.graph(),

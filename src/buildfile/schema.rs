@@ -291,7 +291,8 @@ sets another one; in an included file, to the folder of that file. None can leav
 `[!a-z]` one outside it, `{a,b}` one of several, `**` any number of folders. A `\` makes the
 next character literal. A character is one of Unicode, however many bytes it has: `[à-ü]` is
 a range like any other. A pattern that ends with a slash means everything below that folder.
-Names that start with a dot are ordinary names.
+Names that start with a dot are ordinary names. A pattern that reaches into a folder
+through a symbolic link matches the files behind it; see [Cache and keys](cache-and-keys.md#which-files-are-inputs).
 
 ## Variables
 

@@ -31,7 +31,7 @@ pub(super) struct Components(OnceLock<Option<Vec<Component>>>);
 enum Component {
     /// `**`: any number of components.
     Any,
-    One(Matcher),
+    One(Box<Matcher>),
 }
 
 impl Pattern {

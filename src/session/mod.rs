@@ -204,13 +204,18 @@ impl<'a> Session<'a> {
         let SavedState { files, memory } = saved
             .filter(|_| !state.is_refused())
             .unwrap_or_else(|| SavedState::read(&state.earlier));
+        let index = FileIndex::new(root.clone(), files, hidden).without(host.printed.clone());
+        let index = match access {
+            Access::Write => index.with_clock_of(state.layout.state().to_owned()),
+            Access::Read => index,
+        };
         let store = store.filter(|store| host.store.is_none() && is_usable(store, access, &state));
         let has_store = host.store.is_some() || store.is_some();
         let user_dirs = host.user_dirs.clone();
-        let executor = Local::new(root.clone(), state.layout.temporary(), user_dirs);
+        let executor = Local::new(root, state.layout.temporary(), user_dirs);
         Ok(Self {
             host,
-            index: FileIndex::new(root, files, hidden).without(host.printed.clone()),
+            index,
             memory,
             disk: store.map(|store| match access {
                 Access::Write => Disk::open(&store, host.durability, key),

@@ -182,7 +182,7 @@ impl Snapshot {
             return;
         }
         let list = self.file.list();
-        let edits = list.and_then(|list| mtime_only::refresh(list, &self.failed, root));
+        let edits = list.and_then(|list| mtime_only::refresh(list, &self.failed, root, layout));
         // Without the edits on disk the observations would fail again in the next run, which
         // must then know that they failed before: keep the changes.
         if edits.is_some_and(|edits| edits.is_empty() || self.file.edit(layout, edits).is_ok()) {

@@ -7,14 +7,20 @@ use crate::action::index::file_digest;
 use crate::action::index::observations::Expectation;
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
-use crate::stamp::{self, Stamp};
+use crate::stamp::{self, Stamp, StampClock};
+use crate::workspace::Layout;
 
 /// The most that is read here, in bytes: this is one thread, and a full run uses all processors.
 const MOST_READ: u64 = 32 << 20;
 
 /// Returns the edits that refresh the observations that failed; `None` unless each is of a
 /// file with the same content. An observation that is still racy is left as it is.
-pub(super) fn refresh(list: List<'_>, failed: &[usize], root: &Root) -> Option<Vec<Edit>> {
+pub(super) fn refresh(
+    list: List<'_>,
+    failed: &[usize],
+    root: &Root,
+    layout: &Layout,
+) -> Option<Vec<Edit>> {
     let mut touched = Vec::new();
     for number in failed {
         touched.push(Touched::find(*number, list, root)?);
@@ -23,13 +29,14 @@ pub(super) fn refresh(list: List<'_>, failed: &[usize], root: &Root) -> Option<V
     if size > MOST_READ {
         return None;
     }
+    if !touched.iter().all(|file| file.is_unchanged(root)) {
+        return None;
+    }
+    let clock = StampClock::measure(layout.state(), root);
     let mut edits = Vec::new();
     for file in &touched {
-        if !file.is_unchanged(root) {
-            return None;
-        }
         // An old stamp shows any later change; a younger one has to be read again next time.
-        if file.now.is_old_enough(file.at) {
+        if file.now.is_old_enough(clock.of(file.at)) {
             let entry = Entry::new(&Expectation::File(file.now, file.digest));
             edits.push(list.replace(file.number, entry)?);
         }
@@ -43,7 +50,7 @@ struct Touched {
     path: RelPath,
     /// The digest of its content when it was observed.
     digest: Digest,
-    /// Its stamp now, taken at this time (nanoseconds since 1970).
+    /// Its stamp now, taken at this time (nanoseconds since 1970, by this machine's clock).
     now: Stamp,
     at: i64,
 }

@@ -132,6 +132,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "journal/",
             "checked_file.rs",
             "remote/",
+            "stamp.rs",
             "user_key.rs",
         ],
     ),

@@ -13,7 +13,7 @@ use super::{Error, FileIndex, lock};
 use crate::action::{Entry, EntryKind};
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
-use crate::stamp::{self, FileKind, Stamp};
+use crate::stamp::{FileKind, Stamp};
 
 /// How often a file is read again if it changed meanwhile.
 const ATTEMPTS: usize = 5;
@@ -70,7 +70,7 @@ impl FileIndex {
     }
 
     fn try_read(&self, path: &RelPath) -> io::Result<Attempt> {
-        let at = stamp::now();
+        let at = self.now();
         let Some(before) = Stamp::at(&self.root, path.as_path())? else {
             return Ok(Attempt::Neither);
         };
@@ -97,7 +97,7 @@ impl FileIndex {
 
     /// Follows a link, and reads the file behind it.
     fn follow(&self, path: &RelPath) -> io::Result<Behind> {
-        let at = stamp::now();
+        let at = self.now();
         // An error is a link that dangles, or a loop, as it is for the commands.
         let Ok(Some(stamp)) = Stamp::followed(&self.root, path.as_path()) else {
             return Ok(Behind::Nothing);

@@ -10,7 +10,7 @@ use super::folder::{Behind, CachedContent, Content, Folder, TimedStamp};
 use super::{Error, FileIndex, lock};
 use crate::action::EntryKind;
 use crate::path::RelPath;
-use crate::stamp::{self, FileKind, Stamp};
+use crate::stamp::{FileKind, Stamp};
 
 /// The content of a file as far as its stamp decides it.
 pub(super) enum Lookup {
@@ -159,7 +159,7 @@ impl FileIndex {
         if folder.listed.is_some() || !folder.exists {
             return Ok(());
         }
-        let at = stamp::now();
+        let at = self.now();
         match read_folder(self, path) {
             Ok((stamp, names)) => folder.relist(TimedStamp { stamp, at }, names),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

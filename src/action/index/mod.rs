@@ -17,14 +17,15 @@ mod walk;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::EntryKind;
 use crate::checked_file::StateFile;
 use crate::digest::Digest;
 use crate::path::{RelPath, Root};
-use crate::stamp::{FileId, Stamp};
+use crate::stamp::{FileId, Stamp, StampClock};
 
 pub use folder::Fingerprint;
 use folder::Folder;
@@ -92,6 +93,9 @@ pub struct FileIndex {
     shards: Vec<Mutex<HashMap<RelPath, Arc<Mutex<Folder>>>>>,
     hasher: RandomState,
     saved: Saved,
+    /// Where the clock of the file system can be measured.
+    clock_folder: Option<PathBuf>,
+    clock: OnceLock<StampClock>,
     epoch: AtomicU64,
     /// The cost of reading again what is cached and not saved, in bytes.
     unsaved: AtomicU64,
@@ -119,6 +123,8 @@ impl FileIndex {
                 .collect(),
             hasher: RandomState::new(),
             saved,
+            clock_folder: None,
+            clock: OnceLock::new(),
             epoch: AtomicU64::new(1),
             unsaved: AtomicU64::new(0),
         }
@@ -129,6 +135,19 @@ impl FileIndex {
     pub fn without(mut self, files: Vec<FileId>) -> Self {
         self.printed = files;
         self
+    }
+
+    /// Returns the same index, which judges the age of stamps by the clock of the file system
+    /// of `folder` instead of this machine's. It makes and removes a file there.
+    #[must_use]
+    pub fn with_clock_of(mut self, folder: PathBuf) -> Self {
+        self.clock_folder = Some(folder);
+        self
+    }
+
+    /// Returns the time now, or a little earlier, by the clock that makes the stamps.
+    pub fn now(&self) -> i64 {
+        self.clock().now()
     }
 
     /// Returns the root that all paths are relative to.
@@ -163,6 +182,8 @@ impl FileIndex {
         let Some(parent) = hashed.path.parent() else {
             return;
         };
+        let read_at = self.clock().of(hashed.read_at);
+        let hashed = HashedFile { read_at, ..hashed };
         let folder = self.folder(&parent);
         lock(&folder).insert(&hashed, self.epoch());
         self.add_cost(hashed.stamp.size);
@@ -187,6 +208,14 @@ impl FileIndex {
     /// Adds the cost of reading a file or folder of so many bytes.
     fn add_cost(&self, bytes: u64) {
         self.unsaved.fetch_add(bytes + OPEN_COST, Ordering::Relaxed);
+    }
+
+    /// Returns the clock that makes the stamps. It is measured when the first file is read: a
+    /// run in which nothing changed does not need it.
+    fn clock(&self) -> StampClock {
+        let folder = self.clock_folder.as_ref();
+        let measure = || folder.map(|folder| StampClock::measure(folder, &self.root));
+        *self.clock.get_or_init(|| measure().unwrap_or_default())
     }
 
     fn epoch(&self) -> u64 {

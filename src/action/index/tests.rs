@@ -10,7 +10,7 @@ use super::*;
 use crate::action::FileContent;
 use crate::checked_file;
 use crate::glob::Pattern;
-use crate::stamp::FileMode;
+use crate::stamp::{FileMode, StampClock};
 
 fn file(text: &str) -> EntryKind {
     EntryKind::File {
@@ -712,4 +712,18 @@ fn empty_folder_where_an_exception_may_match_is_no_input() {
     }
     let found = find(&tree.index(), &["in/"], &["other/*.log"]);
     assert_eq!(found, ["in/a", "in/logs"]);
+}
+
+#[test]
+fn age_is_judged_by_the_clock_of_the_file_system() {
+    let tree = Tree::new(&[("a", "1")]);
+    examine_when_old(&tree, &["*"], &[]);
+    let index = tree.index();
+    // A server whose clock is behind by an hour made the stamp just now.
+    let hour = 3_600_000_000_000;
+    index.clock.set(StampClock::behind_by(hour)).unwrap();
+    find(&index, &["*"], &[]);
+    let mut observed = Vec::new();
+    index.observe(|path, expected| observed.push((path.clone(), expected)));
+    assert!(observed.contains(&(path("a"), Expectation::RacyFile)));
 }
