@@ -213,7 +213,7 @@ fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>, outside: &[RelPath]) 
         (Some(link), _) => {
             format!("`{text}` is no input: the link `{link}` leads out of the project")
         }
-        (None, Some((path, _))) if path.components().any(is_of_fbuild) => {
+        (None, Some((path, _))) if path.components().any(Layout::is_own) => {
             format!("`{text}` is no input: it is a file of fbuild")
         }
         (None, Some((_, Some(FileKind::File)))) => {
@@ -228,10 +228,6 @@ fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>, outside: &[RelPath]) 
     Diagnostic::error("fbuild::action::no_match", message)
         .label(pattern.span, "nothing here")
         .help("correct it, or write `optional=#true` after the patterns if nothing is fine")
-}
-
-fn is_of_fbuild(name: &[u8]) -> bool {
-    name == Layout::NAME.as_bytes()
 }
 
 fn kind(index: &FileIndex, path: &RelPath) -> Option<FileKind> {

@@ -31,6 +31,11 @@ impl Layout {
         }
     }
 
+    /// Returns true for the name of a folder that fbuild keeps, here or in a project below.
+    pub fn is_own(name: &[u8]) -> bool {
+        [Self::NAME, Self::TRASH].map(str::as_bytes).contains(&name)
+    }
+
     fn file(&self, name: &str) -> StateFile {
         StateFile::new(self.state.join(name), self.key.clone())
     }

@@ -65,6 +65,7 @@ fn wildcards_match_no_files_of_git_and_fbuild() {
         ("sub/.git/x", ""),
         ("worktree/.git", ""),
         ("nested/.build-cache/index", ""),
+        ("nested/.build-trash/x", ""),
         (".env", ""),
     ]);
     let index = tree.index();

@@ -400,8 +400,7 @@ impl<'a> Walk<'a> {
         if self.selection.scope != Scope::Inputs {
             return is_git(path) || hidden.any(|hidden| path.is_within(hidden));
         }
-        path.components()
-            .any(|name| name == Layout::NAME.as_bytes())
+        path.components().any(Layout::is_own)
             || is_git(unnamed.as_ref().unwrap_or(path))
             || hidden.any(|hidden| path.is_within(hidden))
     }
@@ -409,5 +408,5 @@ impl<'a> Walk<'a> {
 
 /// Returns true for names that no wildcard matches.
 fn is_special_name(name: &[u8]) -> bool {
-    name == GIT || name == Layout::NAME.as_bytes()
+    name == GIT || Layout::is_own(name)
 }
