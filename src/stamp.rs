@@ -305,7 +305,7 @@ impl StampClock {
         self.of(now())
     }
 
-    /// Returns what a time by this machine's clock is by the one of the file system.
+    /// Converts a time of this machine's clock to the clock of the file system.
     pub fn of(self, time: i64) -> i64 {
         time.saturating_sub(self.ahead)
     }

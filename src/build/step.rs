@@ -314,7 +314,7 @@ impl Step<'_> {
         versions.collect()
     }
 
-    /// Returns what a needed target made, with the content behind links.
+    /// Returns the outputs of a needed target, with the content behind links.
     fn outputs(&self, need: &Need) -> Result<Option<(String, Vec<Entry>)>, Failure> {
         let Some(success) = need.success() else {
             return Ok(None);

@@ -10,7 +10,7 @@ use super::Pattern;
 use super::matcher::Matcher;
 use crate::path::RelPath;
 
-/// What a pattern can still match below a folder. If two folders have equal residues, the
+/// The part of a pattern that is left to match below a folder. If two folders have equal residues, the
 /// same paths relative to them match.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Residue {
@@ -35,7 +35,7 @@ enum Component {
 }
 
 impl Pattern {
-    /// Returns what it can match below `folder`.
+    /// Returns the part that is left to match below `folder`.
     pub fn residue(&self, folder: &RelPath) -> Residue {
         if let Some(below) = self.folder.below(folder)
             && !(below.is_root() && self.tail.is_none())
@@ -60,7 +60,7 @@ impl Components {
     fn get(&self, text: &str) -> Option<&[Component]> {
         let compile = |component: &str| match component {
             "**" => Some(Component::Any),
-            // What was split within braces or brackets is no pattern.
+            // A piece of braces or brackets that were split is no pattern.
             one => Matcher::new(one)
                 .ok()
                 .map(|one| Component::One(Box::new(one))),
@@ -92,7 +92,7 @@ fn after(components: &[Component], path: &RelPath) -> Vec<usize> {
     (0..components.len()).filter(|at| from[*at]).collect()
 }
 
-/// Adds what follows a `**`, which may match no component at all.
+/// Adds the components after a `**`, which may match no component at all.
 fn skip_any(components: &[Component], from: &mut [bool]) {
     for (at, component) in components.iter().enumerate() {
         from[at + 1] |= from[at] && matches!(component, Component::Any);

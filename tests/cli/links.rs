@@ -130,7 +130,7 @@ fn link_made_by_a_need_counts_with_the_file_behind_it() {
 }
 
 #[test]
-fn link_made_by_a_need_counts_with_the_folder_behind_it() {
+fn link_made_by_a_need_counts_with_its_folder() {
     let text = r#"
         target a { outputs lnk; sh "ln -s src lnk" }
         target b { needs a; outputs o; sh "cat lnk/* > o" }
@@ -161,7 +161,7 @@ fn outputs_behind_the_link_of_a_need_do_not_count() {
 }
 
 #[test]
-fn link_out_of_the_project_is_named_when_its_target_runs() {
+fn link_out_of_the_project_is_named() {
     let text = r#"target t { inputs "in/**"; outputs out; sh "cat in/x/a > out" }"#;
     let project = Project::new(text)
         .file("in/own", "1\n")
@@ -178,7 +178,7 @@ fn link_out_of_the_project_is_named_when_its_target_runs() {
 }
 
 #[test]
-fn literal_input_behind_a_link_out_is_refused_with_the_link() {
+fn input_behind_a_link_out_is_refused() {
     let text = "target t { inputs \"in/x/a\"; outputs out; sh \"cat in/x/a > out\" }";
     let project = Project::new(text)
         .file("in/own", "1\n")

@@ -87,14 +87,14 @@ pub(super) enum Content {
     Link(Box<Link>),
 }
 
-/// A link: its text, and what it leads to.
+/// A link: its text, and the entry that it leads to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Link {
     pub(super) target: Vec<u8>,
     pub(super) behind: Behind,
 }
 
-/// What a link leads to, all links on the way followed.
+/// The entry that a link leads to, all links on the way followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Behind {
     File {

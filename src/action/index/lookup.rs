@@ -46,7 +46,7 @@ impl FileIndex {
         self.lookup_in(&mut folder, path)
     }
 
-    /// Returns what the link at `path` leads to; `None` if it is not a link.
+    /// Returns the entry that the link at `path` leads to; `None` if it is not a link.
     pub(super) fn behind(&self, path: &RelPath) -> Result<Option<Behind>, Error> {
         if !matches!(self.entry(path)?, Some(EntryKind::Link { .. })) {
             return Ok(None);
@@ -213,7 +213,7 @@ impl FileIndex {
         }
     }
 
-    /// Returns true if a link still leads to what is cached, or if it is no link.
+    /// Returns true if a link still leads to the cached content, or if it is no link.
     fn is_valid_behind(&self, cached: &CachedContent, path: &RelPath) -> bool {
         let Content::Link(link) = &cached.content else {
             return true;

@@ -93,7 +93,7 @@ pub struct FileIndex {
     shards: Vec<Mutex<HashMap<RelPath, Arc<Mutex<Folder>>>>>,
     hasher: RandomState,
     saved: Saved,
-    /// Where the clock of the file system can be measured.
+    /// The folder in which the clock of the file system is measured.
     clock_folder: Option<PathBuf>,
     clock: OnceLock<StampClock>,
     epoch: AtomicU64,

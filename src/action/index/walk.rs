@@ -33,7 +33,7 @@ pub struct Selection<'a> {
 /// The purpose of a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// To find what commands may read: files, links and what is behind them, empty folders.
+    /// To find the paths that commands may read: files, links, the entries behind them, empty folders.
     Inputs,
     /// To find outputs by patterns: files and links, which are not followed.
     OutputFiles,
