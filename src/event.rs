@@ -297,6 +297,11 @@ pub enum Reason {
     },
     /// The list of needed targets changed.
     NeedsChanged,
+    /// A needed target that declares no outputs ran again.
+    NeedRan {
+        /// The needed target.
+        target: String,
+    },
     /// The value of a variable changed.
     EnvChanged {
         /// The name.

@@ -14,13 +14,14 @@
 //! tool <name> <version> <digest of the probe's output>
 //! env <name> [=<value>]      secret <name>
 //! input <path> <content>     need <path> <content>
+//! ran <key>
 //! ```
 //!
 //! `<content>` is `file` or `exec`, the digest, and the permission bits in octal unless they are
 //! 0644 or 0755; `link`, its text, and the content of the file behind it, if any; or `folder`.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::{Action, ActionKey, Entry, EntryKind, OutputSpec, ResolvedCommand};
@@ -77,6 +78,8 @@ pub enum Fact {
     Input,
     /// An output of a needed target.
     Need,
+    /// A needed target without outputs, and its key.
+    Ran,
 }
 
 impl Manifest {
@@ -113,6 +116,10 @@ impl Manifest {
         }
         for entry in merged(&action.needs) {
             lines.entry("need", entry);
+        }
+        let ran: BTreeSet<ActionKey> = action.ran.values().copied().collect();
+        for key in ran {
+            lines.line(&["ran", &key.0.to_string()]);
         }
         Self { text: lines.0 }
     }
@@ -201,6 +208,7 @@ fn fact(word: &str) -> Option<(Fact, bool)> {
         "secret" => (Fact::Secret, true),
         "input" => (Fact::Input, true),
         "need" => (Fact::Need, true),
+        "ran" => (Fact::Ran, true),
         _ => return None,
     })
 }
@@ -308,7 +316,6 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::ffi::OsString;
 
     use super::*;
@@ -347,6 +354,7 @@ mod tests {
                 vec![entry("a.gen.go", "package a\n")],
             )]
             .into(),
+            ran: BTreeMap::new(),
             outputs: vec![OutputSpec {
                 output: Output::File(RelPath::new("app").unwrap()),
                 committed: false,
@@ -407,6 +415,9 @@ mod tests {
         assert_eq!(changes(moved), both.concat());
         let need = |a: &mut Action| a.needs = [("g".into(), vec![entry("a.gen.go", "b")])].into();
         assert_eq!(changes(need), one(Fact::Need, "a.gen.go"));
+        let key = ActionKey(Digest::of(b""));
+        let ran = |a: &mut Action| a.ran = [("install".into(), key)].into();
+        assert_eq!(changes(ran), one(Fact::Ran, &key.0.to_string()));
         let tool = |a: &mut Action| {
             let go = a.tools.get_mut("go").unwrap();
             go.output = Digest::of(b"go version go1.26.8 linux/arm64\n");

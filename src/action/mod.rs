@@ -51,6 +51,8 @@ pub struct Action {
     pub inputs: Vec<Entry>,
     /// The outputs of the needed targets, by the targets' names.
     pub needs: BTreeMap<String, Vec<Entry>>,
+    /// The keys of the needed targets that declare no outputs, by their names.
+    pub ran: BTreeMap<String, ActionKey>,
     /// The declared outputs.
     pub outputs: Vec<OutputSpec>,
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::step::{Need, Step};
+use super::step::{Need, Step, needs};
 use super::{Parts, Policy, outputs, tools};
 use crate::action::manifest::{Change, Manifest};
 use crate::event::{Failure, Reason};
@@ -35,13 +35,11 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
             ..Policy::default()
         },
     };
-    let needs = graph
-        .needs(id)
-        .iter()
-        .map(|need| match memory.success(graph.name(*need)) {
-            Some(success) => Need::Made(*need, success.clone()),
-            None => Need::Unknown(*need),
-        });
+    let needs = needs(graph, id).into_iter();
+    let needs = needs.map(|need| match memory.success(graph.name(need)) {
+        Some(success) => Need::Made(need, success.clone()),
+        None => Need::Unknown(need),
+    });
     let needs: Vec<Need> = needs.collect();
     let draft = step.draft(id, &needs)?;
     let last = memory.success(graph.name(id)).cloned();

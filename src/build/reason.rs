@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::action::manifest::{Change, Fact, Manifest};
-use crate::action::{Action, Entry};
+use crate::action::{Action, ActionKey, Entry};
 use crate::event::Reason;
 
 /// Returns why an action with this manifest has another key than the last success.
@@ -45,6 +45,7 @@ pub(super) fn of_changes(earlier: &Manifest, now: &Manifest, action: &Action) ->
             },
         },
         Fact::Need => of_needs(&changes, &action.needs),
+        Fact::Ran => of_ran(&changes, &action.ran),
     }
 }
 
@@ -59,6 +60,17 @@ fn of_needs(changes: &[Change], needs: &BTreeMap<String, Vec<Entry>>) -> Reason 
         Some((target, path)) => Reason::NeedChanged {
             target: target.clone(),
             path: path.clone(),
+        },
+        None => Reason::NeedsChanged,
+    }
+}
+
+/// Names a needed target that ran again. One that is not needed any more has no name.
+fn of_ran(changes: &[Change], ran: &BTreeMap<String, ActionKey>) -> Reason {
+    let is_new = |key: &str| changes.iter().any(|c| c.fact == Fact::Ran && c.name == key);
+    match ran.iter().find(|(_, key)| is_new(&key.0.to_string())) {
+        Some((target, _)) => Reason::NeedRan {
+            target: target.clone(),
         },
         None => Reason::NeedsChanged,
     }

@@ -22,7 +22,7 @@ use super::recorder::{NewSuccess, Origin};
 use super::runner::{Attempt, Miss, millis};
 use super::slot::{self, Channels, Job, Message, Workers};
 use super::spool::Spool;
-use super::step::{Need, Preparation, Prepare, Prepared, Step};
+use super::step::{self, Need, Preparation, Prepare, Prepared, Step};
 use super::tally::Tally;
 use super::{Finished, Parts, Request, tools, warnings};
 use crate::event::{EventKind, FORMAT, Failure, Outcome, Reason, Sink, Warning};
@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
 
     /// Collects what is needed to prepare a target.
     fn prepare(&self, id: TargetId) -> Prepare {
-        let needs = self.graph().needs(id).iter();
+        let needs = step::needs(self.graph(), id).into_iter();
         Prepare {
             id,
             needs: needs

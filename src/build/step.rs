@@ -1,7 +1,7 @@
 //! Prepares one target: computes its key, and finds out whether its result is known, in the
 //! tree or in the store, or must be made. Has no view of other targets but what they made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::action::{Action, ActionKey, ActionResult, Entry, EntryKind, ToolVersi
 use crate::buildfile::model::Target;
 use crate::digest::Digest;
 use crate::event::{Failure, Reason, Warning};
-use crate::graph::TargetId;
+use crate::graph::{Graph, TargetId};
 use crate::journal::Success;
 use crate::path::RelPath;
 use crate::stamp::Stamp;
@@ -83,6 +83,29 @@ pub(super) struct Step<'a> {
     pub(super) parts: &'a Parts<'a>,
     pub(super) versions: &'a Versions,
     pub(super) policy: Policy,
+}
+
+/// Returns the targets whose results decide the result of a target: its needs. A need without
+/// commands stands for its own needs, as a group does.
+pub(super) fn needs(graph: &Graph, id: TargetId) -> Vec<TargetId> {
+    let is_empty = |id: &TargetId| graph.target(*id).commands.is_empty();
+    let direct = graph.needs(id);
+    if !direct.iter().any(is_empty) {
+        return direct.to_vec();
+    }
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut pending: Vec<TargetId> = direct.iter().rev().copied().collect();
+    while let Some(id) = pending.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        if is_empty(&id) {
+            pending.extend(graph.needs(id).iter().rev());
+        } else {
+            found.push(id);
+        }
+    }
+    found
 }
 
 impl Need {
@@ -237,6 +260,7 @@ impl Step<'_> {
             tools: self.tools(target)?,
             inputs: found.entries,
             needs: outputs,
+            ran: needs.iter().filter_map(|need| self.ran(need)).collect(),
             outputs: inputs::specs(target),
             env: environment.env,
             inherited: BTreeMap::new(),
@@ -324,6 +348,13 @@ impl Step<'_> {
         let read = inputs::read_behind(self.parts.index, &mut outputs);
         read.map_err(|error| Failure::of(&error))?;
         Ok(Some((name, outputs)))
+    }
+
+    /// Returns the key of a need that declares no outputs: nothing else shows that it ran.
+    fn ran(&self, need: &Need) -> Option<(String, ActionKey)> {
+        let target = self.parts.graph().target(need.target());
+        let success = need.success().filter(|_| target.outputs.is_empty())?;
+        Some((target.name.value.clone(), success.key))
     }
 
     /// Looks a result up in the store. One that does not fit the declared outputs is refused:

@@ -80,6 +80,38 @@ fn changed_outputs_run_the_dependants() {
 }
 
 #[test]
+fn need_without_commands_passes_outputs_on() {
+    let mut project = Project::new(
+        "target a { inputs src; outputs \"out/a\"; run one }
+         target all { needs a }
+         target b { needs all; outputs \"out/b\"; run two }",
+    );
+    let fake = project
+        .fake()
+        .on("a", Script::new().writes("out/a", "1"))
+        .on("a", Script::new().writes("out/a", "2"))
+        .on("b", Script::new().writes("out/b", "b"));
+    project.build(&fake);
+    project.write("src", "other");
+    let events = project.build(&fake);
+    let expected = "start b: `out/a` changed, made by `a`".to_owned();
+    assert!(events.contains(&expected), "{events:?}");
+}
+
+#[test]
+fn need_without_outputs_runs_dependants() {
+    let mut project = Project::new(
+        "target install { inputs src; run one }
+         target b { needs install; outputs \"out/b\"; run two }",
+    );
+    let fake = project.commands(&["b"]);
+    project.build(&fake);
+    project.write("src", "other");
+    let events = project.build(&fake);
+    assert_eq!(events[2], "start b: `install`, which it needs, ran again");
+}
+
+#[test]
 fn a_failure_skips_its_dependants() {
     let mut project = Project::new(CHAIN);
     let fake = project.fake().on("a", Script::new().fails(2));

@@ -270,7 +270,7 @@ const ABOUT: NodeSpec = node(
 const NEEDS: NodeSpec = node(
     Kind::Needs,
     "needs",
-    "runs after them; their outputs are inputs, by content",
+    "runs after them; their outputs are inputs, by content. A need without outputs counts by its key; one without commands stands for its own needs",
 )
 .rest(1, "NAME", Type::Name)
 .repeatable()

@@ -286,6 +286,7 @@ mod tests {
             tools: BTreeMap::new(),
             inputs: Vec::new(),
             needs: BTreeMap::new(),
+            ran: BTreeMap::new(),
             outputs: Vec::new(),
         };
         let task = Task {

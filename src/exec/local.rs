@@ -158,6 +158,7 @@ mod tests {
             tools: BTreeMap::new(),
             inputs: Vec::new(),
             needs: BTreeMap::new(),
+            ran: BTreeMap::new(),
             outputs: Vec::new(),
         }
     }

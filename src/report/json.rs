@@ -67,6 +67,7 @@ mod tests {
                 path: text(),
             },
             Reason::NeedsChanged,
+            Reason::NeedRan { target: text() },
             Reason::EnvChanged {
                 name: name.clone(),
                 from: from.clone(),
@@ -216,7 +217,7 @@ mod tests {
             | Reason::NotCached
             | Reason::Changed => {}
             Reason::NeedWouldRun { .. } | Reason::ToolUnknown { .. } => {}
-            Reason::FormatChanged | Reason::NeedsChanged => {}
+            Reason::FormatChanged | Reason::NeedsChanged | Reason::NeedRan { .. } => {}
             Reason::InputChanged { .. } | Reason::InputAdded { .. } => {}
             Reason::InputRemoved { .. } | Reason::NeedChanged { .. } => {}
             Reason::EnvChanged { .. } | Reason::ToolChanged { .. } | Reason::CommandChanged => {}

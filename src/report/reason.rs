@@ -28,6 +28,7 @@ impl fmt::Display for Reason {
                 write!(f, "{} changed, made by {}", quoted(path), quoted(target))
             }
             Self::NeedsChanged => f.write_str("it needs other targets than before"),
+            Self::NeedRan { target } => write!(f, "{}, which it needs, ran again", quoted(target)),
             Self::EnvChanged { name, from, to } => {
                 variable(f, name, from.as_deref(), to.as_deref())
             }
@@ -168,6 +169,10 @@ mod tests {
                     path: path(),
                 },
                 "`pkg/api/openapi.yaml` changed, made by `gen`",
+            ),
+            (
+                Reason::NeedRan { target: target() },
+                "`gen`, which it needs, ran again",
             ),
             (
                 Reason::NeedWouldRun { target: target() },

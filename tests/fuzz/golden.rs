@@ -254,6 +254,7 @@ impl Facts {
             tools: self.tools.iter().map(tool).collect(),
             inputs: entries(&self.inputs),
             needs: [("maker".to_owned(), entries(&self.needs))].into(),
+            ran: BTreeMap::new(),
             outputs: self.outputs.iter().map(spec).collect(),
         }
     }

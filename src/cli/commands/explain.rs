@@ -206,10 +206,14 @@ fn word(fact: Fact) -> &'static str {
         Fact::Secret => "secret",
         Fact::Input => "input",
         Fact::Need => "need",
+        Fact::Ran => "ran",
     }
 }
 
 fn fact_text(fact: Fact, name: &str, value: &str) -> String {
+    if fact == Fact::Ran {
+        return fact_value(fact, name);
+    }
     let is_set = value.starts_with('=');
     let value = fact_value(fact, value);
     match (fact, name.is_empty()) {
