@@ -20,28 +20,60 @@ const EXAMPLES: &str = "write comparisons and numbers, such as `>=1.21`, `>=1.21
 
 impl Version {
     /// Finds the version in the output of a tool: the first number with a dot in it
-    /// (`go version go1.26.8`, `v20.20.2`), else the first number.
+    /// (`go version go1.26.8`, `v20.20.2`), else the first number. A number in parentheses is
+    /// the version of something else, such as the compiler that built the tool, unless it
+    /// completes the first number (`perl 5, version 36, subversion 0 (v5.36.0)`).
     pub fn find(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        let mut first = None;
-        let mut at = 0;
-        while let Some(start) = bytes[at..].iter().position(u8::is_ascii_digit) {
-            let start = at + start;
-            let end = start + dotted_len(&bytes[start..]);
-            let version = text[start..end].parse().ok();
-            match version {
-                Some(Self(parts)) if parts.len() > 1 => return Some(Self(parts)),
-                found => first = first.or(found),
-            }
-            at = end;
+        let outside = first_number(&without_parentheses(text))?;
+        if outside.0.len() > 1 {
+            return Some(outside);
         }
-        first
+        let inside = text.split('(').skip(1).filter_map(|rest| {
+            let (inside, _) = rest.split_once(')')?;
+            inside.strip_prefix('v').unwrap_or(inside).parse().ok()
+        });
+        let mut complete = inside.filter(|version: &Self| version.0.first() == outside.0.first());
+        Some(complete.next().unwrap_or(outside))
     }
 
     /// Returns its part at `index`, or zero.
     fn part(&self, index: usize) -> u64 {
         self.0.get(index).copied().unwrap_or(0)
     }
+}
+
+/// Returns the first number with a dot in it, else the first number.
+fn first_number(text: &str) -> Option<Version> {
+    let bytes = text.as_bytes();
+    let mut first = None;
+    let mut at = 0;
+    while let Some(start) = bytes[at..].iter().position(u8::is_ascii_digit) {
+        let start = at + start;
+        let end = start + dotted_len(&bytes[start..]);
+        let version = text[start..end].parse().ok();
+        match version {
+            Some(Version(parts)) if parts.len() > 1 => return Some(Version(parts)),
+            found => first = first.or(found),
+        }
+        at = end;
+    }
+    first
+}
+
+/// Replaces everything in parentheses with spaces. One that is not closed ends with its line.
+fn without_parentheses(text: &str) -> String {
+    let mut depth = 0_usize;
+    let kept = text.chars().map(|c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '\n' => depth = 0,
+            _ if depth == 0 => return c,
+            _ => {}
+        }
+        ' '
+    });
+    kept.collect()
 }
 
 /// Returns the number of leading bytes that are digits, or dots between digits.
@@ -151,6 +183,18 @@ fn parse_bound(text: &str) -> Result<(Comparison, Version), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_in_parentheses_are_ignored() {
+        let find = |text| Version::find(text).map(|version| version.to_string());
+        let found = |text| find(text).unwrap_or_default();
+        assert_eq!(found("foo 1.2 (bar 3.4)"), "1.2");
+        assert_eq!(found("foo (bar 3.4 (baz 5.6)) 1.2"), "1.2");
+        assert_eq!(found("foo 1 (bar 3.4)"), "1");
+        assert_eq!(found("foo (bar 3.4\nfoo 1.2"), "1.2");
+        assert_eq!(found("foo 1 (3.4)"), "1");
+        assert_eq!(found("foo (3.4)"), "");
+    }
 
     #[test]
     fn find_prefers_the_first_dotted_number() {
