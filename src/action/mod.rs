@@ -9,6 +9,7 @@ pub mod hidden;
 pub mod index;
 pub mod inputs;
 pub mod manifest;
+pub mod tools;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -29,7 +29,7 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
     let graph = parts.graph();
     let step = Step {
         parts,
-        versions: &tools::versions(parts, &[id], memory, tools::Probing::Allowed),
+        versions: &tools::versions(parts, &[id], memory, None, tools::Probing::Allowed),
         policy: Policy {
             dry_run: true,
             ..Policy::default()

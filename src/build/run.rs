@@ -47,12 +47,8 @@ pub fn run(
 ) -> Finished {
     let emitter = Emitter::new(sink, Instant::now());
     let early_warnings = std::mem::take(&mut request.warnings);
-    let versions = tools::versions(
-        parts,
-        request.wanted,
-        memory,
-        request.options.policy.probing(),
-    );
+    let (snapshot, probing) = (request.snapshot, request.options.policy.probing());
+    let versions = tools::versions(parts, request.wanted, memory, snapshot, probing);
     let step = Step {
         parts,
         versions: &versions,

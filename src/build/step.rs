@@ -156,7 +156,7 @@ impl Step<'_> {
     /// warnings and count as a miss.
     fn prepare(&self, job: &Prepare, warnings: &mut Vec<Warning>) -> Result<Prepared, Failure> {
         let target = self.parts.graph().target(job.id);
-        if let Some(reason) = self.unknown_key(target, &job.needs) {
+        if let Some(reason) = self.unknown_key(job.id, &job.needs) {
             return Ok(Prepared::WouldRun(reason));
         }
         let draft = self.draft(job.id, &job.needs)?;
@@ -257,7 +257,7 @@ impl Step<'_> {
         let action = Action {
             commands: commands.map(|c| environment.expand(&c.value)).collect(),
             dir: target.dir.clone(),
-            tools: self.tools(target)?,
+            tools: self.tools(id)?,
             inputs: found.entries,
             needs: outputs,
             ran: needs.iter().filter_map(|need| self.ran(need)).collect(),
@@ -278,7 +278,8 @@ impl Step<'_> {
     }
 
     /// Returns why a dry run cannot compute the target's key, if it cannot.
-    fn unknown_key(&self, target: &Target, needs: &[Need]) -> Option<Reason> {
+    fn unknown_key(&self, id: TargetId, needs: &[Need]) -> Option<Reason> {
+        let target = self.parts.graph().target(id);
         let is_read = |entry: &Entry| {
             let mut patterns = target.inputs.iter().flat_map(|inputs| &inputs.patterns);
             // The content behind a link is part of the key.
@@ -296,7 +297,7 @@ impl Step<'_> {
             return Some(Reason::NeedWouldRun { target });
         }
         let is_unprobed = |name: &&String| {
-            self.parts.graph().tool(name).is_some() && !self.versions.contains_key(*name)
+            self.parts.graph().tool(name).is_some() && self.versions.get(id, name).is_none()
         };
         let mut tools = target.tools.iter().map(|tool| &tool.value);
         let name = tools.find(is_unprobed)?.clone();
@@ -330,9 +331,10 @@ impl Step<'_> {
         }))
     }
 
-    fn tools(&self, target: &Target) -> Result<BTreeMap<String, ToolVersion>, Failure> {
-        let versions = target.tools.iter().filter_map(|tool| {
-            let version = self.versions.get(&tool.value)?.clone();
+    fn tools(&self, id: TargetId) -> Result<BTreeMap<String, ToolVersion>, Failure> {
+        let tools = &self.parts.graph().target(id).tools;
+        let versions = tools.iter().filter_map(|tool| {
+            let version = self.versions.get(id, &tool.value)?.clone();
             Some(version.map(|version| (tool.value.clone(), version)))
         });
         versions.collect()

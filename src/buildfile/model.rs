@@ -314,7 +314,7 @@ pub struct EnvVar {
 }
 
 /// The source of a variable's value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EnvValue {
     /// `env NAME`: the environment; unset there, it stays unset.
     Inherit,
@@ -334,11 +334,11 @@ pub enum Command {
 }
 
 /// A string with `{env.NAME}` in it; variables of the Buildfile are already expanded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Text(pub Vec<Piece>);
 
 /// A piece of a [`Text`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Piece {
     /// Plain text.
     Literal(String),

@@ -5,21 +5,20 @@ mod metadata;
 pub mod ownership;
 mod runs;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{ActionKey, ActionResult, ToolVersion};
+use crate::action::tools::ProbedTool;
+use crate::action::{ActionKey, ActionResult};
 use crate::checked_file::{self, Magic, StateFile};
-use crate::stamp::Stamp;
 
 pub use metadata::write as write_metadata;
 pub use runs::RunLog;
 
-const MAGIC: &Magic = b"fbuild-state  2\n";
+const MAGIC: &Magic = b"fbuild-state  3\n";
 
 /// The last success of a target: its outputs are those of the result unless they were changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,24 +29,18 @@ pub struct Success {
     pub result: ActionResult,
 }
 
-/// The version of a tool, and the program file that printed it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probed {
-    /// The program file.
-    pub program: PathBuf,
-    /// Its stamp.
-    pub stamp: Stamp,
-    /// The command that printed the version.
-    pub probe: Vec<String>,
-    /// The version.
-    pub version: ToolVersion,
-}
+/// The most tools that are remembered: those of an earlier run are forgotten above it.
+const MOST_TOOLS: usize = 256;
 
 /// The last success of each target, and the versions of tools.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
     successes: HashMap<String, Arc<Success>>,
-    tools: BTreeMap<String, Probed>,
+    /// By the ids of their sites.
+    tools: BTreeMap<String, ProbedTool>,
+    /// The ids of the sites that this run uses.
+    #[serde(skip)]
+    used_tools: BTreeSet<String>,
     #[serde(skip)]
     changed: bool,
 }
@@ -65,6 +58,7 @@ impl Memory {
         if !std::mem::take(&mut self.changed) {
             return Ok(());
         }
+        self.limit_tools();
         let bytes = postcard::to_stdvec(self).map_err(io::Error::other)?;
         checked_file::write(file, MAGIC, &[&bytes])
     }
@@ -95,16 +89,25 @@ impl Memory {
         self.successes.values().map(|success| success.key)
     }
 
-    /// Returns the recorded version of a tool.
-    pub fn tool(&self, name: &str) -> Option<&Probed> {
-        self.tools.get(name)
+    /// Returns the recorded version of the tool with a site's id.
+    pub fn tool(&self, site: &str) -> Option<&ProbedTool> {
+        self.tools.get(site)
     }
 
     /// Records the version of a tool.
-    pub fn probed(&mut self, name: &str, probed: Probed) {
-        if self.tools.get(name) != Some(&probed) {
-            self.tools.insert(name.to_owned(), probed);
+    pub fn probed(&mut self, site: &str, probed: &ProbedTool) {
+        self.used_tools.insert(site.to_owned());
+        if self.tools.get(site) != Some(probed) {
+            self.tools.insert(site.to_owned(), probed.clone());
             self.changed = true;
+        }
+    }
+
+    /// Forgets tools that this run did not use if there are too many: a site is another one
+    /// whenever a variable in it changes.
+    fn limit_tools(&mut self) {
+        if self.tools.len() > MOST_TOOLS {
+            self.tools.retain(|site, _| self.used_tools.contains(site));
         }
     }
 }

@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::action::environment::HostEnv;
 use crate::action::index::FileIndex;
+use crate::action::tools::{ProbedTool, ToolSite};
 use crate::buildfile::model::{Output, Target};
 use crate::glob::Pattern;
 use crate::graph::TargetId;
@@ -150,6 +151,11 @@ impl Snapshot {
     pub fn is_of(&self, workspace: &Workspace) -> bool {
         let conditions = &self.file.header.conditions;
         conditions.texts == workspace.texts() && conditions.root == workspace.root.path()
+    }
+
+    /// Returns the version of the tool at a site, which was checked with the snapshot.
+    pub fn tool(&self, site: &ToolSite) -> Option<&ProbedTool> {
+        self.file.header.conditions.tool(site)
     }
 
     /// Returns true if something changed that a target may read or that it makes.
