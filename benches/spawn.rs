@@ -119,6 +119,7 @@ fn action() -> Action {
         tools: BTreeMap::new(),
         inputs: Vec::new(),
         needs: BTreeMap::new(),
+        ran: BTreeMap::new(),
         outputs: Vec::new(),
     }
 }

@@ -560,6 +560,7 @@ fn action(argv: Vec<OsString>) -> Action {
         tools: BTreeMap::new(),
         inputs: Vec::new(),
         needs: BTreeMap::new(),
+        ran: BTreeMap::new(),
         outputs: Vec::new(),
     }
 }

@@ -96,6 +96,14 @@ impl ToolSite {
         }
     }
 
+    /// Returns the `PATH` of the commands.
+    pub fn path<'a>(&'a self, host_env: &'a HostEnv) -> Option<&'a OsStr> {
+        match self.env.get("PATH") {
+            Some(declared) => declared.as_deref(),
+            None => host_env.get(OsStr::new("PATH")).map(OsString::as_os_str),
+        }
+    }
+
     /// Returns the variables of the commands, except secrets: the declared ones, those of
     /// `pass` and the standard ones.
     pub fn environment(&self, host_env: &HostEnv) -> BTreeMap<OsString, OsString> {

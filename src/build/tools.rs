@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Parts, failure};
 use crate::action::ToolVersion;
-use crate::action::tools::{ProbedTool, ToolSite, ToolSites, ToolUse};
+use crate::action::tools::{ProbedTool, ToolFile, ToolSite, ToolSites, ToolUse};
 use crate::buildfile::model::Version;
 use crate::event::{Failure, error_chain};
 use crate::exec;
@@ -50,12 +50,16 @@ pub(super) fn versions(
     probing: Probing,
 ) -> Versions {
     let ToolSites { classes, uses } = ToolSites::of(parts.graph(), wanted, parts.host_env);
-    let known = |used: &ToolUse<'_>| {
-        let checked = snapshot.and_then(|snapshot| snapshot.tool(&used.site));
-        let remembered = || remembered(parts, memory, &used.site, probing);
-        checked.cloned().or_else(remembered)
-    };
-    let mut found: Vec<Option<ProbedTool>> = uses.iter().map(known).collect();
+    let sites: Vec<&ToolSite> = uses.iter().map(|used| &used.site).collect();
+    let checked = |site: &&ToolSite| snapshot.and_then(|snapshot| snapshot.tool(site)).cloned();
+    let mut found: Vec<Option<ProbedTool>> = sites.iter().map(checked).collect();
+    if found.iter().any(Option::is_none) {
+        let files = exec::find_tools(&sites, parts.host_env, &parts.workspace.root);
+        for ((found, site), file) in found.iter_mut().zip(&sites).zip(files) {
+            let remembered = |file| remembered(parts, memory, site, &file, probing);
+            *found = found.take().or_else(|| file.ok().and_then(remembered));
+        }
+    }
     let mut errors = HashMap::new();
     if probing == Probing::Allowed {
         let missing: Vec<usize> = (0..uses.len()).filter(|at| found[*at].is_none()).collect();
@@ -89,11 +93,11 @@ fn remembered(
     parts: &Parts<'_>,
     memory: &Memory,
     site: &ToolSite,
+    file: &ToolFile,
     probing: Probing,
 ) -> Option<ProbedTool> {
     let probed = memory.tool(&site.id())?;
-    let file = exec::find_tool(site, parts.host_env, &parts.workspace.root).ok()?;
-    let is_same = probed.file == file && probed.variables == site.variables(parts.host_env);
+    let is_same = probed.file == *file && probed.variables == site.variables(parts.host_env);
     let is_certain = !file.is_shim || probing == Probing::Forbidden;
     (is_same && is_certain).then(|| probed.clone())
 }

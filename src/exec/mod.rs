@@ -42,7 +42,7 @@ pub use probe::{PROBE_LIMIT, PROBE_TIME, probe};
 pub use process::{Program, Streams};
 pub use run::{Completion, GRACE, run};
 pub use shell::{command_line, quote};
-pub use tool::{find_tool, probe_tools};
+pub use tool::{find_tools, probe_tools};
 pub use tree::MARKER;
 pub use watchdog::{WATCHDOG_ARGUMENT, Watchdog, watchdog_main};
 

@@ -1,5 +1,6 @@
 //! Finds the program file of a tool, and asks it for its version.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read as _;
@@ -25,11 +26,46 @@ const SHIM_FOLDERS: [&str; 3] = ["shims", ".volta", ".proto"];
 /// The most probes at a time. A probe waits more than it computes.
 const MOST_PROBES: usize = 8;
 
+/// Finds the program files of tools as their commands would, in the order of the sites.
+pub fn find_tools(
+    sites: &[&ToolSite],
+    host_env: &HostEnv,
+    root: &Root,
+) -> Vec<Result<ToolFile, Error>> {
+    let mut known: HashMap<(&str, Option<&OsStr>), ToolFile> = HashMap::new();
+    let mut found = Vec::new();
+    for site in sites {
+        let key = (&*site.name, site.path(host_env));
+        // Many targets use one tool from different folders, which usually makes no difference.
+        let is_anywhere = is_absolute(key.0, key.1);
+        let file = match known.get(&key).filter(|_| is_anywhere) {
+            Some(file) => Ok(file.clone()),
+            None => find_tool(site, host_env, root),
+        };
+        if let Ok(file) = &file
+            && is_anywhere
+        {
+            known.insert(key, file.clone());
+        }
+        found.push(file);
+    }
+    found
+}
+
+/// Returns true if a program is the same one from each folder.
+fn is_absolute(name: &str, path: Option<&OsStr>) -> bool {
+    let path = path.map_or(&b"/"[..], OsStr::as_encoded_bytes);
+    let mut folders = path.split(|byte| *byte == b':');
+    !name.contains('/') && folders.all(|folder| folder.starts_with(b"/"))
+}
+
 /// Finds the program file of a tool as its commands would.
-pub fn find_tool(site: &ToolSite, host_env: &HostEnv, root: &Root) -> Result<ToolFile, Error> {
-    let env = site.environment(host_env);
-    let path = env.get(OsStr::new("PATH")).map(OsString::as_os_str);
-    let file = find(OsStr::new(&site.name), path, &folder(site, root))?;
+fn find_tool(site: &ToolSite, host_env: &HostEnv, root: &Root) -> Result<ToolFile, Error> {
+    let file = find(
+        OsStr::new(&site.name),
+        site.path(host_env),
+        &folder(site, root),
+    )?;
     Ok(ToolFile {
         stamp: Stamp::of_path(&file).unwrap_or_else(Stamp::unknown),
         is_shim: is_shim(&file),
@@ -114,7 +150,15 @@ fn is_shim(file: &Path) -> bool {
     let is_plain = file
         .symlink_metadata()
         .is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1);
-    is_known || !is_plain || !is_binary(file)
+    is_known || !is_plain || !is_binary(file) || is_rustup_copy(file)
+}
+
+/// Returns true if a program is a copy of the `rustup` beside it: rustup makes copies where it
+/// cannot make links.
+fn is_rustup_copy(file: &Path) -> bool {
+    let size = |file: &Path| file.metadata().map(|metadata| metadata.len());
+    let rustup = file.with_file_name("rustup");
+    file != rustup && size(&rustup).is_ok_and(|rustup| size(file).is_ok_and(|size| size == rustup))
 }
 
 /// Returns true if a file is a binary program; anything else is run by an interpreter.
@@ -126,13 +170,15 @@ fn is_binary(file: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
+    use crate::path::RelPath;
 
     #[test]
-    fn links_scripts_and_known_folders_are_shims() {
+    fn links_scripts_and_version_managers_are_shims() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::create_dir(path("shims")).unwrap();
@@ -141,14 +187,47 @@ mod tests {
             ("shims/binary", b"\x7fELF..."),
             ("linked", b"\x7fELF..."),
             ("script", b"#!/bin/sh"),
+            ("rustup", b"\x7fELF rustup"),
+            ("cargo", b"\x7fELF rustup"),
         ] {
             fs::write(path(name), content).unwrap();
         }
         symlink("binary", path("link")).unwrap();
         fs::hard_link(path("linked"), path("other name")).unwrap();
         assert!(!is_shim(&path("binary")));
-        for shim in ["shims/binary", "script", "link", "linked", "absent"] {
+        for shim in [
+            "shims/binary",
+            "script",
+            "link",
+            "linked",
+            "cargo",
+            "absent",
+        ] {
             assert!(is_shim(&path(shim)), "{shim}");
         }
+    }
+
+    #[test]
+    fn tool_on_a_relative_path_depends_on_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            let bin = dir.path().join(name).join("bin");
+            fs::create_dir_all(&bin).unwrap();
+            fs::write(bin.join("tool"), "#!/bin/sh").unwrap();
+            fs::set_permissions(bin.join("tool"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let root = Root::open(dir.path()).unwrap();
+        let host_env = [("PATH".into(), "bin:/bin".into())].into();
+        let site = |dir: &str| ToolSite {
+            name: "tool".to_owned(),
+            probe: Vec::new(),
+            dir: RelPath::new(dir).unwrap(),
+            env: BTreeMap::new(),
+            pass: Vec::new(),
+        };
+        let found = find_tools(&[&site("a"), &site("b")], &host_env, &root);
+        let found: Vec<PathBuf> = found.into_iter().map(|file| file.unwrap().path).collect();
+        let expected = ["a", "b"].map(|name| root.path().join(name).join("bin/tool"));
+        assert_eq!(found, expected);
     }
 }

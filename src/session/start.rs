@@ -2,7 +2,7 @@
 
 use super::run_lock::RunLock;
 use super::{Host, state};
-use crate::snapshot::{self, Query, Snapshot};
+use crate::snapshot::{self, Probing, Query, Snapshot};
 
 /// The lock and the snapshot that a session takes over; by default, neither.
 #[derive(Default)]
@@ -14,7 +14,7 @@ pub struct Start {
 impl Start {
     /// Takes the lock of the tree and checks the snapshot under it. Has neither if another run
     /// holds the lock or the state folder needs attention: the session reports that.
-    pub fn check(host: &Host<'_>, names: &[String]) -> Self {
+    pub fn check(host: &Host<'_>, names: &[String], probing: Probing<'_>) -> Self {
         let layout = host.layout();
         let Some(lock) = state::try_lock_idle(host, &layout) else {
             return Self::default();
@@ -24,6 +24,7 @@ impl Start {
             layout: &layout,
             names,
             host_env: host.env,
+            probing,
         };
         Self {
             lock: Some(lock),

@@ -42,6 +42,7 @@ use crate::workspace::{Layout, Workspace};
 
 pub use change::Change;
 use compare::Failed;
+pub use conditions::Probing;
 use file::{Header, SnapshotFile};
 use list::Builder;
 use merge::Earlier;
@@ -60,6 +61,8 @@ pub struct Query<'a> {
     pub names: &'a [String],
     /// The variables around fbuild.
     pub host_env: &'a HostEnv,
+    /// The permission to probe tools.
+    pub probing: Probing<'a>,
 }
 
 /// A run in which everything succeeded.
@@ -96,12 +99,12 @@ pub struct Snapshot {
 pub fn check(query: &Query<'_>) -> Option<Snapshot> {
     let file = SnapshotFile::read(query.layout)?;
     let conditions = &file.header.conditions;
-    let buildfile = conditions.texts.first().map(|(path, _)| &**path);
-    if conditions.names != query.names || buildfile != Some(query.buildfile) {
+    let buildfile = conditions.facts.texts.first().map(|(path, _)| &**path);
+    if conditions.facts.names != query.names || buildfile != Some(query.buildfile) {
         return None;
     }
-    let root = Root::open(&conditions.root_as_named).ok()?;
-    let failed = failures(&file, &root, query.host_env)?;
+    let root = Root::open(&conditions.facts.root_as_named).ok()?;
+    let failed = failures(&file, &root, query)?;
     let (failed, mut changes): (Vec<usize>, Vec<Change>) = failed.into_iter().unzip();
     if !changes.is_empty() {
         links::add_changes_behind(file.list()?, &mut changes)?;
@@ -116,18 +119,19 @@ pub fn check(query: &Query<'_>) -> Option<Snapshot> {
 }
 
 /// Returns the observations that fail; `None` if a condition does, or too many of them.
-fn failures(file: &SnapshotFile, root: &Root, host_env: &HostEnv) -> Option<Vec<Failed>> {
+fn failures(file: &SnapshotFile, root: &Root, query: &Query<'_>) -> Option<Vec<Failed>> {
     let (list, conditions) = (file.list()?, &file.header.conditions);
+    let still_hold = || conditions.still_hold(query.host_env, root, query.probing);
     let stop = AtomicBool::new(false);
     if file.list_size() < MANY {
-        if !conditions.still_hold(host_env, root) {
+        if !still_hold() {
             return None;
         }
         return compare::compare(list, root, &stop);
     }
     std::thread::scope(|threads| {
         let failed = threads.spawn(|| compare::compare(list, root, &stop));
-        let still_hold = conditions.still_hold(host_env, root);
+        let still_hold = still_hold();
         if !still_hold {
             stop.store(true, Ordering::Relaxed);
         }
@@ -144,13 +148,13 @@ impl Snapshot {
 
     /// Returns true if it is of a run for the same names.
     pub fn is_for(&self, names: &[String]) -> bool {
-        self.file.header.conditions.names == names
+        self.file.header.conditions.facts.names == names
     }
 
     /// Returns true if it is of the same texts and the same root.
     pub fn is_of(&self, workspace: &Workspace) -> bool {
-        let conditions = &self.file.header.conditions;
-        conditions.texts == workspace.texts() && conditions.root == workspace.root.path()
+        let facts = &self.file.header.conditions.facts;
+        facts.texts == workspace.texts() && facts.root == workspace.root.path()
     }
 
     /// Returns the version of the tool at a site, which was checked with the snapshot.

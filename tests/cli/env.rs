@@ -208,20 +208,84 @@ fn first_executable_tool_on_path_is_used() {
 }
 
 #[test]
-fn tool_is_probed_once_per_file() {
+fn binary_tool_is_probed_once_per_file() {
     let project = Project::new(
         r#"
-        tool compiler { probe compiler -version }
+        tool compiler { probe compiler -c "echo probed >> probes; echo 1.0" }
         target a { tools compiler; sh "true" }
         target b { tools compiler; sh "true" }
         group all { needs a b }
         "#,
     )
-    .tool("compiler", "echo probed >> probes; echo 1.0\n");
+    .tool("compiler", "");
+    // A copy of a shell is a program that is neither a link nor a script.
+    fs::remove_file(project.path("../bin/compiler")).unwrap();
+    fs::copy("/bin/sh", project.path("../bin/compiler")).unwrap();
     project.run("run -q all").ok("");
     project.run("run -q all").ok("");
     project.run("status all").code(0);
     assert_eq!(project.read("probes"), "probed\n");
+}
+
+#[test]
+fn script_tool_is_probed_in_each_run() {
+    let project = Project::new("tool shim\ntarget t { tools shim; outputs out; run shim out }")
+        .tool(
+            "shim",
+            "v=$(cat .tool-versions); case $1 in --version) echo $v ;; *) echo $v > $1 ;; esac",
+        )
+        .file(".tool-versions", "1.0\n");
+    project.run("run -q t").ok("");
+    project.run("run t").code(0);
+    project.write(".tool-versions", "2.0\n");
+    let done = project.run("run t").code(0);
+    let reason = "Starting t: `shim` changed from 1.0 to 2.0";
+    assert!(done.stdout.contains(reason), "{}", done.stdout);
+    assert_eq!(project.read("out"), "2.0\n");
+}
+
+#[test]
+fn tool_is_probed_in_the_folder_of_the_commands() {
+    let project = Project::new(
+        r#"
+        tool shim version=">=2" { probe shim }
+        target t { tools shim; dir sub; run shim }
+        "#,
+    )
+    .tool("shim", "cat .tool-versions\n")
+    .file(".tool-versions", "1.0\n")
+    .file("sub/.tool-versions", "2.0\n");
+    project.run("run -q t").ok("");
+    project.write("sub/.tool-versions", "1.5\n");
+    let done = project.run("run t").code(1);
+    let message = "`shim` is 1.5 in `sub`, but >=2 is required";
+    assert!(done.stdout.contains(message), "{}", done.stdout);
+}
+
+#[test]
+fn passed_variable_decides_the_version_of_a_tool() {
+    let project = Project::new(
+        r#"
+        tool shim
+        target t { tools shim; pass V; outputs out; sh "shim --version > out" }
+        "#,
+    )
+    .tool("shim", "echo ${V-1.0}\n");
+    project.run("run -q t").ok("");
+    assert_eq!(project.read("out"), "1.0\n");
+    project.fbuild("run -q t").env("V", "3.0").end().ok("");
+    assert_eq!(project.read("out"), "3.0\n");
+}
+
+#[test]
+fn earlier_probe_does_not_run_after_an_edit() {
+    let project = Project::new("tool shim { probe shim old }\ntarget t { tools shim; run shim }")
+        .tool("shim", "echo $1 >> probes; echo 1.0\n");
+    project.run("run -q t").code(0);
+    project.buildfile("tool shim { probe shim new }\ntarget t { tools shim; run shim }");
+    fs::remove_file(project.path("probes")).unwrap();
+    project.run("run -q t").code(0);
+    assert!(!project.read("probes").contains("old"));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use fbuild::digest::Digest;
 use fbuild::event::{Event, Sink, Warning};
 use fbuild::exec::{End, Error, Execution, Executor, Task};
 use fbuild::session::{self, Access, Host, Observer, Order, Session, Start, StateKey};
+use fbuild::snapshot::Probing;
 use fbuild::store::disk::Durability;
 use fbuild::store::{self, Store};
 use fbuild::system::user_dirs::UserDirs;
@@ -116,7 +117,7 @@ impl InProcess {
     /// Returns the number of targets if the snapshot reports that nothing changed.
     fn up_to_date(&self, world: &World) -> Option<usize> {
         let (env, console) = (host_env(world), Console::default());
-        Start::check(&self.host(&env, &console), &[]).up_to_date()
+        start(&self.host(&env, &console)).up_to_date()
     }
 
     fn host<'a>(&'a self, env: &'a HostEnv, console: &'a Console) -> Host<'a> {
@@ -148,8 +149,8 @@ impl InProcess {
             executor: Some(&fake_tool),
             ..self.host(&env, &console)
         };
-        let start = if run.from_snapshot {
-            Start::check(&host, &[])
+        let checked = if run.from_snapshot {
+            start(&host)
         } else {
             Start::default()
         };
@@ -158,7 +159,7 @@ impl InProcess {
         } else {
             Access::Write
         };
-        let mut session = match Session::open(&host, access, start) {
+        let mut session = match Session::open(&host, access, checked) {
             Ok(session) => session,
             Err(session::Error::Mistakes) => {
                 return Report {
@@ -306,6 +307,15 @@ impl Builder for InProcess {
     fn keeps_store_in_state(&self) -> bool {
         self.memory.is_none()
     }
+}
+
+/// Checks the snapshot as `fbuild run` does first.
+fn start(host: &Host<'_>) -> Start {
+    let probing = Probing {
+        begin: &|| {},
+        cancel: &Cancel::new(),
+    };
+    Start::check(host, &[], probing)
 }
 
 fn host_env(world: &World) -> HostEnv {

@@ -1,5 +1,6 @@
 //! `fbuild run`: brings targets up to date.
 
+use std::cell::OnceCell;
 use std::time::Instant;
 
 use crate::build::{Options, Policy};
@@ -13,6 +14,7 @@ use crate::event::{Event, EventKind, Sink as _, Summary};
 use crate::report::Verbosity;
 use crate::report::terminal::Plain;
 use crate::session::{Access, Order, Session, Start};
+use crate::snapshot::Probing;
 use crate::store::shared::SharedCache;
 use crate::workspace::Workspace;
 
@@ -21,8 +23,18 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     let host = context.host()?;
     let policy = policy(args);
     // A run that is to do something in any case has no use for the snapshot.
+    let cancel = Cancel::new();
+    let watch = OnceCell::new();
+    // Most runs without changes end before a signal needs to be handled.
+    let handle_signals = || {
+        watch.get_or_init(|| signals::watch(&cancel));
+    };
     let start = if policy == Policy::default() {
-        Start::check(&host, &args.targets)
+        let probing = Probing {
+            begin: &handle_signals,
+            cancel: &cancel,
+        };
+        Start::check(&host, &args.targets, probing)
     } else {
         Start::default()
     };
@@ -40,8 +52,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     let mut session = Session::open(&host, access, start)?;
     let wanted = session.select(&args.targets)?;
     let shared = open_shared(context, args, &session.workspace)?;
-    let cancel = Cancel::new();
-    let _signals = signals::watch(&cancel);
+    handle_signals();
     let order = Order {
         names: &args.targets,
         wanted: &wanted,

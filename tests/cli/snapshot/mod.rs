@@ -224,7 +224,7 @@ fn readers_without_a_direct_need_see_new_outputs() {
     let project = Project::new(
         r#"
         target first { inputs "first.in"; outputs "gen/a.c"; sh "mkdir -p gen; cp first.in gen/a.c" }
-        target second { needs first; inputs "x"; sh ":" }
+        target second { needs first; inputs "x"; outputs "second"; sh "echo > second" }
         target third { needs second; inputs "x"; outputs "third"; sh "echo > third" }
         target reader { needs third; inputs "gen/*.c"; outputs "out"; sh "cat gen/*.c > out" }
         target later { after first; inputs "gen/*.c"; outputs "late"; sh "cat gen/*.c > late" }
