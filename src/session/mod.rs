@@ -32,7 +32,9 @@ use crate::exec::{Executor, Local};
 use crate::graph::TargetId;
 use crate::journal::{Memory, RunLog};
 use crate::path::RelPath;
+use crate::report::text::count;
 use crate::snapshot::{self, CleanRun, Snapshot};
+use crate::source::{Diagnostic, Severity};
 use crate::stamp::FileId;
 use crate::store::disk::{Durability, Limits, WhenBusy, is_foreign};
 use crate::store::outputs::{self, Stage};
@@ -44,6 +46,7 @@ use crate::workspace::{self, Layout, Workspace};
 pub use error::Error;
 use fanout::Fanout;
 use run_lock::RunLock;
+use start::Mistakes;
 pub use start::Start;
 use state::State;
 pub use state_key::StateKey;
@@ -152,6 +155,20 @@ impl Host<'_> {
         Ok(workspace)
     }
 
+    /// Opens the workspace. Mistakes are a warning: the rest of it counts.
+    fn open_with_mistakes(&self) -> Result<Workspace, Error> {
+        let workspace = workspace::open(&self.buildfile, &self.shown, self.key())?;
+        let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
+        let errors = workspace.diagnostics.iter().filter(is_error).count();
+        if errors > 0 {
+            let (errors, shown) = (count(errors, "error"), self.shown.display());
+            let message = format!("{errors} in `{shown}`; `fbuild check` shows them");
+            let warning = Warning::new("fbuild::workspace::mistakes", message);
+            self.observer.on_warning(&warning);
+        }
+        Ok(workspace)
+    }
+
     /// Returns the key to read state with. If there is none, it is one that no state was
     /// written with.
     fn key(&self) -> &Key {
@@ -176,12 +193,19 @@ impl Host<'_> {
 impl<'a> Session<'a> {
     /// Opens the workspace of a host, with what was checked before.
     pub fn open(host: &'a Host<'a>, access: Access, start: Start) -> Result<Self, Error> {
-        let Start { lock, snapshot } = start;
+        let Start {
+            lock,
+            snapshot,
+            mistakes,
+        } = start;
         let (key, key_warning) = match access {
             Access::Write => host.state_key.find_or_create(|| host.project()),
             Access::Read => host.state_key.find(|| host.project()),
         };
-        let (workspace, saved) = read(host, lock.as_ref())?;
+        let (workspace, saved) = match mistakes {
+            Mistakes::Refused => read(host, lock.as_ref())?,
+            Mistakes::Tolerated => (host.open_with_mistakes()?, None),
+        };
         let mut state = match access {
             Access::Write => State::lock(host, &workspace, lock)?,
             Access::Read => State::read_only(&workspace),
@@ -198,7 +222,8 @@ impl<'a> Session<'a> {
             .collect();
         let root = workspace.root.clone();
         let stage = Stage::new(&root, state.layout.state(), &trash, hidden.clone());
-        if access == Access::Write {
+        // Without all outputs, files of an interrupted run could not return to their places.
+        if access == Access::Write && !workspace.has_errors() {
             outputs::recover(&stage, &|path| is_output(&workspace, path))?;
         }
         let SavedState { files, memory } = saved

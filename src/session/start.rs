@@ -9,9 +9,28 @@ use crate::snapshot::{self, Probing, Query, Snapshot};
 pub struct Start {
     pub(super) lock: Option<RunLock>,
     pub(super) snapshot: Option<Snapshot>,
+    pub(super) mistakes: Mistakes,
+}
+
+/// The treatment of mistakes in the Buildfile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mistakes {
+    /// They are passed on, and nothing is opened.
+    #[default]
+    Refused,
+    /// They are a warning.
+    Tolerated,
 }
 
 impl Start {
+    /// Opens the session even if the Buildfile has mistakes: for commands that run no target.
+    pub fn with_mistakes() -> Self {
+        Self {
+            mistakes: Mistakes::Tolerated,
+            ..Self::default()
+        }
+    }
+
     /// Takes the lock of the tree and checks the snapshot under it. Has neither if another run
     /// holds the lock or the state folder needs attention: the session reports that.
     pub fn check(host: &Host<'_>, names: &[String], probing: Probing<'_>) -> Self {
@@ -29,6 +48,7 @@ impl Start {
         Self {
             lock: Some(lock),
             snapshot: snapshot::check(&query),
+            mistakes: Mistakes::Refused,
         }
     }
 

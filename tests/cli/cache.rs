@@ -321,3 +321,30 @@ fn flushes_blobs_before_records(much: usize) {
     }
     assert!(blobs > 1 && records == 1, "{traced}");
 }
+
+#[test]
+fn cache_and_clean_work_with_mistakes() {
+    let project = project();
+    project.run("run -q b").ok("");
+    let text = project.read("Buildfile.kdl");
+    project.write(
+        "Buildfile.kdl",
+        format!("{text}\ntarget broken {{ needs nothing; nod }}\n"),
+    );
+    project.run("run b").code(2);
+    let warning = "warning[fbuild::workspace::mistakes]: 2 errors in `Buildfile.kdl`; \
+                   `fbuild check` shows them\n";
+    for words in ["cache status", "cache verify", "cache gc", "clean b"] {
+        let done = project.run(words).code(0);
+        assert_eq!(done.stderr, warning, "{words}");
+    }
+    assert!(!project.has("b"), "cleaned");
+    let cleared = project.run("cache clear").code(0);
+    assert!(
+        cleared.stdout.starts_with("removed 2 results"),
+        "{}",
+        cleared.stdout
+    );
+    project.run("clean --all").code(0);
+    assert!(!project.has(".build-cache"));
+}

@@ -27,7 +27,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Cache) -> Result<(), Failure
 
 fn status(context: &Context) -> Result<(), Failure> {
     let host = context.host()?;
-    let mut session = Session::open(&host, Access::Read, Start::default())?;
+    let mut session = Session::open(&host, Access::Read, Start::with_mistakes())?;
     let folder = store_folder(&session.workspace);
     let usage = session
         .disk
@@ -119,7 +119,7 @@ fn quarantine(store: &Path) -> String {
 /// Seals the results of other users with the key of this one.
 fn trust(context: &Context) -> Result<(), Failure> {
     let host = context.host()?;
-    let mut session = Session::open(&host, Access::Write, Start::default())?;
+    let mut session = Session::open(&host, Access::Write, Start::with_mistakes())?;
     let trusted = session.disk.as_ref().map(Disk::trust);
     print_warnings(context, &mut session);
     let accepted = trusted
@@ -137,7 +137,7 @@ fn trust(context: &Context) -> Result<(), Failure> {
 fn verify(context: &Context, repair: bool) -> Result<(), Failure> {
     let access = if repair { Access::Write } else { Access::Read };
     let host = context.host()?;
-    let mut session = Session::open(&host, access, Start::default())?;
+    let mut session = Session::open(&host, access, Start::with_mistakes())?;
     let verified = session.disk.as_ref().map(|disk| disk.verify(repair));
     print_warnings(context, &mut session);
     let Some(found) = verified.transpose().map_err(store_failure)? else {
@@ -192,7 +192,7 @@ fn collect(
     let max_age =
         max_age.map_err(|error| unreadable("--max-age", &error, quantity::DURATION_HELP))?;
     let host = context.host()?;
-    let session = Session::open(&host, Access::Write, Start::default())?;
+    let session = Session::open(&host, Access::Write, Start::with_mistakes())?;
     let limits = Limits {
         max_size: max_size.or(session.limits().max_size),
         max_age: max_age.or(session.limits().max_age),
@@ -205,7 +205,7 @@ fn collect(
 
 fn clear(context: &Context) -> Result<(), Failure> {
     let host = context.host()?;
-    let session = Session::open(&host, Access::Write, Start::default())?;
+    let session = Session::open(&host, Access::Write, Start::with_mistakes())?;
     remove(context, session, Disk::clear)
 }
 

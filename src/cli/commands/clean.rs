@@ -17,7 +17,7 @@ use crate::store::outputs::{self, AllOwned, Destination};
 
 pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure> {
     let host = context.host()?;
-    let session = Session::open(&host, Access::Write, Start::default())?;
+    let session = Session::open(&host, Access::Write, Start::with_mistakes())?;
     let wanted: Vec<TargetId> = if args.targets.is_empty() {
         session.workspace.graph.ids().collect()
     } else {
