@@ -37,18 +37,13 @@ pub(super) fn check(
     }
 }
 
-/// Returns a warning that names the committed outputs that a target changed: those of `made`
-/// that differ from `before`, and those of `before` that are gone.
+/// Returns a warning that names the committed outputs that a target changed or removed. A new
+/// file is not committed yet.
 pub(super) fn changes(target: &Target, made: &[Entry], before: &[Entry]) -> Option<Warning> {
     let specs = committed_specs(target);
     let (made, before) = (matching(&specs, made), matching(&specs, before));
-    let is_gone = |old: &&Entry| {
-        let found = made.binary_search_by(|new| new.path.cmp(&old.path));
-        found.is_err()
-    };
-    let new = made.iter().filter(|new| !outputs::is_intact(new, &before));
-    let all = new.chain(before.iter().filter(is_gone));
-    let paths = all.filter(|entry| entry.kind != EntryKind::Folder);
+    let changed = before.iter().filter(|old| !outputs::is_intact(old, &made));
+    let paths = changed.filter(|entry| entry.kind != EntryKind::Folder);
     warnings::committed_changed(&paths.map(|entry| &entry.path).collect::<Vec<_>>())
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod context;
 mod failure;
+mod hints;
 mod init;
 #[cfg(feature = "remote")]
 mod remote;
@@ -27,9 +28,11 @@ pub use failure::Exit;
 
 /// Runs the command in the arguments, the first of which is the program's own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            hints::add_tip(&mut error, &arguments);
             // Ignore the error: the stream is gone.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });

@@ -145,7 +145,7 @@ pub struct Session<'a> {
 impl Host<'_> {
     /// Opens the workspace and passes its diagnostics on. Mistakes are an error.
     pub fn open_workspace(&self) -> Result<Workspace, Error> {
-        let workspace = workspace::open(&self.buildfile, &self.shown, self.key())?;
+        let workspace = self.read_workspace()?;
         if !workspace.diagnostics.is_empty() {
             self.observer.on_diagnostics(&workspace);
         }
@@ -155,9 +155,15 @@ impl Host<'_> {
         Ok(workspace)
     }
 
+    /// Opens the workspace and reports nothing.
+    pub fn read_workspace(&self) -> Result<Workspace, Error> {
+        let workspace = workspace::open(&self.buildfile, &self.shown, self.key())?;
+        Ok(workspace)
+    }
+
     /// Opens the workspace. Mistakes are a warning: the rest of it counts.
     fn open_with_mistakes(&self) -> Result<Workspace, Error> {
-        let workspace = workspace::open(&self.buildfile, &self.shown, self.key())?;
+        let workspace = self.read_workspace()?;
         let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
         let errors = workspace.diagnostics.iter().filter(is_error).count();
         if errors > 0 {

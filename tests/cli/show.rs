@@ -146,6 +146,22 @@ fn check_prints_every_mistake() {
 }
 
 #[test]
+fn check_prints_a_shared_mistake_once() {
+    let project = Project::new(
+        "template t { inputs nothing; sh \"true\" }\n\
+         target a from=t\ntarget b from=t\ntarget c { inputs none; sh \"true\" }\n",
+    );
+    let stderr = project.run("check").code(2).stderr;
+    assert_eq!(
+        stderr.matches("fbuild::action::no_match").count(),
+        2,
+        "{stderr}"
+    );
+    assert_eq!(stderr.matches("used by").count(), 1, "{stderr}");
+    assert!(stderr.contains("used by a and b"), "{stderr}");
+}
+
+#[test]
 fn status_prints_targets_and_reasons() {
     let project = project();
     project.run("status").ok("

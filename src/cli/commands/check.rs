@@ -3,6 +3,7 @@
 
 use crate::action::{hidden, inputs};
 use crate::build::{Options, Policy};
+use crate::buildfile::model::Spanned;
 use crate::cancel::Cancel;
 use crate::cli::args::Check;
 use crate::cli::context::Context;
@@ -12,9 +13,12 @@ use crate::cli::signals;
 use crate::glob::may_overlap;
 use crate::graph::{Graph, TargetId};
 use crate::report::Verbosity;
-use crate::report::text::count;
+use crate::report::text::{count, list};
 use crate::session::{Access, Order, Session, Start};
 use crate::source::{Diagnostic, render_all};
+
+/// The most targets to name for one mistake.
+const MAX_NAMES: usize = 8;
 
 pub(in crate::cli) fn run(context: &Context, args: &Check) -> Result<(), Failure> {
     if args.drift {
@@ -50,20 +54,63 @@ fn check(context: &Context) -> Result<(), Failure> {
 /// nothing orders the two.
 fn input_mistakes(session: &Session<'_>) -> Result<Vec<Diagnostic>, Failure> {
     let graph = &session.workspace.graph;
-    let mut all = Vec::new();
+    let mut all = Mistakes::default();
     for id in graph.ids() {
+        let name = &graph.target(id).name;
         match inputs::find(&session.index, graph, id, &inputs::Needs::new()) {
             Ok(found) => {
                 let paths = found.entries.iter().map(|entry| &entry.path);
-                all.extend(graph.unordered_reads(id, paths));
+                all.add(name, graph.unordered_reads(id, paths));
             }
             Err(inputs::Error::Index(error)) => return Err(Failure::of(Exit::World, &error)),
             Err(inputs::Error::Empty(unmatched)) => {
-                all.extend(unmatched.into_iter().filter(|d| !is_made(graph, id, d)));
+                all.add(
+                    name,
+                    unmatched.into_iter().filter(|d| !is_made(graph, id, d)),
+                );
             }
         }
     }
-    Ok(all)
+    Ok(all.into_diagnostics())
+}
+
+/// Mistakes, each with the names of the targets that it occurs in.
+#[derive(Default)]
+struct Mistakes<'g>(Vec<(Diagnostic, Vec<&'g Spanned<String>>)>);
+
+impl<'g> Mistakes<'g> {
+    /// Adds the mistakes of a target. One in a template or a `files` node occurs in many.
+    fn add(&mut self, target: &'g Spanned<String>, all: impl IntoIterator<Item = Diagnostic>) {
+        for diagnostic in all {
+            match self.0.iter_mut().find(|(known, _)| *known == diagnostic) {
+                Some((_, targets)) => targets.push(target),
+                None => self.0.push((diagnostic, vec![target])),
+            }
+        }
+    }
+
+    /// Returns each mistake once. If its place does not show the targets, its help names them.
+    fn into_diagnostics(self) -> Vec<Diagnostic> {
+        let name = |(diagnostic, targets): (Diagnostic, Vec<&Spanned<String>>)| {
+            let is_elsewhere = |target: &&Spanned<String>| {
+                let place = diagnostic.labels.first().map(|label| label.span);
+                place.is_none_or(|place| {
+                    place.file != target.span.file || place.start < target.span.start
+                })
+            };
+            if targets.len() == 1 && !targets.iter().any(is_elsewhere) {
+                return diagnostic;
+            }
+            let names: Vec<&str> = targets.iter().map(|name| name.value.as_str()).collect();
+            let users = format!("used by {}", list(&names, MAX_NAMES));
+            let help = match &diagnostic.help {
+                Some(help) => format!("{help}; {users}"),
+                None => users,
+            };
+            diagnostic.help(help)
+        };
+        self.0.into_iter().map(name).collect()
+    }
 }
 
 /// Returns true if a target that runs earlier may make a file for the pattern at the place

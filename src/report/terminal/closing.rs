@@ -10,7 +10,7 @@ use crate::source::{RenderOptions, Severity, Sources, render_all};
 
 use super::escapes::{EscapeFilter, Origin};
 
-/// The most skipped targets to name for one failure.
+/// The most targets to name for one failure.
 const MAX_NAMES: usize = 8;
 
 /// The shortest run, in milliseconds, for which to print how close it came to its bound.
@@ -29,8 +29,9 @@ pub(super) struct Closing {
     cause: HashMap<String, usize>,
 }
 
+/// A failure, and the targets that failed because of it.
 struct Failed {
-    target: String,
+    targets: Vec<String>,
     failure: Failure,
     not_built: Vec<String>,
 }
@@ -40,12 +41,8 @@ impl Closing {
     pub(super) fn record(&mut self, target: &str, outcome: &Outcome) {
         match outcome {
             Outcome::Failed { failure } => {
-                self.cause.insert(target.to_owned(), self.failures.len());
-                self.failures.push(Failed {
-                    target: target.to_owned(),
-                    failure: failure.clone(),
-                    not_built: Vec::new(),
-                });
+                let index = self.add(target, failure);
+                self.cause.insert(target.to_owned(), index);
             }
             Outcome::Skipped { because } => {
                 if let Some(failure) = self.cause.get(because).copied() {
@@ -57,12 +54,28 @@ impl Closing {
         }
     }
 
+    /// Adds a failure, or its target to an equal one: a missing tool fails many targets.
+    fn add(&mut self, target: &str, failure: &Failure) -> usize {
+        let is_same = |known: &Failed| known.failure == *failure && failure.repeat.is_none();
+        if let Some(index) = self.failures.iter().position(is_same) {
+            self.failures[index].targets.push(target.to_owned());
+            return index;
+        }
+        self.failures.push(Failed {
+            targets: vec![target.to_owned()],
+            failure: failure.clone(),
+            not_built: Vec::new(),
+        });
+        self.failures.len() - 1
+    }
+
     /// Returns the text for the end. The output of the target `on_screen` is printed just
     /// above and not repeated.
     pub(super) fn text(&self, summary: &Summary, on_screen: Option<&str>, style: Style) -> String {
         let mut out = String::new();
         for failed in &self.failures {
-            let tail = if on_screen == Some(&*failed.target) {
+            let is_on_screen = failed.targets.iter().any(|name| on_screen == Some(name));
+            let tail = if is_on_screen {
                 String::new()
             } else {
                 tail(&failed.failure, style)
@@ -113,9 +126,10 @@ impl Failed {
     fn message(&self, sources: Option<&Sources>, style: Style) -> String {
         let failure = &self.failure;
         let head = problem_head(Severity::Error, &failure.code, style);
-        let name = style.paint(Color::Bold, &harmless(&self.target));
+        let names: Vec<&str> = self.targets.iter().map(String::as_str).collect();
+        let names = style.paint(Color::Bold, &list(&names, MAX_NAMES));
         let message = harmless(&failure.message);
-        let text = format!("{head}: {name} failed: {message}");
+        let text = format!("{head}: {names} failed: {message}");
         match sources {
             Some(sources) if !failure.diagnostics.is_empty() => {
                 let options = RenderOptions {

@@ -179,6 +179,10 @@ impl EscapeFilter {
             (Others::Drop, 0x20..=0x2F) => {}
             (Others::Drop, 0x30..=0x7E) => self.end_other(out),
             _ => {
+                if self.others == Others::Drop {
+                    // An `ESC` that begins no sequence is data.
+                    out.push(0x1B);
+                }
                 self.end_other(out);
                 self.text(byte, out);
             }
@@ -299,6 +303,8 @@ mod tests {
         let long = [b"\x1b[".to_vec(), vec![b'1'; 100], b"mx".to_vec()].concat();
         assert_eq!(piped(&long), b"x");
         assert_eq!(piped(b"a\x1b]no end\nb\x1b["), b"a\nb");
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(piped(&bytes), bytes, "no sequence");
     }
 
     #[test]

@@ -229,6 +229,27 @@ Failed after 1.2s: 1 failed, 2 skipped, 1 built, 1 up to date; 2.1s of work
     }
 
     #[test]
+    fn equal_failures_are_one_error() {
+        let mut missing = fail("tool `java` cannot be used");
+        if let Outcome::Failed { failure } = &mut missing {
+            (failure.repeat, failure.tail) = (None, String::new());
+        }
+        let events = [
+            begin(4, 2),
+            end(1, 1, "a", missing.clone(), 0),
+            end(1, 2, "b", missing, 0),
+            end(1, 3, "c", skip("b"), 0),
+            end(1, 4, "d", fail("it failed"), 0),
+            over(Summary::default()),
+        ];
+        let text = shown(quiet(), &events);
+        let head = "error[fbuild::exec::exit]: a and b failed: tool `java` cannot be used\n  \
+                    not built because of it: c\n";
+        assert!(text.contains(head), "{text}");
+        assert_eq!(text.matches("error[").count(), 2, "{text}");
+    }
+
+    #[test]
     fn closing_does_not_repeat_output_just_above() {
         let mut events = failed_events();
         events.retain(|e| !matches!(&e.kind, crate::event::EventKind::TargetFinished { target, .. } if target == "web"));
