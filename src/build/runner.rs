@@ -159,6 +159,11 @@ impl<'a> Runner<'a> {
         }
         match execution.end {
             End::Cancelled => Ok(None),
+            // The terminal sends Ctrl-C only to the command that it was passed to.
+            end if self.target.interactive && end.is_interrupt() => {
+                parts.cancel.raise();
+                Ok(None)
+            }
             end if end.is_success() => Ok(Some(execution)),
             end => {
                 let mut failure = failure::of_end(end, &task, execution.command);

@@ -195,6 +195,26 @@ fn a_timeout_fails_the_target() {
 }
 
 #[test]
+fn interrupt_of_an_interactive_target_ends_the_run() {
+    use std::os::unix::process::ExitStatusExt as _;
+    // Killed by SIGINT, and a shell whose command was.
+    for status in [2, 130 << 8] {
+        let end = End::Exited(std::process::ExitStatus::from_raw(status));
+        for (interactive, last) in [
+            ("#true", "interrupted"),
+            ("#false", "skipped b: because of a"),
+        ] {
+            let mut project = Project::new(&format!(
+                "target a {{ interactive {interactive}; run one }}\n\
+                 target b {{ needs a; run two }}"
+            ));
+            let fake = project.fake().on("a", Script::new().ends(end));
+            assert_eq!(project.build(&fake).last().unwrap(), last, "{status}");
+        }
+    }
+}
+
+#[test]
 fn a_missing_output_fails_the_target() {
     let mut project = Project::new("target a { outputs \"out/a\"; run one }");
     let fake = project.fake();

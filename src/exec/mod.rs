@@ -27,6 +27,7 @@ mod tool;
 mod tree;
 mod watchdog;
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -105,5 +106,16 @@ impl End {
     /// Returns true if the command exited successfully.
     pub fn is_success(self) -> bool {
         matches!(self, Self::Exited(status) if status.success())
+    }
+
+    /// Returns true if Ctrl-C or Ctrl-\ ended the command. Shells report the signal that
+    /// killed their last command as an exit code.
+    pub fn is_interrupt(self) -> bool {
+        const SHELL: i32 = 128;
+        let Self::Exited(status) = self else {
+            return false;
+        };
+        let signal = status.signal().or(status.code().map(|code| code - SHELL));
+        matches!(signal, Some(libc::SIGINT | libc::SIGQUIT))
     }
 }
