@@ -1,24 +1,14 @@
 //! Masks secrets in a stream of bytes, even if one is split between two pieces.
 //!
-//! It masks a secret's value, each line of a value with several lines, and, for values long
-//! enough to be unmistakable, their base64 (both alphabets, at any offset), hexadecimal and
-//! percent-encoded forms. Values shorter than four bytes are not masked: masking `1` or
-//! `dev` would make the output unreadable.
+//! `secret_forms` lists the texts that it masks.
 
 use std::borrow::Borrow;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 
-/// The length of the shortest value that is masked.
-const MIN_SECRET: usize = 4;
-/// The length of the shortest value whose encoded forms are masked, and of the shortest
-/// line of a value.
-const MIN_ENCODED: usize = 8;
+use super::secret_forms::add_forms;
+
 /// The replacement for a secret.
 const MASK: &[u8] = b"***";
-
-const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Replaces secrets in a stream by `***`.
 #[derive(Clone, Debug)]
@@ -54,7 +44,7 @@ impl Masker {
         for secret in secrets {
             add_forms(secret.borrow(), &mut needles);
         }
-        needles.sort_unstable_by_key(|needle| std::cmp::Reverse(needle.len()));
+        needles.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         needles.dedup();
         let mut starts = [false; 256];
         for needle in &needles {
@@ -139,60 +129,6 @@ fn write_nonempty(bytes: &[u8], output: &mut dyn FnMut(&[u8])) {
     }
 }
 
-/// Adds all forms of a secret.
-fn add_forms(secret: &OsStr, needles: &mut Vec<Vec<u8>>) {
-    let value = secret.as_bytes();
-    let trimmed = value.trim_ascii_end();
-    for form in [value, trimmed] {
-        if form.len() >= MIN_SECRET {
-            needles.push(form.to_vec());
-        }
-    }
-    let lines = trimmed.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    needles.extend(lines.filter(|l| l.len() >= MIN_ENCODED).map(<[u8]>::to_vec));
-    for form in [value, trimmed] {
-        if form.len() >= MIN_ENCODED {
-            for offset in 0..3 {
-                needles.push(base64(form, offset, STANDARD));
-                needles.push(base64(form, offset, URL_SAFE));
-            }
-            needles.push(hex(form, b"0123456789abcdef"));
-            needles.push(hex(form, b"0123456789ABCDEF"));
-            needles.push(percent(form));
-        }
-    }
-}
-
-/// Returns the base64 digits that depend on `value` alone, if it begins `offset` bytes after
-/// a multiple of three in the encoded text.
-fn base64(value: &[u8], offset: usize, alphabet: &[u8; 64]) -> Vec<u8> {
-    let bit = |at: usize| value[at / 8 - offset] >> (7 - at % 8) & 1;
-    let first = (offset * 8).div_ceil(6);
-    let last = (offset + value.len()) * 8 / 6;
-    let digit = |at: usize| (at * 6..at * 6 + 6).fold(0, |digit, at| digit << 1 | bit(at));
-    let digits = (first..last).map(|at| alphabet[usize::from(digit(at))]);
-    digits.collect()
-}
-
-fn hex(value: &[u8], digits: &[u8; 16]) -> Vec<u8> {
-    let pair = |byte: &u8| [byte >> 4, byte & 15].map(|digit| digits[usize::from(digit)]);
-    value.iter().flat_map(pair).collect()
-}
-
-/// Percent-encodes a value (RFC 3986).
-fn percent(value: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(value.len());
-    for byte in value {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
-            out.push(*byte);
-        } else {
-            out.push(b'%');
-            out.extend(hex(&[*byte], b"0123456789ABCDEF"));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +189,65 @@ mod tests {
                 shown.contains("***") && shown.len() <= 8,
                 "{form} became {shown}"
             );
+        }
+    }
+
+    #[test]
+    fn secret_is_masked_inside_json() {
+        let secret = "s3cr\"t\\/<a>&\tü😀";
+        let forms = [
+            "s3cr\\\"t\\\\/<a>&\\tü😀",                     // JavaScript, jq
+            "s3cr\\\"t\\\\/<a>&\\t\\u00fc\\ud83d\\ude00",   // Python
+            "s3cr\\\"t\\\\/\\u003ca\\u003e\\u0026\\tü😀",   // Go
+            "s3cr\\\"t\\\\\\/<a>&\\t\\u00fc\\ud83d\\ude00", // PHP
+            "s3cr\\\\\\\"t\\\\\\\\/<a>&\\\\tü😀",           // twice
+        ];
+        for form in forms {
+            assert_eq!(masked(&[secret], form), "***", "{form}");
+        }
+    }
+
+    #[test]
+    fn secret_is_masked_inside_shell_words() {
+        let secret = "pa$$'w \"o`rd\\";
+        let forms = [
+            r#"pa$$'\''w "o`rd\"#,
+            r#"pa$$'"'"'w "o`rd\"#,
+            r#"pa\$\$'w \"o\`rd\\"#,
+            r#"pa\$\$\'w\ \"o\`rd\\"#,
+        ];
+        for form in forms {
+            assert_eq!(masked(&[secret], form), "***", "{form}");
+        }
+    }
+
+    #[test]
+    fn secret_is_masked_inside_html() {
+        let secret = "<a href='x'>\"&\"</a>";
+        let forms = [
+            "&lt;a href='x'&gt;\"&amp;\"&lt;/a&gt;",
+            "&lt;a href=&#39;x&#39;&gt;&#34;&amp;&#34;&lt;/a&gt;",
+            "&lt;a href=&#x27;x&#x27;&gt;&quot;&amp;&quot;&lt;/a&gt;",
+            "&lt;a href=&#39;x&#39;&gt;&quot;&amp;&quot;&lt;/a&gt;",
+        ];
+        for form in forms {
+            assert_eq!(masked(&[secret], form), "***", "{form}");
+        }
+    }
+
+    #[test]
+    fn secret_is_masked_inside_uris() {
+        let secret = "k=/y +~(ü)*";
+        let forms = [
+            "k%3D%2Fy%20%2B~%28%C3%BC%29%2A",
+            "k%3d%2fy%20%2b~%28%c3%bc%29%2a",
+            "k%3D%2Fy%20%2B~(%C3%BC)*",
+            "k=/y%20+~(%C3%BC)*",
+            "k%3D/y%20%2B~%28%C3%BC%29%2A",
+            "k%3D%2Fy+%2B%7E%28%C3%BC%29*",
+        ];
+        for form in forms {
+            assert_eq!(masked(&[secret], form), "***", "{form}");
         }
     }
 

@@ -6,7 +6,7 @@
 //! supervises one command until its last descendant has ended, `process` starts programs
 //! (no other file does), `lookup` finds them on `PATH`, `tree` tracks which processes
 //! belong to which command, `handle` holds one process, `watchdog` kills the commands if fbuild itself is killed, and
-//! `terminal` passes the terminal to interactive commands. `mask` hides secrets, `shell`
+//! `terminal` passes the terminal to interactive commands. `mask` hides secrets (`secret_forms`), `shell`
 //! formats commands for display, and `probe` reads the version of a tool.
 
 mod error;
@@ -20,6 +20,7 @@ mod probe;
 mod process;
 mod procfs;
 mod run;
+mod secret_forms;
 mod shell;
 mod signals;
 mod terminal;
