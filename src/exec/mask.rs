@@ -15,10 +15,18 @@ const MASK: &[u8] = b"***";
 pub struct Masker {
     /// All masked texts, the longest first.
     needles: Vec<Vec<u8>>,
-    /// The first bytes of the needles.
-    starts: [bool; 256],
+    starts: Starts,
     /// The end of the input so far, if a needle may begin there.
     held: Vec<u8>,
+}
+
+/// The first two bytes of each needle. Few positions of a text pass this test, so that its
+/// cost hardly grows with the number of needles.
+#[derive(Clone, Debug)]
+struct Starts {
+    first: [bool; 256],
+    /// One bit for each pair of bytes.
+    pairs: Box<[u64]>,
 }
 
 /// The result of matching the needles against a position in the text.
@@ -46,13 +54,9 @@ impl Masker {
         }
         needles.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         needles.dedup();
-        let mut starts = [false; 256];
-        for needle in &needles {
-            starts[usize::from(needle[0])] = true;
-        }
         Self {
+            starts: Starts::new(&needles),
             needles,
-            starts,
             held: Vec::new(),
         }
     }
@@ -108,7 +112,7 @@ impl Masker {
     /// Matches the needles against the beginning of `text`. The longest wins, even if it is
     /// incomplete at an open end.
     fn find_at(&self, text: &[u8], tail: Tail) -> Match {
-        if !self.starts[usize::from(text[0])] {
+        if !self.starts.may_match(text) {
             return Match::None;
         }
         for needle in &self.needles {
@@ -120,6 +124,40 @@ impl Masker {
             }
         }
         Match::None
+    }
+}
+
+impl Starts {
+    fn new(needles: &[Vec<u8>]) -> Self {
+        let mut starts = Self {
+            first: [false; 256],
+            pairs: vec![0; 1 << 10].into(),
+        };
+        for needle in needles {
+            if let [first, second, ..] = needle[..] {
+                starts.first[usize::from(first)] = true;
+                let (word, bit) = Self::place(first, second);
+                starts.pairs[word] |= bit;
+            }
+        }
+        starts
+    }
+
+    /// Returns false if no needle begins at the beginning of `text`.
+    fn may_match(&self, text: &[u8]) -> bool {
+        match *text {
+            [first, second, ..] => {
+                let (word, bit) = Self::place(first, second);
+                self.pairs[word] & bit != 0
+            }
+            [first] => self.first[usize::from(first)],
+            [] => false,
+        }
+    }
+
+    fn place(first: u8, second: u8) -> (usize, u64) {
+        let word = usize::from(first) << 2 | usize::from(second >> 6);
+        (word, 1 << (second & 63))
     }
 }
 

@@ -51,8 +51,8 @@ fn add_escaped_forms(value: &[u8], needles: &mut Vec<Vec<u8>>) {
     for json in &JSON {
         add(&|c| json.escape(c));
     }
-    for (chars, before) in SHELL {
-        add(&|c| chars.contains(c).then(|| format!("{before}{c}")));
+    for special in SHELL {
+        add(&|c| special.contains(c).then(|| format!("\\{c}")));
     }
     for quote in ["'\\''", "'\"'\"'"] {
         add(&|c| (c == '\'').then(|| quote.to_owned()));
@@ -131,11 +131,13 @@ impl Json {
     }
 }
 
-/// Characters that shells escape with a backslash: in double quotes, and in plain words.
-const SHELL: [(&str, &str); 3] = [
-    ("$`\"\\", "\\"),
-    ("$`\"\\!", "\\"),
-    (" !\"#$%&'()*,;<=>?@[\\]^`{|}~:+", "\\"),
+/// The characters that are escaped with a backslash: in double quotes of scripts and of
+/// interactive shells, and in plain words by bash and by languages' libraries.
+const SHELL: [&str; 4] = [
+    "$`\"\\",
+    "$`\"\\!",
+    " !\"$&'()*,;<>?[\\]^`{|}",
+    " !\"#$%&'()*;<=>?[\\]^`{|}~",
 ];
 
 /// The entities of HTML encoders: minimal, Go and Python's, and with names.

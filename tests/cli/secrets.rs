@@ -41,6 +41,12 @@ hex=$(printf %s "$TOKEN" | od -An -v -tx1 | tr -d ' \n')
 echo "$hex $(echo "$hex" | tr a-f A-F)"
 printf '%s\n' "$TOKEN" | sed -e 's/%/%25/g' -e 's/\//%2F/g' -e 's/+/%2B/g' -e 's/?/%3F/g' \
     -e 's/&/%26/g' -e 's/=/%3D/g' -e 's/#/%23/g' -e 's/!/%21/g'
+printf '%s\n' "$TOKEN" | sed -e 's/%/%25/g' -e 's/\//%2f/g' -e 's/+/%2b/g' -e 's/?/%3f/g' \
+    -e 's/&/%26/g' -e 's/=/%3d/g' -e 's/#/%23/g' -e 's/!/%21/g'
+printf '%s\n' "$TOKEN" | sed -e 's/&/\\u0026/g'
+printf '%s\n' "$TOKEN" | sed -e 's/\//\\\//g'
+printf '%s\n' "$TOKEN" | sed -e 's/&/\&amp;/g'
+printf '%s\n' "$TOKEN" | sed -e 's/[?&!]/\\&/g'
 "#;
 
 /// Prints the secret one character at a time.
