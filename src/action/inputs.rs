@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::index::{self, FileIndex, Matches, Scope, Selection};
 use super::{Entry, EntryKind, OutputSpec};
 use crate::buildfile::model::{Inputs, Output, Spanned, Target};
-use crate::glob::Pattern;
+use crate::glob::{self, Pattern};
 use crate::graph::{Graph, TargetId};
 use crate::path::RelPath;
 use crate::source::Diagnostic;
@@ -225,9 +225,42 @@ fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>, outside: &[RelPath]) 
         (None, Some(_)) => format!("the input `{text}` does not exist"),
         (None, None) => format!("the pattern `{text}` matches no file"),
     };
+    let help = if is_file_with_brackets(index, &pattern.value) {
+        let escaped = glob::escaped(text);
+        format!("a file of that name exists, but brackets are a class; write #\"{escaped}\"#")
+    } else {
+        "correct it, or write `optional=#true` after the patterns if nothing is fine".to_owned()
+    };
     Diagnostic::error("fbuild::action::no_match", message)
         .label(pattern.span, "nothing here")
-        .help("correct it, or write `optional=#true` after the patterns if nothing is fine")
+        .help(help)
+}
+
+/// Returns a warning for each pattern of a target that is also the name of an existing file,
+/// which it does not match because brackets are a class.
+pub fn bracket_warnings(index: &FileIndex, target: &Target) -> Vec<Diagnostic> {
+    let patterns = target.inputs.iter().flat_map(|inputs| &inputs.patterns);
+    let misread = patterns.filter(|pattern| is_file_with_brackets(index, &pattern.value));
+    let warning = |pattern: &Spanned<Pattern>| {
+        let text = pattern.value.text();
+        let escaped = glob::escaped(text);
+        let message = format!("the file `{text}` is not an input");
+        Diagnostic::warning("fbuild::buildfile::lookalike", message)
+            .label(pattern.span, "brackets are a class in patterns")
+            .help(format!("for the file, write #\"{escaped}\"#"))
+    };
+    misread.map(warning).collect()
+}
+
+fn is_file_with_brackets(index: &FileIndex, pattern: &Pattern) -> bool {
+    let text = pattern.text();
+    let named = || {
+        RelPath::new(text)
+            .ok()
+            .filter(|path| !pattern.matches(path))
+    };
+    text.contains('[')
+        && named().is_some_and(|path| index.root().absolute(&path).symlink_metadata().is_ok())
 }
 
 fn kind(index: &FileIndex, path: &RelPath) -> Option<FileKind> {

@@ -160,8 +160,10 @@ impl Step<'_> {
             return Ok(Prepared::WouldRun(reason));
         }
         let draft = self.draft(job.id, &job.needs)?;
-        let inputs = draft.action.inputs.iter().map(|entry| &entry.path);
-        let unordered = self.parts.graph().unordered_reads(job.id, inputs);
+        let paths = draft.action.inputs.iter().map(|entry| &entry.path);
+        let misread = inputs::bracket_warnings(self.parts.index, target);
+        warnings.extend(misread.iter().map(warnings::of_diagnostic));
+        let unordered = self.parts.graph().unordered_reads(job.id, paths);
         if !unordered.is_empty() {
             return Err(failure::of_diagnostics(unordered));
         }

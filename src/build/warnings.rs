@@ -4,6 +4,7 @@
 use crate::digest::Digest;
 use crate::event::{Failure, Warning};
 use crate::path::RelPath;
+use crate::source::Diagnostic;
 
 pub(super) fn input_changed(path: &str) -> Warning {
     let message = format!("`{path}` changed while the commands ran; the result is not stored");
@@ -60,6 +61,12 @@ pub(super) fn evicted(path: &RelPath, digest: Digest) -> Warning {
     let message =
         format!("`{path}` (content {digest}) is not in the cache any more; it is made again");
     Warning::new("fbuild::build::evicted", message)
+}
+
+pub(super) fn of_diagnostic(diagnostic: &Diagnostic) -> Warning {
+    let help = diagnostic.help.iter().map(|help| format!("; {help}"));
+    let message = diagnostic.message.clone() + &help.collect::<String>();
+    Warning::new(&diagnostic.code, message)
 }
 
 pub(super) fn remote_refused(reason: &str) -> Warning {

@@ -121,8 +121,14 @@ codes! {
     PATTERN "fbuild::buildfile::pattern"
     "A pattern cannot be read. `*` is any name, `**` any number of folders, alone between slashes, `?` is one character, `[a-z]` a class, `{a,b}` alternatives."
 
+    INPUT "fbuild::buildfile::input"
+    "An input is in `.git`, or in the folder where fbuild keeps its state. Both change on their own, so they are never inputs. To build again for each commit, pass the commit in a variable: `env COMMIT`, and `COMMIT=$(git rev-parse HEAD) fbuild run`."
+
+    LOOKALIKE "fbuild::buildfile::lookalike"
+    "A pattern means something else than it seems to. `!pattern` is the name of a file; exceptions are written in the block: `inputs \"src/**\" { except \"src/x.ts\" }`. `[id]` is one of the characters `i` and `d`; a folder of that name is `\\[id\\]`, as in `inputs #\"app/\\[id\\]/page.tsx\"#`. `~` in the cache's `dir` is a name like any other, because no shell reads it."
+
     OUTPUT "fbuild::buildfile::output"
-    "An output would replace files that are not the target's: the root itself, the Buildfile, or something in `.git` or `.build-cache`. Name a file or a folder below the root."
+    "An output would replace files that are not the target's: the root itself, the Buildfile, something in `.git` or `.build-cache`, or the folder of the cache. Name a file or a folder below the root."
 
     KEEP "fbuild::buildfile::keep"
     "`keep` names files in an owned folder that are not the target's, and there is no owned folder on this `outputs` line. A folder is owned when its path ends with a slash: `outputs \"web/static/\" { keep emptyfile }`."
@@ -131,7 +137,7 @@ codes! {
     "A target has nothing to do: no `run`, no `sh` and no `needs`. A name for several targets is a `group`."
 
     COMMAND "fbuild::buildfile::command"
-    "A command is empty, or a target declares outputs but no command that could make them."
+    "A command is empty, a target declares outputs but no command that could make them, or `run` is given a command of the shell such as `cd`, which has no effect on the commands after it."
 
     NEAR_MISS "fbuild::buildfile::near_miss"
     "A variable is one typo away from one that common tools read, such as `CGOENABLED` for `CGO_ENABLED`. If the name is right, ignore the warning."

@@ -15,7 +15,7 @@ use super::meaning::target;
 use super::meaning::templates::Templates;
 use super::meaning::values;
 use super::model::{Buildfile, Cache, Group, Inputs, Project, Spanned, Tool};
-use super::sink::Sink;
+use super::sink::{Sink, shown};
 use super::syntax::node::Node;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Sources, Span};
@@ -94,6 +94,7 @@ impl Expander<'_, '_> {
                 _ => {}
             }
         }
+        check::check_cache(&buildfile, &mut self.scope);
         buildfile
     }
 
@@ -118,6 +119,13 @@ impl Expander<'_, '_> {
                 Diagnostic::error(codes::PATH, "the folder of the cache is an empty text")
                     .label(dir.span, "not a folder")
                     .help("leave `dir` out for `.build-cache`");
+            scope.sink.push(diagnostic);
+        }
+        if let Some(dir) = dir.as_ref().filter(|dir| dir.value.starts_with('~')) {
+            let message = format!("`{}` is below a folder called `~`", shown(&dir.value));
+            let diagnostic = Diagnostic::error(codes::LOOKALIKE, message)
+                .label(dir.span, "no shell replaces the `~`")
+                .help("write the whole path, as in \"/home/me/.cache/x\", or \"./~…\" for a folder of that name");
             scope.sink.push(diagnostic);
         }
         Cache {

@@ -263,6 +263,18 @@ fn check_size(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Returns the text of the pattern that matches only the path `text`.
+pub fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if has_wildcard(c.encode_utf8(&mut [0; 4])) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 fn has_wildcard(part: &str) -> bool {
     part.contains(['*', '?', '[', ']', '{', '}', '\\'])
 }
@@ -509,6 +521,14 @@ mod tests {
         assert!(pattern("web/*/x").reaches_into(&path("web/a")));
         assert!(!pattern("web/*").reaches_into(&path("web/a")));
         assert!(pattern("a/b/c.txt").reaches_into(&path("a/b")));
+    }
+
+    #[test]
+    fn escaped_pattern_matches_only_its_path() {
+        let text = "a[b]*{c}?\\";
+        let pattern = pattern(&escaped(text));
+        assert!(pattern.matches(&path(text)));
+        assert!(!pattern.matches(&path("ab*{c}?\\")));
     }
 
     #[test]

@@ -438,3 +438,25 @@ fn command_that_links_an_input_keeps_its_result() {
         .run("run t")
         .ok("nothing to do: 1 target up to date ([time])\n");
 }
+
+#[test]
+fn file_with_brackets_in_its_name_is_suggested_literally() {
+    let project = Project::new(
+        r#"
+        target matched { inputs "a/x[12].c"; outputs out; sh "echo > out" }
+        target unmatched { inputs "b/x[12].c"; outputs other; sh "echo > other" }
+        "#,
+    )
+    .file("a/x[12].c", "")
+    .file("a/x1.c", "")
+    .file("b/x[12].c", "");
+    let literal = |folder: &str| format!(r##"#"{folder}/x\[12\].c"#"##);
+    let run = project.run("run matched").code(0).stdout;
+    assert!(run.contains("`a/x[12].c` is not an input"), "{run}");
+    assert!(run.contains(&literal("a")), "{run}");
+    let run = project.run("run unmatched").code(1).stdout;
+    assert!(run.contains(&literal("b")), "{run}");
+    let text = project.read("Buildfile.kdl");
+    project.buildfile(&text.replace("\"a/x[12].c\"", &literal("a")));
+    project.run("run -q matched").ok("");
+}

@@ -7,8 +7,9 @@ use super::near_miss;
 use crate::buildfile::codes;
 use crate::buildfile::meaning::body::Body;
 use crate::buildfile::meaning::scope::Scope;
-use crate::buildfile::model::{Output, Spanned};
+use crate::buildfile::model::{Buildfile, Output, Spanned};
 use crate::buildfile::sink::shown;
+use crate::glob::Pattern;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Span};
 
@@ -89,6 +90,7 @@ pub(crate) fn check(
 ) {
     let mut checks = Checks { scope, protected };
     checks.check_purpose(name, body);
+    checks.check_inputs(body);
     checks.check_outputs(body);
     checks.check_conflicts(body);
     checks.check_uses(name, body);
@@ -123,6 +125,22 @@ impl Checks<'_, '_> {
         self.scope.once(diagnostic);
     }
 
+    fn check_inputs(&mut self, body: &Body) {
+        for input in body.inputs.iter().flat_map(|inputs| &inputs.patterns) {
+            let Some(folder) = reserved_folder(&input.value) else {
+                continue;
+            };
+            let message = format!(
+                "`{}` is in `{folder}`, which is never an input",
+                input.value
+            );
+            let diagnostic = Diagnostic::error(codes::INPUT, message)
+                .label(input.span, "changes on its own")
+                .help("pass what decides the result in a variable: `env COMMIT`, and `COMMIT=$(git rev-parse HEAD) fbuild run`");
+            self.scope.once(diagnostic);
+        }
+    }
+
     fn check_outputs(&mut self, body: &Body) {
         for output in body.outputs.iter().flat_map(|outputs| &outputs.paths) {
             if self.protected.is_taken_by(&output.value) {
@@ -132,7 +150,7 @@ impl Checks<'_, '_> {
                         .help("let the commands write elsewhere");
                 self.scope.once(diagnostic);
             }
-            if let Some(folder) = others_folder(&output.value) {
+            if let Some(folder) = reserved_folder(&output.value.pattern()) {
                 let message = format!("an output is in `{folder}`, which is not the target's");
                 let diagnostic = Diagnostic::error(codes::OUTPUT, message)
                     .label(output.span, "owning it could delete files of others")
@@ -197,10 +215,41 @@ impl Checks<'_, '_> {
     }
 }
 
-/// Returns the folder of version control or of fbuild that an output is or is in. The
+/// Reports outputs that contain the folder of the cache, or are in it. An absolute folder is
+/// taken to be elsewhere.
+pub(crate) fn check_cache(buildfile: &Buildfile, scope: &mut Scope<'_>) {
+    let root = buildfile.project.as_ref().and_then(|p| p.root.as_ref());
+    let root = root.map_or_else(RelPath::root, |root| root.value.clone());
+    let Some(dir) = &buildfile.cache.dir else {
+        return;
+    };
+    let Some(cache) = RelPath::new(&dir.value)
+        .ok()
+        .and_then(|dir| dir.below(&root))
+    else {
+        return;
+    };
+    let outputs = buildfile.targets.iter().flat_map(|target| &target.outputs);
+    for outputs in outputs {
+        let is_kept = outputs.keep.iter().any(|k| k.value.covers_folder(&cache));
+        for output in &outputs.paths {
+            let place = output.value.pattern().folder().clone();
+            let is_owned = matches!(output.value, Output::Folder(_)) && cache.is_within(&place);
+            if (is_owned && !is_kept) || place.is_within(&cache) {
+                let message = format!("the folder of the cache, `{cache}`, and an output overlap");
+                let diagnostic = Diagnostic::error(codes::OUTPUT, message)
+                    .label(output.span, "the target owns what is in it")
+                    .label(dir.span, "the cache is here")
+                    .help("keep the cache in a folder of its own");
+                scope.once(diagnostic);
+            }
+        }
+    }
+}
+
+/// Returns the folder of version control or of fbuild that a pattern is or is in. The
 /// wildcards of a pattern do not matter: no walk goes into these folders.
-fn others_folder(output: &Output) -> Option<&'static str> {
-    let pattern = output.pattern();
+fn reserved_folder(pattern: &Pattern) -> Option<&'static str> {
     let is_on_the_way = |name: &&str| {
         let mut components = pattern.folder().components();
         components.any(|component| component == name.as_bytes())

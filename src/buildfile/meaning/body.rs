@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::braces::{Part, parts};
 use super::scope::Scope;
 use super::values;
+use crate::buildfile::checks::spelling;
 use crate::buildfile::codes;
 use crate::buildfile::grammar::Kind;
 use crate::buildfile::model::{Command, EnvValue, EnvVar, Inputs, Output, Outputs, Spanned, Text};
@@ -291,6 +292,8 @@ impl Reader<'_, '_> {
                 .label(program.span, "nothing to run")
                 .help("for example: run go build \"./cmd/worker\"");
             self.scope.sink.push(diagnostic);
+        } else if let Some(mistake) = spelling::program(program.text(), program.span) {
+            self.scope.sink.push(mistake);
         }
         let mut argv = Vec::with_capacity(node.args.len());
         for value in &node.args {

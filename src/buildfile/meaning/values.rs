@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::scope::Scope;
+use crate::buildfile::checks::spelling;
 use crate::buildfile::codes;
 use crate::buildfile::model::{Requirement, Spanned};
 use crate::buildfile::quantity;
@@ -37,7 +38,11 @@ pub(crate) fn pattern(
     scope: &mut Scope<'_>,
 ) -> Option<Spanned<Pattern>> {
     let text = scope.plain(value)?;
-    pattern_of(&text, value.span, base, scope)
+    let pattern = pattern_of(&text, value.span, base, scope)?;
+    if let Some(warning) = spelling::pattern(&text, value.span) {
+        scope.sink.push(warning);
+    }
+    Some(pattern)
 }
 
 /// Reads a pattern whose variables are in place.
@@ -63,6 +68,9 @@ pub(super) fn pattern_of(
                 glob::Error::Empty => "name a file, or `**` for all",
                 glob::Error::TooManyCharacters => {
                     "write `*` instead of some of them, or several patterns"
+                }
+                _ if text.contains('[') => {
+                    "brackets are a class in patterns; write `\\[` and `\\]` in a raw string, #\"…\"#, for a name with brackets"
                 }
                 _ => "put a `\\` before a character to make it literal",
             };

@@ -38,10 +38,12 @@ fn check(context: &Context) -> Result<(), Failure> {
         context.eprint(&render_all(&mistakes, sources, context.render_options()));
         return Err(Failure::silent(Exit::Usage));
     }
-    let targets = graph.ids().map(|id| graph.target(id));
-    let hidden = hidden::warnings(targets, context.host_env());
+    let targets = || graph.ids().map(|id| graph.target(id));
+    let mut warnings = hidden::warnings(targets(), context.host_env());
+    let misread = |target| inputs::bracket_warnings(&session.index, target);
+    warnings.extend(targets().flat_map(misread));
     let sources = &session.workspace.sources;
-    context.eprint(&render_all(&hidden, sources, context.render_options()));
+    context.eprint(&render_all(&warnings, sources, context.render_options()));
     let (targets, groups) = (
         count(graph.len(), "target"),
         count(graph.groups().len(), "group"),
