@@ -250,9 +250,6 @@ fn nothing_runs_while_a_node_is_unknown() {
         "graph a",
         "list",
         "explain a",
-        "clean a",
-        "cache status",
-        "cache gc",
     ] {
         let done = project.run(command).code(2);
         assert!(
