@@ -227,7 +227,7 @@ fn no_match(index: &FileIndex, pattern: &Spanned<Pattern>, outside: &[RelPath]) 
     };
     let help = if is_file_with_brackets(index, &pattern.value) {
         let escaped = glob::escaped(text);
-        format!("a file of that name exists, but brackets are a class; write #\"{escaped}\"#")
+        format!("write #\"{escaped}\"# for the file of that name: brackets are a class")
     } else {
         "correct it, or write `optional=#true` after the patterns if nothing is fine".to_owned()
     };
