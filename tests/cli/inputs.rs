@@ -440,7 +440,7 @@ fn command_that_links_an_input_keeps_its_result() {
 }
 
 #[test]
-fn file_with_brackets_in_its_name_is_suggested_literally() {
+fn file_with_brackets_is_suggested_literally() {
     let project = Project::new(
         r#"
         target matched { inputs "a/x[12].c"; outputs out; sh "echo > out" }
