@@ -8,6 +8,8 @@ use crate::stamp::{FileKind, Stamp};
 
 /// The length of an entry.
 pub(super) const SIZE: usize = 80;
+/// The offset of the kind of expectation.
+const CODE: usize = 2;
 /// The offset of the entry's path among the paths.
 const PATH: Range<usize> = 4..8;
 /// The hash of a file's content; zeros for everything else.
@@ -52,19 +54,8 @@ impl Entry {
             Expectation::RacyFile => (code::RACY_FILE, Stamp::unknown()),
             Expectation::RacyFolder => (code::RACY_FOLDER, Stamp::unknown()),
         };
-        let words = [
-            // A mode has 16 bits: the code goes into the next ones.
-            u64::from(stamp.mode & 0xffff) | u64::from(code) << 16,
-            stamp.size,
-            stamp.mtime.cast_unsigned(),
-            stamp.ctime.cast_unsigned(),
-            stamp.inode,
-            stamp.device,
-        ];
         let mut entry = [0; SIZE];
-        for (to, word) in entry.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *to = word.to_le_bytes();
-        }
+        entry[..HASH.start].copy_from_slice(&encode(code, &stamp));
         if let Expectation::File(_, digest) = expected {
             entry[HASH].copy_from_slice(digest.hash());
         }
@@ -97,6 +88,21 @@ impl Entry {
             (code::RACY_FOLDER, _) => Expectation::RacyFolder,
             _ => return None,
         })
+    }
+
+    /// Returns true if links are followed to the file or folder that it is about.
+    pub(super) fn follows_links(&self) -> bool {
+        let code = self.0[CODE];
+        matches!(
+            code,
+            code::LINK_TO_FILE | code::LINK_TO_FOLDER | code::LINK_TO_NOTHING
+        )
+    }
+
+    /// Returns true if it is the stamp `now` of a file, a link or a folder.
+    pub(super) fn is_stamp(&self, now: &Stamp) -> bool {
+        let now = encode(code::STAMP, now);
+        self.0[..PATH.start] == now[..PATH.start] && self.0[PATH.end..HASH.start] == now[PATH.end..]
     }
 
     fn digest(&self, size: u64) -> Digest {
@@ -136,6 +142,24 @@ impl Entry {
     }
 }
 
+/// Encodes a stamp; the path's offset is zero.
+fn encode(code: u8, stamp: &Stamp) -> [u8; HASH.start] {
+    let words = [
+        // A mode has 16 bits: the code goes into the next ones.
+        u64::from(stamp.mode & 0xffff) | u64::from(code) << 16,
+        stamp.size,
+        stamp.mtime.cast_unsigned(),
+        stamp.ctime.cast_unsigned(),
+        stamp.inode,
+        stamp.device,
+    ];
+    let mut bytes = [0; HASH.start];
+    for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *to = word.to_le_bytes();
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,13 +195,42 @@ mod tests {
             let entry = Entry::new(&expected).with_path_at(7);
             assert_eq!(entry.expectation(), Some(expected));
             assert_eq!(entry.path_offset(), 7);
+            let is_followed = matches!(
+                expected,
+                Expectation::LinkToFile(_)
+                    | Expectation::LinkToFolder(_)
+                    | Expectation::LinkToNothing
+            );
+            assert_eq!(entry.follows_links(), is_followed);
         }
+    }
+
+    #[test]
+    fn entry_is_the_stamp_that_was_encoded() {
+        let file = stamp(0o100_755);
+        let entry = Entry::new(&Expectation::File(file, Digest::of(b"text"))).with_path_at(7);
+        assert!(entry.is_stamp(&file));
+        for other in [
+            Stamp {
+                mode: 0o100_644,
+                ..file
+            },
+            Stamp { size: 5, ..file },
+            Stamp { mtime: 0, ..file },
+            Stamp { ctime: 7, ..file },
+            Stamp { inode: 1, ..file },
+            Stamp { device: 8, ..file },
+        ] {
+            assert!(!entry.is_stamp(&other));
+        }
+        let link = Entry::new(&Expectation::LinkToFile(file));
+        assert!(!link.is_stamp(&file));
     }
 
     #[test]
     fn entry_of_unknown_kind_is_refused() {
         let mut entry = Entry::new(&Expectation::Folder);
-        entry.0[2] = 200;
+        entry.0[CODE] = 200;
         assert_eq!(entry.expectation(), None);
     }
 }

@@ -40,14 +40,6 @@ pub enum Expectation {
 }
 
 impl Expectation {
-    /// Returns true if the path has to be examined with links followed.
-    pub fn follows_links(&self) -> bool {
-        matches!(
-            self,
-            Self::LinkToFile(_) | Self::LinkToFolder(_) | Self::LinkToNothing
-        )
-    }
-
     /// Returns true if a path with the stamp `now` (`None`: nothing is there) meets it.
     pub fn is_met_by(&self, now: Option<Stamp>) -> bool {
         let kind = now.map(|now| now.kind());
