@@ -28,7 +28,7 @@ count() {
   cd "$work/$1/fbuild"
   # Under valgrind, fbuild is another program, which does not use the snapshot of the first.
   for _ in 1 2; do
-    counted=$(env -i PATH="$PATH" valgrind --tool=callgrind --callgrind-out-file=/dev/null "$fbuild" run --jobs 2 2>&1 >/dev/null)
+    counted=$(env -i PATH="$PATH" HOME="$HOME" valgrind --tool=callgrind --callgrind-out-file=/dev/null "$fbuild" run --jobs 2 2>&1 >/dev/null)
     sleep 0.1
   done
   sed -n 's/.*Collected : //p' <<<"$counted"
