@@ -47,7 +47,9 @@ fn own_buildfile_has_no_mistakes() {
 
 #[test]
 fn edge_removed_from_the_own_buildfile_is_missed() {
-    let text = OWN_BUILDFILE.replace("needs generate-js generate-py", "needs generate-js");
+    let inputs = "    inputs files=addon-sources\n";
+    let with_edge = format!("    needs generate-py\n    tools python3\n{inputs}");
+    let text = OWN_BUILDFILE.replace(&with_edge, inputs);
     let loaded = load_text(&text, Path::new("Buildfile.kdl"));
     let (_, diagnostics) = Graph::new(loaded.buildfile);
     let [missing] = &diagnostics[..] else {
@@ -55,12 +57,12 @@ fn edge_removed_from_the_own_buildfile_is_missed() {
     };
     assert_eq!(
         missing.message,
-        "`webapp-static` may read what `generate-py` produces, but does not need it"
+        "`addon-zip` may read what `generate-py` produces, but does not need it"
     );
     assert_eq!(
         missing.help.as_deref(),
         Some(
-            "add `needs generate-py` to `webapp-static`, or `except \"addon/flamenco/manager/**\"` to these inputs if it reads none of it"
+            "add `needs generate-py` to `addon-zip`, or `except \"addon/flamenco/manager/**\"` to these inputs if it reads none of it"
         )
     );
 }
