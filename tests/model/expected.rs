@@ -1,7 +1,7 @@
 //! Computes the expected result of a build from the model alone: the tree afterwards, and for
 //! each target its success and its fingerprint. Ignores earlier builds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fbuild::digest::Digest;
 
@@ -109,7 +109,8 @@ impl World {
             &target.outputs,
             &values,
         );
-        let facts = format!("{definition:?} {inputs:?} {needed:?}");
+        let ran = self.ran(target, so_far);
+        let facts = format!("{definition:?} {inputs:?} {needed:?} {ran:?}");
         Fate::Made {
             fingerprint: Digest::of(facts.as_bytes()),
             outputs,
@@ -137,6 +138,20 @@ impl World {
             }
         }
         needed
+    }
+
+    /// Returns the fingerprints of needed targets without outputs, sorted.
+    fn ran(&self, target: &Target, so_far: &Expected) -> BTreeSet<String> {
+        let without_outputs = target.needs.iter().filter(|need| {
+            let need = self.project.target(need);
+            need.is_some_and(|need| need.outputs.is_empty())
+        });
+        let fates = without_outputs.filter_map(|need| so_far.fates.get(need));
+        let fingerprints = fates.filter_map(|fate| match fate {
+            Fate::Made { fingerprint, .. } => Some(fingerprint.hex()),
+            _ => None,
+        });
+        fingerprints.collect()
     }
 }
 
