@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::select;
 
 use super::emitter::Emitter;
+use super::locked::Locked;
 use super::plan::Plan;
 use super::recorder::{NewSuccess, Origin};
 use super::runner::{Attempt, Miss, millis};
@@ -48,7 +49,15 @@ pub fn run(
     let emitter = Emitter::new(sink, Instant::now());
     let early_warnings = std::mem::take(&mut request.warnings);
     let (snapshot, probing) = (request.snapshot, request.options.policy.probing());
-    let versions = tools::versions(parts, request.wanted, memory, snapshot, probing);
+    let mut versions = tools::versions(parts, request.wanted, memory, snapshot, probing);
+    let mut locked = Locked::read(parts);
+    let wanted = locked
+        .as_mut()
+        .map(|locked| locked.settle(&request, memory, &mut versions));
+    let request = Request {
+        wanted: wanted.as_deref().unwrap_or(request.wanted),
+        ..request
+    };
     let step = Step {
         parts,
         versions: &versions,
@@ -58,6 +67,7 @@ pub fn run(
     std::thread::scope(|threads| {
         let mut workers = Workers::new(threads, slot, recorder);
         let mut run = Run::new(&step, &request, memory, emitter, channels);
+        run.locked = locked;
         run.emit_started();
         // Most runs prepare so little that starting a pool would take longer.
         if run.advance(&mut workers, None) == Pause::NeedsPool {
@@ -83,6 +93,8 @@ struct Run<'a> {
     #[expect(clippy::vec_box, reason = "they arrive boxed and are passed on boxed")]
     to_look_up: Vec<Box<Miss>>,
     first_failed: Option<TargetId>,
+    /// The committed outputs, if there are any.
+    locked: Option<Locked<'a>>,
 }
 
 /// The progress of one target, as far as it is not in the plan.
@@ -139,6 +151,7 @@ impl<'a> Run<'a> {
             postponed: Vec::new(),
             to_look_up: Vec::new(),
             first_failed: None,
+            locked: None,
         }
     }
 
@@ -188,9 +201,12 @@ impl<'a> Run<'a> {
     {
         let mut ready = std::mem::take(&mut self.postponed);
         while let Some(id) = self.plan.next_to_prepare() {
-            match self.unchanged_success(id) {
-                Some(success) => self.on_up_to_date(id, success),
-                None => ready.push(self.prepare(id)),
+            if let Some(success) = self.settled(id) {
+                self.on_settled(id, success);
+            } else if let Some(success) = self.unchanged_success(id) {
+                self.on_up_to_date(id, success);
+            } else {
+                ready.push(self.prepare(id));
             }
         }
         // While this thread prepares, it emits nothing: that is fine if nothing else happens.
@@ -221,6 +237,11 @@ impl<'a> Run<'a> {
             let (step, answers) = (self.step, self.channels.answers.clone());
             pool.spawn(move |_| slot::prepare_all(&portion, step, &answers));
         }
+    }
+
+    /// Returns the committed outputs of a target, if they are used as they are.
+    fn settled(&self, id: TargetId) -> Option<Arc<Success>> {
+        self.locked.as_ref()?.settled().get(&id).cloned()
     }
 
     /// Collects what is needed to prepare a target.
@@ -363,6 +384,14 @@ impl<'a> Run<'a> {
             self.remember(id, &success, Origin::Known);
         }
         self.on_success(id, Need::Made(id, success), Outcome::UpToDate, None);
+    }
+
+    /// Finishes a target whose committed outputs are used. It has no key, and is not remembered:
+    /// this checkout did not build it.
+    fn on_settled(&mut self, id: TargetId, success: Arc<Success>) {
+        self.targets[id.index()].made = Some(Need::Made(id, success));
+        self.plan.succeed(id);
+        self.finish_target(id, Outcome::UpToDate, None, None);
     }
 
     /// Emits what a target printed when it was built, as if it had been built now.
@@ -546,6 +575,8 @@ impl<'a> Run<'a> {
             mut tally,
             mut emitter,
             channels,
+            targets,
+            locked,
             ..
         } = self;
         let parts = step.parts;
@@ -558,7 +589,17 @@ impl<'a> Run<'a> {
             parts.save(memory).err()
         };
         let recorded = workers.finish().into_iter();
-        let warnings = recorded.chain(early_warnings);
+        let is_settled = |id: &TargetId| {
+            let locked = locked.as_ref();
+            locked.is_some_and(|locked| locked.settled().contains_key(id))
+        };
+        let wanted = request.wanted.iter().copied();
+        let built: Vec<TargetId> = wanted.filter(|id| !is_settled(id)).collect();
+        let succeeded = built.iter().copied();
+        let succeeded = succeeded.filter(|id| targets[id.index()].made.is_some());
+        // Manifests are read back: the recorder has ended.
+        let unwritable = locked.and_then(|locked| locked.record(succeeded, memory, step));
+        let warnings = recorded.chain(early_warnings).chain(unwritable);
         for warning in warnings.chain(parts.store.take_warnings()) {
             tally.warn();
             emitter.warning(warning);
@@ -573,7 +614,11 @@ impl<'a> Run<'a> {
         }
         let summary = tally.finish(emitter.elapsed_ms(), parts.cancel.is_raised());
         emitter.emit(EventKind::RunFinished(summary.clone()));
-        Finished { summary, unsaved }
+        Finished {
+            summary,
+            built,
+            unsaved,
+        }
     }
 
     fn graph(&self) -> &'a Graph {

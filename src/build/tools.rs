@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::{Parts, failure};
 use crate::action::ToolVersion;
 use crate::action::tools::{ProbedTool, ToolFile, ToolSite, ToolSites, ToolUse};
-use crate::buildfile::model::Version;
+use crate::buildfile::model::{Target, Version};
 use crate::event::{Failure, error_chain};
 use crate::exec;
 use crate::graph::TargetId;
@@ -37,6 +37,30 @@ impl Versions {
     pub(super) fn get(&self, id: TargetId, tool: &str) -> Option<&Result<ToolVersion, Failure>> {
         let class = *self.classes.get(&id)?;
         self.versions.get(&(class, tool.to_owned()))
+    }
+
+    /// Returns true if a tool of a target cannot be used.
+    pub(super) fn is_lacking(&self, id: TargetId, target: &Target) -> bool {
+        let mut versions = target
+            .tools
+            .iter()
+            .filter_map(|tool| self.get(id, &tool.value));
+        versions.any(Result::is_err)
+    }
+
+    /// Adds to the errors about a target's tools why they are needed.
+    pub(super) fn explain(&mut self, id: TargetId, why: &str) {
+        let Some(class) = self.classes.get(&id) else {
+            return;
+        };
+        let versions = self.versions.iter_mut().filter(|((of, _), _)| of == class);
+        let failures = versions.filter_map(|(_, version)| version.as_mut().err());
+        for diagnostic in failures.flat_map(|failure| &mut failure.diagnostics) {
+            diagnostic.help = Some(match diagnostic.help.take() {
+                Some(help) => format!("{help}; {why}"),
+                None => why.to_owned(),
+            });
+        }
     }
 }
 
