@@ -229,6 +229,10 @@ pub(crate) fn check_cache(buildfile: &Buildfile, scope: &mut Scope<'_>) {
     else {
         return;
     };
+    // The root is no folder for a cache, which the run reports.
+    if cache.is_root() {
+        return;
+    }
     let outputs = buildfile.targets.iter().flat_map(|target| &target.outputs);
     for outputs in outputs {
         let is_kept = outputs.keep.iter().any(|k| k.value.covers_folder(&cache));
