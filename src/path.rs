@@ -5,10 +5,11 @@
 //! [`escape`] is the only conversion to text.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,31 @@ pub const MAX_NAME: usize = 255;
 /// `..`. The empty path is the root itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RelPath(Box<[u8]>);
+
+/// Any path, in a state file: serde's own form of a path refuses names that are not UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OsString", into = "OsString")]
+pub struct StatePath(PathBuf);
+
+impl<P: Into<PathBuf>> From<P> for StatePath {
+    fn from(path: P) -> Self {
+        Self(path.into())
+    }
+}
+
+impl From<StatePath> for OsString {
+    fn from(path: StatePath) -> Self {
+        path.0.into_os_string()
+    }
+}
+
+impl Deref for StatePath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
 
 /// The error for a text that is not a path below the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,7 @@ use super::environment::{Environment, HostEnv, STANDARD};
 use crate::buildfile::model::{EnvValue, Target, Tool};
 use crate::digest::Digest;
 use crate::graph::{Graph, TargetId};
-use crate::path::RelPath;
+use crate::path::{RelPath, StatePath};
 use crate::stamp::Stamp;
 
 /// A tool and the circumstances that can decide its version.
@@ -60,7 +59,7 @@ struct Class<'g> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolFile {
     /// Its path.
-    pub path: PathBuf,
+    pub path: StatePath,
     /// Its stamp.
     pub stamp: Stamp,
     /// Whether it can be another version without having changed, because it starts another

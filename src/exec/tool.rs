@@ -69,7 +69,7 @@ fn find_tool(site: &ToolSite, host_env: &HostEnv, root: &Root) -> Result<ToolFil
     Ok(ToolFile {
         stamp: Stamp::of_path(&file).unwrap_or_else(Stamp::unknown),
         is_shim: is_shim(&file),
-        path: file,
+        path: file.into(),
     })
 }
 
@@ -226,7 +226,10 @@ mod tests {
             pass: Vec::new(),
         };
         let found = find_tools(&[&site("a"), &site("b")], &host_env, &root);
-        let found: Vec<PathBuf> = found.into_iter().map(|file| file.unwrap().path).collect();
+        let found: Vec<PathBuf> = found
+            .into_iter()
+            .map(|file| file.unwrap().path.to_path_buf())
+            .collect();
         let expected = ["a", "b"].map(|name| root.path().join(name).join("bin/tool"));
         assert_eq!(found, expected);
     }

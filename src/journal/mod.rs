@@ -20,7 +20,7 @@ pub use lockfile::{Line, Lockfile};
 pub use metadata::write as write_metadata;
 pub use runs::RunLog;
 
-const MAGIC: &Magic = b"fbuild-state  3\n";
+const MAGIC: &Magic = b"fbuild-state  4\n";
 
 /// The last success of a target: its outputs are those of the result unless they were changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::action::tools::{ProbedTool, ToolFile, ToolSite, ToolSites};
 use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::exec;
-use crate::path::Root;
+use crate::path::{Root, StatePath};
 use crate::stamp::Stamp;
 use crate::store::Disk;
 
@@ -43,12 +43,12 @@ pub(super) struct Facts {
     /// The targets and groups that were named.
     pub(super) names: Vec<String>,
     /// The texts of the Buildfile, the main one first.
-    pub(super) texts: Vec<(PathBuf, Digest)>,
+    pub(super) texts: Vec<(StatePath, Digest)>,
     /// The root as the Buildfile names it, and without links.
-    pub(super) root_as_named: PathBuf,
-    pub(super) root: PathBuf,
+    pub(super) root_as_named: StatePath,
+    pub(super) root: StatePath,
     /// The folder of the store, if it has one.
-    store: Option<PathBuf>,
+    store: Option<StatePath>,
     /// The variables in keys; unset ones are `None`.
     variables: Vec<(String, Option<Digest>)>,
     /// The secrets in keys, and whether each is set; their values are stored nowhere.
@@ -135,7 +135,7 @@ impl Facts {
         if subjects.store.is_some_and(|store| !Disk::is_sound(store)) {
             return None;
         }
-        let text = |path: &&Path| Some((path.to_path_buf(), digest_of(path)?));
+        let text = |path: &&Path| Some((StatePath::from(*path), digest_of(path)?));
         let variable = |name: &&str| ((*name).to_owned(), digest_of_variable(host_env, name));
         let is_set = |name: &str| host_env.contains_key(OsStr::new(name));
         let secret = |name: &&str| ((*name).to_owned(), is_set(name));
@@ -144,9 +144,9 @@ impl Facts {
             program: Stamp::of_path(Path::new(PROGRAM))?,
             boot: boot_id(),
             names: subjects.names.to_vec(),
-            root_as_named: subjects.root_as_named.to_owned(),
-            root: root.path().to_owned(),
-            store: subjects.store.map(Path::to_owned),
+            root_as_named: subjects.root_as_named.into(),
+            root: root.path().into(),
+            store: subjects.store.map(StatePath::from),
             variables: subjects.variables.iter().map(variable).collect(),
             secrets: subjects.secrets.iter().map(secret).collect(),
             texts: subjects.texts.iter().map(text).collect::<Option<_>>()?,

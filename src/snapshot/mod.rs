@@ -158,7 +158,12 @@ impl Snapshot {
     /// Returns true if it is of the same texts and the same root.
     pub fn is_of(&self, workspace: &Workspace) -> bool {
         let facts = &self.file.header.conditions.facts;
-        facts.texts == workspace.texts() && facts.root == workspace.root.path()
+        let texts = facts.texts.iter().map(|(path, digest)| (&**path, digest));
+        let read = workspace
+            .texts()
+            .iter()
+            .map(|(path, digest)| (&**path, digest));
+        texts.eq(read) && *facts.root == *workspace.root.path()
     }
 
     /// Returns the version of the tool at a site, which was checked with the snapshot.

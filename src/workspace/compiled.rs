@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::checked_file::{self, Magic, StateFile};
 use crate::digest::Digest;
 use crate::graph::Graph;
+use crate::path::StatePath;
 use crate::source::{Diagnostic, Sources};
 
-const MAGIC: &Magic = b"fbuild-graph  1\n";
+const MAGIC: &Magic = b"fbuild-graph  2\n";
 
 /// The texts of a Buildfile and the graph made from them.
 pub(super) struct Parts {
@@ -28,7 +29,7 @@ struct Head {
     /// The version of fbuild: another one may read the same text differently.
     fbuild: String,
     /// Path, path as shown, and digest of each text.
-    files: Vec<(PathBuf, PathBuf, Digest)>,
+    files: Vec<(StatePath, StatePath, Digest)>,
 }
 
 /// Returns the compiled form in `file` if it was made from the Buildfile at `path`, and
@@ -37,17 +38,20 @@ pub(super) fn read(file: &StateFile, path: &Path) -> Option<Parts> {
     let checked = checked_file::read(file, MAGIC)?;
     let (head, rest) = postcard::take_from_bytes::<Head>(&checked).ok()?;
     let is_ours = head.fbuild == env!("CARGO_PKG_VERSION");
-    let is_first = head.files.first().is_some_and(|(first, ..)| first == path);
+    let is_first = head
+        .files
+        .first()
+        .is_some_and(|(first, ..)| **first == *path);
     if !is_ours || !is_first {
         return None;
     }
     let mut sources = Sources::default();
     for (path, shown, digest) in &head.files {
-        let text = std::fs::read(path).ok()?;
+        let text = std::fs::read(&**path).ok()?;
         if Digest::of(&text) != *digest {
             return None;
         }
-        sources.add(shown, String::from_utf8(text).ok()?);
+        sources.add(&**shown, String::from_utf8(text).ok()?);
     }
     let (diagnostics, graph) = postcard::from_bytes(rest).ok()?;
     let files = head.files.into_iter();
@@ -55,7 +59,9 @@ pub(super) fn read(file: &StateFile, path: &Path) -> Option<Parts> {
         graph,
         sources,
         diagnostics,
-        files: files.map(|(path, _, digest)| (path, digest)).collect(),
+        files: files
+            .map(|(path, _, digest)| (path.to_path_buf(), digest))
+            .collect(),
     })
 }
 
@@ -70,7 +76,7 @@ pub(super) fn write(
     let head = Head {
         fbuild: env!("CARGO_PKG_VERSION").to_owned(),
         files: files
-            .map(|((path, digest), shown)| (path.clone(), shown, *digest))
+            .map(|((path, digest), shown)| (path.clone().into(), shown.into(), *digest))
             .collect(),
     };
     let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;

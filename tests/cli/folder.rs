@@ -1,6 +1,8 @@
 //! An unusable or damaged cache folder: the build goes on and warns.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -396,4 +398,20 @@ fn read_only_tree_has_its_state_in_the_users_cache() {
         "nothing to do: 2 targets up to date ([time])\n",
         "",
     );
+}
+
+#[test]
+fn root_that_is_not_utf_8_keeps_its_state() {
+    let root = Path::new(OsStr::from_bytes(b"\xff\xfe"));
+    let project = Project::empty();
+    let buildfile = r#"target t { outputs o; sh "echo 1 > o" }"#;
+    project.write(root.join("Buildfile.kdl"), buildfile);
+    let run = || {
+        let mut command = project.fbuild("run t").command();
+        let done = command.current_dir(project.path(root)).output().unwrap();
+        assert!(done.stderr.is_empty(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    assert!(run().contains("Finished"));
+    assert!(run().starts_with("nothing to do"));
 }
