@@ -4,6 +4,7 @@
 //! less than creating and renaming. Not every file system supports them.
 
 use std::fs::File;
+use std::io::{self, Seek as _};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -70,7 +71,8 @@ impl AnonymousFile {
         }
     }
 
-    /// Links a file to a name; `EEXIST` if the name is taken.
+    /// Links a file to a name; `EEXIST` if the name is taken. If the system refuses that (see
+    /// [`is_refused`]), no more such files are created.
     pub(super) fn link<N>(&self, file: &File, folder: impl AsFd, name: N) -> Result<(), Errno>
     where
         N: rustix::path::Arg + Copy,
@@ -79,17 +81,35 @@ impl AnonymousFile {
             let linked = rustix::fs::linkat(file, "", &folder, name, AtFlags::EMPTY_PATH);
             // ENOENT: the kernel does not allow this, or the folder does not exist. The
             // second method shows which.
-            if linked != Err(Errno::NOENT) {
+            if !linked.is_err_and(|error| error == Errno::NOENT || is_refused(error)) {
                 return linked;
             }
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let linked = rustix::fs::linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW);
-        if linked.is_ok() {
-            self.fall_back(LinkMethod::Proc);
+        match linked {
+            Ok(()) => self.fall_back(LinkMethod::Proc),
+            Err(error) if is_refused(error) => self.fall_back(LinkMethod::None),
+            Err(_) => {}
         }
         linked
     }
+}
+
+/// Returns true if an error of linking means that a sandbox or the file system allows no links:
+/// the content has to be copied to a file with a name.
+pub(super) fn is_refused(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL
+    )
+}
+
+/// Copies a file from its start to another.
+pub(super) fn copy(mut from: &File, to: &mut File) -> io::Result<()> {
+    from.rewind()?;
+    io::copy(&mut from, to)?;
+    Ok(())
 }
 
 fn has_proc() -> bool {

@@ -207,6 +207,24 @@ fn full_cache_does_not_fail_the_run() {
 }
 
 #[test]
+fn results_are_kept_and_restored_without_links() {
+    for error in ["EPERM", "ENOSYS", "EOPNOTSUPP", "EINVAL"] {
+        let project = project();
+        let run = |names: &str| {
+            let inject = format!("inject=linkat:error={error}");
+            let trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
+            project.fbuild(names).under(trace).end()
+        };
+        run("run -q t").ok("");
+        fs::remove_file(project.path("out")).unwrap();
+        let done = run("run t").code(0);
+        let restored = done.stdout.contains("1 restored");
+        assert!(restored, "{error}: {}{}", done.stdout, done.stderr);
+        assert_eq!(project.read("out"), "1\n");
+    }
+}
+
+#[test]
 fn missing_blob_is_made_again() {
     let project = project();
     project.run("run -q t").ok("");

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::layout::{Layout, make_folder};
-use crate::store::tmpfile::AnonymousFile;
+use crate::store::tmpfile::{self, AnonymousFile};
 
 /// The behaviour of [`Publisher::publish`] if the name is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,6 +122,10 @@ impl Publisher {
             temp.close()?;
         }
         let mut placed = self.place(&temp, folder, name, if_exists);
+        if temp.name.is_none() && placed.is_err_and(tmpfile::is_refused) {
+            temp = self.with_name(&temp)?;
+            placed = self.place(&temp, folder, name, if_exists);
+        }
         if placed == Err(Errno::EXIST) && if_exists == IfExists::Replace {
             let temp_name = self.temp_name();
             self.link(&temp, &temp.layout.dir, &temp_name)?;
@@ -165,6 +169,17 @@ impl Publisher {
             }
             other => other,
         }
+    }
+
+    /// Copies a file without a name to one that has a name.
+    fn with_name<'l>(&self, temp: &IncomingFile<'l>) -> io::Result<IncomingFile<'l>> {
+        let mut named = self.create(temp.layout)?;
+        match (&temp.file, &mut named.file) {
+            (Some(from), Some(to)) => tmpfile::copy(from, to)?,
+            _ => return Err(Errno::BADF.into()),
+        }
+        named.close()?;
+        Ok(named)
     }
 
     /// Links a file without a name.

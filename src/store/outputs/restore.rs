@@ -21,7 +21,7 @@ use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path::RelPath;
 use crate::stamp::{self, FileKind, FileMode, Stamp};
-use crate::store::{self, Store, check_entries};
+use crate::store::{self, Store, check_entries, tmpfile};
 
 /// Declared outputs and the tree that they are in.
 #[derive(Clone, Copy)]
@@ -224,7 +224,10 @@ impl<'a> Restore<'a> {
         };
         let (mut file, name) = match tmpfile {
             Some(file) => (file, None),
-            None => self.stage.create(mode)?,
+            None => {
+                let (file, name) = self.stage.create(mode)?;
+                (file, Some(name))
+            }
         };
         let copied = store.copy(digest, &mut file);
         let staged_as = name.map_or_else(|| StagedAs::OpenFile(file), StagedAs::Named);
@@ -420,8 +423,20 @@ impl<'a> Restore<'a> {
                 staged.staged_as = StagedAs::Named(name);
                 Ok(false)
             }
+            Err(error) if tmpfile::is_refused(error) => {
+                staged.staged_as = StagedAs::Named(self.copy_with_name(file)?);
+                Ok(false)
+            }
             Err(error) => Err(io("make", &staged.entry.path)(error)),
         }
+    }
+
+    /// Copies a file without a name to one in the stage; returns its name.
+    fn copy_with_name(&self, file: &File) -> Result<String, Error> {
+        let mode = rustix::fs::fstat(file).map_err(self.stage.error("make a file"))?;
+        let (mut copy, name) = self.stage.create(mode.st_mode & 0o7777)?;
+        tmpfile::copy(file, &mut copy).map_err(self.stage.error("write a file"))?;
+        Ok(name)
     }
 }
 

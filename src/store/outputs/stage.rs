@@ -187,14 +187,14 @@ impl Stage {
     }
 
     /// Creates a file in the stage.
-    pub(super) fn create(&self, mode: u32) -> Result<(File, Option<String>), Error> {
+    pub(super) fn create(&self, mode: u32) -> Result<(File, String), Error> {
         let folder = self.folder()?;
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             let name = self.name(Purpose::New);
             match rustix::fs::openat(&*folder, &*name, flags, Mode::from(mode)) {
-                Ok(file) => return Ok((file.into(), Some(name))),
+                Ok(file) => return Ok((file.into(), name)),
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(self.error("make a file")(error)),
             }
@@ -342,7 +342,7 @@ mod tests {
         let taken = state.join(format!("stage/new-{}", numbered(number)));
         fs::write(&taken, "old").unwrap();
         let (mut file, name) = stage.create(0o640).unwrap();
-        assert_eq!(name, Some(format!("new-{}", numbered(number + 1))));
+        assert_eq!(name, format!("new-{}", numbered(number + 1)));
         file.write_all(b"text").unwrap();
         io::Seek::rewind(&mut file).unwrap();
         assert_eq!(io::read_to_string(&file).unwrap(), "text");
