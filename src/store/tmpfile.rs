@@ -6,9 +6,12 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
+
+const FLAGS: OFlags = OFlags::TMPFILE.union(OFlags::RDWR).union(OFlags::CLOEXEC);
 
 /// Creates files without a name and links them, remembering which method works.
 #[derive(Debug, Default)]
@@ -16,6 +19,7 @@ pub(super) struct AnonymousFile {
     /// A [`LinkMethod`]; it only increases.
     method: AtomicU8,
     was_probed: AtomicBool,
+    probing: Mutex<()>,
 }
 
 /// A way to link a file without a name, the cheapest first.
@@ -54,13 +58,11 @@ impl AnonymousFile {
         if self.method() == LinkMethod::None {
             return Ok(None);
         }
-        if !self.was_probed.swap(true, Ordering::Relaxed) && !has_proc() {
-            // Without /proc, some kernels cannot link such a file at all.
-            self.fall_back(LinkMethod::None);
+        self.probe(&at, folder);
+        if self.method() == LinkMethod::None {
             return Ok(None);
         }
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::openat(at, folder, flags, mode) {
+        match rustix::fs::openat(at, folder, FLAGS, mode) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                 self.fall_back(LinkMethod::None);
@@ -68,6 +70,33 @@ impl AnonymousFile {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Links a first file and unlinks it again: sandboxes and some file systems refuse links.
+    fn probe(&self, at: impl AsFd, folder: &str) {
+        if self.was_probed.load(Ordering::Acquire) {
+            return;
+        }
+        let _probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.was_probed.load(Ordering::Acquire) {
+            return;
+        }
+        if !has_proc() {
+            // Without /proc, some kernels cannot link such a file at all.
+            self.fall_back(LinkMethod::None);
+        } else if let Ok(file) = rustix::fs::openat(&at, folder, FLAGS, Mode::RUSR | Mode::WUSR) {
+            let name = format!("{folder}/.probe-{}", std::process::id());
+            match self.link(&file.into(), &at, &*name) {
+                // Ignore the error: the folder is emptied later.
+                Ok(()) => drop(rustix::fs::unlinkat(&at, &*name, AtFlags::empty())),
+                Err(Errno::EXIST) => {}
+                Err(_) => self.fall_back(LinkMethod::None),
+            }
+        } else {
+            // The caller reports the error, or creates the folder.
+            return;
+        }
+        self.was_probed.store(true, Ordering::Release);
     }
 
     /// Links a file to a name; `EEXIST` if the name is taken.
@@ -78,8 +107,8 @@ impl AnonymousFile {
         if self.method() == LinkMethod::Descriptor {
             let linked = rustix::fs::linkat(file, "", &folder, name, AtFlags::EMPTY_PATH);
             // ENOENT: the kernel does not allow this, or the folder does not exist. The
-            // second method shows which.
-            if linked != Err(Errno::NOENT) {
+            // second method shows which. A sandbox may refuse only the flag.
+            if !matches!(linked, Err(Errno::NOENT | Errno::PERM | Errno::INVAL)) {
                 return linked;
             }
         }

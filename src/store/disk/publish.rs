@@ -178,8 +178,19 @@ impl Publisher {
 fn rename_new(dir: &OwnedFd, from: &str, folder: &OwnedFd, name: &str) -> Result<(), Errno> {
     match rustix::fs::renameat_with(dir, from, folder, name, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rustix::fs::linkat(dir, from, folder, name, AtFlags::empty())?;
-            rustix::fs::unlinkat(dir, from, AtFlags::empty())
+            match rustix::fs::linkat(dir, from, folder, name, AtFlags::empty()) {
+                Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    // Neither call works. Equal blobs replace each other without harm.
+                    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(_) => Err(Errno::EXIST),
+                        Err(_) => rustix::fs::renameat(dir, from, folder, name),
+                    }
+                }
+                linked => {
+                    linked?;
+                    rustix::fs::unlinkat(dir, from, AtFlags::empty())
+                }
+            }
         }
         other => other,
     }
