@@ -272,9 +272,12 @@ impl<'a> Runner<'a> {
         if !drift::only_compares(self.step.policy, self.target) {
             learn(parts.index, captured.stamps, captured.looked_at);
         }
+        if is_kept && let Some((path, name)) = captured.attributes.first() {
+            self.listener.on_warning(warnings::attribute(path, name));
+        }
         let mut writer = BlobWriter {
             store,
-            is_whole: captured.is_stored,
+            is_whole: captured.is_stored && captured.attributes.is_empty(),
         };
         let log = if spool.is_empty() {
             None

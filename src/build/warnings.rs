@@ -100,3 +100,12 @@ pub(super) fn left_behind(processes: usize) -> Warning {
     };
     Warning::new("fbuild::exec::left_behind", message)
 }
+
+/// Warns that an output has an extended attribute, which a restored file would lack.
+pub(super) fn attribute(path: &RelPath, name: &str) -> Warning {
+    let message = format!(
+        "`{path}` has the extended attribute `{name}`, which the cache cannot keep; the result is \
+         not cached"
+    );
+    Warning::new("fbuild::store::attribute", message)
+}

@@ -1,6 +1,7 @@
 //! Stores the compiled Buildfile: the graph and its diagnostics, under the digests of the
 //! texts that they were made from. A file that does not fit is ignored.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use crate::digest::Digest;
 use crate::graph::Graph;
 use crate::source::{Diagnostic, Sources};
 
-const MAGIC: &Magic = b"fbuild-graph  1\n";
+const MAGIC: &Magic = b"fbuild-graph  2\n";
 
 /// The texts of a Buildfile and the graph made from them.
 pub(super) struct Parts {
@@ -28,7 +29,8 @@ struct Head {
     /// The version of fbuild: another one may read the same text differently.
     fbuild: String,
     /// Path, path as shown, and digest of each text.
-    files: Vec<(PathBuf, PathBuf, Digest)>,
+    // Not `PathBuf`, which is only encoded if it is UTF-8.
+    files: Vec<(OsString, OsString, Digest)>,
 }
 
 /// Returns the compiled form in `file` if it was made from the Buildfile at `path`, and
@@ -47,7 +49,7 @@ pub(super) fn read(file: &StateFile, path: &Path) -> Option<Parts> {
         if Digest::of(&text) != *digest {
             return None;
         }
-        sources.add(shown, String::from_utf8(text).ok()?);
+        sources.add(Path::new(shown), String::from_utf8(text).ok()?);
     }
     let (diagnostics, graph) = postcard::from_bytes(rest).ok()?;
     let files = head.files.into_iter();
@@ -55,7 +57,9 @@ pub(super) fn read(file: &StateFile, path: &Path) -> Option<Parts> {
         graph,
         sources,
         diagnostics,
-        files: files.map(|(path, _, digest)| (path, digest)).collect(),
+        files: files
+            .map(|(path, _, digest)| (path.into(), digest))
+            .collect(),
     })
 }
 
@@ -70,7 +74,7 @@ pub(super) fn write(
     let head = Head {
         fbuild: env!("CARGO_PKG_VERSION").to_owned(),
         files: files
-            .map(|((path, digest), shown)| (path.clone(), shown, *digest))
+            .map(|((path, digest), shown)| (path.into(), shown.into(), *digest))
             .collect(),
     };
     let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;

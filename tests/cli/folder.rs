@@ -1,10 +1,12 @@
 //! An unusable or damaged cache folder: the build goes on and warns.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::processes::fbt;
 use super::project::{FinishedRun, Project, is_root, skip};
 
 fn project() -> Project {
@@ -123,7 +125,7 @@ fn cache_of_another_user_is_not_used() {
     let project = project();
     project.run("run -q t").ok("");
     // It belongs to the user who built it, too.
-    std::fs::remove_file(project.path("out")).unwrap();
+    fs::remove_file(project.path("out")).unwrap();
     project.hand_over();
     let run = project.fbuild("run --force t");
     let run = run.env("XDG_STATE_HOME", project.base().join("root"));
@@ -396,4 +398,62 @@ fn read_only_tree_has_its_state_in_the_users_cache() {
         "nothing to do: 2 targets up to date ([time])\n",
         "",
     );
+}
+
+#[test]
+fn cache_works_where_hard_links_are_refused() {
+    for errno in ["EPERM", "ENOSYS", "EOPNOTSUPP"] {
+        let project = project();
+        let refusal = format!("linkat={errno}");
+        let refuse = [fbt().as_os_str(), "refuse".as_ref(), refusal.as_ref()];
+        let run = || project.fbuild("run t").under(refuse).end().code(0);
+        assert!(run().stdout.contains("1 built"));
+        fs::remove_file(project.path("out")).unwrap();
+        let done = run();
+        assert!(
+            done.stdout.contains("1 restored"),
+            "{errno}: {}",
+            done.stdout
+        );
+        assert!(!done.stdout.contains("warning"), "{errno}: {}", done.stdout);
+    }
+}
+
+#[test]
+fn output_with_an_attribute_is_not_cached() {
+    let project = project();
+    let set = |path: &str| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(project.path(path), "user.note", b"1", flags)
+    };
+    project.write("probe", "");
+    if set("probe").is_err() || Command::new("python3").arg("--version").output().is_err() {
+        return skip("there are no extended attributes or no python3 here");
+    }
+    let script = "import os; open('out', 'w').close(); os.setxattr('out', 'user.note', b'1')";
+    project.write("set.py", script);
+    project.buildfile(r#"target t { outputs out; run python3 "set.py" }"#);
+    for _ in 0..2 {
+        let done = project.run("run t").code(0);
+        assert_eq!(
+            warned(&done, "fbuild::store::attribute"),
+            "t: `out` has the extended attribute `user.note`, which the cache cannot keep; the result is not cached"
+        );
+        fs::remove_file(project.path("out")).unwrap();
+    }
+}
+
+#[test]
+fn root_that_is_not_utf8_is_remembered() {
+    let project = project();
+    let root = project
+        .base()
+        .join(std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+    fs::rename(&project.root, &root).unwrap();
+    let mut project = project;
+    project.root = root;
+    let done = project.run("run t").code(0);
+    assert!(!done.stderr.contains("warning"), "{}", done.stderr);
+    let done = project.run("run t").code(0);
+    assert!(done.stdout.starts_with("nothing to do"), "{}", done.stdout);
 }

@@ -29,6 +29,9 @@ pub struct CapturedOutputs {
     /// Whether the store kept every blob. If not, the entries are valid, but no result with
     /// them may be recorded.
     pub is_stored: bool,
+    /// The files with an extended attribute that a store does not keep, and its name. No result
+    /// with them may be recorded: restored files would lack it.
+    pub attributes: Vec<(RelPath, String)>,
 }
 
 /// Stores the current declared outputs and returns their entries. A missing output is an
@@ -54,6 +57,7 @@ pub fn capture(
             stamps: Vec::with_capacity(found.len()),
             looked_at: stamp::now(),
             is_stored: true,
+            attributes: Vec::new(),
         },
     };
     for found in found {
@@ -134,6 +138,9 @@ impl Capture<'_> {
         if before != after || digest.size() != before.size {
             return Err(Error::Changed { path: path.clone() });
         }
+        if let Some(name) = extended_attribute(&file) {
+            self.captured.attributes.push((path.clone(), name));
+        }
         self.captured.stamps.push((path.clone(), after, digest));
         Ok(EntryKind::File {
             digest,
@@ -156,6 +163,25 @@ impl Capture<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Returns the name of an extended attribute that a command has set. Labels and access lists are
+/// not counted: the system gives them to files by their folder. A file system without attributes
+/// has none.
+fn extended_attribute(file: &File) -> Option<String> {
+    const MAX_LENGTH: usize = 64 << 10;
+    let mut names = vec![0; 256];
+    let length = match rustix::fs::flistxattr(file, &mut names[..]) {
+        Err(rustix::io::Errno::RANGE) => {
+            names.resize(MAX_LENGTH, 0);
+            rustix::fs::flistxattr(file, &mut names[..]).ok()?
+        }
+        listed => listed.ok()?,
+    };
+    let mut names = names[..length].split(|byte| *byte == 0);
+    let is_set = |name: &&[u8]| name.starts_with(b"user.") || *name == b"security.capability";
+    let name = names.find(is_set)?;
+    Some(crate::path::escape(name).into_owned())
 }
 
 fn check_file(path: &RelPath, stamp: &Stamp) -> Result<(), Error> {
@@ -217,6 +243,7 @@ mod tests {
                 stamps: Vec::new(),
                 looked_at: 0,
                 is_stored: true,
+                attributes: Vec::new(),
             },
         };
         let mut is_taken = |name| capture.file(&RelPath::new(name).unwrap()).is_ok();
