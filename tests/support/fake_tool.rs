@@ -303,8 +303,8 @@ impl Search<'_> {
             self.view.kind(real),
             Some(Kind::File { .. } | Kind::Link(_))
         );
-        let is_excepted = self.is_excepted(path) || self.is_excepted(real);
-        let is_match = is_leaf && glob::matches(self.pattern, path) && !is_excepted;
+        let is_match =
+            is_leaf && glob::matches(self.pattern, path) && !self.is_left_out(path, real);
         if is_match {
             self.found.matches.insert(real.to_owned());
         }
@@ -329,7 +329,7 @@ impl Search<'_> {
             let kind = self.view.kind(&real);
             let below = match kind {
                 Some(Kind::Folder) => Some(real.clone()),
-                Some(Kind::Link(_)) => self.folder_behind(&real),
+                Some(Kind::Link(_)) if !self.is_left_out(&path, &real) => self.folder_behind(&real),
                 _ => None,
             };
             has_found |= self.file(&path, &real);
@@ -346,8 +346,10 @@ impl Search<'_> {
         has_found
     }
 
-    fn is_excepted(&self, path: &str) -> bool {
-        self.except.iter().any(|except| glob::matches(except, path))
+    /// Returns true if an exception matches one of the two paths of a file or link.
+    fn is_left_out(&self, path: &str, real: &str) -> bool {
+        let mut except = self.except.iter();
+        except.any(|except| glob::matches(except, path) || glob::matches(except, real))
     }
 
     /// Returns true if the pattern covers an empty folder and no exception may match in it.

@@ -568,6 +568,17 @@ fn exception_of_a_link_is_not_followed() {
 }
 
 #[test]
+fn link_that_an_exception_matches_is_not_followed() {
+    for except in [LINK, "**/lib"] {
+        let found = find(&workspace().index(), &["packages/app/**"], &[except]);
+        assert_eq!(found, ["packages/app/src/a.js"], "{except}");
+    }
+    // All files behind the link have other paths, too.
+    let found = find(&workspace().index(), &["packages/**"], &[LINK]);
+    assert!(!found.contains(&LINK.to_owned()), "{found:?}");
+}
+
+#[test]
 fn file_with_two_paths_is_found_once() {
     let found = find(&workspace().index(), &["packages/**"], &[]);
     let expected = [

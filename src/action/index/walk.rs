@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::folder::Behind;
 use super::links::{Links, Node};
 use super::lookup::{Lookup, Resolution};
 use super::{Error, FileIndex, lock};
@@ -66,9 +67,9 @@ impl FileIndex {
         };
         let mut counts = Vec::with_capacity(selection.include.len());
         for pattern in selection.include {
-            let before = walk.entries.len() + walk.unread.len();
+            let before = walk.len();
             walk.pattern(pattern)?;
-            counts.push(walk.entries.len() + walk.unread.len() - before);
+            counts.push(walk.len() - before);
         }
         let unread = std::mem::take(&mut walk.unread);
         walk.entries.extend(self.read_all(&unread)?);
@@ -148,6 +149,11 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    /// Returns the number of matches so far.
+    fn len(&self) -> usize {
+        self.entries.len() + self.unread.len()
+    }
+
     fn pattern(&mut self, pattern: &'a Pattern) -> Result<(), Error> {
         if let Some(path) = pattern.as_literal() {
             return self.literal(path);
@@ -161,13 +167,13 @@ impl<'a> Walk<'a> {
         };
         let mut links_below = Links::new(pattern, self.selection.except);
         let mut pending = vec![base];
-        let before = self.entries.len() + self.unread.len();
+        let before = self.len();
         while let Some(place) = pending.pop() {
             if self.enters(&place, pattern) && self.index.is_folder(place.real())? {
                 self.folder(pattern, &place, &mut pending, &mut links_below)?;
             }
         }
-        if self.entries.len() + self.unread.len() > before {
+        if self.len() > before {
             self.push_links(links)?;
         }
         let used = links_below.used();
@@ -282,7 +288,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Adds the folder behind a link to `pending`, unless the walk was there already.
+    /// Adds the folder behind a link to `pending`, unless an exception matches the link or the
+    /// walk was there already.
     fn follow(
         &mut self,
         pattern: &'a Pattern,
@@ -291,12 +298,12 @@ impl<'a> Walk<'a> {
         pending: &mut Vec<Place>,
         links: &mut Links<'a>,
     ) -> Result<(), Error> {
-        if !self.enters(link, pattern) {
+        if self.is_left_out(link) || !self.enters(link, pattern) {
             return Ok(());
         }
         let to = match self.index.behind(link.real())? {
-            Some(super::folder::Behind::Folder { path: Some(to), .. }) => to,
-            Some(super::folder::Behind::Folder { path: None, .. }) => {
+            Some(Behind::Folder { path: Some(to), .. }) => to,
+            Some(Behind::Folder { path: None, .. }) => {
                 self.outside.push(link.real().clone());
                 return Ok(());
             }
@@ -334,7 +341,8 @@ impl<'a> Walk<'a> {
         let first = if folder.is_root() { &[][..] } else { &first };
         let after = self.entries.partition_point(|e| e.path.as_bytes() < first);
         let found = self.entries.get(after).map(|entry| &entry.path);
-        let other = self.others.keys().find(|path| path.as_bytes() >= first);
+        let mut others = self.others.range(folder.clone()..).map(|(path, _)| path);
+        let other = others.find(|path| path.as_bytes() >= first);
         [found, other]
             .into_iter()
             .flatten()
