@@ -33,6 +33,8 @@ pub struct Found {
     pub entries: Vec<Entry>,
     /// The links among them that lead out of the root, sorted.
     pub outside: Vec<RelPath>,
+    /// Those that a pattern matches only through a link, with the span of the pattern.
+    pub behind: Vec<Spanned<RelPath>>,
 }
 
 /// Finds the inputs of a target: the matches of its patterns, and the files behind links to
@@ -53,6 +55,11 @@ pub fn find(index: &FileIndex, graph: &Graph, id: TargetId, needs: &Needs) -> Re
         empty.extend(unmatched(index, inputs, &matches));
         found.entries.extend(matches.entries);
         found.outside.extend(matches.outside);
+        let behind = matches.behind.into_iter();
+        found.behind.extend(behind.map(|(pattern, value)| Spanned {
+            value,
+            span: inputs.patterns[pattern].span,
+        }));
     }
     if !empty.is_empty() {
         return Err(Error::Empty(empty));

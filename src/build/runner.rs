@@ -203,7 +203,7 @@ impl<'a> Runner<'a> {
             action,
             manifest,
             key,
-            outside: _,
+            ..
         } = &self.miss.draft;
         let warning = check.finish()?;
         let is_sound = warning.is_none();

@@ -13,7 +13,7 @@ use crate::action::environment::{Environment, inherited};
 use crate::action::index::{FileIndex, HashedFile};
 use crate::action::manifest::Manifest;
 use crate::action::{Action, ActionKey, ActionResult, Entry, EntryKind, ToolVersion, inputs};
-use crate::buildfile::model::Target;
+use crate::buildfile::model::{Spanned, Target};
 use crate::digest::Digest;
 use crate::event::{Failure, Reason, Warning};
 use crate::graph::{Graph, TargetId};
@@ -76,6 +76,8 @@ pub(super) struct Draft {
     pub(super) key: ActionKey,
     /// The inputs that are links out of the root.
     pub(super) outside: Vec<RelPath>,
+    /// The inputs that a pattern matches only through a link.
+    behind: Vec<Spanned<RelPath>>,
 }
 
 /// The means to prepare targets, shared by all threads.
@@ -127,13 +129,14 @@ impl Need {
 
 impl Draft {
     /// Computes the key of an action.
-    fn new(action: Action, outside: Vec<RelPath>) -> Self {
+    fn new(action: Action, outside: Vec<RelPath>, behind: Vec<Spanned<RelPath>>) -> Self {
         let manifest = Manifest::of(&action);
         Self {
             key: manifest.key(),
             manifest,
             action,
             outside,
+            behind,
         }
     }
 }
@@ -163,7 +166,9 @@ impl Step<'_> {
         let paths = draft.action.inputs.iter().map(|entry| &entry.path);
         let misread = inputs::bracket_warnings(self.parts.index, target);
         warnings.extend(misread.iter().map(warnings::of_diagnostic));
-        let unordered = self.parts.graph().unordered_reads(job.id, paths);
+        let graph = self.parts.graph();
+        let mut unordered = graph.unordered_reads(job.id, paths);
+        unordered.extend(graph.unordered_reads_behind_links(job.id, &draft.behind));
         if !unordered.is_empty() {
             return Err(failure::of_diagnostics(unordered));
         }
@@ -268,7 +273,7 @@ impl Step<'_> {
             inherited: BTreeMap::new(),
             secrets: environment.secrets,
         };
-        Ok(Draft::new(action, found.outside))
+        Ok(Draft::new(action, found.outside, found.behind))
     }
 
     /// Reads the manifest of an earlier result back. Its loss costs only the reason.

@@ -19,11 +19,13 @@ mod select;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::buildfile::model::{Buildfile, Group, Inputs, Target, Tool};
+use crate::buildfile::model::{Buildfile, Group, Inputs, Spanned, Target, Tool};
 use crate::path::RelPath;
-use crate::source::Diagnostic;
+use crate::source::{Diagnostic, Span};
 use lists::Lists;
 use outputs::Produced;
 
@@ -46,7 +48,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     (
         missing::MISSING_EDGE,
-        "a target that reads what another one produces, with no `needs` or `after` that decides which runs first. It is an error if both name the same path, or if a file shows it; if patterns merely could match the same path, it is a warning. Add `needs`, or `except` if the target does not read these files",
+        "a target that reads what another one produces, with no `needs` or `after` that decides which runs first. It is an error if both name the same path, or if a file shows it, also behind a link; if patterns merely could match the same path, it is a warning. Add `needs`, or `except` if the target does not read these files",
     ),
     (
         missing::OWN_OUTPUT,
@@ -191,6 +193,35 @@ impl Graph {
         reads.collect()
     }
 
+    /// Returns the errors of reading `paths`, each with the span of the pattern that reaches it
+    /// through a link, like [`unordered_reads`](Self::unordered_reads).
+    pub fn unordered_reads_behind_links(
+        &self,
+        id: TargetId,
+        paths: &[Spanned<RelPath>],
+    ) -> Vec<Diagnostic> {
+        if paths.is_empty() {
+            return Vec::new();
+        }
+        let outputs = outputs::Index::new(&self.buildfile);
+        let before = self.closure(&[id]);
+        let mut producers = BTreeSet::new();
+        let mut reads = Vec::new();
+        for path in paths {
+            let near = outputs.around(&path.value).chain(outputs.at(&path.value));
+            let near = near.map(|at| &outputs.all()[at]);
+            let mut unordered = near.filter(|output| !before.contains(&output.target));
+            let producer = unordered.find(|output| output.produces(&path.value));
+            if let Some(output) = producer
+                && producers.insert(output.target)
+            {
+                let read = format!("reaches `{}` through a link", path.value);
+                reads.push(self.missing_edge(id, output, path.span, &read));
+            }
+        }
+        reads
+    }
+
     fn unordered_read(
         &self,
         id: TargetId,
@@ -201,15 +232,25 @@ impl Graph {
         let inputs = self.target(id).inputs.iter().filter(is_read);
         let mut patterns = inputs.flat_map(|inputs| &inputs.patterns);
         let input = patterns.find(|input| input.value.matches(path))?;
+        Some(self.missing_edge(id, output, input.span, &format!("matches `{path}`")))
+    }
+
+    fn missing_edge(
+        &self,
+        id: TargetId,
+        output: &Produced<'_>,
+        input: Span,
+        read: &str,
+    ) -> Diagnostic {
         let edge = missing::Edge {
             reader: self.name(id),
             producer: self.name(output.target),
-            input: input.span,
+            input,
             output: output.span,
             except: output.pattern(),
         };
         let is_after = self.closure(&[output.target]).contains(&id);
-        Some(edge.error(&format!("matches `{path}`"), is_after))
+        edge.error(read, is_after)
     }
 
     /// Returns the groups, in the order written.

@@ -161,6 +161,29 @@ fn outputs_behind_the_link_of_a_need_do_not_count() {
 }
 
 #[test]
+fn output_of_another_target_behind_a_link_is_a_mistake() {
+    let text = r#"
+        target lib { outputs "lib/dist/"; sh "echo 1 > lib/dist/a" }
+        target app { inputs "app/**"; outputs o; sh "cat app/lib/dist/a > o" }
+    "#;
+    let project = Project::new(text)
+        .file("lib/dist/a", "0\n")
+        .file("app/main", "");
+    relink(&project, "../lib", "app/lib");
+    for (arguments, code) in [("run app", 1), ("check", 2)] {
+        let done = project.run(arguments).code(code);
+        let printed = done.stdout + &done.stderr;
+        assert!(printed.contains("missing_edge"), "{printed}");
+        let label = "reaches `lib/dist/a` through a link";
+        assert!(printed.contains(label), "{printed}");
+    }
+    let fixed = text.replace("target app {", "target app { needs lib;");
+    project.write("Buildfile.kdl", &fixed);
+    project.run("run app").code(0);
+    assert_eq!(project.read("o"), "1\n");
+}
+
+#[test]
 fn link_out_of_the_project_is_named() {
     let text = r#"target t { inputs "in/**"; outputs out; sh "cat in/x/a > out" }"#;
     let project = Project::new(text)

@@ -286,19 +286,15 @@ fn put(rng: &mut Rng, world: &World) -> Step {
         0 => (*rng.pick(&["out", "gen", "lib", "src/d0", "src/d1"])).to_owned(),
         _ => any_path(rng, world),
     };
-    match rng.below(4) {
-        0 => Step::Put {
-            path,
-            node: Node::Folder,
-        },
-        1 => Step::Put {
-            path: child(&path, "inside"),
-            node: node(rng),
-        },
-        _ => Step::Put {
-            path,
-            node: node(rng),
-        },
+    let (path, node) = match rng.below(4) {
+        0 => (path, Node::Folder),
+        1 => (child(&path, "inside"), node(rng)),
+        _ => (path, node(rng)),
+    };
+    // A link to the root would make inputs of the Buildfile and of all outputs.
+    match path == "src" && node == Node::Link(".".to_owned()) {
+        true => Step::Remove { path },
+        false => Step::Put { path, node },
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Matches {
     pub counts: Vec<usize>,
     /// The links that lead out of the root.
     pub outside: Vec<RelPath>,
+    /// The files that an included pattern, given by its index, matches only through a link.
+    pub behind: Vec<(usize, RelPath)>,
 }
 
 impl FileIndex {
@@ -64,12 +66,15 @@ impl FileIndex {
             others: BTreeMap::new(),
             outside: Vec::new(),
             covered: Vec::new(),
+            behind: Vec::new(),
+            number: 0,
         };
         let mut counts = Vec::with_capacity(selection.include.len());
         for pattern in selection.include {
             let before = walk.len();
             walk.pattern(pattern)?;
             counts.push(walk.len() - before);
+            walk.number += 1;
         }
         let unread = std::mem::take(&mut walk.unread);
         walk.entries.extend(self.read_all(&unread)?);
@@ -93,6 +98,7 @@ impl FileIndex {
             entries,
             counts,
             outside,
+            behind: walk.behind,
         })
     }
 
@@ -146,6 +152,9 @@ struct Walk<'a> {
     /// Links, each with the folder that it leads to, of which the pattern finds all files
     /// anyway.
     covered: Vec<(RelPath, RelPath)>,
+    behind: Vec<(usize, RelPath)>,
+    /// The index of the current pattern.
+    number: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -221,7 +230,7 @@ impl<'a> Walk<'a> {
         }
         match self.index.lookup(real)? {
             Some(lookup) => {
-                self.push(real.clone(), lookup);
+                self.push_at(&place, lookup);
                 self.push_links(links)?;
             }
             None if self.selects_folders() && self.index.is_folder(path)? => {
@@ -267,7 +276,7 @@ impl<'a> Walk<'a> {
                     if matches
                         && let Some(lookup) = self.index.lookup_in(&mut folder, child.real())?
                     {
-                        self.push(child.real().clone(), lookup);
+                        self.push_at(&child, lookup);
                         links.found(place);
                     }
                     if kind == FileKind::Link && is_inputs && pattern.reaches_into(&child.path) {
@@ -325,6 +334,13 @@ impl<'a> Walk<'a> {
             pending.extend(links.follow(place, link.real(), behind)?);
         }
         Ok(())
+    }
+
+    fn push_at(&mut self, place: &Place, lookup: Lookup) {
+        if let Some(real) = &place.real {
+            self.behind.push((self.number, real.clone()));
+        }
+        self.push(place.real().clone(), lookup);
     }
 
     fn push(&mut self, path: RelPath, lookup: Lookup) {

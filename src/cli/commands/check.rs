@@ -63,6 +63,8 @@ fn input_mistakes(session: &Session<'_>) -> Result<Vec<Diagnostic>, Failure> {
             Ok(found) => {
                 let paths = found.entries.iter().map(|entry| &entry.path);
                 all.add(name, graph.unordered_reads(id, paths));
+                let behind = graph.unordered_reads_behind_links(id, &found.behind);
+                all.add(name, behind);
             }
             Err(inputs::Error::Index(error)) => return Err(Failure::of(Exit::World, &error)),
             Err(inputs::Error::Empty(unmatched)) => {
