@@ -96,6 +96,14 @@ impl RunLock {
     }
 }
 
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough if a thread forks at this moment: its child has the
+        // same lock until it executes a program. Ignore the error: the lock then ends there.
+        let _ = file_lock::lock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Opens and locks a file. If the locked file is no longer at `path`, its folder was removed
 /// meanwhile: then it is no lock, and counts as busy.
 fn attempt(path: &Path) -> io::Result<Attempt> {
