@@ -161,7 +161,7 @@ fn outputs_behind_the_link_of_a_need_do_not_count() {
 }
 
 #[test]
-fn output_of_another_target_behind_a_link_is_a_mistake() {
+fn output_read_through_a_link_needs_an_edge() {
     let text = r#"
         target lib { outputs "lib/dist/"; sh "echo 1 > lib/dist/a" }
         target app { inputs "app/**"; outputs o; sh "cat app/lib/dist/a > o" }
