@@ -33,7 +33,7 @@ pub struct Found {
     pub entries: Vec<Entry>,
     /// The links among them that lead out of the root, sorted.
     pub outside: Vec<RelPath>,
-    /// Those that a pattern matches only through a link, with the span of the pattern.
+    /// Those that a pattern reaches through a link, with the span of the pattern.
     pub behind: Vec<Spanned<RelPath>>,
 }
 

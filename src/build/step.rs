@@ -76,7 +76,7 @@ pub(super) struct Draft {
     pub(super) key: ActionKey,
     /// The inputs that are links out of the root.
     pub(super) outside: Vec<RelPath>,
-    /// The inputs that a pattern matches only through a link.
+    /// The inputs that a pattern reaches through a link.
     behind: Vec<Spanned<RelPath>>,
 }
 
@@ -167,8 +167,7 @@ impl Step<'_> {
         let misread = inputs::bracket_warnings(self.parts.index, target);
         warnings.extend(misread.iter().map(warnings::of_diagnostic));
         let graph = self.parts.graph();
-        let mut unordered = graph.unordered_reads(job.id, paths);
-        unordered.extend(graph.unordered_reads_behind_links(job.id, &draft.behind));
+        let unordered = graph.unordered_reads(job.id, paths, &draft.behind);
         if !unordered.is_empty() {
             return Err(failure::of_diagnostics(unordered));
         }

@@ -530,7 +530,7 @@ mod tests {
         };
         let reads = |paths: &[&str]| {
             let paths: Vec<_> = paths.iter().map(|p| RelPath::new(p).unwrap()).collect();
-            graph.unordered_reads(app, paths.iter())
+            graph.unordered_reads(app, paths.iter(), &[])
         };
         assert_eq!(reads(&["gen/README", "gen/x", "other"]), []);
         let [error] = &reads(&["gen/x", "gen/y", "gen/z"])[..] else {

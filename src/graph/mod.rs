@@ -176,11 +176,13 @@ impl Graph {
     }
 
     /// Returns the errors of reading `paths`, the inputs of a target, where other targets
-    /// produce them and nothing orders the two: one for each producer.
+    /// produce them and nothing orders the two: one for each producer. `behind` are those that
+    /// a pattern, whose span they have, reaches through a link.
     pub fn unordered_reads<'p>(
         &self,
         id: TargetId,
         paths: impl Iterator<Item = &'p RelPath> + Clone,
+        behind: &[Spanned<RelPath>],
     ) -> Vec<Diagnostic> {
         let producers = self.unordered.get(id.index()).iter();
         let reads = producers.filter_map(|producer| {
@@ -190,12 +192,11 @@ impl Graph {
                 self.unordered_read(id, output, path)
             })
         });
-        reads.collect()
+        let behind = self.unordered_reads_behind_links(id, behind);
+        reads.chain(behind).collect()
     }
 
-    /// Returns the errors of reading `paths`, each with the span of the pattern that reaches it
-    /// through a link, like [`unordered_reads`](Self::unordered_reads).
-    pub fn unordered_reads_behind_links(
+    fn unordered_reads_behind_links(
         &self,
         id: TargetId,
         paths: &[Spanned<RelPath>],
@@ -210,8 +211,8 @@ impl Graph {
         for path in paths {
             let near = outputs.around(&path.value).chain(outputs.at(&path.value));
             let near = near.map(|at| &outputs.all()[at]);
-            let mut unordered = near.filter(|output| !before.contains(&output.target));
-            let producer = unordered.find(|output| output.produces(&path.value));
+            let mut producing = near.filter(|output| output.produces(&path.value));
+            let producer = producing.find(|output| !before.contains(&output.target));
             if let Some(output) = producer
                 && producers.insert(output.target)
             {

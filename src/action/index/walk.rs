@@ -51,7 +51,7 @@ pub struct Matches {
     pub counts: Vec<usize>,
     /// The links that lead out of the root.
     pub outside: Vec<RelPath>,
-    /// The files that an included pattern, given by its index, matches only through a link.
+    /// The files that an included pattern, given by its index, reaches through a link.
     pub behind: Vec<(usize, RelPath)>,
 }
 
@@ -67,14 +67,14 @@ impl FileIndex {
             outside: Vec::new(),
             covered: Vec::new(),
             behind: Vec::new(),
-            number: 0,
         };
         let mut counts = Vec::with_capacity(selection.include.len());
-        for pattern in selection.include {
+        let mut behind = Vec::new();
+        for (number, pattern) in selection.include.iter().enumerate() {
             let before = walk.len();
             walk.pattern(pattern)?;
             counts.push(walk.len() - before);
-            walk.number += 1;
+            behind.extend(walk.behind.drain(..).map(|path| (number, path)));
         }
         let unread = std::mem::take(&mut walk.unread);
         walk.entries.extend(self.read_all(&unread)?);
@@ -98,7 +98,7 @@ impl FileIndex {
             entries,
             counts,
             outside,
-            behind: walk.behind,
+            behind,
         })
     }
 
@@ -152,9 +152,8 @@ struct Walk<'a> {
     /// Links, each with the folder that it leads to, of which the pattern finds all files
     /// anyway.
     covered: Vec<(RelPath, RelPath)>,
-    behind: Vec<(usize, RelPath)>,
-    /// The index of the current pattern.
-    number: usize,
+    /// The files that the current pattern has found through links.
+    behind: Vec<RelPath>,
 }
 
 impl<'a> Walk<'a> {
@@ -338,7 +337,7 @@ impl<'a> Walk<'a> {
 
     fn push_at(&mut self, place: &Place, lookup: Lookup) {
         if let Some(real) = &place.real {
-            self.behind.push((self.number, real.clone()));
+            self.behind.push(real.clone());
         }
         self.push(place.real().clone(), lookup);
     }

@@ -62,9 +62,7 @@ fn input_mistakes(session: &Session<'_>) -> Result<Vec<Diagnostic>, Failure> {
         match inputs::find(&session.index, graph, id, &inputs::Needs::new()) {
             Ok(found) => {
                 let paths = found.entries.iter().map(|entry| &entry.path);
-                all.add(name, graph.unordered_reads(id, paths));
-                let behind = graph.unordered_reads_behind_links(id, &found.behind);
-                all.add(name, behind);
+                all.add(name, graph.unordered_reads(id, paths, &found.behind));
             }
             Err(inputs::Error::Index(error)) => return Err(Failure::of(Exit::World, &error)),
             Err(inputs::Error::Empty(unmatched)) => {
