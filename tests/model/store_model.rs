@@ -62,40 +62,59 @@ impl StoreModel {
     ) -> Result<(), Fault> {
         check_ends(fates, report)?;
         for (name, fate) in fates {
-            let times = report.executed.iter().filter(|n| *n == name).count();
-            let uncached = project.target(name).is_some_and(|target| target.uncached);
-            let (least, most) = match fate {
-                Fate::Fails => (1, 1),
-                Fate::Refused | Fate::Blocked | Fate::Skipped => (0, 0),
-                Fate::Made { .. } if uncached => (1, 1),
-                Fate::Made { fingerprint, .. } => {
-                    let key = report.key(name);
-                    match self.results.get(fingerprint) {
-                        None if self.must_run(fingerprint, key) => (1, 1),
-                        Some(known) if known.is_sure && self.is_kept() => (0, 0),
-                        _ => (0, 1),
-                    }
-                }
-            };
+            let times = times(report, name);
+            let (least, most) = self.bounds(project, fates, (name, fate), report);
             if times < least || times > most {
                 let end = &report.ends.get(name);
                 return Err(format!(
                     "{name} ran {times} times, not {least} to {most}: {end:?}"
                 ));
             }
-            if let Fate::Made {
+        }
+        for (name, fate) in fates {
+            let Fate::Made {
                 fingerprint,
                 outputs,
             } = fate
-            {
-                let key = report.key(name).cloned();
-                self.check_key(name, *fingerprint, key.as_ref())?;
-                if times == 1 {
-                    self.learn(*fingerprint, outputs, key, !uncached);
-                }
+            else {
+                continue;
+            };
+            let key = report.key(name).cloned();
+            self.check_key(name, *fingerprint, key.as_ref())?;
+            if times(report, name) == 1 {
+                self.learn(*fingerprint, outputs, key, !is_uncached(project, name));
             }
         }
         Ok(())
+    }
+
+    /// Returns the least and the greatest number of executions of a target in a complete run.
+    /// Targets with the same fingerprint share a result, and two that are executed at the same
+    /// time both run their commands.
+    fn bounds(
+        &self,
+        project: &Project,
+        fates: &BTreeMap<String, Fate>,
+        (name, fate): (&String, &Fate),
+        report: &Report,
+    ) -> (usize, usize) {
+        let Fate::Made { fingerprint, .. } = fate else {
+            let times = usize::from(*fate == Fate::Fails);
+            return (times, times);
+        };
+        if is_uncached(project, name) {
+            return (1, 1);
+        }
+        let is_shared = fates.iter().any(|(other, fate)| {
+            let is_same =
+                matches!(fate, Fate::Made { fingerprint: same, .. } if same == fingerprint);
+            is_same && other != name && !is_uncached(project, other) && times(report, other) > 0
+        });
+        match self.results.get(fingerprint) {
+            None if self.must_run(fingerprint, report.key(name)) => (usize::from(!is_shared), 1),
+            Some(known) if known.is_sure && self.is_kept() => (0, 0),
+            _ => (0, 1),
+        }
     }
 
     /// Checks a run after a complete one: it runs nothing, unless the first run did not store a
@@ -109,8 +128,8 @@ impl StoreModel {
         check_ends(fates, report)?;
         let is_slow = self.trust == Trust::Less || is_spurious;
         for (name, fate) in fates {
-            let times = report.executed.iter().filter(|n| *n == name).count();
-            let uncached = project.target(name).is_some_and(|target| target.uncached);
+            let times = times(report, name);
+            let uncached = is_uncached(project, name);
             let is_made = matches!(fate, Fate::Made { .. });
             let expected = usize::from(*fate == Fate::Fails || is_made && uncached);
             if times != expected && !(is_slow && is_made && times == 1) {
@@ -196,6 +215,15 @@ impl StoreModel {
         self.results.clear();
         self.uncertain.clear();
     }
+}
+
+/// Returns the number of executions of a target in a run.
+fn times(report: &Report, name: &str) -> usize {
+    report.executed.iter().filter(|n| *n == name).count()
+}
+
+fn is_uncached(project: &Project, name: &str) -> bool {
+    project.target(name).is_some_and(|target| target.uncached)
 }
 
 /// Checks the end of each target and of the run.
