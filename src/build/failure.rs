@@ -5,10 +5,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 
 use crate::action::ResolvedCommand;
+use crate::buildfile::model::{Output, Target};
 use crate::event::Failure;
 use crate::exec::{End, Task};
 use crate::path::escape;
-use crate::source::Diagnostic;
+use crate::source::{Diagnostic, Span};
+use crate::store::outputs::{self, ForeignFiles};
 
 /// Describes mistakes that have places in the Buildfile.
 pub(super) fn of_diagnostics(diagnostics: Vec<Diagnostic>) -> Failure {
@@ -20,6 +22,52 @@ pub(super) fn of_diagnostics(diagnostics: Vec<Diagnostic>) -> Failure {
         diagnostics,
         ..Failure::default()
     }
+}
+
+/// Describes a problem with a target's outputs. Foreign files are shown at the output that
+/// they are in the place of.
+pub(super) fn of_outputs(error: &outputs::Error, target: &Target) -> Failure {
+    let outputs::Error::Foreign(files) = error else {
+        return Failure::of(error);
+    };
+    let spans: Vec<Span> = target
+        .outputs
+        .iter()
+        .flat_map(|outputs| outputs.paths.iter().map(|path| path.span))
+        .collect();
+    let diagnostics = files.iter().map(|files| {
+        let message = files.to_string();
+        let diagnostic = Diagnostic::error("fbuild::store::foreign", message);
+        let diagnostic = diagnostic.help(cure(files));
+        match spans.get(files.index) {
+            Some(span) => diagnostic.label(*span, "the files are in the place of this output"),
+            None => diagnostic,
+        }
+    });
+    of_diagnostics(diagnostics.collect())
+}
+
+/// Returns what a user can do about foreign files.
+fn cure(files: &ForeignFiles) -> String {
+    let other = match &files.output {
+        Output::File(path) if files.is_folder_for_file() => {
+            return format!(
+                "`{path}` is a folder: write `{path}/` if the target owns it, or move it; \
+                 `--replace` moves it to the trash"
+            );
+        }
+        Output::Folder(path) if files.paths == [path.clone()] => "",
+        Output::File(_) => "",
+        Output::Folder(_) => ", or name {them} with `keep`",
+        Output::Glob(_) => ", or write a pattern that does not match {them}",
+    };
+    let (files, them) = if files.count == 1 {
+        ("the file", "it")
+    } else {
+        ("the files", "them")
+    };
+    let other = other.replace("{them}", them);
+    format!("move {files}{other}; `--replace` moves {them} to the trash")
 }
 
 /// Describes the end of commands that did not succeed.

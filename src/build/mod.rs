@@ -46,6 +46,7 @@ use crate::event::{Summary, Warning};
 use crate::exec::Executor;
 use crate::graph::{Graph, TargetId};
 use crate::journal::Memory;
+use crate::journal::ownership::{IgnoreRules, Ledger};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::store::outputs::Stage;
@@ -66,6 +67,10 @@ pub struct Parts<'a> {
     pub stage: &'a Stage,
     /// The content of files.
     pub index: &'a FileIndex,
+    /// The records of what fbuild made in this checkout.
+    pub ledger: &'a Ledger,
+    /// The files that version control ignores.
+    pub ignored: &'a IgnoreRules,
     /// Where results are kept.
     pub store: &'a dyn Store,
     /// The cache that machines share, if one is configured.
@@ -116,6 +121,8 @@ pub struct Policy {
     pub dry_run: bool,
     /// Change no committed output; fail if one differs from what its target makes.
     pub drift: bool,
+    /// Move files that fbuild did not make out of the way, to the trash.
+    pub replace: bool,
     /// Start no program, not even the probe of a tool whose version is unknown.
     pub no_probes: bool,
 }

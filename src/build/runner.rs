@@ -9,14 +9,14 @@ use super::input_check::InputCheck;
 use super::spool::Spool;
 use super::step::{Draft, Step, learn};
 use super::{drift, failure, warnings};
-use crate::action::ActionResult;
+use crate::action::{ActionResult, Entry};
 use crate::buildfile::model::Target;
 use crate::digest::Digest;
 use crate::event::{Failure, Reason, Warning};
 use crate::exec::{self, End, Execution, Task};
 use crate::graph::TargetId;
 use crate::journal::Success;
-use crate::store::outputs::{AllOwned, Stash};
+use crate::store::outputs::{Stash, trashed};
 use crate::store::{self, Store};
 
 /// How many of the last lines printed a failure quotes.
@@ -58,6 +58,15 @@ pub(super) trait Listener {
     fn on_warning(&mut self, warning: Warning);
 }
 
+/// The old outputs of a target whose commands are about to run.
+struct Stashed {
+    stash: Stash,
+    /// The committed outputs that were in the tree.
+    committed: Vec<Entry>,
+    /// Whether the run compares the outputs instead of replacing them.
+    only_compares: bool,
+}
+
 /// Runs the commands of one target.
 pub(super) struct Runner<'a> {
     step: &'a Step<'a>,
@@ -87,7 +96,12 @@ impl<'a> Runner<'a> {
         loop {
             let mut spool = Spool::default();
             let is_stopped = || self.step.parts.cancel.is_raised();
-            match self.attempt(&mut spool) {
+            let stash = match self.stash() {
+                Ok(stash) => stash,
+                // Another attempt would find the same files.
+                Err(failure) => return (Attempt::Failed(Box::new(failure)), spool),
+            };
+            match self.attempt(stash, &mut spool) {
                 Ok(attempt) => return (attempt, spool),
                 Err(failure) if number <= self.target.retries && !is_stopped() => {
                     self.listener.on_retry(number, failure, spool);
@@ -98,14 +112,35 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Runs the commands once. Unless they succeed, the tree is left as it was.
-    fn attempt(&mut self, spool: &mut Spool) -> Result<Attempt, Failure> {
+    /// Moves the old outputs out of the way of the commands.
+    fn stash(&self) -> Result<Stashed, Failure> {
         let parts = self.step.parts;
         let specs = &self.miss.draft.action.outputs;
         let only_compares = drift::only_compares(self.step.policy, self.target);
         let committed = drift::committed(parts.index, self.target)?;
-        let stash = Stash::take(parts.stage, specs, &AllOwned);
-        let stash = stash.map_err(|error| Failure::of(&error))?;
+        let name = &self.target.name.value;
+        let claims = self.step.ownership().of(name);
+        let stash = Stash::take(parts.stage, specs, &claims)
+            .map_err(|error| failure::of_outputs(&error, self.target))?;
+        if !only_compares {
+            // From here on, a kill leaves half-made outputs.
+            parts.ledger.begin(name, specs);
+        }
+        Ok(Stashed {
+            stash,
+            committed,
+            only_compares,
+        })
+    }
+
+    /// Runs the commands once. Unless they succeed, the tree is left as it was.
+    fn attempt(&mut self, stashed: Stashed, spool: &mut Spool) -> Result<Attempt, Failure> {
+        let parts = self.step.parts;
+        let Stashed {
+            stash,
+            committed,
+            only_compares,
+        } = stashed;
         let check = InputCheck::begin(parts, self.miss.id, &self.miss.draft.action)?;
         let executed = self.execute(spool);
         parts.index.begin_epoch();
@@ -114,15 +149,12 @@ impl<'a> Runner<'a> {
             Ok(None) => Ok(Attempt::Cancelled),
             Err(failure) => Err(failure),
         };
-        let is_built = matches!(attempt, Ok(Attempt::Built { .. }));
-        // Committed outputs are only compared: they come back whatever the commands made.
-        let tidied = if is_built && !only_compares {
-            stash.finish().map(drop)
-        } else {
-            stash.restore()
-        };
-        if let Err(error) = tidied {
-            self.listener.on_warning(Warning::of(&error));
+        match &attempt {
+            Ok(Attempt::Built { success, .. }) if !only_compares => {
+                self.keep_new(stash, &success.result.outputs);
+            }
+            // Compared outputs come back whatever the commands made.
+            _ => self.restore_old(stash, only_compares),
         }
         parts.index.begin_epoch();
         if let Ok(Attempt::Built { success, .. }) = &attempt {
@@ -134,6 +166,29 @@ impl<'a> Runner<'a> {
             }
         }
         attempt
+    }
+
+    /// Keeps the outputs that the commands made.
+    fn keep_new(&mut self, stash: Stash, outputs: &[Entry]) {
+        match stash.finish() {
+            Ok(finished) => {
+                if let Some(warning) = trashed(&finished.trashed) {
+                    self.listener.on_warning(warning);
+                }
+            }
+            Err(error) => self.listener.on_warning(Warning::of(&error)),
+        }
+        let ledger = self.step.parts.ledger;
+        ledger.succeed(&self.target.name.value, outputs);
+    }
+
+    /// Restores the old outputs. Unless that succeeds, the target stays unfinished.
+    fn restore_old(&mut self, stash: Stash, only_compares: bool) {
+        match stash.restore() {
+            Ok(()) if only_compares => {}
+            Ok(()) => self.step.parts.ledger.fail(&self.target.name.value),
+            Err(error) => self.listener.on_warning(Warning::of(&error)),
+        }
     }
 
     /// Executes the commands; `None` if they were stopped because the run was.

@@ -18,9 +18,10 @@ use crate::digest::Digest;
 use crate::event::{Failure, Reason, Warning};
 use crate::graph::{Graph, TargetId};
 use crate::journal::Success;
+use crate::journal::ownership::Ownership;
 use crate::path::RelPath;
 use crate::stamp::Stamp;
-use crate::store::outputs::{AllOwned, Destination, Restoration, check_result, restore};
+use crate::store::outputs::{Destination, Restoration, check_result, restore, trashed};
 use crate::store::shared::{Lookup, SharedCache};
 
 /// The longest manifest that is read back, in bytes.
@@ -195,14 +196,28 @@ impl Step<'_> {
         let is_intact = outputs::change(index, wanted, &found).is_none();
         // Without outputs there is still the log to emit.
         if is_intact && !draft.action.outputs.is_empty() {
+            if !self.policy.dry_run {
+                self.parts.ledger.succeed(&target.name.value, wanted);
+            }
             Ok(Prepared::UpToDate(success))
         } else if self.policy.dry_run {
             Ok(Prepared::WouldRestore(success, reason))
-        } else if is_intact || self.restore(&draft, wanted, &found, warnings)? {
+        } else if is_intact || self.restore(target, &draft, wanted, &found, warnings)? {
             warnings.extend(drift::changes(target, wanted, &found));
             Ok(Prepared::Restored(success, reason))
         } else {
             Ok(self.miss(job.id, draft, reason))
+        }
+    }
+
+    /// Returns the knowledge about the files in the tree.
+    pub(super) fn ownership(&self) -> Ownership<'_> {
+        Ownership {
+            ledger: self.parts.ledger,
+            index: self.parts.index,
+            store: self.parts.store,
+            ignored: self.parts.ignored,
+            replace: self.policy.replace,
         }
     }
 
@@ -239,8 +254,8 @@ impl Step<'_> {
             return Ok(Prepared::Miss(miss));
         }
         let found = outputs::find(self.parts.index, specs)?;
-        if self.restore(&miss.draft, &result.outputs, &found, warnings)? {
-            let target = self.parts.graph().target(miss.id);
+        let target = self.parts.graph().target(miss.id);
+        if self.restore(target, &miss.draft, &result.outputs, &found, warnings)? {
             warnings.extend(drift::changes(target, &result.outputs, &found));
             let success = Arc::new(Success { key, result });
             return Ok(Prepared::Fetched(success, miss.reason));
@@ -388,6 +403,7 @@ impl Step<'_> {
     /// Restores outputs; `false` if the store does not have all of them any more.
     fn restore(
         &self,
+        target: &Target,
         draft: &Draft,
         wanted: &[Entry],
         found: &[Entry],
@@ -403,13 +419,15 @@ impl Step<'_> {
         let destination = Destination {
             stage,
             specs: &draft.action.outputs,
-            claims: &AllOwned,
+            claims: &self.ownership().of(&target.name.value),
         };
         let restored = restore(&destination, wanted, &mut is_intact, store);
         index.begin_epoch();
         match restored {
             Ok(Restoration::Done(done)) => {
                 learn(index, done.stamps, done.looked_at);
+                self.parts.ledger.succeed(&target.name.value, wanted);
+                warnings.extend(trashed(&done.trashed));
                 Ok(true)
             }
             Ok(Restoration::Miss { path, digest }) => {
@@ -420,7 +438,7 @@ impl Step<'_> {
                 warnings.push(Warning::of(&error));
                 Ok(false)
             }
-            Err(error) => Err(Failure::of(&error)),
+            Err(error) => Err(failure::of_outputs(&error, target)),
         }
     }
 

@@ -11,11 +11,14 @@ use crate::action::{ActionKey, ActionResult};
 use crate::digest::{Digest, Key};
 use crate::event::{Event, EventKind, Outcome, Reason, Sink};
 use crate::exec::{Fake, Script};
+use crate::journal::ownership::{Checkout, IgnoreRules, Ledger};
 use crate::store;
 use crate::workspace::{self, FILE_NAME};
 
 /// A project with everything that is left from one build to the next.
 pub(super) struct Project {
+    /// The state folder of the user.
+    user: tempfile::TempDir,
     folder: TempDir,
     pub(super) store: store::Memory,
     memory: Memory,
@@ -75,6 +78,7 @@ impl Project {
     pub(super) fn new(buildfile: &str) -> Self {
         let project = Self {
             folder: tempfile::tempdir().unwrap(),
+            user: tempfile::tempdir().unwrap(),
             store: store::Memory::new(),
             memory: Memory::default(),
         };
@@ -141,7 +145,11 @@ impl Project {
             &workspace.layout.index(),
             hidden.clone(),
         );
+        let root = workspace.root.path();
+        let checkout = Checkout::of(root, root).unwrap();
         let parts = Parts {
+            ledger: &Ledger::new(self.user.path(), checkout),
+            ignored: &IgnoreRules::new(&workspace.root),
             workspace: &workspace,
             layout: &workspace.layout,
             stage: &Stage::new(

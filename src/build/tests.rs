@@ -400,13 +400,50 @@ fn an_evicted_blob_is_made_again() {
 }
 
 #[test]
-fn a_stray_file_in_an_owned_folder_is_removed() {
+fn foreign_file_in_an_owned_folder_fails_the_target() {
     let mut project = Project::new("target a { outputs \"out/\"; run one }");
     let fake = project.commands(&["a"]);
     project.build(&fake);
     project.write("out/stray", "");
+    assert_eq!(project.build(&fake), ["failed a: fbuild::store::foreign"]);
+    assert!(project.path("out/stray").exists());
+}
+
+#[test]
+fn foreign_file_stops_a_target_before_its_commands() {
+    let mut project = Project::new("target a { outputs \"out/\"; run one; retries 2 }");
+    let fake = project.commands(&["a"]);
+    project.write("out/stray", "");
+    let events = project.build(&fake);
+    assert_eq!(
+        events,
+        [
+            "start a: never built here",
+            "failed a: fbuild::store::foreign"
+        ]
+    );
+    assert!(project.path("out/stray").exists());
+    assert!(!project.path("out/a").exists());
+}
+
+#[test]
+fn replaced_foreign_file_goes_to_the_trash() {
+    let mut project = Project::new("target a { outputs \"out/\"; run one }");
+    let fake = project.commands(&["a"]);
+    project.build(&fake);
+    project.write("out/stray", "");
+    let build = Build::policy(Policy {
+        replace: true,
+        ..Policy::default()
+    });
     let reason = "`out/stray` is in its output folder but is not one of its outputs";
-    assert_eq!(project.build(&fake), [format!("restored a: {reason}")]);
+    assert_eq!(
+        project.build_with(&fake, build),
+        [
+            "warn a: fbuild::store::trashed".to_owned(),
+            format!("restored a: {reason}"),
+        ]
+    );
     assert!(!project.path("out/stray").exists());
 }
 

@@ -74,6 +74,9 @@ pub enum Command {
     Remote(Remote),
     /// Remove the outputs of targets
     Clean(Clean),
+    /// Show, restore or delete files that were in the place of outputs
+    #[command(subcommand)]
+    Trash(Trash),
     /// Format the Buildfile in the standard layout
     Fmt(Fmt),
     /// Add a target to the Buildfile
@@ -108,6 +111,9 @@ pub struct Run {
     /// Run the targets without the cache
     #[arg(long)]
     pub no_cache: bool,
+    /// Move files that fbuild did not make and that are in the place of outputs to the trash
+    #[arg(long)]
+    pub replace: bool,
     /// Use this remote cache instead of the Buildfile's, or `off`
     #[arg(long, value_name = "URL")]
     pub remote: Option<String>,
@@ -250,6 +256,22 @@ pub struct Clean {
     /// Also remove the cache and all other state
     #[arg(long)]
     pub all: bool,
+    /// Move files that fbuild did not make to the trash, too
+    #[arg(long)]
+    pub replace: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Trash {
+    /// Show the files in the trash
+    List,
+    /// Move files back to their paths, the newest version of each
+    Restore {
+        /// Files and folders [default: all]
+        paths: Vec<String>,
+    },
+    /// Delete all files in the trash
+    Empty,
 }
 
 #[derive(Debug, Args)]

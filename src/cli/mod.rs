@@ -66,6 +66,7 @@ fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         #[cfg(feature = "remote")]
         Command::Remote(args) => commands::remote::run(context, &args),
         Command::Clean(args) => commands::clean::run(context, &args),
+        Command::Trash(args) => commands::trash::run(context, &args),
         Command::Fmt(args) => commands::fmt::run(context, &args),
         Command::Add(args) => commands::add::run(context, *args),
         Command::Init(args) => commands::init::run(context, &args),

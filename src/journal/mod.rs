@@ -84,6 +84,12 @@ impl Memory {
         self.changed |= self.successes.remove(target).is_some();
     }
 
+    /// Returns the last successes by target.
+    pub fn successes(&self) -> impl Iterator<Item = (&str, &Success)> {
+        let successes = self.successes.iter();
+        successes.map(|(target, success)| (target.as_str(), &**success))
+    }
+
     /// Returns the keys of all last successes: these results are in use.
     pub fn keys(&self) -> impl Iterator<Item = ActionKey> {
         self.successes.values().map(|success| success.key)

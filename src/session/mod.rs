@@ -12,6 +12,7 @@
 
 mod error;
 mod fanout;
+mod ownership;
 mod refusal;
 mod run_lock;
 mod start;
@@ -30,6 +31,7 @@ use crate::digest::Key;
 use crate::event::{Failure, Sink, Summary, Warning};
 use crate::exec::{Executor, Local};
 use crate::graph::TargetId;
+use crate::journal::ownership::{IgnoreRules, Ledger, Ownership};
 use crate::journal::{Memory, RunLog};
 use crate::path::RelPath;
 use crate::report::text::count;
@@ -45,6 +47,7 @@ use crate::workspace::{self, Layout, Workspace};
 
 pub use error::Error;
 use fanout::Fanout;
+pub use refusal::is_state_name;
 use run_lock::RunLock;
 use start::Mistakes;
 pub use start::Start;
@@ -56,6 +59,9 @@ pub use state_key::StateKey;
 const MOST_JOBS: usize = 4;
 /// The size from which the saved index is read while the Buildfile is, in bytes.
 const LARGE_INDEX: u64 = 1 << 20;
+
+/// How long files stay in the trash, in milliseconds.
+const TRASH_AGE: i64 = 14 * 24 * 3600 * 1000;
 
 /// The process that opens sessions.
 pub struct Host<'a> {
@@ -129,6 +135,8 @@ pub struct Session<'a> {
     pub disk: Option<Disk>,
     /// The folder through which outputs move.
     pub stage: Stage,
+    ledger: Ledger,
+    ignored: IgnoreRules,
     executor: Local,
     access: Access,
     snapshot: Option<Snapshot>,
@@ -216,6 +224,7 @@ impl<'a> Session<'a> {
             Access::Write => State::lock(host, &workspace, lock)?,
             Access::Read => State::read_only(&workspace),
         };
+        let has_key_warning = key_warning.is_some();
         state.warnings.extend(key_warning);
         let store = choose_store(&workspace, &mut state);
         let trash = workspace.layout.trash();
@@ -230,7 +239,8 @@ impl<'a> Session<'a> {
         let stage = Stage::new(&root, state.layout.state(), &trash, hidden.clone());
         // Without all outputs, files of an interrupted run could not return to their places.
         if access == Access::Write && !workspace.has_errors() {
-            outputs::recover(&stage, &|path| is_output(&workspace, path))?;
+            let recovered = outputs::recover(&stage, &|path| is_output(&workspace, path))?;
+            state.warnings.extend(outputs::trashed(&recovered.trashed));
         }
         let SavedState { files, memory } = saved
             .filter(|_| !state.is_refused())
@@ -239,6 +249,15 @@ impl<'a> Session<'a> {
         let index = match access {
             Access::Write => index.with_clock_of(state.layout.state().to_owned()),
             Access::Read => index,
+        };
+        let ledger = match access {
+            Access::Write => {
+                let (ledger, warning) = ownership::open(host, &workspace, &state.layout, &memory);
+                // A missing key has the same cause.
+                state.warnings.extend(warning.filter(|_| !has_key_warning));
+                ledger
+            }
+            Access::Read => Ledger::off(),
         };
         let store = store.filter(|store| host.store.is_none() && is_usable(store, access, &state));
         let has_store = host.store.is_some() || store.is_some();
@@ -252,6 +271,8 @@ impl<'a> Session<'a> {
                 Access::Write => Disk::open(&store, host.durability, key),
                 Access::Read => Disk::open_to_look(&store, key),
             }),
+            ignored: IgnoreRules::new(&workspace.root),
+            ledger,
             stage,
             executor: executor.with_watchdog(PathBuf::from("/proc/self/exe")),
             access,
@@ -303,11 +324,30 @@ impl<'a> Session<'a> {
         warnings
     }
 
+    /// Returns the knowledge about the files in the tree.
+    pub fn ownership(&self) -> Ownership<'_> {
+        Ownership {
+            ledger: &self.ledger,
+            index: &self.index,
+            store: choose(self.host, &self.disk),
+            ignored: &self.ignored,
+            replace: false,
+        }
+    }
+
+    /// Records that paths no longer belong to fbuild.
+    pub fn release(&self, paths: Vec<RelPath>) {
+        self.ledger.release(paths);
+    }
+
     /// Builds, and passes the events on. Afterwards, everything that was learned is saved.
     pub fn build(&mut self, order: &Order<'_>, sink: &mut dyn Sink) -> Summary {
         let Order { names, wanted, .. } = *order;
         let policy = order.options.policy;
-        let is_complete = policy == Policy::default();
+        let is_complete = Policy {
+            replace: false,
+            ..policy
+        } == Policy::default();
         let snapshot = self.snapshot.take();
         let mut snapshot = snapshot.filter(|s| is_complete && s.is_for(names));
         let request = Request {
@@ -372,22 +412,36 @@ impl<'a> Session<'a> {
             let saved = parts.save(memory);
             self.warn_unsaved(saved.err());
         }
+        if let Some(problem) = self.ledger.take_problem() {
+            self.host.observer.on_warning(&ownership::warning(&problem));
+        }
+        self.tidy_trash();
         self.keep_limits();
+    }
+
+    /// Deletes old files in the trash, and the folder if it is empty.
+    fn tidy_trash(&self) {
+        let trash = self.stage.trash();
+        if let Err(error) = trash.delete_older(TRASH_AGE) {
+            self.host.observer.on_warning(&Warning::of(&error));
+        }
+        trash.tidy();
     }
 
     /// Returns everything that a build works with.
     fn parts<'s>(&'s mut self, policy: Policy, cancel: &'s Cancel) -> (Parts<'s>, &'s mut Memory) {
-        let store: &dyn Store = match (self.host.store, &self.disk) {
-            _ if policy.no_cache => &Off,
-            (Some(store), _) => store,
-            (None, Some(disk)) => disk,
-            (None, None) => &Off,
+        let store = if policy.no_cache {
+            &Off
+        } else {
+            choose(self.host, &self.disk)
         };
         let parts = Parts {
             workspace: &self.workspace,
             layout: &self.state.layout,
             stage: &self.stage,
             index: &self.index,
+            ledger: &self.ledger,
+            ignored: &self.ignored,
             store,
             executor: self.host.executor.unwrap_or(&self.executor),
             shared: None,
@@ -444,6 +498,15 @@ impl<'a> Session<'a> {
         if let Err(error) = disk.collect(&limits, &live, WhenBusy::Skip) {
             self.host.observer.on_warning(&Warning::of(&error));
         }
+    }
+}
+
+/// Returns the store that results are in.
+fn choose<'s>(host: &Host<'s>, disk: &'s Option<Disk>) -> &'s dyn Store {
+    match (host.store, disk) {
+        (Some(store), _) => store,
+        (None, Some(disk)) => disk,
+        (None, None) => &Off,
     }
 }
 

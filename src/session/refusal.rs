@@ -1,12 +1,13 @@
 //! Decides whether an existing state folder can be used, before anything in it is read or
 //! changed: it may have come with the project.
 
+use std::ffi::OsStr;
 use std::io::Read as _;
 use std::path::Path;
 
 use crate::checked_file;
 use crate::event::Warning;
-use crate::store::disk::TAG;
+use crate::store::disk::{TAG, is_store_name};
 use crate::workspace::is_tracked;
 
 /// The reason why an existing state folder is not used. Each is the end of a sentence.
@@ -86,19 +87,19 @@ fn is_marked(state: &Path) -> bool {
 
 /// Returns true if a folder has entries that no version of fbuild makes there.
 fn has_other_files(state: &Path) -> bool {
-    const OWN: [&str; 20] = [
-        ".gitignore",
-        "CACHEDIR.TAG",
-        "actions",
-        "artifacts",
+    let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| !is_state_name(&name))
+}
+
+/// Returns true if fbuild, or an earlier version, makes an entry of this name in a state folder.
+pub fn is_state_name(name: &OsStr) -> bool {
+    const NAMES: [&str; 12] = [
+        "checkouts",
         "graph",
-        "incoming",
         "index",
-        "lock",
-        "lost+found",
         "metadata",
         "nodes",
-        "quarantine",
         "run.lock",
         "runs",
         "snapshot",
@@ -106,11 +107,11 @@ fn has_other_files(state: &Path) -> bool {
         "standstill",
         "state",
         "tmp",
-        "usage",
     ];
-    let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
-    let mut names = entries.map(|entry| entry.file_name());
-    names.any(|name| name != "version" && !OWN.iter().any(|own| name == *own))
+    NAMES.iter().any(|own| name == *own)
+        || is_store_name(name)
+        // A killed run has left it before its rename.
+        || name.as_encoded_bytes().starts_with(b".tmp")
 }
 
 /// Returns true if a state folder is one that only this user can write to.

@@ -41,6 +41,11 @@ impl StateKey {
         })
     }
 
+    /// Returns true if the user has a folder for state.
+    pub(super) fn has_folder(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// Returns the key, for commands that change nothing.
     pub(super) fn find(&self, project: impl Fn() -> PathBuf) -> (&Key, Option<Warning>) {
         self.get(project, user_key::read)
@@ -69,8 +74,8 @@ impl StateKey {
         (key, problem.map(|problem| unusable(&problem)))
     }
 
-    /// Returns the folder of the key, if it cannot have come with the project.
-    fn folder_outside(&self, project: &Path) -> Result<PathBuf, String> {
+    /// Returns the folder of the user's state, if it cannot have come with the project.
+    pub(super) fn folder_outside(&self, project: &Path) -> Result<PathBuf, String> {
         let Some(folder) = &self.folder else {
             return Err("neither `XDG_STATE_HOME` nor `HOME` is an absolute path".to_owned());
         };

@@ -21,7 +21,7 @@ use crate::source::{Diagnostic, Severity, Sources};
 use crate::system::access::{self, Control};
 
 pub use layout::Layout;
-pub use tracked::is_tracked;
+pub use tracked::{is_tracked, tracked_files};
 
 /// The name of a Buildfile.
 pub const FILE_NAME: &str = "Buildfile.kdl";

@@ -1,11 +1,13 @@
-//! Finds out whether version control tracks the state folder: by reading git's index, without
-//! running git.
+//! Finds the files that version control tracks: by reading git's index, without running git.
 
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::path::RelPath;
 
 /// The maximum size of an index that is read, in bytes: millions of files.
 const MAX_INDEX: u64 = 1 << 30;
@@ -28,6 +30,37 @@ pub fn is_tracked(path: &Path) -> bool {
     HASHES
         .into_iter()
         .any(|hash| has_entry(&git.join("index"), hash, wanted).unwrap_or(false))
+}
+
+/// Returns the files that git tracks below a root, sorted by bytes. An index that cannot be read
+/// counts as one without entries.
+pub fn tracked_files(root: &Path) -> Vec<RelPath> {
+    let Some((tree, git)) = find_repository(root) else {
+        return Vec::new();
+    };
+    let below = root.strip_prefix(tree).unwrap_or(Path::new(""));
+    let below = below.as_os_str().as_bytes();
+    let read = |hash| {
+        let mut files = Vec::new();
+        let visit = &mut |name: &[u8]| {
+            files.extend(path_below(name, below));
+            ControlFlow::Continue(())
+        };
+        visit_entries(&git.join("index"), hash, visit).map(|()| files)
+    };
+    let mut found = HASHES.into_iter().filter_map(|hash| read(hash).ok());
+    found.next().unwrap_or_default()
+}
+
+/// Returns the part of a path below a folder, if it is there.
+fn path_below(name: &[u8], folder: &[u8]) -> Option<RelPath> {
+    let rest = name.strip_prefix(folder)?;
+    let rest = if folder.is_empty() {
+        rest
+    } else {
+        rest.strip_prefix(b"/")?
+    };
+    RelPath::new(rest).ok()
 }
 
 /// Returns the nearest work tree at or above `folder`, and its git folder.
@@ -61,6 +94,26 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Returns true if an index has an entry for `wanted` or for a path below it.
 fn has_entry(index: &Path, hash: usize, wanted: &[u8]) -> io::Result<bool> {
+    let mut is_found = false;
+    let visit = &mut |name: &[u8]| match compare(name, wanted) {
+        Ordering::Less => ControlFlow::Continue(()),
+        Ordering::Equal => {
+            is_found = true;
+            ControlFlow::Break(())
+        }
+        // Entries are sorted.
+        Ordering::Greater => ControlFlow::Break(()),
+    };
+    visit_entries(index, hash, visit)?;
+    Ok(is_found)
+}
+
+/// Reads the paths of an index until `visit` breaks.
+fn visit_entries(
+    index: &Path,
+    hash: usize,
+    visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(64 << 10, open(index)?.take(MAX_INDEX));
     let mut header = [0; 12];
     reader.read_exact(&mut header)?;
@@ -71,14 +124,11 @@ fn has_entry(index: &Path, hash: usize, wanted: &[u8]) -> io::Result<bool> {
     let mut name = Vec::new();
     for _ in 0..count {
         read_entry(&mut reader, (version, hash), &mut name)?;
-        match compare(&name, wanted) {
-            Ordering::Less => {}
-            Ordering::Equal => return Ok(true),
-            // Entries are sorted.
-            Ordering::Greater => return Ok(false),
+        if visit(&name).is_break() {
+            break;
         }
     }
-    Ok(false)
+    Ok(())
 }
 
 /// Compares a path with `wanted`; equal if it is the same or below it.
@@ -219,6 +269,21 @@ mod tests {
                 assert!(is_tracked(&dir.path().join("sub/.build-cache")), "{case}");
             }
         }
+    }
+
+    #[test]
+    fn tracked_files_below_a_root_are_listed() {
+        for (version, hash) in [(2, 20), (3, 32), (4, 20)] {
+            let dir = repository(&index(version, hash, &["a", "sub/b", "sub/c/d", "subway"]));
+            let list = |folder: &Path| {
+                let files = tracked_files(folder);
+                files.iter().map(ToString::to_string).collect::<Vec<_>>()
+            };
+            let all = ["a", "sub/b", "sub/c/d", "subway"];
+            assert_eq!(list(dir.path()), all);
+            assert_eq!(list(&dir.path().join("sub")), ["b", "c/d"]);
+        }
+        assert_eq!(tracked_files(tempfile::tempdir().unwrap().path()), []);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::project::{Project, skip};
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 23] = [
     "run",
     "graph",
     "list",
@@ -22,6 +22,9 @@ const COMMANDS: [&str; 20] = [
     "remote push",
     "remote key",
     "clean",
+    "trash list",
+    "trash restore",
+    "trash empty",
     "fmt",
     "add",
     "init",

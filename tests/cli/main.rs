@@ -29,6 +29,7 @@ mod json;
 mod links;
 mod names;
 mod outputs;
+mod ownership;
 mod remote;
 mod run;
 mod secrets;

@@ -108,6 +108,15 @@ impl Project {
         fs::write(path, bytes).unwrap();
     }
 
+    /// Runs git in the project; false if it fails or is missing.
+    pub(crate) fn git(&self, words: &str) -> bool {
+        let mut git = Command::new("git");
+        git.current_dir(&self.root).env_clear().env("PATH", PATH);
+        git.args(["-c", "safe.directory=*"]).args(words.split(' '));
+        let status = git.stdout(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    }
+
     /// Returns the text of a file.
     #[track_caller]
     pub(crate) fn read(&self, path: impl AsRef<Path>) -> String {

@@ -251,6 +251,7 @@ fn changed_outputs_are_restored_with_their_log() {
     project.write("copy.txt", "meddled\n");
     std::fs::remove_file(project.path("shout.txt")).unwrap();
     project.run("run").ok("
+        warning[fbuild::store::trashed]: copy: `copy.txt` was in the place of an output and is in the trash now; `fbuild trash restore` returns what it can
         Building 2 targets, up to 2 at once; everything takes about [time]
         [1/2] Restored copy from the cache: its output `copy.txt` was modified (total elapsed: [time])
         output of shout:

@@ -150,7 +150,7 @@ fn interrupt_stops_commands_and_next_run_continues() {
     .file("in", "1\n")
     .file("long", "before\n");
     let reached = project.pipe("../reached");
-    let run = project.fbuild("run after").start();
+    let run = project.fbuild("run --replace after").start();
     reached.wait();
     eventually("the grandchild runs", || place.alive().len() >= 2);
     run.signal(Signal::INT);
@@ -178,7 +178,7 @@ fn interrupt_stops_commands_and_next_run_continues() {
     assert!(!project.has("after"));
     // The next run continues after the finished target.
     project.write("../go-on", "");
-    let next = project.fbuild("run after").start();
+    let next = project.fbuild("run --replace after").start();
     reached.wait();
     let stdout = next.end().code(0).stdout;
     let finished = "Finished in [time]: 2 built, 1 up to date";

@@ -3,7 +3,7 @@
 
 use crate::action::{hidden, inputs};
 use crate::build::{Options, Policy};
-use crate::buildfile::model::Spanned;
+use crate::buildfile::model::{Output, Spanned};
 use crate::cancel::Cancel;
 use crate::cli::args::Check;
 use crate::cli::context::Context;
@@ -12,10 +12,13 @@ use crate::cli::reporter::{Show, reporter};
 use crate::cli::signals;
 use crate::glob::may_overlap;
 use crate::graph::{Graph, TargetId};
+use crate::path::RelPath;
 use crate::report::Verbosity;
 use crate::report::text::{count, list};
 use crate::session::{Access, Order, Session, Start};
-use crate::source::{Diagnostic, render_all};
+use crate::source::{Diagnostic, Span, render_all};
+use crate::store::outputs::{self, list_paths};
+use crate::workspace::tracked_files;
 
 /// The most targets to name for one mistake.
 const MAX_NAMES: usize = 8;
@@ -43,6 +46,7 @@ fn check(context: &Context) -> Result<(), Failure> {
     let misread = |target| inputs::bracket_warnings(&session.index, target);
     warnings.extend(targets().flat_map(misread));
     let sources = &session.workspace.sources;
+    warnings.extend(tracked_outputs(&session));
     context.eprint(&render_all(&warnings, sources, context.render_options()));
     let (targets, groups) = (
         count(graph.len(), "target"),
@@ -113,6 +117,48 @@ impl<'g> Mistakes<'g> {
         };
         self.0.into_iter().map(name).collect()
     }
+}
+
+/// Returns warnings about outputs that cover files under version control, which a run would
+/// refuse to replace.
+fn tracked_outputs(session: &Session<'_>) -> Vec<Diagnostic> {
+    let graph = &session.workspace.graph;
+    let tracked = tracked_files(session.workspace.root.path());
+    let mut all = Vec::new();
+    if tracked.is_empty() {
+        return all;
+    }
+    for target in graph.ids().map(|id| graph.target(id)) {
+        let places = target.outputs.iter().flat_map(|outputs| &outputs.paths);
+        for (spec, place) in inputs::specs(target).iter().zip(places) {
+            let is_kept = |path: &RelPath| spec.keep.iter().any(|keep| keep.matches(path));
+            let is_covered = |path: &&RelPath| spec.output.covers(path) && !is_kept(path);
+            let covered: Vec<RelPath> = tracked.iter().filter(is_covered).cloned().collect();
+            if !(spec.committed || covered.is_empty()) {
+                all.push(tracked_output(&spec.output, place.span, &covered));
+            }
+        }
+    }
+    all
+}
+
+fn tracked_output(output: &Output, place: Span, covered: &[RelPath]) -> Diagnostic {
+    let files = count(covered.len(), "file");
+    let list = list_paths(covered, covered.len());
+    let text = outputs::text(output);
+    let message = format!("`{text}` covers {files} under version control: {list}");
+    Diagnostic::warning("fbuild::build::tracked_output", message)
+        .label(place, "fbuild does not replace these files")
+        .help(match output {
+            Output::Folder(_) => {
+                "name files that the target does not make with `keep`; if it makes them, write \
+                 `committed=#true`"
+            }
+            Output::File(_) | Output::Glob(_) => {
+                "if the target makes these files, write `committed=#true`; otherwise, choose \
+                 another path or pattern"
+            }
+        })
 }
 
 /// Returns true if a target that runs earlier may make a file for the pattern at the place

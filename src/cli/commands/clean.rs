@@ -10,10 +10,11 @@ use crate::cli::args::Clean;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::graph::TargetId;
+use crate::journal::ownership::Ownership;
 use crate::path::{RelPath, Root};
 use crate::report::text::count;
-use crate::session::{Access, Session, Start, store_folder};
-use crate::store::outputs::{self, AllOwned, Destination};
+use crate::session::{Access, Session, Start, is_state_name, store_folder};
+use crate::store::outputs::{self, Destination};
 
 pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure> {
     let host = context.host()?;
@@ -24,7 +25,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure
         let chosen = session.workspace.graph.select(&args.targets);
         chosen.map_err(|unknown| Failure::unknown_names(&unknown))?
     };
-    let removed = remove_outputs(&session, &wanted)?;
+    let removed = remove_outputs(context, args, &session, &wanted)?;
     let text = format!(
         "removed {} of {}\n",
         count(removed, "output"),
@@ -39,9 +40,18 @@ pub(in crate::cli) fn run(context: &Context, args: &Clean) -> Result<(), Failure
 }
 
 /// Removes the outputs of targets and returns the number of files and links.
-fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, Failure> {
+fn remove_outputs(
+    context: &Context,
+    args: &Clean,
+    session: &Session<'_>,
+    wanted: &[TargetId],
+) -> Result<usize, Failure> {
     let mut removed = 0;
     let mut emptied = Emptied::new(session);
+    let ownership = Ownership {
+        replace: args.replace,
+        ..session.ownership()
+    };
     for id in wanted {
         let target = session.workspace.graph.target(*id);
         let mut specs: Vec<OutputSpec> = inputs::specs(target);
@@ -53,11 +63,18 @@ fn remove_outputs(session: &Session<'_>, wanted: &[TargetId]) -> Result<usize, F
         let destination = Destination {
             stage: &session.stage,
             specs: &specs,
-            claims: &AllOwned,
+            claims: &ownership.of(&target.name.value),
         };
         let cleaned = outputs::remove_outputs(&destination)
             .map_err(|error| Failure::of(Exit::World, &error))?;
+        session.release(found.iter().map(|entry| entry.path.clone()).collect());
         removed += cleaned.removed;
+        for files in &cleaned.left {
+            context.eprint(&format!("left: {files}\n"));
+        }
+        if let Some(warning) = outputs::trashed(&cleaned.trashed) {
+            context.warn(&warning);
+        }
         for folder in found.iter().filter(is_folder).rev() {
             // Ignore the error: a folder with kept files stays.
             let _ = std::fs::remove_dir(session.workspace.root.absolute(&folder.path));
@@ -122,7 +139,7 @@ fn above(path: &RelPath) -> impl Iterator<Item = RelPath> + use<> {
 /// wait until then.
 fn remove_state(context: &Context, session: &Session<'_>) -> Result<(), Failure> {
     let state = session.layout().state();
-    remove_but(state, &session.layout().lock())
+    remove_own(state, &session.layout().lock())
         .and_then(|()| std::fs::remove_file(session.layout().lock()))
         .or_else(|error| ignore(error, io::ErrorKind::NotFound))
         .and_then(|()| std::fs::remove_dir(state))
@@ -139,11 +156,12 @@ fn remove_state(context: &Context, session: &Session<'_>) -> Result<(), Failure>
     Ok(())
 }
 
-fn remove_but(folder: &Path, kept: &Path) -> io::Result<()> {
+/// Removes the entries of a state folder that fbuild makes, except one.
+fn remove_own(folder: &Path, kept: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         match entry.path() {
-            path if path == kept => {}
+            path if path == kept || !is_state_name(&entry.file_name()) => {}
             path if entry.file_type()?.is_dir() => std::fs::remove_dir_all(path)?,
             path => std::fs::remove_file(path)?,
         }

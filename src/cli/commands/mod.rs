@@ -14,3 +14,4 @@ pub(super) mod list;
 pub(super) mod remote;
 pub(super) mod run;
 pub(super) mod status;
+pub(super) mod trash;

@@ -110,6 +110,7 @@ fn policy(args: &Run) -> Policy {
         dry_run: args.dry_run,
         no_probes: args.dry_run,
         drift: false,
+        replace: args.replace,
     }
 }
 

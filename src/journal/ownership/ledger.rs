@@ -77,9 +77,6 @@ impl Checkout {
 /// The reason why records cannot be kept in the user's state folder.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// There is no such folder.
-    #[error("neither `XDG_STATE_HOME` nor `HOME` is an absolute path")]
-    NoFolder,
     /// The folder is inside the checkout, and may have come with it.
     #[error("`{}` is inside the project", .0.display())]
     Inside(PathBuf),
@@ -159,8 +156,7 @@ impl Ledger {
     }
 
     /// Checks that the folder `user` is only this user's, and not inside the checkout.
-    pub fn check_folder(user: Option<&Path>, project: &Path) -> Result<PathBuf, Problem> {
-        let user = user.ok_or(Problem::NoFolder)?;
+    pub fn check_folder(user: &Path, project: &Path) -> Result<PathBuf, Problem> {
         let error = |source| Problem::Io {
             path: user.to_owned(),
             source,

@@ -1,5 +1,6 @@
 //! Creates, opens and checks the folder of a store, and names its objects.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::hash::{BuildHasher as _, RandomState};
@@ -198,6 +199,11 @@ const OWN: [&str; 12] = [
     "lost+found",
 ];
 
+/// Returns true if an entry of this name belongs to a store or does no harm there.
+pub fn is_store_name(name: &OsStr) -> bool {
+    OWN.iter().any(|own| name == *own)
+}
+
 /// Returns true if a folder has content and is not a store, so that none may be created in it.
 pub fn is_foreign(path: &Path) -> bool {
     let mut text = Vec::new();
@@ -210,7 +216,7 @@ pub fn is_foreign(path: &Path) -> bool {
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let mut names = entries.map(|entry| entry.file_name());
-    names.any(|name| !OWN.iter().any(|own| name == *own))
+    names.any(|name| !is_store_name(&name))
 }
 
 /// Creates the files and folders of a store; `version` last, as the mark of a complete one.

@@ -52,7 +52,7 @@ use crate::event::Warning;
 use crate::stamp::{self, Stamp};
 
 pub use gc::{CollectionSummary, Limits};
-pub use layout::{TAG, is_foreign};
+pub use layout::{TAG, is_foreign, is_store_name};
 pub use lock::WhenBusy;
 pub use usage::Usage;
 pub use verify::{Damage, DamagedObject, Verification};

@@ -137,7 +137,7 @@ impl Capture<'_> {
         self.captured.stamps.push((path.clone(), after, digest));
         Ok(EntryKind::File {
             digest,
-            mode: before.file_mode().simplified(),
+            mode: before.file_mode(),
         })
     }
 

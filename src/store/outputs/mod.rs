@@ -42,7 +42,7 @@ pub use remove::{RemovedOutputs, remove_outputs};
 pub use restore::{Destination, Restoration, RestoredOutputs, check_result, restore};
 pub use stage::{Stage, check_writable, open_own};
 pub use stash::{FinishedStash, Stash};
-pub use trash::{Trash, TrashBatch};
+pub use trash::{Trash, TrashBatch, trashed};
 
 /// A problem with outputs or with the tree around them.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -232,7 +232,7 @@ impl Error {
 }
 
 /// Returns a declared output as written in the Buildfile.
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     match output {
         Output::File(path) => path.to_string(),
         Output::Folder(path) => format!("{path}/"),

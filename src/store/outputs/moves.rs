@@ -28,6 +28,11 @@ impl<'a> EntryAt<'a> {
         Stamp::at(self.folder, os(self.name))
     }
 
+    /// Returns the folder that the entry is in.
+    pub(super) fn parent(self) -> Self {
+        Self { name: b".", ..self }
+    }
+
     pub(super) fn remove_file(self) -> Result<(), Errno> {
         rustix::fs::unlinkat(self.folder, os(self.name), AtFlags::empty())
     }
@@ -42,7 +47,7 @@ impl<'a> EntryAt<'a> {
 pub(super) fn move_to(from: EntryAt<'_>, to: EntryAt<'_>) -> io::Result<()> {
     match rename(from, to) {
         Err(Errno::XDEV) => {
-            make_writable(EntryAt { name: b".", ..from });
+            make_writable(from.parent());
             move_across(from, to, 0)
         }
         // Both the old parent and a moved folder, whose `..` changes, must be writable.
@@ -58,7 +63,7 @@ fn rename(from: EntryAt<'_>, to: EntryAt<'_>) -> Result<(), Errno> {
 /// Makes an entry's parent, and the entry if it is a folder, writable for their owner; false
 /// if they already were.
 fn make_movable(from: EntryAt<'_>) -> bool {
-    let is_parent_changed = make_writable(EntryAt { name: b".", ..from });
+    let is_parent_changed = make_writable(from.parent());
     make_writable(from) || is_parent_changed
 }
 

@@ -41,7 +41,11 @@ impl<'a> RemovalQueue<'a> {
         };
         folders.forget(path);
         let place = EntryAt::new(&*folder, path.name());
-        match place.remove_file() {
+        let mut removed = place.remove_file();
+        if removed == Err(Errno::ACCESS) && make_writable(place.parent()) {
+            removed = place.remove_file();
+        }
+        match removed {
             Ok(()) => return Ok(true),
             Err(Errno::NOENT) => return Ok(false),
             Err(Errno::ISDIR | Errno::PERM) => {}

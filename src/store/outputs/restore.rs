@@ -215,7 +215,8 @@ impl<'a> Restore<'a> {
         mode: FileMode,
         store: &dyn Store,
     ) -> Result<bool, Error> {
-        let mode = u32::from(mode.simplified().bits());
+        // The umask may take more bits away, so the file is never wider than the original.
+        let mode = u32::from(mode.bits()) & 0o777;
         let tmpfile = if self.staged.len() < MAX_OPEN_FILES {
             self.stage.create_anonymous(mode)?
         } else {

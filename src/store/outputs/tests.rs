@@ -435,6 +435,29 @@ mod restoring {
     }
 
     #[test]
+    fn restore_keeps_narrow_permissions() {
+        let sample = Sample::new();
+        let modes = [
+            0o600, 0o640, 0o644, 0o700, 0o750, 0o755, 0o444, 0o555, 0o664,
+        ];
+        for mode in modes {
+            let path = format!("out/{mode:o}");
+            sample.write(&path, "");
+            fs::set_permissions(sample.path(&path), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let specs = specs(&["out/"]);
+        let entries = sample.entries(&specs);
+        fs::remove_dir_all(sample.path("out")).unwrap();
+        sample.restored(&specs, &entries);
+        for mode in modes {
+            let path = sample.path(format!("out/{mode:o}"));
+            let restored = path.metadata().unwrap().mode() & 0o777;
+            assert_eq!(restored & !mode, 0, "{mode:o} became {restored:o}");
+            assert_eq!(restored & 0o700, mode & 0o700, "{mode:o}");
+        }
+    }
+
+    #[test]
     fn restore_removes_other_files_except_kept_ones() {
         let (sample, specs, entries) = busy_sample();
         let mut expected = sample.tree();

@@ -20,10 +20,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::claim::list_paths;
 use super::dirs::{Folders, open_child};
 use super::list::read_folder;
 use super::moves::{EntryAt, move_to};
 use super::{Error, io as io_error};
+use crate::event::Warning;
 use crate::path::RelPath;
 use crate::stamp::{self, FileKind};
 
@@ -268,6 +270,18 @@ impl Batch {
         let _ = rustix::fs::renameat(&self.trash, &*pending, &self.trash, &*self.name);
         Ok(paths)
     }
+}
+
+/// Reports files that were moved to the trash, if there are any.
+pub fn trashed(paths: &[RelPath]) -> Option<Warning> {
+    let list = list_paths(paths, paths.len());
+    let message = match paths.len() {
+        0 => return None,
+        1 => format!("{list} was in the place of an output and is in the trash now"),
+        n => format!("{n} files were in the place of outputs and are in the trash now: {list}"),
+    };
+    let message = format!("{message}; `fbuild trash restore` returns what it can");
+    Some(Warning::new("fbuild::store::trashed", message))
 }
 
 /// Moves an entry out of a batch to its path in the tree; false if the path is not free.

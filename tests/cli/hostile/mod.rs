@@ -170,7 +170,7 @@ impl Lab {
 
     fn check_tree(&self, context: &str) {
         let mut names = self.project.names("");
-        names.retain(|name| !name.starts_with(".build-cache"));
+        names.retain(|name| !name.starts_with(".build-cache") && !name.starts_with(".build-trash"));
         assert_eq!(names, TREE, "{context}");
         for output in ["file", "out/a", "out/sub/b", "gen/c.txt", "in"] {
             let path = self.project.path(output);

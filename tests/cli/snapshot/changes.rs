@@ -98,7 +98,7 @@ const CHANGES: &[(&str, Change, &str)] = &[
     (
         "a stray file in an owned folder",
         |p| p.write("site/deep/stray", "9\n"),
-        "1 restored",
+        "`site/` has a file that fbuild did not make: `site/deep/stray`",
     ),
     (
         "a stray folder in an owned folder",
@@ -113,7 +113,7 @@ const CHANGES: &[(&str, Change, &str)] = &[
     (
         "a new match of an output's pattern",
         |p| p.write("gen/b.c", "9\n"),
-        "1 restored",
+        "`gen/*.c` has a file that fbuild did not make: `gen/b.c`",
     ),
     (
         "a committed output",
