@@ -241,15 +241,18 @@ fn killed_run_leaves_nothing_and_next_run_continues() {
         .file("in", "1\n")
         .file("out", "before\n");
     let (reached, go) = (project.pipe("../reached"), project.pipe("../go"));
-    let run = project.fbuild("run t").start();
+    let run = project.fbuild("run --replace t").start();
     reached.wait();
     run.signal(Signal::KILL);
     run.end().code(-9);
     eventually("its commands have ended", || place.alive().is_empty());
-    let next = project.fbuild("run -q t").start();
+    let next = project.fbuild("run -q --replace t").start();
     reached.wait();
     go.go();
-    next.end().ok("");
+    let done = next.end().code(0);
+    // The old file, and the one that the killed run left.
+    assert_eq!(done.stdout.lines().count(), 2, "{}", done.stdout);
+    assert!(done.stdout.contains("`out` was in the place of an output"));
     assert_eq!(project.read("out"), "1\n");
     let leftovers: Vec<String> = project.names(".build-cache/tmp");
     assert_eq!(
