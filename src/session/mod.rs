@@ -13,6 +13,7 @@
 mod error;
 mod fanout;
 mod ownership;
+mod places;
 mod refusal;
 mod run_lock;
 mod start;
@@ -38,7 +39,7 @@ use crate::report::text::count;
 use crate::snapshot::{self, CleanRun, Snapshot};
 use crate::source::{Diagnostic, Severity};
 use crate::stamp::FileId;
-use crate::store::disk::{Durability, Limits, WhenBusy, is_foreign};
+use crate::store::disk::{Durability, Limits, WhenBusy};
 use crate::store::outputs::{self, Stage};
 use crate::store::shared::SharedCache;
 use crate::store::{Disk, Off, Store};
@@ -47,6 +48,8 @@ use crate::workspace::{self, Layout, Workspace};
 
 pub use error::Error;
 use fanout::Fanout;
+pub use places::store_folder;
+use places::{below, choose_store, entry_below, is_output, is_usable};
 pub use refusal::is_state_name;
 use run_lock::RunLock;
 use start::Mistakes;
@@ -224,7 +227,6 @@ impl<'a> Session<'a> {
             Access::Write => State::lock(host, &workspace, lock)?,
             Access::Read => State::read_only(&workspace),
         };
-        let has_key_warning = key_warning.is_some();
         state.warnings.extend(key_warning);
         let store = choose_store(&workspace, &mut state);
         let trash = workspace.layout.trash();
@@ -251,12 +253,7 @@ impl<'a> Session<'a> {
             Access::Read => index,
         };
         let ledger = match access {
-            Access::Write => {
-                let (ledger, warning) = ownership::open(host, &workspace, &state.layout, &memory);
-                // A missing key has the same cause.
-                state.warnings.extend(warning.filter(|_| !has_key_warning));
-                ledger
-            }
+            Access::Write => ownership::open(host, &workspace, &mut state, &memory),
             Access::Read => Ledger::off(),
         };
         let store = store.filter(|store| host.store.is_none() && is_usable(store, access, &state));
@@ -544,76 +541,4 @@ fn read(host: &Host<'_>, lock: Option<&RunLock>) -> Result<(Workspace, Option<Sa
         let workspace = host.open_workspace()?;
         Ok((workspace, saved.join().ok()))
     })
-}
-
-/// Returns the folder of the store; `None` if it holds other things or must not be touched.
-fn choose_store(workspace: &Workspace, state: &mut State) -> Option<PathBuf> {
-    let store = store_folder(workspace);
-    if store == workspace.layout.state() {
-        if state.is_refused() {
-            return None;
-        }
-        // A read-only checkout has a read-only store, unless the Buildfile names another.
-        let is_replaced = state.is_elsewhere() && !state.is_temporary();
-        let folder = if is_replaced {
-            state.layout.state()
-        } else {
-            &store
-        };
-        return Some(folder.to_owned());
-    }
-    if !is_foreign(&store) {
-        return Some(store);
-    }
-    let store = store.canonicalize().unwrap_or(store);
-    let message = format!(
-        "`{}` is to be the cache folder and holds other things, which are left alone; \
-         nothing is cached",
-        store.display()
-    );
-    let warning = Warning::new("fbuild::store::off", message);
-    state.warnings.push(warning);
-    None
-}
-
-/// Returns true if a store can be opened without creating a folder that does not last.
-fn is_usable(store: &Path, access: Access, state: &State) -> bool {
-    match access {
-        Access::Write => !state.is_temporary() || store.is_dir(),
-        Access::Read => store.join("version").exists(),
-    }
-}
-
-/// Returns the folder in which a workspace keeps blobs and results.
-pub fn store_folder(workspace: &Workspace) -> PathBuf {
-    let layout = &workspace.layout;
-    let dir = workspace.graph.buildfile().cache.dir.as_ref();
-    match (dir, layout.state().parent()) {
-        (Some(dir), Some(folder)) => folder.join(&dir.value),
-        _ => layout.state().to_owned(),
-    }
-}
-
-/// Returns the path below the root of a folder that need not exist yet.
-fn below(workspace: &Workspace, path: &Path) -> Option<RelPath> {
-    // It may be created during the run, and is hidden from patterns then as well.
-    let real = path.canonicalize().ok().or_else(|| {
-        let parent = path.parent()?.canonicalize().ok()?;
-        Some(parent.join(path.file_name()?))
-    })?;
-    workspace.root.relative(&real)
-}
-
-/// Returns the path of an entry below the root, even if the entry is a link to elsewhere.
-fn entry_below(workspace: &Workspace, path: &Path) -> Option<RelPath> {
-    let folder = path.parent()?.canonicalize().ok()?;
-    workspace.root.relative(&folder.join(path.file_name()?))
-}
-
-/// Returns true if a target declares a path as an output.
-fn is_output(workspace: &Workspace, path: &RelPath) -> bool {
-    let graph = &workspace.graph;
-    let outputs = graph.ids().flat_map(|id| &graph.target(id).outputs);
-    let mut paths = outputs.flat_map(|outputs| &outputs.paths);
-    paths.any(|output| output.value.covers(path))
 }

@@ -13,6 +13,9 @@ use crate::user_key;
 /// The variable with a secret that users or machines share who share a cache.
 pub(super) const SECRET: &str = "FBUILD_CACHE_KEY";
 
+/// The code of the warning about a missing key.
+pub(super) const WARNING: &str = "fbuild::store::key";
+
 /// The key of all state that this user reads and writes.
 pub struct StateKey {
     /// The folder of the key file; `None` without a home folder.
@@ -89,7 +92,7 @@ impl StateKey {
 
 fn unusable(problem: &str) -> Warning {
     Warning::new(
-        "fbuild::store::key",
+        WARNING,
         format!(
             "there is no key for the cache: {problem}; later runs cannot use the results of this \
              one unless `{SECRET}` is set"

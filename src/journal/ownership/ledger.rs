@@ -10,6 +10,7 @@
 //! log in which most records are superseded is rewritten when it is next opened.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -39,8 +40,9 @@ const EXPIRY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The identity of a checkout: another path or another folder is another checkout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkout {
-    folder: PathBuf,
-    root: PathBuf,
+    // Not `PathBuf`, which is only encoded if it is UTF-8.
+    folder: OsString,
+    root: OsString,
     device: u64,
     inode: u64,
 }
@@ -51,8 +53,8 @@ impl Checkout {
     pub fn of(folder: &Path, root: &Path) -> io::Result<Self> {
         let metadata = root.metadata()?;
         Ok(Self {
-            folder: folder.to_owned(),
-            root: root.to_owned(),
+            folder: folder.into(),
+            root: root.into(),
             device: metadata.dev(),
             inode: metadata.ino(),
         })
@@ -61,8 +63,8 @@ impl Checkout {
     /// Returns the name of the folder of its records.
     fn name(&self) -> String {
         let text = [
-            self.folder.as_os_str().as_bytes(),
-            self.root.as_os_str().as_bytes(),
+            self.folder.as_bytes(),
+            self.root.as_bytes(),
             format!("{} {}", self.device, self.inode).as_bytes(),
         ]
         .join(&0);
@@ -70,7 +72,7 @@ impl Checkout {
     }
 
     fn exists(&self) -> bool {
-        Self::of(&self.folder, &self.root).is_ok_and(|now| now == *self)
+        Self::of(self.folder.as_ref(), self.root.as_ref()).is_ok_and(|now| now == *self)
     }
 }
 
