@@ -558,6 +558,7 @@ impl<'a> Run<'a> {
             parts.save(memory).err()
         };
         let recorded = workers.finish().into_iter();
+        parts.ledger.end();
         let warnings = recorded.chain(early_warnings);
         for warning in warnings.chain(parts.store.take_warnings()) {
             tally.warn();

@@ -27,6 +27,8 @@ pub(super) struct Miss {
     pub(super) id: TargetId,
     pub(super) draft: Draft,
     pub(super) reason: Reason,
+    /// The target's last success.
+    pub(super) last: Option<Arc<Success>>,
     /// Whether the shared cache was asked for its result.
     pub(super) was_looked_up: bool,
 }
@@ -118,14 +120,14 @@ impl<'a> Runner<'a> {
         let specs = &self.miss.draft.action.outputs;
         let only_compares = drift::only_compares(self.step.policy, self.target);
         let committed = drift::committed(parts.index, self.target)?;
-        let name = &self.target.name.value;
-        let claims = self.step.ownership().of(name);
-        let stash = Stash::take(parts.stage, specs, &claims)
-            .map_err(|error| failure::of_outputs(&error, self.target))?;
+        let last = self.miss.last.as_deref();
+        let claims = self.step.ownership().of(&self.target.name.value, last);
         if !only_compares {
             // From here on, a kill leaves half-made outputs.
-            parts.ledger.begin(name, specs);
+            parts.ledger.begin(parts.index.now());
         }
+        let stash = Stash::take(parts.stage, specs, &claims)
+            .map_err(|error| failure::of_outputs(&error, self.target))?;
         Ok(Stashed {
             stash,
             committed,
@@ -154,7 +156,7 @@ impl<'a> Runner<'a> {
                 self.keep_new(stash, &success.result.outputs);
             }
             // Compared outputs come back whatever the commands made.
-            _ => self.restore_old(stash, only_compares),
+            _ => self.restore_old(stash),
         }
         parts.index.begin_epoch();
         if let Ok(Attempt::Built { success, .. }) = &attempt {
@@ -182,12 +184,11 @@ impl<'a> Runner<'a> {
         ledger.succeed(&self.target.name.value, outputs);
     }
 
-    /// Restores the old outputs. Unless that succeeds, the target stays unfinished.
-    fn restore_old(&mut self, stash: Stash, only_compares: bool) {
-        match stash.restore() {
-            Ok(()) if only_compares => {}
-            Ok(()) => self.step.parts.ledger.fail(&self.target.name.value),
-            Err(error) => self.listener.on_warning(Warning::of(&error)),
+    /// Restores the old outputs. Unless that succeeds, the run leaves them half-made.
+    fn restore_old(&mut self, stash: Stash) {
+        if let Err(error) = stash.restore() {
+            self.step.parts.ledger.unsettle();
+            self.listener.on_warning(Warning::of(&error));
         }
     }
 

@@ -12,7 +12,9 @@ use super::{Parts, Policy, drift, failure, outputs, reason, warnings};
 use crate::action::environment::{Environment, inherited};
 use crate::action::index::{FileIndex, HashedFile};
 use crate::action::manifest::Manifest;
-use crate::action::{Action, ActionKey, ActionResult, Entry, EntryKind, ToolVersion, inputs};
+use crate::action::{
+    Action, ActionKey, ActionResult, Entry, EntryKind, OutputSpec, ToolVersion, inputs,
+};
 use crate::buildfile::model::{Spanned, Target};
 use crate::digest::Digest;
 use crate::event::{Failure, Reason, Warning};
@@ -111,6 +113,16 @@ pub(super) fn needs(graph: &Graph, id: TargetId) -> Vec<TargetId> {
     found
 }
 
+/// The place of a target's outputs, and what is there.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    target: &'a Target,
+    /// The target's last success.
+    last: Option<&'a Success>,
+    specs: &'a [OutputSpec],
+    found: &'a [Entry],
+}
+
 impl Need {
     /// Returns the result, if it is known.
     pub(super) fn success(&self) -> Option<&Arc<Success>> {
@@ -173,7 +185,7 @@ impl Step<'_> {
             return Err(failure::of_diagnostics(unordered));
         }
         if let Some(reason) = self.unconditional(target) {
-            return Ok(self.miss(job.id, draft, reason));
+            return Ok(self.miss(job, draft, reason));
         }
         let index = self.parts.index;
         let found = outputs::find(index, &draft.action.outputs)?;
@@ -186,7 +198,7 @@ impl Step<'_> {
         let reason = change.unwrap_or_else(|| self.reason(last, &draft));
         let known = same.cloned().or_else(|| self.stored(&draft, warnings));
         let Some(success) = known else {
-            return Ok(self.miss(job.id, draft, reason));
+            return Ok(self.miss(job, draft, reason));
         };
         let wanted = &success.result.outputs;
         if drift::only_compares(self.policy, target) {
@@ -194,6 +206,12 @@ impl Step<'_> {
             return Ok(Prepared::UpToDate(success));
         }
         let is_intact = outputs::change(index, wanted, &found).is_none();
+        let place = Place {
+            target,
+            last: job.last.as_deref(),
+            specs: &draft.action.outputs,
+            found: &found,
+        };
         // Without outputs there is still the log to emit.
         if is_intact && !draft.action.outputs.is_empty() {
             if !self.policy.dry_run {
@@ -202,11 +220,11 @@ impl Step<'_> {
             Ok(Prepared::UpToDate(success))
         } else if self.policy.dry_run {
             Ok(Prepared::WouldRestore(success, reason))
-        } else if is_intact || self.restore(target, &draft, wanted, &found, warnings)? {
+        } else if is_intact || self.restore(place, wanted, warnings)? {
             warnings.extend(drift::changes(target, wanted, &found));
             Ok(Prepared::Restored(success, reason))
         } else {
-            Ok(self.miss(job.id, draft, reason))
+            Ok(self.miss(job, draft, reason))
         }
     }
 
@@ -255,7 +273,13 @@ impl Step<'_> {
         }
         let found = outputs::find(self.parts.index, specs)?;
         let target = self.parts.graph().target(miss.id);
-        if self.restore(target, &miss.draft, &result.outputs, &found, warnings)? {
+        let place = Place {
+            target,
+            last: miss.last.as_deref(),
+            specs,
+            found: &found,
+        };
+        if self.restore(place, &result.outputs, warnings)? {
             warnings.extend(drift::changes(target, &result.outputs, &found));
             let success = Arc::new(Success { key, result });
             return Ok(Prepared::Fetched(success, miss.reason));
@@ -338,16 +362,17 @@ impl Step<'_> {
         }
     }
 
-    fn miss(&self, id: TargetId, mut draft: Draft, reason: Reason) -> Prepared {
+    fn miss(&self, job: &Prepare, mut draft: Draft, reason: Reason) -> Prepared {
         if self.policy.dry_run {
             return Prepared::WouldRun(reason);
         }
-        let target = self.parts.graph().target(id);
+        let target = self.parts.graph().target(job.id);
         draft.action.inherited = inherited(target, self.parts.host_env);
         Prepared::Miss(Box::new(Miss {
-            id,
+            id: job.id,
             draft,
             reason,
+            last: job.last.clone(),
             was_looked_up: false,
         }))
     }
@@ -403,12 +428,16 @@ impl Step<'_> {
     /// Restores outputs; `false` if the store does not have all of them any more.
     fn restore(
         &self,
-        target: &Target,
-        draft: &Draft,
+        place: Place<'_>,
         wanted: &[Entry],
-        found: &[Entry],
         warnings: &mut Vec<Warning>,
     ) -> Result<bool, Failure> {
+        let Place {
+            target,
+            specs,
+            last,
+            found,
+        } = place;
         let Parts {
             stage,
             store,
@@ -418,9 +447,10 @@ impl Step<'_> {
         let mut is_intact = |wanted: &Entry| outputs::is_intact(wanted, found);
         let destination = Destination {
             stage,
-            specs: &draft.action.outputs,
-            claims: &self.ownership().of(&target.name.value),
+            specs,
+            claims: &self.ownership().of(&target.name.value, last),
         };
+        self.parts.ledger.begin(index.now());
         let restored = restore(&destination, wanted, &mut is_intact, store);
         index.begin_epoch();
         match restored {
@@ -438,7 +468,10 @@ impl Step<'_> {
                 warnings.push(Warning::of(&error));
                 Ok(false)
             }
-            Err(error) => Err(failure::of_outputs(&error, target)),
+            Err(error) => {
+                self.parts.ledger.unsettle();
+                Err(failure::of_outputs(&error, target))
+            }
         }
     }
 

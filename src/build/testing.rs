@@ -13,6 +13,7 @@ use crate::event::{Event, EventKind, Outcome, Reason, Sink};
 use crate::exec::{Fake, Script};
 use crate::journal::ownership::{Checkout, IgnoreRules, Ledger};
 use crate::store;
+use crate::store::disk::Durability;
 use crate::workspace::{self, FILE_NAME};
 
 /// A project with everything that is left from one build to the next.
@@ -148,7 +149,7 @@ impl Project {
         let root = workspace.root.path();
         let checkout = Checkout::of(root, root).unwrap();
         let parts = Parts {
-            ledger: &Ledger::new(self.user.path(), checkout),
+            ledger: &Ledger::new(self.user.path(), checkout, Durability::None),
             ignored: &IgnoreRules::new(&workspace.root),
             workspace: &workspace,
             layout: &workspace.layout,

@@ -33,7 +33,7 @@ use crate::event::{Failure, Sink, Summary, Warning};
 use crate::exec::{Executor, Local};
 use crate::graph::TargetId;
 use crate::journal::ownership::{IgnoreRules, Ledger, Ownership};
-use crate::journal::{Memory, RunLog};
+use crate::journal::{Memory, RunLog, Success};
 use crate::path::RelPath;
 use crate::report::text::count;
 use crate::snapshot::{self, CleanRun, Snapshot};
@@ -330,6 +330,12 @@ impl<'a> Session<'a> {
             ignored: &self.ignored,
             replace: false,
         }
+    }
+
+    /// Returns the last success of a target.
+    pub fn last(&self, id: TargetId) -> Option<&Success> {
+        let name = self.workspace.graph.name(id);
+        self.memory.success(name).map(|success| &**success)
     }
 
     /// Records that paths no longer belong to fbuild.

@@ -35,7 +35,7 @@ pub(super) fn open(
         .folder_outside(&host.project())
         .and_then(|user| Ledger::check_folder(&user, root).map_err(|problem| problem.to_string()));
     let ledger = match user {
-        Ok(user) => Ledger::new(&user, checkout),
+        Ok(user) => Ledger::new(&user, checkout, host.durability),
         Err(problem) => {
             // Without a home folder, the user knows: a secret replaces the key. Otherwise, a
             // missing key has the same cause.
@@ -43,7 +43,7 @@ pub(super) fn open(
             if host.state_key.has_folder() && !state.warnings.iter().any(is_known) {
                 state.warnings.push(warning(&problem));
             }
-            Ledger::new(state.layout.state(), checkout)
+            Ledger::new(state.layout.state(), checkout, host.durability)
         }
     };
     if ledger.is_new() {

@@ -63,7 +63,7 @@ fn remove_outputs(
         let destination = Destination {
             stage: &session.stage,
             specs: &specs,
-            claims: &ownership.of(&target.name.value),
+            claims: &ownership.of(&target.name.value, session.last(*id)),
         };
         let cleaned = outputs::remove_outputs(&destination)
             .map_err(|error| Failure::of(Exit::World, &error))?;

@@ -5,9 +5,10 @@
 //! magic 16 | (length u32 | checksum 8 | record in postcard's encoding)…
 //! ```
 //!
-//! Records are appended, one write each, and never flushed: after a power cut the log ends
-//! early, and outputs that are not in it belong to fbuild if the store has their content. A
-//! log in which most records are superseded is rewritten when it is next opened.
+//! Records are appended, one write each. Only the one that a run begins with is flushed: after
+//! a power cut the log ends early, but still has it. What was written since then, and before
+//! the next run, may be the work of that run. A log in which most records are superseded is
+//! rewritten when it is next opened.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -22,9 +23,11 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Entry, EntryKind, OutputSpec};
+use crate::action::{Entry, EntryKind};
 use crate::digest::Digest;
 use crate::path::RelPath;
+use crate::stamp::Stamp;
+use crate::store::disk::Durability;
 
 const MAGIC: &[u8; 16] = b"fbuild-ledger 1\n";
 /// The length of a checksum: the first bytes of the SHA-256.
@@ -34,6 +37,10 @@ const HEADER: usize = 4 + CHECKSUM;
 const MAX_LENGTH: u64 = 1 << 30;
 /// The minimum length of a log that is rewritten, in bytes.
 const MIN_REWRITTEN: usize = 64 << 10;
+/// How much earlier than a stamp of the same moment a recorded time can be, in nanoseconds.
+const SLACK: i64 = 1_000_000_000;
+/// How many periods of runs that did not end are told apart.
+const MAX_PERIODS: usize = 100;
 /// How long the records of a checkout that no longer exists are kept.
 const EXPIRY: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -95,20 +102,34 @@ pub enum Problem {
     },
 }
 
+/// The time from the beginning of a run that did not end to the beginning of the next one, in
+/// nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Period {
+    from: i64,
+    until: i64,
+}
+
+impl Period {
+    /// Returns true if an entry with this stamp may have been written in this period.
+    fn includes(self, stamp: &Stamp) -> bool {
+        !stamp.is_old_enough(self.from) && stamp.ctime <= self.until.saturating_add(SLACK)
+    }
+}
+
 /// A record of the log.
 #[derive(Debug, Serialize, Deserialize)]
 enum Record {
     /// The checkout; the first record.
     Checkout(Checkout),
-    /// The commands of a target are about to run.
-    Begun {
-        target: String,
-        specs: Vec<OutputSpec>,
-    },
+    /// A run is about to change outputs, at this time of the file system's clock.
+    Begun { at: i64 },
+    /// The run that has begun last has left nothing half-made.
+    Ended,
+    /// A run that did not end may have written what has these times.
+    Left(Period),
     /// A target has made these outputs, and no others.
     Made { target: String, outputs: Vec<Entry> },
-    /// The commands of a target have failed, and its old outputs are restored.
-    Ended { target: String },
     /// These paths no longer belong to fbuild.
     Released { paths: Vec<RelPath> },
     /// No path is an orphan under the Buildfile with this digest.
@@ -119,31 +140,41 @@ enum Record {
 pub struct Ledger {
     folder: Option<PathBuf>,
     checkout: Option<Checkout>,
+    durability: Durability,
     state: OnceLock<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
     made: HashMap<String, Vec<Entry>>,
-    /// Targets whose commands a killed run has left.
-    unfinished: HashMap<String, Vec<OutputSpec>>,
+    /// The periods of runs that did not end, the oldest first.
+    left: Vec<Period>,
+    /// The beginning of a run that has not ended.
+    begun: Option<i64>,
+    /// True if that is this run.
+    has_begun: bool,
+    /// True if this run leaves outputs half-made.
+    is_unsettled: bool,
+    /// True if the log exists and cannot be read.
+    is_unreadable: bool,
     checked: Option<Digest>,
     /// Everything in `made` by path, once a path of another target was looked up.
     paths: Option<HashMap<RelPath, EntryKind>>,
     /// The length of the valid part of the log.
     length: usize,
     file: Option<File>,
-    /// The first error of writing.
+    /// The first error of reading or writing.
     error: Option<Problem>,
     has_reported: bool,
 }
 
 impl Ledger {
     /// Returns the ledger of a checkout below the folder `user`. Reads nothing yet.
-    pub fn new(user: &Path, checkout: Checkout) -> Self {
+    pub fn new(user: &Path, checkout: Checkout, durability: Durability) -> Self {
         Self {
             folder: Some(user.join("checkouts").join(checkout.name())),
             checkout: Some(checkout),
+            durability,
             state: OnceLock::new(),
         }
     }
@@ -153,6 +184,7 @@ impl Ledger {
         Self {
             folder: None,
             checkout: None,
+            durability: Durability::None,
             state: OnceLock::new(),
         }
     }
@@ -198,19 +230,40 @@ impl Ledger {
         own.cloned().or_else(|| state.paths().get(path).cloned())
     }
 
-    /// Returns true if a killed run has left a target whose outputs include a path.
-    pub fn is_unfinished(&self, path: &RelPath) -> bool {
+    /// Returns true if a run that did not end may have left an entry with this stamp, or if
+    /// the records that would tell cannot be read.
+    pub fn may_be_left(&self, stamp: &Stamp) -> bool {
         let state = self.state();
-        let mut specs = state.unfinished.values().flatten();
-        specs.any(|spec| spec.output.covers(path))
+        let earlier = state.begun.filter(|_| !state.has_begun);
+        let latest = earlier.map(|from| Period {
+            from,
+            until: i64::MAX,
+        });
+        let mut periods = state.left.iter().copied().chain(latest);
+        state.is_unreadable || periods.any(|period| period.includes(stamp))
     }
 
-    /// Records that the commands of a target are about to run.
-    pub fn begin(&self, target: &str, specs: &[OutputSpec]) {
-        self.append(Record::Begun {
-            target: target.to_owned(),
-            specs: specs.to_vec(),
-        });
+    /// Records, once, that this run is about to change outputs. `now` is a time of the file
+    /// system's clock.
+    pub fn begin(&self, now: i64) {
+        if self.state().has_begun {
+            return;
+        }
+        self.append(Record::Begun { at: now });
+        self.state().has_begun = true;
+    }
+
+    /// Records that this run has ended, unless it leaves outputs half-made.
+    pub fn end(&self) {
+        let state = self.state.get().map(|_| self.state());
+        if state.is_some_and(|state| state.has_begun && !state.is_unsettled) {
+            self.append(Record::Ended);
+        }
+    }
+
+    /// Notes that this run leaves outputs half-made.
+    pub fn unsettle(&self) {
+        self.state().is_unsettled = true;
     }
 
     /// Records that a target has made its outputs.
@@ -224,12 +277,6 @@ impl Ledger {
             outputs: files.cloned().collect(),
         };
         self.append(record);
-    }
-
-    /// Records that a target has failed, and its old outputs are restored.
-    pub fn fail(&self, target: &str) {
-        let target = target.to_owned();
-        self.append(Record::Ended { target });
     }
 
     /// Records that paths no longer belong to fbuild.
@@ -277,8 +324,7 @@ impl Ledger {
     fn state(&self) -> MutexGuard<'_, State> {
         let state = self.state.get_or_init(|| {
             let file = self.folder.as_ref().map(|folder| folder.join("ledger"));
-            let state = file.and_then(|file| State::read(&file).ok());
-            Mutex::new(state.unwrap_or_default())
+            Mutex::new(file.map_or_else(State::default, |file| State::open_log(file)))
         });
         // Every change to the maps is one call, which a panic cannot interrupt.
         state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -290,21 +336,22 @@ impl Ledger {
         };
         let mut state = self.state();
         let Ok(bytes) = frame(&record) else { return };
-        if state.error.is_some() {
-            return;
-        }
-        let written = state
-            .open(folder, checkout)
-            .and_then(|()| state.write(&bytes));
-        match written {
-            // Only a killed run leaves a target unfinished, not this one.
-            Ok(()) if matches!(record, Record::Begun { .. }) => {}
-            Ok(()) => state.apply(record),
-            Err(source) => {
+        if state.error.is_none() {
+            let is_flushed = self.durability == Durability::Batched;
+            let written = state
+                .open(folder, checkout, is_flushed)
+                .and_then(|()| state.write(&bytes));
+            let is_first = matches!(record, Record::Begun { .. });
+            let flushed = written.and_then(|()| match &state.file {
+                Some(file) if is_flushed && is_first => file.sync_data(),
+                _ => Ok(()),
+            });
+            if let Err(source) = flushed {
                 let path = folder.clone();
                 state.error = Some(Problem::Io { path, source });
             }
         }
+        state.apply(record);
     }
 }
 
@@ -346,6 +393,19 @@ fn unframe<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
 }
 
 impl State {
+    /// Reads a log, if there is one.
+    fn open_log(path: PathBuf) -> Self {
+        match Self::read(&path) {
+            Ok(state) => state,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(source) => Self {
+                is_unreadable: true,
+                error: Some(Problem::Io { path, source }),
+                ..Self::default()
+            },
+        }
+    }
+
     /// Reads a log up to the first damaged record.
     fn read(file: &Path) -> io::Result<Self> {
         let bytes = read_log(file)?;
@@ -374,19 +434,19 @@ impl State {
     fn apply(&mut self, record: Record) {
         match record {
             Record::Checkout(_) => {}
-            Record::Begun { target, specs } => {
-                self.unfinished.insert(target, specs);
+            Record::Begun { at } => {
+                if let Some(from) = self.begun.replace(at) {
+                    self.leave(Period { from, until: at });
+                }
             }
+            Record::Ended => self.begun = None,
+            Record::Left(period) => self.leave(period),
             Record::Made { target, outputs } => {
-                self.unfinished.remove(&target);
                 if let Some(paths) = &mut self.paths {
                     let entries = outputs.iter().cloned();
                     paths.extend(entries.map(|entry| (entry.path, entry.kind)));
                 }
                 self.made.insert(target, outputs);
-            }
-            Record::Ended { target } => {
-                self.unfinished.remove(&target);
             }
             Record::Released { mut paths } => {
                 paths.sort_unstable();
@@ -399,8 +459,17 @@ impl State {
         }
     }
 
+    /// Adds a period, as a part of the last one if there are many.
+    fn leave(&mut self, period: Period) {
+        let is_full = self.left.len() >= MAX_PERIODS;
+        match self.left.last_mut() {
+            Some(last) if is_full => last.until = period.until,
+            _ => self.left.push(period),
+        }
+    }
+
     /// Opens the log for appending. Rewrites one that is damaged or mostly superseded.
-    fn open(&mut self, folder: &Path, checkout: &Checkout) -> io::Result<()> {
+    fn open(&mut self, folder: &Path, checkout: &Checkout, is_flushed: bool) -> io::Result<()> {
         if self.file.is_some() {
             return Ok(());
         }
@@ -412,15 +481,22 @@ impl State {
         }
         let live: usize = self.made.values().map(|made| 64 * (made.len() + 1)).sum();
         let is_large = self.length > MIN_REWRITTEN && self.length / 4 > live;
+        let is_new = self.length == 0;
         if !is_intact || is_large {
-            self.rewrite(&path, checkout)?;
+            self.rewrite(&path, checkout, is_flushed)?;
+        }
+        if is_new && is_flushed {
+            // Its name, and those of folders that may be new.
+            for above in folder.ancestors().take(3) {
+                File::open(above)?.sync_all()?;
+            }
         }
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.file = Some(rustix::fs::open(&path, flags, Mode::empty())?.into());
         Ok(())
     }
 
-    fn rewrite(&mut self, path: &Path, checkout: &Checkout) -> io::Result<()> {
+    fn rewrite(&mut self, path: &Path, checkout: &Checkout, is_flushed: bool) -> io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
         let mut bytes = MAGIC.to_vec();
@@ -429,14 +505,19 @@ impl State {
             let (target, outputs) = (target.clone(), outputs.clone());
             bytes.extend(frame(&Record::Made { target, outputs })?);
         }
-        for (target, specs) in &self.unfinished {
-            let (target, specs) = (target.clone(), specs.clone());
-            bytes.extend(frame(&Record::Begun { target, specs })?);
+        for period in &self.left {
+            bytes.extend(frame(&Record::Left(*period))?);
+        }
+        if let Some(at) = self.begun {
+            bytes.extend(frame(&Record::Begun { at })?);
         }
         if let Some(texts) = self.checked {
             bytes.extend(frame(&Record::Checked { texts })?);
         }
         temporary.write_all(&bytes)?;
+        if is_flushed {
+            temporary.as_file().sync_data()?;
+        }
         temporary.persist(path)?;
         self.length = bytes.len();
         Ok(())

@@ -10,10 +10,11 @@ mod ledger;
 
 use std::cell::Cell;
 
+use super::Success;
 use crate::action::index::FileIndex;
 use crate::action::{EntryKind, OutputSpec};
 use crate::path::RelPath;
-use crate::stamp::FileKind;
+use crate::stamp::{FileKind, Stamp};
 use crate::store::Store;
 use crate::store::outputs::{Claim, Claims};
 
@@ -36,11 +37,13 @@ pub struct Ownership<'a> {
 }
 
 impl<'a> Ownership<'a> {
-    /// Returns the claims on entries in the place of a target's outputs.
-    pub fn of(self, target: &'a str) -> TargetClaims<'a> {
+    /// Returns the claims on entries in the place of the outputs of a target, whose last
+    /// success is `last`.
+    pub fn of(self, target: &'a str, last: Option<&'a Success>) -> TargetClaims<'a> {
         TargetClaims {
             ownership: self,
             target,
+            last,
             has_begun: Cell::new(false),
         }
     }
@@ -50,6 +53,8 @@ impl<'a> Ownership<'a> {
 pub struct TargetClaims<'a> {
     ownership: Ownership<'a>,
     target: &'a str,
+    /// Its last success, in case that the ledger has lost it.
+    last: Option<&'a Success>,
     /// True once the index was told that files may have changed.
     has_begun: Cell<bool>,
 }
@@ -63,6 +68,25 @@ impl TargetClaims<'_> {
             index.begin_epoch();
         }
         index.entry(path).ok().flatten()
+    }
+
+    /// Returns what fbuild has made at a path.
+    fn made(&self, path: &RelPath) -> Option<EntryKind> {
+        let by_target = self.ownership.ledger.made(self.target, path);
+        by_target.or_else(|| {
+            let outputs = &self.last?.result.outputs;
+            let at = outputs
+                .binary_search_by(|entry| entry.path.cmp(path))
+                .ok()?;
+            Some(outputs[at].kind.clone())
+        })
+    }
+
+    /// Returns true if a run that did not end may have left an entry.
+    fn may_be_left(&self, path: &RelPath) -> bool {
+        let stamp = Stamp::at(self.ownership.index.root(), path.as_path());
+        let stamp = stamp.ok().flatten();
+        stamp.is_some_and(|stamp| self.ownership.ledger.may_be_left(&stamp))
     }
 
     fn is_stored(&self, content: &EntryKind) -> bool {
@@ -81,14 +105,11 @@ impl TargetClaims<'_> {
     /// Claims an entry that fbuild did not make.
     fn claim_foreign(&self, spec: &OutputSpec, path: &RelPath, kind: FileKind) -> Claim {
         let Ownership {
-            ledger,
-            ignored,
-            replace,
-            ..
+            ignored, replace, ..
         } = self.ownership;
         let is_precious = replace
             || spec.committed
-            || ledger.is_unfinished(path)
+            || self.may_be_left(path)
             || ignored.is_ignored(path, kind == FileKind::Folder);
         if is_precious {
             Claim::Precious
@@ -109,7 +130,7 @@ impl Claims for TargetClaims<'_> {
         let Some(current) = self.current(path) else {
             return self.claim_foreign(spec, path, kind);
         };
-        match self.ownership.ledger.made(self.target, path) {
+        match self.made(path) {
             Some(made) if is_same_content(&made, &current) => Claim::Owned,
             Some(_) if self.is_stored(&current) => Claim::Owned,
             Some(_) => Claim::Precious,

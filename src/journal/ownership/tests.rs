@@ -10,8 +10,12 @@ use crate::action::index::Saved;
 use crate::buildfile::model::Output;
 use crate::digest::Digest;
 use crate::path::Root;
-use crate::stamp::FileMode;
+use crate::stamp::{self, FileMode};
 use crate::store::Memory;
+use crate::store::disk::Durability;
+
+/// In nanoseconds.
+const HOUR: i64 = 3_600_000_000_000;
 
 /// A checkout with its records, in one temporary folder.
 struct Sample {
@@ -31,7 +35,7 @@ impl Sample {
 
     fn ledger(&self) -> Ledger {
         let checkout = Checkout::of(self.root.path(), self.root.path()).unwrap();
-        Ledger::new(&self.dir.path().join("user"), checkout)
+        Ledger::new(&self.dir.path().join("user"), checkout, Durability::Batched)
     }
 
     fn log(&self) -> PathBuf {
@@ -72,7 +76,7 @@ impl Sample {
             committed,
             keep: Vec::new(),
         };
-        ownership.of("target").claim(&spec, &path, kind)
+        ownership.of("target", None).claim(&spec, &path, kind)
     }
 }
 
@@ -87,14 +91,6 @@ fn file(below: &str, content: &str) -> Entry {
         path: path(below),
         kind: EntryKind::File { digest, mode },
     }
-}
-
-fn specs(below: &str) -> Vec<OutputSpec> {
-    vec![OutputSpec {
-        output: Output::Folder(path(below)),
-        committed: false,
-        keep: Vec::new(),
-    }]
 }
 
 #[test]
@@ -184,26 +180,91 @@ fn ignored_file_is_precious() {
 #[test]
 fn file_of_a_killed_run_is_precious() {
     let sample = Sample::new();
-    sample.write("out/a", "half a fi");
     let ledger = sample.ledger();
-    ledger.begin("target", &specs("out"));
+    ledger.begin(stamp::now());
+    sample.write("out/a", "half a fi");
     assert_eq!(sample.claim(&ledger, "out/a", false), Claim::Foreign);
     let next = sample.ledger();
     assert_eq!(sample.claim(&next, "out/a", false), Claim::Precious);
+    next.begin(stamp::now());
+    next.end();
+    let third = sample.ledger();
+    assert_eq!(sample.claim(&third, "out/a", false), Claim::Precious);
 }
 
 #[test]
-fn target_that_ended_is_not_unfinished() {
-    for end in [
-        &(|ledger: &Ledger| ledger.fail("target")) as &dyn Fn(&Ledger),
-        &|ledger| ledger.succeed("target", &[]),
-    ] {
-        let sample = Sample::new();
+fn file_from_before_a_killed_run_is_foreign() {
+    let sample = Sample::new();
+    sample.write("out/a", "by hand");
+    sample.ledger().begin(stamp::now() + HOUR);
+    let claim = sample.claim(&sample.ledger(), "out/a", false);
+    assert_eq!(claim, Claim::Foreign);
+}
+
+#[test]
+fn file_from_after_the_next_run_is_foreign() {
+    let sample = Sample::new();
+    sample.ledger().begin(stamp::now() - 2 * HOUR);
+    let next = sample.ledger();
+    next.begin(stamp::now() - HOUR);
+    next.end();
+    sample.write("out/a", "by hand");
+    let claim = sample.claim(&sample.ledger(), "out/a", false);
+    assert_eq!(claim, Claim::Foreign);
+}
+
+#[test]
+fn file_of_a_run_that_ended_is_foreign() {
+    let sample = Sample::new();
+    let ledger = sample.ledger();
+    ledger.begin(stamp::now());
+    sample.write("out/a", "by hand");
+    ledger.end();
+    let claim = sample.claim(&sample.ledger(), "out/a", false);
+    assert_eq!(claim, Claim::Foreign);
+}
+
+#[test]
+fn unsettled_run_does_not_end() {
+    let sample = Sample::new();
+    let ledger = sample.ledger();
+    ledger.begin(stamp::now());
+    sample.write("out/a", "half a fi");
+    ledger.unsettle();
+    ledger.end();
+    let claim = sample.claim(&sample.ledger(), "out/a", false);
+    assert_eq!(claim, Claim::Precious);
+}
+
+#[test]
+fn periods_of_killed_runs_survive_a_rewrite() {
+    let sample = Sample::new();
+    sample.ledger().begin(stamp::now());
+    sample.write("out/a", "half a fi");
+    for number in 0..40 {
         let ledger = sample.ledger();
-        ledger.begin("target", &specs("out"));
-        end(&ledger);
-        assert!(!sample.ledger().is_unfinished(&path("out/a")));
+        ledger.begin(stamp::now());
+        for _ in 0..100 {
+            ledger.succeed("one", &[file("b", &number.to_string())]);
+        }
+        ledger.end();
     }
+    assert!(fs::read(sample.log()).unwrap().len() < 100 << 10);
+    let claim = sample.claim(&sample.ledger(), "out/a", false);
+    assert_eq!(claim, Claim::Precious);
+}
+
+#[test]
+fn file_is_precious_if_the_records_are_unreadable() {
+    let sample = Sample::new();
+    sample.ledger().succeed("one", &[]);
+    let log = sample.log();
+    fs::remove_file(&log).unwrap();
+    fs::create_dir(&log).unwrap();
+    sample.write("a", "by hand");
+    let ledger = sample.ledger();
+    assert_eq!(sample.claim(&ledger, "a", false), Claim::Precious);
+    assert!(ledger.take_problem().is_some());
 }
 
 #[test]
@@ -318,8 +379,9 @@ fn folder_replaced_at_a_path_is_another_checkout() {
 #[test]
 fn ledger_that_is_off_records_nothing() {
     let ledger = Ledger::off();
-    ledger.begin("one", &specs("out"));
+    ledger.begin(stamp::now());
     ledger.succeed("one", &[file("a", "1")]);
+    ledger.end();
     assert_eq!(ledger.made("one", &path("a")), None);
     assert_eq!(ledger.take_problem(), None);
 }
