@@ -43,7 +43,7 @@ pub(super) fn open(
             if host.state_key.has_folder() && !state.warnings.iter().any(is_known) {
                 state.warnings.push(warning(&problem));
             }
-            Ledger::new(state.layout.state(), checkout, host.durability)
+            Ledger::in_state(state.layout.state(), checkout, host.durability)
         }
     };
     if ledger.is_new() {

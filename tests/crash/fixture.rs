@@ -103,6 +103,15 @@ pub(crate) struct Fixture<'v> {
     pub(crate) store: StoreModel,
 }
 
+/// What a run knows about the outputs that an earlier one has left.
+#[derive(Clone, Copy)]
+pub(crate) enum Left {
+    /// The earlier run has recorded that it made them.
+    Recorded,
+    /// It could not, and has said so: they count as files of the user.
+    Unrecorded,
+}
+
 impl<'v> Fixture<'v> {
     /// Creates the project as it is before the run.
     pub(crate) fn prepare(victim: &'v Victim) -> Self {
@@ -146,8 +155,11 @@ impl<'v> Fixture<'v> {
     }
 
     /// Returns a comparison on a folder in which the run was interrupted.
-    fn comparison(&self, work: &Path) -> Comparison {
-        let builder = Process::new(work, 2);
+    fn comparison(&self, work: &Path, left: Left) -> Comparison {
+        let builder = match left {
+            Left::Recorded => Process::new(work, 2),
+            Left::Unrecorded => Process::new(work, 2).replacing(),
+        };
         let (world, store) = (self.world.clone(), self.store.clone());
         Comparison::on(work, world, store, Box::new(builder))
     }
@@ -156,7 +168,12 @@ impl<'v> Fixture<'v> {
     /// the store is sound afterwards, a change is detected, and no temporary files remain.
     /// `leaves` is how the store may differ from its model.
     pub(crate) fn check(&self, work: &Path, leaves: Trust) -> Result<(), Fault> {
-        let mut comparison = self.comparison(work);
+        self.check_after(work, leaves, Left::Recorded)
+    }
+
+    /// The same, after a run that has `left` outputs.
+    pub(crate) fn check_after(&self, work: &Path, leaves: Trust, left: Left) -> Result<(), Fault> {
+        let mut comparison = self.comparison(work, left);
         comparison.trust(leaves);
         comparison.build()?;
         if leaves == Trust::Either {

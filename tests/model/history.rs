@@ -198,7 +198,7 @@ impl History {
     /// Builds the same project from scratch with the real program and compares the outputs.
     fn check_clean(&self, comparison: &Comparison) -> Result<(), Fault> {
         let folder = place();
-        let builder = Process::new(&folder, self.setting.jobs);
+        let builder = Process::new(&folder, self.setting.jobs).replacing();
         let mut clean = comparison.without_outputs(folder.clone(), Box::new(builder));
         let checked = clean.build_like(comparison);
         remove(&folder);
@@ -302,7 +302,7 @@ fn comparison(folder: &Path, world: World, setting: Setting) -> Comparison {
     let builder: Box<dyn Builder> = match setting.how {
         How::Memory => Box::new(InProcess::new(folder, setting.jobs, true)),
         How::Folder => Box::new(InProcess::new(folder, setting.jobs, false)),
-        How::Process => Box::new(Process::new(folder, setting.jobs)),
+        How::Process => Box::new(Process::new(folder, setting.jobs).replacing()),
     };
     Comparison::new(folder.to_owned(), world, builder)
 }

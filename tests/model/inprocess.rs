@@ -179,7 +179,11 @@ impl InProcess {
                 jobs: self.jobs,
                 keep_going: true,
                 stream: false,
-                policy: run.policy,
+                // The model knows no foreign files: all that is in the way goes to the trash.
+                policy: Policy {
+                    replace: true,
+                    ..run.policy
+                },
             },
             cancel: &Cancel::new(),
             shared: None,

@@ -22,6 +22,8 @@ use crate::support::user;
 pub(crate) struct Process {
     folder: PathBuf,
     jobs: usize,
+    /// Whether foreign files go to the trash.
+    replaces: bool,
     /// The folder of the commands' journal and sockets.
     control: tempfile::TempDir,
 }
@@ -32,7 +34,16 @@ impl Process {
         Self {
             folder: folder.to_owned(),
             jobs,
+            replaces: false,
             control: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Moves foreign files to the trash, because the model does not tell them from outputs.
+    pub(crate) fn replacing(self) -> Self {
+        Self {
+            replaces: true,
+            ..self
         }
     }
 
@@ -97,6 +108,7 @@ impl Builder for Process {
     fn build(&mut self, world: &World, intrusion: Option<&Intrusion>) -> Report {
         let jobs = self.jobs.to_string();
         let mut arguments = vec!["run", "--keep-going", "--json", "-j", &jobs];
+        arguments.extend(self.replaces.then_some("--replace"));
         arguments.extend(names(world));
         let mut fbuild = self.fbuild(world, &arguments);
         let Some(intrusion) = intrusion else {

@@ -179,6 +179,14 @@ impl Ledger {
         }
     }
 
+    /// Returns the ledger in the state folder of the checkout, which also moves with it.
+    pub fn in_state(state: &Path, checkout: Checkout, durability: Durability) -> Self {
+        Self {
+            folder: Some(state.join("checkouts").join("this")),
+            ..Self::new(state, checkout, durability)
+        }
+    }
+
     /// Returns a ledger that keeps no records.
     pub fn off() -> Self {
         Self {
