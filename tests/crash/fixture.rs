@@ -103,7 +103,7 @@ pub(crate) struct Fixture<'v> {
     pub(crate) store: StoreModel,
 }
 
-/// What a run knows about the outputs that an earlier one has left.
+/// The records of the outputs that an earlier run has left.
 #[derive(Clone, Copy)]
 pub(crate) enum Left {
     /// The earlier run has recorded that it made them.

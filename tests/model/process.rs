@@ -22,7 +22,7 @@ use crate::support::user;
 pub(crate) struct Process {
     folder: PathBuf,
     jobs: usize,
-    /// Whether foreign files go to the trash.
+    /// True if foreign files go to the trash.
     replaces: bool,
     /// The folder of the commands' journal and sockets.
     control: tempfile::TempDir,

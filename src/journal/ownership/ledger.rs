@@ -332,7 +332,7 @@ impl Ledger {
     fn state(&self) -> MutexGuard<'_, State> {
         let state = self.state.get_or_init(|| {
             let file = self.folder.as_ref().map(|folder| folder.join("ledger"));
-            Mutex::new(file.map_or_else(State::default, |file| State::open_log(file)))
+            Mutex::new(file.map_or_else(State::default, State::open_log))
         });
         // Every change to the maps is one call, which a panic cannot interrupt.
         state.lock().unwrap_or_else(PoisonError::into_inner)
