@@ -49,11 +49,15 @@ impl Environment {
     }
 }
 
+/// Variables that describe the terminal.
+const TERMINAL: &[&str] = &["TERM", "COLORTERM"];
+
 /// Returns the variables that a target's commands see and its key ignores: the standard
-/// ones and those that it passes on.
+/// ones, those that it passes on, and for an interactive target those of the terminal.
 pub fn inherited(target: &Target, host_env: &HostEnv) -> BTreeMap<String, OsString> {
     let passed = target.pass.iter().map(|name| name.value.as_str());
-    let names = STANDARD.iter().copied().chain(passed);
+    let terminal = if target.interactive { TERMINAL } else { &[] };
+    let names = STANDARD.iter().chain(terminal).copied().chain(passed);
     let is_declared = |name: &str| target.env.iter().any(|var| var.name.value == name);
     names
         .filter(|name| !is_declared(name))

@@ -1,11 +1,12 @@
 //! Finds variables that are set around fbuild, that a target's tools read, and that the target
-//! hides from them: `fbuild check` warns of each. Only names are compared.
+//! hides from them: `fbuild check` warns of each, and a run when the target fails. Only names
+//! are compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
 use super::environment::{HostEnv, STANDARD};
-use crate::buildfile::model::{Spanned, Target};
+use crate::buildfile::model::{Command, Piece, Spanned, Target};
 use crate::source::Diagnostic;
 
 /// Tools, and the variables that change their results, from the documentation of each.
@@ -22,19 +23,31 @@ const READ: &[(&[&str], &[&str])] = &[
             "GOEXPERIMENT",
             "GOFLAGS",
             "GOOS",
+            "GOPRIVATE",
+            "GOPROXY",
             "GOTOOLCHAIN",
             "GOWORK",
         ],
     ),
     (
-        &["node", "npm", "npx", "yarn", "pnpm"],
-        &["NODE_ENV", "NODE_OPTIONS", "NODE_PATH"],
+        &["node", "npm", "npx", "yarn", "pnpm", "corepack"],
+        &[
+            "NODENV_VERSION",
+            "NODE_ENV",
+            "NODE_EXTRA_CA_CERTS",
+            "NODE_OPTIONS",
+            "NODE_PATH",
+            "NPM_CONFIG_REGISTRY",
+            "npm_config_registry",
+        ],
     ),
     (
         &["python", "python3", "pip", "uv"],
         &[
             "PYTHONHASHSEED",
             "PYTHONOPTIMIZE",
+            "PIP_INDEX_URL",
+            "PYENV_VERSION",
             "PYTHONPATH",
             "VIRTUAL_ENV",
         ],
@@ -56,6 +69,7 @@ const READ: &[(&[&str], &[&str])] = &[
             "CARGO_ENCODED_RUSTFLAGS",
             "RUSTC_WRAPPER",
             "RUSTFLAGS",
+            "RUSTUP_TOOLCHAIN",
         ],
     ),
     (
@@ -72,6 +86,25 @@ const READ: &[(&[&str], &[&str])] = &[
             "MAKEFLAGS",
         ],
     ),
+];
+
+/// Variables that any program with access to the network may read: proxies, and the
+/// certificates of authorities.
+const NETWORK: &[&str] = &[
+    "ALL_PROXY",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NODE_EXTRA_CA_CERTS",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// A target, and where it names a tool.
@@ -98,6 +131,39 @@ pub fn warnings<'t>(
     warnings
         .map(|((name, tool), places)| warning(name, tool, &places))
         .collect()
+}
+
+/// Returns the variables whose absence may explain why a target failed: those that its tools
+/// and the programs that it starts read, and those for the network.
+pub fn suspects(target: &Target, host_env: &HostEnv) -> Vec<&'static str> {
+    let declared = target.tools.iter().map(|tool| tool.value.as_str());
+    let started = target
+        .commands
+        .iter()
+        .flat_map(|command| words(&command.value));
+    let read = declared.chain(started).flat_map(read_by);
+    let names: BTreeSet<&'static str> = read.chain(NETWORK.iter().copied()).collect();
+    let is_set = |name: &&str| {
+        host_env
+            .get(OsStr::new(name))
+            .is_some_and(|v| !v.is_empty())
+    };
+    let suspects = names.into_iter().filter(is_set);
+    suspects.filter(|name| !sees(target, name)).collect()
+}
+
+/// Returns the words of a command that may be names of programs.
+fn words(command: &Command) -> Vec<&str> {
+    match command {
+        Command::Run(argv) => match argv.first().map(|program| program.0.as_slice()) {
+            Some([Piece::Literal(program)]) => vec![program],
+            _ => Vec::new(),
+        },
+        Command::Sh(script) => {
+            let is_end = |c: char| c.is_whitespace() || ";|&()".contains(c);
+            script.split(is_end).collect()
+        }
+    }
 }
 
 fn read_by(tool: &str) -> impl Iterator<Item = &'static str> {
@@ -150,5 +216,23 @@ mod tests {
             assert_eq!(messages(body, "GOFLAGS"), [""; 0], "{body}");
         }
         assert_eq!(messages("env GOOS", "NODE_ENV"), [""; 0]);
+    }
+
+    #[test]
+    fn failed_target_may_lack_hidden_variables() {
+        let names = [
+            "HTTPS_PROXY",
+            "NODE_OPTIONS",
+            "GOFLAGS",
+            "HOME",
+            "RUSTFLAGS",
+            "NO_PROXY",
+        ];
+        let mut host_env: HostEnv = names.iter().map(|n| (n.into(), "x".into())).collect();
+        host_env.insert("NO_PROXY".into(), "".into());
+        let text = "tool go\ntarget a { tools go; pass GOPROXY; sh \"cd web; npm ci\" }";
+        let loaded = buildfile::load_text(text, Path::new("Buildfile.kdl"));
+        let suspects = suspects(&loaded.buildfile.targets[0], &host_env);
+        assert_eq!(suspects, ["GOFLAGS", "HTTPS_PROXY", "NODE_OPTIONS"]);
     }
 }

@@ -109,6 +109,14 @@ pub(super) fn of_end(end: End, task: &Task<'_>, command: usize) -> Failure {
     }
 }
 
+/// Returns true if a command failed or hung, rather than fbuild or another check.
+pub(super) fn is_of_command(failure: &Failure) -> bool {
+    matches!(
+        &*failure.code,
+        "fbuild::exec::exit" | "fbuild::exec::timeout"
+    )
+}
+
 fn name_of(signal: i32) -> String {
     match signal {
         libc::SIGKILL => "SIGKILL (perhaps the system ran out of memory)".to_owned(),

@@ -55,6 +55,7 @@ use crate::workspace::{Layout, Workspace};
 
 pub use explain::{Explained, explain};
 pub use run::run;
+pub use tools::missing_tools;
 
 /// Everything that a build works with.
 #[derive(Clone, Copy)]

@@ -92,7 +92,13 @@ impl<'g> Plan<'g> {
         if self.closed {
             return None;
         }
-        let id = self.ready.pop_front()?;
+        // A target may have failed while it was ready.
+        let id = loop {
+            let id = self.ready.pop_front()?;
+            if self.states[id.index()] == State::Ready {
+                break id;
+            }
+        };
         self.move_to(id, State::Ready, State::Preparing);
         self.preparing += 1;
         Some(id)
@@ -181,6 +187,32 @@ impl<'g> Plan<'g> {
             self.finish(id);
         }
         idle
+    }
+
+    /// Fails targets before the run begins, and closes the plan if a target is given as the
+    /// reason. Returns the other targets that never run, each with the target because of which.
+    pub(super) fn fail_early(
+        &mut self,
+        failing: &[TargetId],
+        closing: Option<TargetId>,
+    ) -> Vec<(TargetId, TargetId)> {
+        let mut skipped = Vec::new();
+        for &id in failing {
+            // It may be finished already, as one that waits for another failing target.
+            if self.is_unfinished(id) {
+                skipped.extend(self.fail(id).into_iter().map(|waiting| (waiting, id)));
+            }
+        }
+        if let Some(because) = closing {
+            skipped.extend(self.close().into_iter().map(|id| (id, because)));
+        }
+        skipped.retain(|(id, _)| !failing.contains(id));
+        skipped
+    }
+
+    /// Returns true if a target takes part and is not finished.
+    fn is_unfinished(&self, id: TargetId) -> bool {
+        !matches!(self.states[id.index()], State::Absent | State::Done)
     }
 
     /// Returns true if nothing more starts.

@@ -270,6 +270,10 @@ impl<'a> Runner<'a> {
         let store = if is_kept { parts.store } else { &store::Off };
         let captured = store::outputs::capture(parts.stage, &action.outputs, store);
         let captured = captured.map_err(|error| Failure::of(&error))?;
+        if let Some(path) = captured.git.filter(|_| self.target.cache) {
+            // The result would be restored without it.
+            return Err(Failure::of(&store::outputs::Error::Git { path }));
+        }
         if !drift::only_compares(self.step.policy, self.target) {
             learn(parts.index, captured.stamps, captured.looked_at);
         }

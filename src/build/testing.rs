@@ -32,6 +32,7 @@ pub(super) struct Build<'a> {
     pub(super) options: Options,
     /// Used instead of the project's store.
     pub(super) store: Option<&'a dyn Store>,
+    pub(super) host_env: HostEnv,
     pub(super) cancel: Cancel,
     /// The event after which the run is cancelled.
     pub(super) cancel_at: &'a str,
@@ -48,6 +49,7 @@ impl Default for Build<'_> {
                 policy: Policy::default(),
             },
             store: None,
+            host_env: HostEnv::new(),
             cancel: Cancel::new(),
             cancel_at: "",
         }
@@ -163,7 +165,7 @@ impl Project {
             store: build.store.unwrap_or(&self.store),
             shared: None,
             executor: fake,
-            host_env: &HostEnv::new(),
+            host_env: &build.host_env,
             cancel: &build.cancel,
         };
         let request = Request {

@@ -478,6 +478,61 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
+fn missing_tool_fails_before_anything_starts() {
+    let mut project = Project::new(
+        "tool no-such-tool; tool no-other-tool
+         target a { run one }
+         target b { needs a; tools no-such-tool; run two }
+         target c { tools no-such-tool; run three }
+         target d { needs b; tools no-other-tool; run four }
+         target e { needs c; run five }",
+    );
+    let fake = project.fake();
+    let mut events = project.build(&fake);
+    events.sort();
+    assert_eq!(
+        events,
+        [
+            "failed b: fbuild::tool::missing",
+            "failed d: fbuild::tool::missing",
+            "skipped a: because of b",
+            "skipped c: because of b",
+            "skipped e: because of c",
+        ]
+    );
+    let mut events = project.build_with(&fake, Build::keep_going());
+    events.retain(|event| !event.starts_with("skipped"));
+    assert_eq!(
+        events,
+        [
+            "failed b: fbuild::tool::missing",
+            "failed d: fbuild::tool::missing",
+            "start a: never built here",
+            "built a",
+        ]
+    );
+}
+
+#[test]
+fn failure_names_hidden_variables() {
+    let mut project = Project::new("target a { pass HTTP_PROXY; run one }");
+    let fake = project.fake().on("a", Script::new().fails(1));
+    let variables = ["HTTP_PROXY", "HTTPS_PROXY"].map(|name| (name.into(), "x".into()));
+    let build = Build {
+        host_env: variables.into(),
+        ..Build::default()
+    };
+    let events = project.build_with(&fake, build);
+    assert_eq!(
+        events[1..],
+        [
+            "failed a: fbuild::exec::exit".to_owned(),
+            "warn a: fbuild::action::hidden_variable".to_owned(),
+        ]
+    );
+}
+
+#[test]
 fn force_runs_targets_that_are_up_to_date() {
     let mut project = Project::new(CHAIN);
     let fake = project.commands(&["a", "b"]);

@@ -1,18 +1,20 @@
 //! Probes the versions of the tools that targets use: in the folder of their commands, with
 //! their variables. A program that is no shim is probed once for each file and site.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Parts, failure};
 use crate::action::ToolVersion;
+use crate::action::environment::HostEnv;
 use crate::action::tools::{ProbedTool, ToolFile, ToolSite, ToolSites, ToolUse};
-use crate::buildfile::model::Version;
+use crate::buildfile::model::{Target, Version};
 use crate::event::{Failure, error_chain};
 use crate::exec;
-use crate::graph::TargetId;
+use crate::graph::{Graph, TargetId};
 use crate::journal::Memory;
+use crate::path::Root;
 use crate::snapshot::Snapshot;
-use crate::source::Diagnostic;
+use crate::source::{Diagnostic, Severity};
 
 /// Whether programs may be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,63 @@ impl Versions {
         let class = *self.classes.get(&id)?;
         self.versions.get(&(class, tool.to_owned()))
     }
+
+    /// Returns the targets with tools that cannot be used. Each tool fails one target; others
+    /// that use it are skipped because of that one.
+    pub(super) fn failures(
+        &self,
+        graph: &Graph,
+        wanted: &[TargetId],
+    ) -> BTreeMap<TargetId, Result<Failure, TargetId>> {
+        let mut reported: Vec<(&Diagnostic, TargetId)> = Vec::new();
+        let mut failures = BTreeMap::new();
+        for &id in wanted {
+            let mut new = Vec::new();
+            let mut because = None;
+            for mistake in self.mistakes(id, graph.target(id)) {
+                match reported.iter().find(|(known, _)| *known == mistake) {
+                    Some((_, first)) => because = because.or(Some(*first)),
+                    None => new.push(mistake),
+                }
+            }
+            reported.extend(new.iter().map(|mistake| (*mistake, id)));
+            let new: Vec<Diagnostic> = new.into_iter().cloned().collect();
+            match because {
+                _ if !new.is_empty() => drop(failures.insert(id, Ok(failure::of_diagnostics(new)))),
+                Some(first) => drop(failures.insert(id, Err(first))),
+                None => {}
+            }
+        }
+        failures
+    }
+
+    /// Returns the diagnostics of the tools of a target that cannot be used.
+    fn mistakes<'v>(&'v self, id: TargetId, target: &Target) -> Vec<&'v Diagnostic> {
+        let tools = target.tools.iter();
+        let versions = tools.filter_map(|tool| self.get(id, &tool.value)?.as_ref().err());
+        versions.flat_map(|failure| &failure.diagnostics).collect()
+    }
+}
+
+/// Returns a warning for each tool whose program some targets cannot find. Starts no program,
+/// so it does not know the versions.
+pub fn missing_tools(graph: &Graph, root: &Root, host_env: &HostEnv) -> Vec<Diagnostic> {
+    let ids: Vec<TargetId> = graph.ids().collect();
+    let uses = ToolSites::of(graph, &ids, host_env).uses;
+    let sites: Vec<&ToolSite> = uses.iter().map(|used| &used.site).collect();
+    let files = exec::find_tools(&sites, host_env, root);
+    let mut warnings: Vec<Diagnostic> = Vec::new();
+    for (used, file) in uses.iter().zip(files) {
+        let Err(error) = file else { continue };
+        let warning = Diagnostic {
+            severity: Severity::Warning,
+            ..diagnostic(used, &error)
+        };
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    warnings
 }
 
 /// Returns the versions of all tools that `wanted` targets use. Those in the snapshot were
@@ -129,6 +188,10 @@ fn check(used: &ToolUse<'_>, probed: ProbedTool) -> Result<ToolVersion, Failure>
 }
 
 fn unusable(used: &ToolUse<'_>, error: &exec::Error) -> Failure {
+    failure::of_diagnostics(vec![diagnostic(used, error)])
+}
+
+fn diagnostic(used: &ToolUse<'_>, error: &exec::Error) -> Diagnostic {
     let message = format!(
         "tool `{}` cannot be used{}: {}",
         used.site.name,
@@ -138,7 +201,7 @@ fn unusable(used: &ToolUse<'_>, error: &exec::Error) -> Failure {
     let mut diagnostic = Diagnostic::error("fbuild::tool::missing", message)
         .label(used.tool.name.span, "declared here");
     diagnostic.help = miette::Diagnostic::help(error).map(|help| help.to_string());
-    failure::of_diagnostics(vec![diagnostic])
+    diagnostic
 }
 
 /// Words the folder of a site; empty for the root.

@@ -79,6 +79,21 @@ pub(super) fn remote_off(reason: &str) -> Warning {
     Warning::new("fbuild::remote::off", message)
 }
 
+pub(super) fn hidden_variables(target: &str, names: &[&str]) -> Warning {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let (are, them) = if names.len() == 1 {
+        ("is", "it")
+    } else {
+        ("are", "them")
+    };
+    let message = format!(
+        "{} {are} set here and hidden from `{target}`; if its commands need {them}, write `pass`, \
+         or `env` if the value decides the result",
+        quoted.join(", "),
+    );
+    Warning::new("fbuild::action::hidden_variable", message)
+}
+
 pub(super) fn output_lost(error: &std::io::Error) -> Warning {
     let message = format!("cannot keep all of what was printed: {error}");
     Warning::new("fbuild::build::output_lost", message)

@@ -198,6 +198,12 @@ impl From<session::Error> for Failure {
                 error.to_string(),
                 "take 20 random characters or more, for example from `openssl rand -hex 32`",
             ),
+            session::Error::Nested { ref target } => Self::usage_with_help(
+                error.to_string(),
+                format!(
+                    "remove that command, and let `{target}` declare the targets that it starts as `needs`"
+                ),
+            ),
             session::Error::Names(unknown) => Self::unknown_names(&unknown),
             session::Error::Folder { ref source, .. } => Self::world(&error.to_string(), source),
             session::Error::Recovery(error) => Self::of(Exit::World, &error),

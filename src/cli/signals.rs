@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::cancel::Cancel;
+use crate::exec;
 
 /// Handles signals until it is dropped.
 pub(super) struct Watch {
@@ -16,6 +17,7 @@ pub(super) struct Watch {
 }
 
 /// Starts to handle signals. Each one raises `cancel` by one level; the second one kills.
+/// Ctrl-Z also stops the commands.
 pub(super) fn watch(cancel: &Cancel) -> io::Result<Watch> {
     // A write beyond the file size limit then returns an error instead of ending fbuild.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
@@ -24,12 +26,19 @@ pub(super) fn watch(cancel: &Cancel) -> io::Result<Watch> {
     if !is_ignored(SIGHUP) {
         watched.push(SIGHUP);
     }
+    if !is_ignored(SIGTSTP) {
+        watched.push(SIGTSTP);
+    }
     let mut signals = Signals::new(watched)?;
     let handle = signals.handle();
     let cancel = cancel.clone();
     let thread = std::thread::spawn(move || {
-        for _ in signals.forever() {
-            cancel.raise();
+        for signal in signals.forever() {
+            if signal == SIGTSTP {
+                exec::suspend();
+            } else {
+                cancel.raise();
+            }
         }
     });
     Ok(Watch {

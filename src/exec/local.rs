@@ -9,11 +9,13 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::mask::Masker;
-use super::private::PrivateDirs;
+use super::private::{PrivateDir, PrivateDirs};
 use super::process::{Program, Streams};
 use super::run::{Completion, GRACE, run};
+use super::tree::stopped_time;
 use super::watchdog::Watchdog;
 use super::{End, Error, Execution, Executor, Task, shell};
+use crate::action::ResolvedCommand;
 use crate::cancel::Cancel;
 use crate::path::Root;
 use crate::system::user_dirs::UserDirs;
@@ -56,6 +58,24 @@ impl Local {
         self.watchdog.as_ref()?.error()
     }
 
+    /// Writes a script that is too long for an argument to a file, in a private folder other
+    /// than that of the commands. The file exists as long as the folder.
+    fn write_script(
+        &self,
+        command: &ResolvedCommand,
+    ) -> Result<Option<(PrivateDir<'_>, PathBuf)>, Error> {
+        let Some(script) = shell::long_script(command) else {
+            return Ok(None);
+        };
+        let write = || -> io::Result<_> {
+            let folder = self.private.create()?;
+            let file = folder.path().join("script");
+            std::fs::write(&file, script.as_encoded_bytes())?;
+            Ok((folder, file))
+        };
+        write().map(Some).map_err(Error::system("write a script"))
+    }
+
     fn watchdog(&self) -> Option<&Watchdog> {
         self.watchdog.as_ref()
     }
@@ -73,6 +93,7 @@ impl Executor for Local {
         cancel: &Cancel,
     ) -> Result<Execution, Error> {
         let started = Instant::now();
+        let stopped_before = stopped_time();
         let private = self
             .private
             .create()
@@ -92,12 +113,19 @@ impl Executor for Local {
             left_behind: 0,
         };
         for (number, command) in task.action.commands.iter().enumerate() {
+            let script = self.write_script(command)?;
+            let argv = match &script {
+                Some((_, file)) => shell::argv_of_file(file),
+                None => shell::argv(command),
+            };
             let program = Program {
-                argv: &shell::argv(command),
+                argv: &argv,
                 env: &env,
                 dir: &dir,
                 streams,
-                deadline: task.timeout.map(|time| started + time),
+                deadline: task
+                    .timeout
+                    .map(|time| started + time + (stopped_time() - stopped_before)),
                 grace: GRACE,
                 watchdog: self.watchdog(),
             };

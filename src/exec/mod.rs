@@ -42,10 +42,11 @@ pub use lookup::find;
 pub use mask::Masker;
 pub use probe::{PROBE_LIMIT, PROBE_TIME, probe};
 pub use process::{Program, Streams};
+pub use procfs::finds_processes;
 pub use run::{Completion, GRACE, run};
 pub use shell::{command_line, quote};
 pub use tool::{find_tools, probe_tools};
-pub use tree::MARKER;
+pub use tree::{MARKER, run_id, suspend};
 pub use watchdog::{WATCHDOG_ARGUMENT, Watchdog, watchdog_main};
 
 /// Runs the commands of an action, in order, stopping at the first that fails.

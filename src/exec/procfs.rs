@@ -6,11 +6,14 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 /// The kernel's list of this process's children. It stays open because it is read at the
 /// end of every command, even if no descriptor is left.
 static CHILDREN: OnceLock<File> = OnceLock::new();
+
+/// The highest number of a process on any system.
+const MAX_PID: i32 = 1 << 22;
 
 /// Opens the list of children, once.
 pub(super) fn open_children() -> io::Result<()> {
@@ -41,8 +44,30 @@ fn open_list(path: &str) -> io::Result<Option<File>> {
 pub(super) fn children() -> io::Result<Vec<Pid>> {
     match CHILDREN.get() {
         Some(list) => Ok(numbers(&read(list)?)),
+        None if !finds_processes() => Ok(children_among_numbers()),
         None => children_among_all(),
     }
+}
+
+/// Finds the children by trying every number that the system assigned since this process
+/// began, for systems without `/proc`.
+fn children_among_numbers() -> Vec<Pid> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    // Processes and threads share one sequence of numbers, and this thread is the newest.
+    let newest = std::thread::scope(|threads| {
+        let newest = threads.spawn(|| rustix::thread::gettid().as_raw_nonzero().get());
+        newest.join().unwrap_or(MAX_PID)
+    });
+    let (until, from_start) = if newest > own {
+        (newest, 0)
+    } else {
+        // The sequence began again.
+        (MAX_PID, newest)
+    };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let is_child = |pid: &Pid| rustix::process::waitid(WaitId::Pid(*pid), options).is_ok();
+    let numbers = (own + 1..=until).chain(1..=from_start);
+    numbers.filter_map(Pid::from_raw).filter(is_child).collect()
 }
 
 /// Finds the children by reading the parent of every process, for kernels without the list.
@@ -70,6 +95,11 @@ fn numbers(text: &[u8]) -> Vec<Pid> {
     text.split(|byte| *byte == b' ')
         .filter_map(|word| pid(std::str::from_utf8(word).ok()?))
         .collect()
+}
+
+/// Returns true if processes other than those that fbuild started can be found.
+pub fn finds_processes() -> bool {
+    fs::exists("/proc/self").unwrap_or(false)
 }
 
 /// Returns all processes of the system.
@@ -200,6 +230,21 @@ mod tests {
             assert!(Instant::now() < limit, "{starting:?} are still in execve");
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn children_are_found_by_their_numbers() {
+        #[expect(clippy::disallowed_methods, reason = "this is a test")]
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_child(&child);
+        let is_found = children_among_numbers().contains(&pid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_found);
+        assert!(!children_among_numbers().contains(&pid));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::End;
 use super::error::{Error, shown};
 use super::process::{self, Program, Streams};
 use super::terminal::TerminalGuard;
-use super::tree::{KILL_TIMEOUT, Orphan, ProcessTree};
+use super::tree::{KILL_TIMEOUT, Orphan, ProcessTree, stopped_time};
 use super::watchdog::Watchdog;
 use crate::cancel::{Cancel, Urgency};
 
@@ -93,6 +93,8 @@ struct Supervised<'a> {
     /// The urgency that was acted upon.
     urgency: Urgency,
     phase: Phase,
+    /// How long fbuild had been stopped when the command started.
+    stopped_before: Duration,
 }
 
 /// The phase of a command's life.
@@ -129,6 +131,7 @@ impl<'a> Supervised<'a> {
             cancel,
             urgency: Urgency::None,
             phase: Phase::Running,
+            stopped_before: stopped_time(),
         }
     }
 
@@ -263,7 +266,10 @@ impl<'a> Supervised<'a> {
     /// Returns the time at which the next phase begins.
     fn limit(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Running => self.program.deadline,
+            Phase::Running => {
+                let stopped = stopped_time() - self.stopped_before;
+                self.program.deadline.map(|deadline| deadline + stopped)
+            }
             Phase::Terminating { kill_at, .. } => Some(kill_at),
             Phase::Killed { give_up_at, .. } => Some(give_up_at),
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use super::Task;
 use super::mask::Masker;
@@ -36,6 +37,25 @@ pub fn command_line(root: &Root, task: &Task<'_>, command: &ResolvedCommand) -> 
     words.push(setting("FBUILD_TARGET", OsStr::new(task.name)));
     words.extend(argv(command).iter().map(|word| hidden(word.as_bytes())));
     words.join(" ")
+}
+
+/// The longest script that is passed as an argument. Linux accepts one of 128 KiB with the
+/// zero at its end.
+const MAX_SCRIPT: usize = (128 << 10) - 1;
+
+/// Returns the script of a command if it is too long for an argument.
+pub(super) fn long_script(command: &ResolvedCommand) -> Option<&OsStr> {
+    match command {
+        ResolvedCommand::Sh(script) if script.len() > MAX_SCRIPT => Some(OsStr::new(script)),
+        _ => None,
+    }
+}
+
+/// Returns the program and the arguments that run a script in a file. As with a script in an
+/// argument, `$0` is the shell and standard input is not used.
+pub(super) fn argv_of_file(script: &Path) -> Vec<OsString> {
+    let source = format!(". {}", quote(script.as_os_str().as_bytes()));
+    ["sh", "-eu", "-c", &source].map(OsString::from).into()
 }
 
 /// Returns the program and the arguments of a command.

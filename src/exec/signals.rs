@@ -23,6 +23,21 @@ pub(super) fn reset_sigchld() {
     }
 }
 
+/// Stops this process as SIGTSTP does by default, until it is continued. In an orphaned
+/// process group, with no shell to continue it, the system ignores this.
+pub(super) fn stop_this_process() {
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: an all-zero `sigaction` is valid, and means the default action. `before` is used
+    // only if the first call succeeded and wrote it.
+    unsafe {
+        let default: libc::sigaction = MaybeUninit::zeroed().assume_init();
+        if libc::sigaction(libc::SIGTSTP, &raw const default, before.as_mut_ptr()) == 0 {
+            libc::raise(libc::SIGTSTP);
+            libc::sigaction(libc::SIGTSTP, before.as_ptr(), std::ptr::null_mut());
+        }
+    }
+}
+
 fn with_mask<T>(how: libc::c_int, signal: Option<libc::c_int>, act: impl FnOnce() -> T) -> T {
     let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     // SAFETY: `sigemptyset` initialises `set` before its use, and `before` is used only if

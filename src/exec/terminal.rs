@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 use rustix::termios::{OptionalActions, Termios};
 
 use super::signals::with_ttou_blocked;
+use super::tree::suspend;
 
 /// Makes a command the foreground process group, until dropped.
 #[derive(Debug)]
@@ -42,8 +43,7 @@ impl TerminalGuard {
     /// when the shell continues fbuild.
     pub(super) fn suspend(&self) {
         self.take_back();
-        // In an orphaned process group, with no shell to continue it, the system ignores this.
-        let _ = signal_hook::low_level::raise(libc::SIGTSTP);
+        suspend();
         if is_foreground(self.ours) {
             self.hand_over();
         }

@@ -30,7 +30,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 use super::error::Error;
 use super::handle::Handle;
 use super::procfs::{self, Variable};
-use super::signals::reset_sigchld;
+use super::signals::{reset_sigchld, stop_this_process};
 
 /// The variable that marks the processes of a command: `RUN.NUMBER`.
 pub const MARKER: &str = "FBUILD_ACTION";
@@ -79,13 +79,42 @@ pub(super) struct Orphan {
 }
 
 /// Returns the random name of this run, the first part of every marker.
-pub(super) fn run_id() -> &'static str {
+pub fn run_id() -> &'static str {
     static RUN: OnceLock<String> = OnceLock::new();
     RUN.get_or_init(|| {
         use hash::{BuildHasher as _, RandomState};
         let random = RandomState::new().hash_one(std::process::id());
         format!("{random:016x}")
     })
+}
+
+/// How long this process was stopped, in milliseconds.
+static STOPPED_MS: AtomicU64 = AtomicU64::new(0);
+
+/// Stops all commands and this process, as Ctrl-Z does. When the shell continues this
+/// process, the commands continue.
+pub fn suspend() {
+    // No command starts and none is reaped meanwhile: each group is that of a command.
+    let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    let registered = registered();
+    let signal_commands = |signal| {
+        for command in registered.iter().filter(|child| child.number != 0) {
+            // An error means that the group has no process left.
+            let _ = rustix::process::kill_process_group(command.pid, signal);
+        }
+    };
+    // Not STOP: a command may have to stop processes in other groups, as this function does.
+    signal_commands(Signal::TSTP);
+    let began = Instant::now();
+    stop_this_process();
+    let stopped = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    STOPPED_MS.fetch_add(stopped, Ordering::Relaxed);
+    signal_commands(Signal::CONT);
+}
+
+/// Returns how long this process was stopped by [`suspend`]. Time limits do not include it.
+pub(super) fn stopped_time() -> Duration {
+    Duration::from_millis(STOPPED_MS.load(Ordering::Relaxed))
 }
 
 /// Starts a helper process and registers it, so that it is not taken for an orphan.

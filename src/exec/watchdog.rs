@@ -12,10 +12,11 @@
 //! It cannot find a process that left its group *and* has no marker. Programs that use this
 //! library without calling [`watchdog_main`], such as its tests, have no watchdog.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, PipeWriter, Read as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
 use std::sync::atomic::AtomicBool;
@@ -74,6 +75,17 @@ impl Watchdog {
             program,
             started: OnceLock::new(),
         }
+    }
+
+    /// Returns the program that this process is, for [`Watchdog::new`].
+    pub fn this_program() -> PathBuf {
+        let link = Path::new("/proc/self/exe");
+        if link.exists() {
+            return link.to_owned();
+        }
+        // Without /proc: the path that the shell found. Another file may replace it.
+        let file = OsStr::from_bytes(rustix::param::linux_execfn().to_bytes());
+        std::path::absolute(file).unwrap_or_else(|_| file.into())
     }
 
     /// Returns the error that prevented the watchdog from starting.

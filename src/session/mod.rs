@@ -30,6 +30,7 @@ use crate::build::{self, Explained, Options, Parts, Policy, Request};
 use crate::cancel::Cancel;
 use crate::digest::Key;
 use crate::event::{Failure, Sink, Summary, Warning};
+use crate::exec::{self, Watchdog};
 use crate::exec::{Executor, Local};
 use crate::graph::TargetId;
 use crate::journal::ownership::{IgnoreRules, Ledger, Ownership};
@@ -271,7 +272,7 @@ impl<'a> Session<'a> {
             ignored: IgnoreRules::new(&workspace.root),
             ledger,
             stage,
-            executor: executor.with_watchdog(PathBuf::from("/proc/self/exe")),
+            executor: executor.with_watchdog(Watchdog::this_program()),
             access,
             // A lost or refused store has to be reported: then the run is a full one.
             snapshot: snapshot
@@ -353,12 +354,16 @@ impl<'a> Session<'a> {
         } == Policy::default();
         let snapshot = self.snapshot.take();
         let mut snapshot = snapshot.filter(|s| is_complete && s.is_for(names));
+        let mut warnings = self.take_warnings();
+        if !policy.dry_run && !exec::finds_processes() {
+            warnings.push(no_proc());
+        }
         let request = Request {
             names,
             wanted,
             options: order.options,
             snapshot: snapshot.as_ref(),
-            warnings: self.take_warnings(),
+            warnings,
         };
         let mut fanout = Fanout::new(sink);
         if !policy.dry_run && !policy.drift {
@@ -511,6 +516,12 @@ fn choose<'s>(host: &Host<'s>, disk: &'s Option<Disk>) -> &'s dyn Store {
         (None, Some(disk)) => disk,
         (None, None) => &Off,
     }
+}
+
+fn no_proc() -> Warning {
+    let message = "`/proc` is not mounted: if fbuild is killed, a process that left the process group \
+                   of its command is not found, and goes on";
+    Warning::new("fbuild::exec::no_proc", message)
 }
 
 /// The index and the memory that earlier runs saved.

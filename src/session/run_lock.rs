@@ -4,6 +4,7 @@
 //! locks, a file in the user's own folder replaces it: that excludes runs of one user on one
 //! machine.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -13,8 +14,13 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::Host;
+use crate::exec;
 use crate::store::outputs;
 use crate::system::file_lock;
+
+/// The kind of the error for a lock that a run around this one holds: it would never be
+/// released.
+pub(super) const NESTED: io::ErrorKind = io::ErrorKind::Deadlock;
 
 /// The lock of a checkout, until it is dropped.
 #[derive(Debug)]
@@ -62,30 +68,37 @@ impl RunLock {
                     return Ok(Some(lock));
                 }
                 Attempt::Busy => wait(host, path)?,
-                Attempt::Unsupported => return Ok(Self::take_substitute(host, folder)),
+                Attempt::Unsupported => return Self::take_substitute(host, folder),
             }
         }
     }
 
-    /// Takes the lock in the user's own folder. `None` if there are no locks either.
-    pub(super) fn take_substitute(host: &Host<'_>, folder: &Path) -> Option<Self> {
-        let path = substitute(host, folder).ok()?;
+    /// Takes the lock in the user's own folder. `None` if there are no locks either. Returns
+    /// an error only for a lock that a run around this one holds.
+    pub(super) fn take_substitute(host: &Host<'_>, folder: &Path) -> io::Result<Option<Self>> {
+        let Ok(path) = substitute(host, folder) else {
+            return Ok(None);
+        };
         loop {
-            match attempt(&path).ok()? {
-                Attempt::Locked(lock) => {
+            match attempt(&path) {
+                Ok(Attempt::Locked(lock)) => {
                     // Ignore the error: the text is only shown to another run.
                     let _ = lock.record_holder(host);
-                    return Some(lock);
+                    return Ok(Some(lock));
                 }
-                Attempt::Busy => wait(host, &path).ok()?,
-                Attempt::Unsupported => return None,
+                Ok(Attempt::Busy) => match wait(host, &path) {
+                    Err(error) if error.kind() == NESTED => return Err(error),
+                    Err(_) => return Ok(None),
+                    Ok(()) => {}
+                },
+                Ok(Attempt::Unsupported) | Err(_) => return Ok(None),
             }
         }
     }
 
-    /// Writes the command and process of this run into the lock.
+    /// Writes the command and process of this run and its random name into the lock.
     pub(super) fn record_holder(&self, host: &Host<'_>) -> io::Result<()> {
-        let holder = &host.name;
+        let holder = format!("{}\n{}\n", host.name, exec::run_id());
         self.0.write_all_at(holder.as_bytes(), 0)?;
         // The length rarely changes, and truncation is slower than this check.
         if self.0.metadata()?.len() == holder.len() as u64 {
@@ -133,12 +146,23 @@ fn wait(host: &Host<'_>, path: &Path) -> io::Result<()> {
     let mut holder = Vec::new();
     (&mut file).take(MAX_HOLDER).read_to_end(&mut holder)?;
     let holder = String::from_utf8_lossy(&holder);
-    let holder = match holder.trim_end() {
+    let (holder, run) = holder.split_once('\n').unwrap_or((&holder, ""));
+    if is_around(host, run.trim_end()) {
+        return Err(NESTED.into());
+    }
+    let holder = match holder {
         "" => "it has only begun".to_owned(),
         holder => crate::path::escape(holder.as_bytes()).into_owned(),
     };
     host.observer.on_wait(&holder);
     Ok(file_lock::lock(&file, FlockOperation::LockExclusive)?)
+}
+
+/// Returns true if a command of a run started this process.
+fn is_around(host: &Host<'_>, run: &str) -> bool {
+    let marker = host.env.get(OsStr::new(exec::MARKER));
+    let marker = marker.and_then(|marker| marker.to_str()?.split_once('.'));
+    marker.is_some_and(|(around, _)| around == run)
 }
 
 /// Returns true if `file` is the one at `path`, and `path` is no link.

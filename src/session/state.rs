@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::refusal::{is_private, refusal};
-use super::run_lock::RunLock;
+use super::run_lock::{NESTED, RunLock};
 use super::{Error, Host};
 use crate::digest::Digest;
 use crate::event::Warning;
@@ -82,6 +82,7 @@ impl State {
                 _lock: lock,
                 ..Self::read_only(workspace)
             },
+            Err(error) if error.kind() == NESTED => return Err(Error::nested(host)),
             Err(error) => {
                 let warning = unusable(layout.state(), &error);
                 Self::substitute(host, workspace, warning)?
@@ -111,7 +112,7 @@ impl State {
     fn substitute(host: &Host<'_>, workspace: &Workspace, warning: Warning) -> Result<Self, Error> {
         let root = workspace.root.path();
         let is_writable = outputs::check_writable(root).is_ok();
-        if !is_writable && let Some(state) = Self::in_cache(host, workspace) {
+        if !is_writable && let Some(state) = Self::in_cache(host, workspace)? {
             return Ok(state);
         }
         let cannot = |source| Error::Folder {
@@ -133,29 +134,36 @@ impl State {
         Ok(Self {
             layout,
             warnings: vec![warning],
-            _lock: RunLock::take_substitute(host, root),
+            _lock: RunLock::take_substitute(host, root).map_err(|_| Error::nested(host))?,
             substitute: Substitute::Temporary { _folder: folder },
             ..Self::read_only(workspace)
         })
     }
 
     /// Returns a state folder in the user's cache folder, if there is one.
-    fn in_cache(host: &Host<'_>, workspace: &Workspace) -> Option<Self> {
+    fn in_cache(host: &Host<'_>, workspace: &Workspace) -> Result<Option<Self>, Error> {
         let root = workspace.root.path();
         let name = Digest::of(root.as_os_str().as_encoded_bytes()).short();
-        let folder = host.user_dirs.cache()?.join("checkouts").join(name);
+        let Some(cache) = host.user_dirs.cache() else {
+            return Ok(None);
+        };
+        let folder = cache.join("checkouts").join(name);
         let layout = Layout::new(&folder, host.key());
-        let lock = take_lock(host, root, &layout).ok()?;
+        let lock = match take_lock(host, root, &layout) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == NESTED => return Err(Error::nested(host)),
+            Err(_) => return Ok(None),
+        };
         // The checkout was writable when its own state was written, perhaps later.
         let is_newer = changed(&layout) > changed(&workspace.layout);
         let earlier = if is_newer { &layout } else { &workspace.layout };
-        Some(Self {
+        Ok(Some(Self {
             earlier: earlier.clone(),
             layout,
             _lock: lock,
             substitute: Substitute::Lasting,
             ..Self::read_only(workspace)
-        })
+        }))
     }
 }
 

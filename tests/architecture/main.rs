@@ -52,7 +52,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("zstd", &["remote/codec.rs", "remote/grpc.rs"]),
     // The two places that use all processors, and the two that handle signals.
     ("libc", &["exec/", "build/failure.rs"]),
-    ("rayon", &["build/run.rs", "action/index/hash.rs"]),
+    ("rayon", &["build/run/mod.rs", "action/index/hash.rs"]),
     ("signal_hook", &["exec/", "cli/signals.rs"]),
     // Vocabulary: on-disk types, errors, system calls.
     (

@@ -208,3 +208,15 @@ fn command_inherits_no_input_or_files() {
     let expected = format!("output of t:\n0\n{inherited}");
     assert!(done.stdout.contains(&expected), "{}", done.stdout);
 }
+
+#[test]
+fn script_longer_than_an_argument_runs() {
+    let comment = format!("# {}\n", "x".repeat(98)).repeat(2000);
+    let text = format!(
+        "target t {{ outputs out; sh #\"\"\"\n{comment}ls -A \"$TMPDIR\" > out; echo \"$0 $#\" >> out\n\"\"\"# }}\n"
+    );
+    let project = Project::new("");
+    project.write("Buildfile.kdl", text);
+    project.run("run -q t").ok("");
+    assert_eq!(project.read("out"), "sh 0\n");
+}

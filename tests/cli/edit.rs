@@ -268,7 +268,10 @@ fn polyglot() -> Project {
 
 #[test]
 fn init_writes_a_buildfile_for_the_projects() {
-    let project = polyglot();
+    let tools = ["go", "python3", "uv", "cargo", "rustc", "node", "npm"];
+    let project = tools
+        .iter()
+        .fold(polyglot(), |project, tool| project.tool(tool, ""));
     project.run("init").ok("
         wrote `Buildfile.kdl`
           Go module `example.org/farm`: manager and go-test

@@ -441,3 +441,18 @@ fn secret_is_neither_printed_nor_stored() {
         }
     }
 }
+
+#[test]
+fn interactive_command_sees_the_kind_of_terminal() {
+    let project = Project::new(
+        r#"
+        target i { interactive #true; outputs i; sh "echo ${TERM-none} ${COLORTERM-none} > i" }
+        target t { outputs t; sh "echo ${TERM-none} > t" }
+        group all { needs i t }
+        "#,
+    );
+    let run = project.fbuild("run -q all").env("TERM", "xterm");
+    run.env("COLORTERM", "truecolor").end().ok("");
+    assert_eq!(project.read("i"), "xterm truecolor\n");
+    assert_eq!(project.read("t"), "none\n");
+}

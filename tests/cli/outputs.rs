@@ -316,3 +316,21 @@ fn read_only_folders_of_outputs_are_replaced() {
         assert_eq!(left, <[String; 0]>::default(), "{folder}");
     }
 }
+
+#[test]
+fn git_folder_in_an_output_is_refused() {
+    let project = |body: &str| {
+        let make = "mkdir -p vendor/x/.git; echo 1 > vendor/x/a; echo 1 > vendor/x/.git/HEAD";
+        Project::new(&format!("target t {{ {body}; sh \"{make}\" }}\n"))
+    };
+    let done = project(r#"outputs "vendor/""#).run("run t").code(1);
+    let error = "error[fbuild::store::output_git]: t failed: the output contains the folder \
+                 `vendor/x/.git`";
+    assert!(done.stdout.contains(error), "{}", done.stdout);
+    project(r#"outputs "vendor/" { keep "x/.git" }"#)
+        .run("run -q t")
+        .ok("");
+    project(r#"cache #false; outputs "vendor/""#)
+        .run("run -q t")
+        .ok("");
+}

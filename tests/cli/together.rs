@@ -3,11 +3,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::processes::{Place, fbt};
-use super::project::{Project, eventually};
+use super::project::{FBUILD, Project, eventually, is_root};
 
 /// A target that reports that it runs, and waits before it goes on.
 const MEETING: &str = r#"
@@ -380,4 +382,82 @@ fn jobs_allow_no_more_commands_at_once() {
         "#,
     );
     project.run("run -q --jobs 1 a b c").ok("");
+}
+
+#[test]
+fn run_inside_a_command_of_the_same_tree_fails() {
+    let project = Project::new(&format!(
+        r#"
+        target inner {{ outputs i; sh "echo inner > i" }}
+        target outer {{ outputs o; sh "{FBUILD} $(cat what); cp i o" }}
+        "#
+    ));
+    let what = ["run inner", "clean"];
+    for what in what {
+        project.write("what", what);
+        let done = project.run("run outer").code(1);
+        let expected = "a command of the target `outer` started fbuild in the tree";
+        assert!(done.stdout.contains(expected), "{}", done.stdout);
+        assert!(done.stdout.contains("`needs`"), "{}", done.stdout);
+    }
+}
+
+#[test]
+fn stop_signal_also_stops_commands() {
+    let place = Place::new();
+    let project = Project::new(&format!(
+        "target t {{ timeout \"20s\"; sh \"{fbt} wait {mark} & {fbt} wait {mark}\" }}\n",
+        fbt = fbt().display(),
+        mark = place.mark
+    ));
+    let mut run = project.fbuild("run t").command();
+    // The system ignores the signal in a process group that no shell would continue, so the
+    // run gets a group of its own, below this process.
+    run.process_group(0).stdout(Stdio::null());
+    let mut run = run.stderr(Stdio::null()).spawn().unwrap();
+    let pid = Pid::from_child(&run);
+    let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
+    eventually("the commands run", || place.alive().len() >= 3);
+    signal(Signal::TSTP);
+    let is_stopped = |pid: &i32| state_of(*pid) == Some('T');
+    eventually("the commands are stopped", || {
+        place.alive().iter().all(is_stopped)
+    });
+    eventually("fbuild is stopped", || {
+        is_stopped(&pid.as_raw_nonzero().get())
+    });
+    signal(Signal::CONT);
+    eventually("the commands continue", || {
+        !place.alive().iter().any(is_stopped)
+    });
+    signal(Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(place.alive(), [0; 0], "something still runs");
+}
+
+/// Returns the state of a process, as in `/proc/PID/stat`.
+fn state_of(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[test]
+fn run_without_proc_names_the_lost_promise() {
+    let project = Project::new(r#"target t { outputs out; sh "echo 1 > out" }"#);
+    let script = "umount -l /proc || exit 77; exec $0 run t";
+    let wrapper = ["unshare", "--mount", "sh", "-c", script];
+    let Some(done) = project.fbuild("").under(wrapper).command().output().ok() else {
+        return;
+    };
+    // Only root may unmount it, and not in each container.
+    if !is_root() || done.status.code() != Some(0) {
+        return;
+    }
+    let stdout = String::from_utf8_lossy(&done.stdout);
+    assert_eq!(
+        stdout.matches("[fbuild::exec::no_proc]").count(),
+        1,
+        "{stdout}"
+    );
+    assert_eq!(project.read("out"), "1\n");
 }

@@ -2,7 +2,7 @@
 //! compares their outputs with the committed ones.
 
 use crate::action::{hidden, inputs};
-use crate::build::{Options, Policy};
+use crate::build::{Options, Policy, missing_tools};
 use crate::buildfile::model::{Output, Spanned};
 use crate::cancel::Cancel;
 use crate::cli::args::Check;
@@ -45,6 +45,8 @@ fn check(context: &Context) -> Result<(), Failure> {
     let mut warnings = hidden::warnings(targets(), context.host_env());
     let misread = |target| inputs::bracket_warnings(&session.index, target);
     warnings.extend(targets().flat_map(misread));
+    let root = &session.workspace.root;
+    warnings.extend(missing_tools(graph, root, context.host_env()));
     let sources = &session.workspace.sources;
     warnings.extend(tracked_outputs(&session));
     context.eprint(&render_all(&warnings, sources, context.render_options()));

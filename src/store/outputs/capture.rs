@@ -29,6 +29,8 @@ pub struct CapturedOutputs {
     /// Whether the store kept every blob. If not, the entries are valid, but no result with
     /// them may be recorded.
     pub is_stored: bool,
+    /// A `.git` folder in an owned folder that no `keep` covers. It is not in the result.
+    pub git: Option<RelPath>,
 }
 
 /// Stores the current declared outputs and returns their entries. A missing output is an
@@ -38,11 +40,12 @@ pub fn capture(
     specs: &[OutputSpec],
     store: &dyn Store,
 ) -> Result<CapturedOutputs, Error> {
-    let mut found = Vec::new();
+    let (mut found, mut git) = (Vec::new(), None);
     for spec in specs {
-        let some = list::list_one(stage, spec)?;
+        let (some, some_git) = list::list_with_git(stage, spec)?;
         check_made(spec, &some)?;
         found.extend(some);
+        git = git.or(some_git);
     }
     found.sort_unstable();
     found.dedup();
@@ -54,6 +57,7 @@ pub fn capture(
             stamps: Vec::with_capacity(found.len()),
             looked_at: stamp::now(),
             is_stored: true,
+            git,
         },
     };
     for found in found {
@@ -217,6 +221,7 @@ mod tests {
                 stamps: Vec::new(),
                 looked_at: 0,
                 is_stored: true,
+                git: None,
             },
         };
         let mut is_taken = |name| capture.file(&RelPath::new(name).unwrap()).is_ok();

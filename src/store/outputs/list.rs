@@ -24,6 +24,20 @@ pub(super) struct TreeEntry {
 /// Lists the entries that a declared output owns, unordered, each once. A declared file of
 /// another kind is listed with that kind.
 pub(super) fn list_one(stage: &Stage, spec: &OutputSpec) -> Result<Vec<TreeEntry>, Error> {
+    Ok(walk(stage, spec)?.found)
+}
+
+/// Lists the entries that a declared output owns, and finds a `.git` folder among them that no
+/// `keep` covers.
+pub(super) fn list_with_git(
+    stage: &Stage,
+    spec: &OutputSpec,
+) -> Result<(Vec<TreeEntry>, Option<RelPath>), Error> {
+    let walk = walk(stage, spec)?;
+    Ok((walk.found, walk.git))
+}
+
+fn walk<'a>(stage: &'a Stage, spec: &'a OutputSpec) -> Result<Walk<'a>, Error> {
     let mut walk = Walk::new(stage, spec);
     match &spec.output {
         Output::File(path) => walk.add(path)?,
@@ -35,7 +49,7 @@ pub(super) fn list_one(stage: &Stage, spec: &OutputSpec) -> Result<Vec<TreeEntry
         }
         Output::Glob(pattern) => walk.matches(pattern)?,
     }
-    Ok(walk.found)
+    Ok(walk)
 }
 
 /// Returns true if `spec` declares an entry of a result.
@@ -80,6 +94,8 @@ pub(super) struct Walk<'a> {
     spec: &'a OutputSpec,
     folders: Folders<'a>,
     found: Vec<TreeEntry>,
+    /// A `.git` folder in an owned folder that no `keep` covers.
+    git: Option<RelPath>,
 }
 
 /// A folder in an owned folder.
@@ -99,6 +115,7 @@ impl<'a> Walk<'a> {
             spec,
             folders: Folders::new(stage.root()),
             found: Vec::new(),
+            git: None,
         }
     }
 
@@ -142,6 +159,9 @@ impl<'a> Walk<'a> {
             for child in self.children(&folders[next].path.clone())? {
                 if self.is_kept(&child) {
                     folders[next].keeps = true;
+                    if child.path.name() == b".git" && !is_kept(self.spec, &child.path, true) {
+                        self.git.get_or_insert(child.path);
+                    }
                     continue;
                 }
                 if child.kind == FileKind::Folder {

@@ -83,6 +83,16 @@ pub enum Error {
         /// The kind found, with its article.
         found: FileKind,
     },
+    /// A cached output contains a `.git` folder.
+    #[error("the output contains the folder `{path}`, which results do not include")]
+    #[diagnostic(
+        code(fbuild::store::output_git),
+        help("remove it at the end of the command, or add it to `keep`: it is then not an output")
+    )]
+    Git {
+        /// The folder.
+        path: RelPath,
+    },
     /// An output would run with the rights of another user.
     #[error("the output `{path}` is set-user-ID or set-group-ID")]
     #[diagnostic(

@@ -11,6 +11,8 @@
 //! The first failure stops new work unless the run keeps going; commands that are running
 //! may finish. [`Plan`] knows which targets are ready and which may run.
 
+mod early;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,7 @@ use super::slot::{self, Channels, Job, Message, Workers};
 use super::spool::Spool;
 use super::step::{self, Need, Preparation, Prepare, Prepared, Step};
 use super::tally::Tally;
-use super::{Finished, Parts, Request, tools, warnings};
+use super::{Finished, Options, Parts, Request, failure, tools, warnings};
 use crate::event::{EventKind, FORMAT, Failure, Outcome, Reason, Sink, Warning};
 use crate::graph::{Graph, TargetId};
 use crate::journal::{Memory, Success};
@@ -59,6 +61,7 @@ pub fn run(
         let mut workers = Workers::new(threads, slot, recorder);
         let mut run = Run::new(&step, &request, memory, emitter, channels);
         run.emit_started();
+        run.fail_without_tools();
         // Most runs prepare so little that starting a pool would take longer.
         if run.advance(&mut workers, None) == Pause::NeedsPool {
             rayon::in_place_scope(|pool| run.advance(&mut workers, Some(pool)));
@@ -414,7 +417,13 @@ impl<'a> Run<'a> {
                 }
                 self.on_success(id, Need::Made(id, success), Outcome::Built, reason);
             }
-            Attempt::Failed(failure) => self.on_failed(id, *failure, reason),
+            Attempt::Failed(failure) => {
+                let is_of_command = failure::is_of_command(&failure);
+                self.on_failed(id, *failure, reason);
+                if is_of_command {
+                    self.warn_of_hidden_variables(id);
+                }
+            }
             Attempt::Cancelled => {
                 self.finish_target(id, Outcome::Cancelled, reason, None);
                 for id in self.plan.fail(id) {

@@ -1,0 +1,38 @@
+//! The failures that are known before any command starts.
+
+use super::{Options, Run};
+use crate::action::hidden;
+use crate::build::warnings;
+use crate::event::Outcome;
+use crate::graph::TargetId;
+
+impl Run<'_> {
+    /// Finishes the targets with tools that cannot be used, those that wait for them, and all
+    /// others unless the run keeps going.
+    pub(super) fn fail_without_tools(&mut self) {
+        let failing = self.step.versions.failures(self.graph(), self.request.wanted);
+        self.first_failed = failing.keys().find(|id| failing[id].is_ok()).copied();
+        let Options { keep_going, .. } = self.request.options;
+        let closing = self.first_failed.filter(|_| !keep_going);
+        let ids: Vec<TargetId> = failing.keys().copied().collect();
+        let skipped = self.plan.fail_early(&ids, closing);
+        for (id, result) in failing {
+            let outcome = match result {
+                Ok(failure) => Outcome::Failed { failure },
+                Err(because) => self.skipped(because),
+            };
+            self.finish_target(id, outcome, None, None);
+        }
+        for (id, because) in skipped {
+            self.finish_target(id, self.skipped(because), None, None);
+        }
+    }
+
+    /// Names the variables that the commands of a failed target did not see.
+    pub(super) fn warn_of_hidden_variables(&mut self, id: TargetId) {
+        let names = hidden::suspects(self.graph().target(id), self.step.parts.host_env);
+        if !names.is_empty() {
+            self.warn(id, warnings::hidden_variables(self.name(id), &names));
+        }
+    }
+}
