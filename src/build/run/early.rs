@@ -10,7 +10,10 @@ impl Run<'_> {
     /// Finishes the targets with tools that cannot be used, those that wait for them, and all
     /// others unless the run keeps going.
     pub(super) fn fail_without_tools(&mut self) {
-        let failing = self.step.versions.failures(self.graph(), self.request.wanted);
+        let failing = self
+            .step
+            .versions
+            .failures(self.graph(), self.request.wanted);
         self.first_failed = failing.keys().find(|id| failing[id].is_ok()).copied();
         let Options { keep_going, .. } = self.request.options;
         let closing = self.first_failed.filter(|_| !keep_going);

@@ -12,6 +12,7 @@
 //! may finish. [`Plan`] knows which targets are ready and which may run.
 
 mod early;
+mod events;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,11 +24,10 @@ use super::plan::Plan;
 use super::recorder::{NewSuccess, Origin};
 use super::runner::{Attempt, Miss, millis};
 use super::slot::{self, Channels, Job, Message, Workers};
-use super::spool::Spool;
 use super::step::{self, Need, Preparation, Prepare, Prepared, Step};
 use super::tally::Tally;
 use super::{Finished, Options, Parts, Request, failure, tools, warnings};
-use crate::event::{EventKind, FORMAT, Failure, Outcome, Reason, Sink, Warning};
+use crate::event::{EventKind, Failure, Outcome, Reason, Sink, Warning};
 use crate::graph::{Graph, TargetId};
 use crate::journal::{Memory, Success};
 
@@ -368,15 +368,6 @@ impl<'a> Run<'a> {
         self.on_success(id, Need::Made(id, success), Outcome::UpToDate, None);
     }
 
-    /// Emits what a target printed when it was built, as if it had been built now.
-    fn emit_log(&mut self, id: TargetId, success: &Success) {
-        let store = self.step.parts.store;
-        let log = success.result.log.map(|digest| store.read(digest));
-        if let Some(Ok(Some(log))) = log {
-            self.emitter.output_of(self.name(id), log);
-        }
-    }
-
     fn on_restored(&mut self, id: TargetId, success: Arc<Success>, reason: Reason) {
         self.emit_log(id, &success);
         self.remember(id, &success, Origin::Known);
@@ -500,50 +491,6 @@ impl<'a> Run<'a> {
     fn warn(&mut self, id: TargetId, warning: Warning) {
         self.tally.warn();
         self.emitter.warning(warning.about(self.name(id)));
-    }
-
-    fn emit_started(&mut self) {
-        let wanted = self.request.wanted;
-        let (graph, jobs) = (self.graph(), self.request.options.jobs);
-        let work: u64 = wanted.iter().map(|id| cost(graph, self.memory, *id)).sum();
-        let expected_ms = self.plan.longest_chain().max(work / jobs.max(1) as u64);
-        let is_known = |id: &TargetId| self.memory.success(graph.name(*id)).is_some();
-        self.emitter.emit(EventKind::RunStarted {
-            format: FORMAT,
-            fbuild: env!("CARGO_PKG_VERSION").to_owned(),
-            wanted: self.request.names.to_vec(),
-            targets: wanted.len(),
-            jobs,
-            expected_ms: wanted.iter().any(is_known).then_some(expected_ms),
-        });
-    }
-
-    fn emit_target_started(&mut self, id: TargetId, reason: Reason, attempt: u32) {
-        let name = self.name(id);
-        let last = self.memory.success(name);
-        self.emitter.emit(EventKind::TargetStarted {
-            target: name.to_owned(),
-            number: self.tally.finished() + self.plan.running(),
-            reason,
-            expected_ms: last.map(|last| last.result.duration_ms),
-            attempt,
-            interactive: self.graph().target(id).interactive,
-        });
-    }
-
-    /// Emits what a target printed, as far as it was not streamed.
-    fn emit_output(&mut self, id: TargetId, spool: &Spool) {
-        // Pieces sent before this message come first.
-        let pieces = self.channels.pieces.clone();
-        for (id, bytes) in pieces.try_iter() {
-            self.emitter.output(self.step.parts.graph().name(id), bytes);
-        }
-        if !spool.was_streamed()
-            && let Ok(printed) = spool.open()
-        {
-            let name = self.name(id);
-            self.emitter.output_of(name, printed);
-        }
     }
 
     /// Ends the run once all successes are recorded.
