@@ -178,7 +178,8 @@ const KERNEL_THREAD: u64 = 0x20_0000;
 pub(super) fn is_dying(pid: Pid) -> bool {
     match stat(pid) {
         Ok(fields) => has_flag(&fields, EXITING),
-        Err(error) => is_gone(&error),
+        // Without `/proc`, every process seems to be gone.
+        Err(error) => is_gone(&error) && finds_processes(),
     }
 }
 

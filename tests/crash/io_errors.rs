@@ -204,7 +204,9 @@ impl Fixture<'_> {
             stderr: fs::read(messages).unwrap(),
         });
         self.check_trouble(&work, &report)?;
-        let left = match report.messages.contains("fbuild::journal::ownership") {
+        let is_unrecorded = ["fbuild::journal::ownership", "nothing is remembered"];
+        let mut printed = report.warnings.iter().chain([&report.messages]);
+        let left = match printed.any(|text| is_unrecorded.iter().any(|part| text.contains(part))) {
             true => Left::Unrecorded,
             false => Left::Recorded,
         };

@@ -495,7 +495,7 @@ impl State {
         }
         if is_new && is_flushed {
             // Its name, and those of folders that may be new.
-            for above in folder.ancestors().take(3) {
+            for above in folder.ancestors().take(4) {
                 File::open(above)?.sync_all()?;
             }
         }
