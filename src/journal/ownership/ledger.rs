@@ -6,11 +6,11 @@
 //! ```
 //!
 //! Records are appended, one write each. Only the one that a run begins with is flushed: after
-//! a power cut the log ends early, but still has it. What was written since then, and before
-//! the next run, may be the work of that run. A log in which most records are superseded is
+//! a power cut the log ends early, but still has it. What was written since then may be the work
+//! of that run, until the target in whose place it is succeeds. A log in which most records are superseded is
 //! rewritten when it is next opened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
@@ -37,10 +37,6 @@ const HEADER: usize = 4 + CHECKSUM;
 const MAX_LENGTH: u64 = 1 << 30;
 /// The minimum length of a log that is rewritten, in bytes.
 const MIN_REWRITTEN: usize = 64 << 10;
-/// How much earlier than a stamp of the same moment a recorded time can be, in nanoseconds.
-const SLACK: i64 = 1_000_000_000;
-/// How many periods of runs that did not end are told apart.
-const MAX_PERIODS: usize = 100;
 /// How long the records of a checkout that no longer exists are kept.
 const EXPIRY: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -102,21 +98,6 @@ pub enum Problem {
     },
 }
 
-/// The time from the beginning of a run that did not end to the beginning of the next one, in
-/// nanoseconds since 1970.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Period {
-    from: i64,
-    until: i64,
-}
-
-impl Period {
-    /// Returns true if an entry with this stamp may have been written in this period.
-    fn includes(self, stamp: &Stamp) -> bool {
-        !stamp.is_old_enough(self.from) && stamp.ctime <= self.until.saturating_add(SLACK)
-    }
-}
-
 /// A record of the log.
 #[derive(Debug, Serialize, Deserialize)]
 enum Record {
@@ -126,8 +107,8 @@ enum Record {
     Begun { at: i64 },
     /// The run that has begun last has left nothing half-made.
     Ended,
-    /// A run that did not end may have written what has these times.
-    Left(Period),
+    /// A run that began at this time did not end, and these targets have succeeded since.
+    Left { from: i64, settled: Vec<String> },
     /// A target has made these outputs, and no others.
     Made { target: String, outputs: Vec<Entry> },
     /// These paths no longer belong to fbuild.
@@ -138,17 +119,37 @@ enum Record {
 
 /// The records of a checkout.
 pub struct Ledger {
-    folder: Option<PathBuf>,
-    checkout: Option<Checkout>,
-    durability: Durability,
+    /// `None` keeps no records.
+    place: Option<Place>,
     state: OnceLock<Mutex<State>>,
+}
+
+/// The place of the records of a checkout.
+struct Place {
+    folder: PathBuf,
+    checkout: Checkout,
+    durability: Durability,
+    /// True if the folders beside this one have the records of other checkouts.
+    is_shared: bool,
+}
+
+impl Place {
+    fn log(&self) -> PathBuf {
+        self.folder.join("ledger")
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.durability == Durability::Batched
+    }
 }
 
 #[derive(Default)]
 struct State {
     made: HashMap<String, Vec<Entry>>,
-    /// The periods of runs that did not end, the oldest first.
-    left: Vec<Period>,
+    /// The beginning of the first run that did not end.
+    left: Option<i64>,
+    /// The targets that have succeeded since the last run that did not end.
+    settled: HashSet<String>,
     /// The beginning of a run that has not ended.
     begun: Option<i64>,
     /// True if that is this run.
@@ -171,28 +172,35 @@ struct State {
 impl Ledger {
     /// Returns the ledger of a checkout below the folder `user`. Reads nothing yet.
     pub fn new(user: &Path, checkout: Checkout, durability: Durability) -> Self {
-        Self {
-            folder: Some(user.join("checkouts").join(checkout.name())),
-            checkout: Some(checkout),
+        Self::at(Place {
+            folder: user.join("checkouts").join(checkout.name()),
+            checkout,
             durability,
-            state: OnceLock::new(),
-        }
+            is_shared: true,
+        })
     }
 
     /// Returns the ledger in the state folder of the checkout, which also moves with it.
     pub fn in_state(state: &Path, checkout: Checkout, durability: Durability) -> Self {
-        Self {
-            folder: Some(state.join("checkouts").join("this")),
-            ..Self::new(state, checkout, durability)
-        }
+        Self::at(Place {
+            folder: state.join("checkouts").join("this"),
+            checkout,
+            durability,
+            is_shared: false,
+        })
     }
 
     /// Returns a ledger that keeps no records.
     pub fn off() -> Self {
         Self {
-            folder: None,
-            checkout: None,
-            durability: Durability::None,
+            place: None,
+            state: OnceLock::new(),
+        }
+    }
+
+    fn at(place: Place) -> Self {
+        Self {
+            place: Some(place),
             state: OnceLock::new(),
         }
     }
@@ -226,8 +234,8 @@ impl Ledger {
 
     /// Returns true if there are no records of this checkout yet.
     pub fn is_new(&self) -> bool {
-        let file = self.folder.as_ref().map(|folder| folder.join("ledger"));
-        file.is_some_and(|file| file.symlink_metadata().is_err())
+        let log = self.place.as_ref().map(Place::log);
+        log.is_some_and(|log| log.symlink_metadata().is_err())
     }
 
     /// Returns what the last success of a target made at a path, or another target if that
@@ -238,17 +246,17 @@ impl Ledger {
         own.cloned().or_else(|| state.paths().get(path).cloned())
     }
 
-    /// Returns true if a run that did not end may have left an entry with this stamp, or if
-    /// the records that would tell cannot be read.
-    pub fn may_be_left(&self, stamp: &Stamp) -> bool {
+    /// Returns true if a run that did not end may have left an entry with this stamp in the place
+    /// of a target's outputs, or if the records that would tell cannot be read.
+    pub fn may_be_left(&self, target: &str, stamp: &Stamp) -> bool {
         let state = self.state();
+        if state.is_unreadable {
+            return true;
+        }
         let earlier = state.begun.filter(|_| !state.has_begun);
-        let latest = earlier.map(|from| Period {
-            from,
-            until: i64::MAX,
-        });
-        let mut periods = state.left.iter().copied().chain(latest);
-        state.is_unreadable || periods.any(|period| period.includes(stamp))
+        let was_left = state.left.is_some() && !state.settled.contains(target);
+        let from = if was_left { state.left } else { earlier };
+        from.is_some_and(|from| !stamp.is_old_enough(from))
     }
 
     /// Records, once, that this run is about to change outputs. `now` is a time of the file
@@ -276,7 +284,7 @@ impl Ledger {
 
     /// Records that a target has made its outputs.
     pub fn succeed(&self, target: &str, outputs: &[Entry]) {
-        if self.folder.is_none() {
+        if self.place.is_none() {
             return;
         }
         let files = outputs.iter().filter(|e| e.kind != EntryKind::Folder);
@@ -313,7 +321,7 @@ impl Ledger {
 
     /// Records that there are no undeclared files under the Buildfile with this digest.
     pub fn check(&self, texts: Digest) {
-        if self.state().checked != Some(texts) && self.folder.is_some() {
+        if self.state().checked != Some(texts) && self.place.is_some() {
             self.append(Record::Checked { texts });
         }
     }
@@ -331,31 +339,26 @@ impl Ledger {
 
     fn state(&self) -> MutexGuard<'_, State> {
         let state = self.state.get_or_init(|| {
-            let file = self.folder.as_ref().map(|folder| folder.join("ledger"));
-            Mutex::new(file.map_or_else(State::default, State::open_log))
+            let log = self.place.as_ref().map(Place::log);
+            Mutex::new(log.map_or_else(State::default, State::open_log))
         });
         // Every change to the maps is one call, which a panic cannot interrupt.
         state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn append(&self, record: Record) {
-        let (Some(folder), Some(checkout)) = (&self.folder, &self.checkout) else {
-            return;
-        };
+        let Some(place) = &self.place else { return };
         let mut state = self.state();
         let Ok(bytes) = frame(&record) else { return };
         if state.error.is_none() {
-            let is_flushed = self.durability == Durability::Batched;
-            let written = state
-                .open(folder, checkout, is_flushed)
-                .and_then(|()| state.write(&bytes));
+            let written = state.open(place).and_then(|()| state.write(&bytes));
             let is_first = matches!(record, Record::Begun { .. });
             let flushed = written.and_then(|()| match &state.file {
-                Some(file) if is_flushed && is_first => file.sync_data(),
+                Some(file) if place.is_flushed() && is_first => file.sync_data(),
                 _ => Ok(()),
             });
             if let Err(source) = flushed {
-                let path = folder.clone();
+                let path = place.folder.clone();
                 state.error = Some(Problem::Io { path, source });
             }
         }
@@ -444,15 +447,22 @@ impl State {
             Record::Checkout(_) => {}
             Record::Begun { at } => {
                 if let Some(from) = self.begun.replace(at) {
-                    self.leave(Period { from, until: at });
+                    self.left = Some(self.left.map_or(from, |left| left.min(from)));
+                    self.settled.clear();
                 }
             }
             Record::Ended => self.begun = None,
-            Record::Left(period) => self.leave(period),
+            Record::Left { from, settled } => {
+                self.left = Some(from);
+                self.settled = settled.into_iter().collect();
+            }
             Record::Made { target, outputs } => {
                 if let Some(paths) = &mut self.paths {
                     let entries = outputs.iter().cloned();
                     paths.extend(entries.map(|entry| (entry.path, entry.kind)));
+                }
+                if self.left.is_some() {
+                    self.settled.insert(target.clone());
                 }
                 self.made.insert(target, outputs);
             }
@@ -467,35 +477,26 @@ impl State {
         }
     }
 
-    /// Adds a period, as a part of the last one if there are many.
-    fn leave(&mut self, period: Period) {
-        let is_full = self.left.len() >= MAX_PERIODS;
-        match self.left.last_mut() {
-            Some(last) if is_full => last.until = period.until,
-            _ => self.left.push(period),
-        }
-    }
-
     /// Opens the log for appending. Rewrites one that is damaged or mostly superseded.
-    fn open(&mut self, folder: &Path, checkout: &Checkout, is_flushed: bool) -> io::Result<()> {
+    fn open(&mut self, place: &Place) -> io::Result<()> {
         if self.file.is_some() {
             return Ok(());
         }
-        let path = folder.join("ledger");
+        let path = place.log();
         let on_disk = path.symlink_metadata().map(|metadata| metadata.len());
         let is_intact = on_disk.is_ok_and(|length| length == self.length as u64);
         if self.length == 0 {
-            create_folder(folder)?;
+            create_folder(place)?;
         }
         let live: usize = self.made.values().map(|made| 64 * (made.len() + 1)).sum();
         let is_large = self.length > MIN_REWRITTEN && self.length / 4 > live;
         let is_new = self.length == 0;
         if !is_intact || is_large {
-            self.rewrite(&path, checkout, is_flushed)?;
+            self.rewrite(place)?;
         }
-        if is_new && is_flushed {
+        if is_new && place.is_flushed() {
             // Its name, and those of folders that may be new.
-            for above in folder.ancestors().take(4) {
+            for above in place.folder.ancestors().take(4) {
                 File::open(above)?.sync_all()?;
             }
         }
@@ -504,17 +505,17 @@ impl State {
         Ok(())
     }
 
-    fn rewrite(&mut self, path: &Path, checkout: &Checkout, is_flushed: bool) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    fn rewrite(&mut self, place: &Place) -> io::Result<()> {
+        let mut temporary = tempfile::NamedTempFile::new_in(&place.folder)?;
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(frame(&Record::Checkout(checkout.clone()))?);
+        bytes.extend(frame(&Record::Checkout(place.checkout.clone()))?);
         for (target, outputs) in &self.made {
             let (target, outputs) = (target.clone(), outputs.clone());
             bytes.extend(frame(&Record::Made { target, outputs })?);
         }
-        for period in &self.left {
-            bytes.extend(frame(&Record::Left(*period))?);
+        if let Some(from) = self.left {
+            let settled = self.settled.iter().cloned().collect();
+            bytes.extend(frame(&Record::Left { from, settled })?);
         }
         if let Some(at) = self.begun {
             bytes.extend(frame(&Record::Begun { at })?);
@@ -523,10 +524,10 @@ impl State {
             bytes.extend(frame(&Record::Checked { texts })?);
         }
         temporary.write_all(&bytes)?;
-        if is_flushed {
+        if place.is_flushed() {
             temporary.as_file().sync_data()?;
         }
-        temporary.persist(path)?;
+        temporary.persist(place.log())?;
         self.length = bytes.len();
         Ok(())
     }
@@ -555,10 +556,10 @@ fn read_log(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Creates the folder of a checkout, and removes those of checkouts that no longer exist.
-fn create_folder(folder: &Path) -> io::Result<()> {
+fn create_folder(place: &Place) -> io::Result<()> {
     let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(folder)?;
-    if let Some(checkouts) = folder.parent() {
+    builder.recursive(true).mode(0o700).create(&place.folder)?;
+    if let Some(checkouts) = place.folder.parent().filter(|_| place.is_shared) {
         remove_expired(checkouts);
     }
     Ok(())

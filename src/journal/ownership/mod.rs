@@ -86,7 +86,8 @@ impl TargetClaims<'_> {
     fn may_be_left(&self, path: &RelPath) -> bool {
         let stamp = Stamp::at(self.ownership.index.root(), path.as_path());
         let stamp = stamp.ok().flatten();
-        stamp.is_some_and(|stamp| self.ownership.ledger.may_be_left(&stamp))
+        let ledger = self.ownership.ledger;
+        stamp.is_some_and(|stamp| ledger.may_be_left(self.target, &stamp))
     }
 
     fn is_stored(&self, content: &EntryKind) -> bool {

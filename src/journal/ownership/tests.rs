@@ -202,15 +202,21 @@ fn file_from_before_a_killed_run_is_foreign() {
 }
 
 #[test]
-fn file_from_after_the_next_run_is_foreign() {
+fn target_that_succeeds_settles_a_killed_run() {
     let sample = Sample::new();
-    sample.ledger().begin(stamp::now() - 2 * HOUR);
+    sample.ledger().begin(stamp::now());
+    sample.write("out/a", "half a fi");
     let next = sample.ledger();
-    next.begin(stamp::now() - HOUR);
+    next.begin(stamp::now());
+    next.succeed("another", &[]);
+    assert_eq!(sample.claim(&next, "out/a", false), Claim::Precious);
+    next.succeed("target", &[]);
+    assert_eq!(sample.claim(&next, "out/a", false), Claim::Foreign);
     next.end();
-    sample.write("out/a", "by hand");
-    let claim = sample.claim(&sample.ledger(), "out/a", false);
-    assert_eq!(claim, Claim::Foreign);
+    assert_eq!(
+        sample.claim(&sample.ledger(), "out/a", false),
+        Claim::Foreign
+    );
 }
 
 #[test]
@@ -237,7 +243,7 @@ fn unsettled_run_does_not_end() {
 }
 
 #[test]
-fn periods_of_killed_runs_survive_a_rewrite() {
+fn killed_run_survives_a_rewrite() {
     let sample = Sample::new();
     sample.ledger().begin(stamp::now());
     sample.write("out/a", "half a fi");
