@@ -490,15 +490,8 @@ impl State {
         }
         let live: usize = self.made.values().map(|made| 64 * (made.len() + 1)).sum();
         let is_large = self.length > MIN_REWRITTEN && self.length / 4 > live;
-        let is_new = self.length == 0;
         if !is_intact || is_large {
             self.rewrite(place)?;
-        }
-        if is_new && place.is_flushed() {
-            // Its name, and those of folders that may be new.
-            for above in place.folder.ancestors().take(4) {
-                File::open(above)?.sync_all()?;
-            }
         }
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.file = Some(rustix::fs::open(&path, flags, Mode::empty())?.into());
@@ -529,6 +522,12 @@ impl State {
         }
         temporary.persist(place.log())?;
         self.length = bytes.len();
+        if place.is_flushed() {
+            // Its name, and those of folders that may be new.
+            for above in place.folder.ancestors().take(4) {
+                File::open(above)?.sync_all()?;
+            }
+        }
         Ok(())
     }
 
