@@ -208,7 +208,10 @@ impl Lossy {
                 let content = contents[chosen].1.clone();
                 match durable == Some(chosen) {
                     true => content,
-                    false => damaged(content, rng),
+                    false => {
+                        let kept = durable.map_or(0, |at| common(&contents[at].1, &content));
+                        damaged(content, kept, rng)
+                    }
                 }
             }
         };
@@ -250,8 +253,22 @@ impl Node {
     }
 }
 
-/// Damages a content as a power cut may.
-fn damaged(mut content: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
+/// Returns the length of the common beginning of two contents.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    let pairs = one.iter().zip(other);
+    pairs.take_while(|(one, other)| one == other).count()
+}
+
+/// Damages a content as a power cut may, except for its first `kept` bytes: what was appended to
+/// a durable file can be lost, but not the durable bytes before it.
+fn damaged(mut content: Vec<u8>, kept: usize, rng: &mut Rng) -> Vec<u8> {
+    let mut end = content.split_off(kept);
+    damage(&mut end, rng);
+    content.extend(end);
+    content
+}
+
+fn damage(content: &mut Vec<u8>, rng: &mut Rng) {
     let at = rng.below(content.len() + 1);
     match rng.below(5) {
         0 => content.clear(),
@@ -263,7 +280,6 @@ fn damaged(mut content: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
             content[at..end].fill_with(|| rng.next() as u8);
         }
     }
-    content
 }
 
 /// Records ops by inode number and current name.
