@@ -259,7 +259,7 @@ fn common(one: &[u8], other: &[u8]) -> usize {
     pairs.take_while(|(one, other)| one == other).count()
 }
 
-/// Damages a content as a power cut may, except for its first `kept` bytes: what was appended to
+/// Damages a content as a power cut may, except for its first `kept` bytes: bytes appended to
 /// a durable file can be lost, but not the durable bytes before it.
 fn damaged(mut content: Vec<u8>, kept: usize, rng: &mut Rng) -> Vec<u8> {
     let mut end = content.split_off(kept);

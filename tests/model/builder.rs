@@ -142,7 +142,7 @@ impl How {
         }
     }
 
-    /// Returns true if the outputs are what they should be.
+    /// Returns true if the outputs are the expected ones.
     pub(crate) fn is_success(self) -> bool {
         matches!(self, Self::Built | Self::Restored | Self::UpToDate)
     }

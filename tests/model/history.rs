@@ -21,7 +21,7 @@ use crate::support::tree::{Node, Tree};
 /// The number of steps in a hundred that start a repeated sequence.
 const REPEATS: usize = 5;
 
-/// A project and what happens to it.
+/// A project and the steps that change it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct History {
     pub(crate) setting: Setting,
