@@ -253,6 +253,8 @@ pub enum Reason {
     Uncached,
     /// `cache #false`.
     NotCached,
+    /// The user gave it arguments.
+    Arguments,
     /// In a dry run: a needed target would run, and may change its outputs.
     NeedWouldRun {
         /// The needed target.

@@ -37,14 +37,22 @@ impl Environment {
         }
     }
 
-    /// Replaces the declared variables in a command by their values.
-    pub fn expand(&self, command: &Command) -> ResolvedCommand {
+    /// Replaces the declared variables in a command by their values, and `{args}` by `args`.
+    pub fn expand(&self, command: &Command, args: &[OsString]) -> ResolvedCommand {
         match command {
             Command::Run(argv) => {
-                let argv = argv.iter().map(|text| expand(text, &self.env));
-                ResolvedCommand::Run(argv.collect())
+                let mut words = Vec::with_capacity(argv.len() + args.len());
+                for text in argv {
+                    if text.0 == [Piece::Args] {
+                        words.extend_from_slice(args);
+                    } else {
+                        words.push(expand(text, &self.env));
+                    }
+                }
+                ResolvedCommand::Run(words)
             }
-            Command::Sh(script) => ResolvedCommand::Sh(script.clone()),
+            Command::Sh(script) if args.is_empty() => ResolvedCommand::Sh(script.clone()),
+            Command::Sh(script) => ResolvedCommand::ShWith(script.clone(), args.to_vec()),
         }
     }
 }
@@ -90,6 +98,8 @@ fn expand(text: &Text, env: &BTreeMap<String, Option<OsString>>) -> OsString {
         match piece {
             Piece::Literal(literal) => out.push(literal),
             Piece::Env(name) => out.push(env.get(name).cloned().flatten().unwrap_or_default()),
+            // It is always alone in an argument of `run`, which `Environment::expand` replaces.
+            Piece::Args => {}
         }
     }
     out

@@ -9,7 +9,7 @@
 //! fbuild-action 2
 //! platform <os> <architecture>
 //! dir <path>
-//! run <argument>…            sh <script>
+//! run <argument>…            sh <script> [<argument>…]
 //! output <file|folder|glob> <path> [committed] [keep <pattern>…]
 //! tool <name> <version> <digest of the probe's output>
 //! env <name> [=<value>]      secret <name>
@@ -245,6 +245,10 @@ impl Lines {
             }
             ResolvedCommand::Sh(script) => {
                 fields.extend(["sh".into(), path::escape(script.as_bytes())]);
+            }
+            ResolvedCommand::ShWith(script, args) => {
+                fields.extend(["sh".into(), path::escape(script.as_bytes())]);
+                fields.extend(args.iter().map(|arg| path::escape(arg.as_bytes())));
             }
         }
         self.line(&fields.iter().map(AsRef::as_ref).collect::<Vec<_>>());
@@ -497,5 +501,26 @@ mod tests {
         ];
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
+    }
+
+    #[test]
+    fn arguments_of_a_script_change_the_key() {
+        let key = |command: ResolvedCommand| {
+            let mut action = action();
+            action.commands = vec![command];
+            Manifest::of(&action).key()
+        };
+        let with = |args: &[&str]| {
+            let args = args.iter().map(Into::into).collect();
+            key(ResolvedCommand::ShWith("ls \"$@\"".into(), args))
+        };
+        let keys = [
+            key(ResolvedCommand::Sh("ls \"$@\"".into())),
+            with(&["a"]),
+            with(&["a b"]),
+            with(&["a", "b"]),
+            with(&["a", ""]),
+        ];
+        assert_eq!(BTreeSet::from(keys).len(), keys.len());
     }
 }

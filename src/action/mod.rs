@@ -65,6 +65,8 @@ pub enum ResolvedCommand {
     Run(Vec<OsString>),
     /// A script for `sh -eu`.
     Sh(String),
+    /// A script for `sh -eu`, and its positional parameters.
+    ShWith(String, Vec<OsString>),
 }
 
 /// The version that a tool's probe printed.

@@ -34,6 +34,7 @@ pub fn explain(parts: &Parts<'_>, id: TargetId, memory: &mut Memory) -> Result<E
             dry_run: true,
             ..Policy::default()
         },
+        arguments: None,
     };
     let needs = needs(graph, id).into_iter();
     let needs = needs.map(|need| match memory.success(graph.name(need)) {

@@ -37,6 +37,7 @@ mod tests;
 mod tools;
 mod warnings;
 
+use std::ffi::OsString;
 use std::io;
 
 use crate::action::environment::HostEnv;
@@ -92,10 +93,22 @@ pub struct Request<'a> {
     pub wanted: &'a [TargetId],
     /// How to do it.
     pub options: Options,
+    /// The arguments that the user gave to a target.
+    pub arguments: Option<&'a Arguments>,
     /// The observations of the last clean run, if this run may rely on them.
     pub snapshot: Option<&'a Snapshot>,
     /// Warnings from before the run, emitted at its end.
     pub warnings: Vec<Warning>,
+}
+
+/// Arguments for the commands of one target. A run with them has a key of its own, and its
+/// success is not the last one of its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arguments {
+    /// The target.
+    pub target: TargetId,
+    /// The arguments, at least one.
+    pub values: Vec<OsString>,
 }
 
 /// The options of a run.

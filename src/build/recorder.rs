@@ -19,7 +19,8 @@ const MOST: usize = 512;
 
 /// A success that differs from the last one of its target.
 pub(super) struct NewSuccess {
-    pub(super) target: String,
+    /// The target whose last success it is; `None` if it is not the last one.
+    pub(super) target: Option<String>,
     pub(super) success: Arc<Success>,
     /// Where the result comes from.
     pub(super) origin: Origin,
@@ -112,7 +113,8 @@ impl<'a> Recorder<'a> {
     }
 
     fn write_metadata(&mut self, new: &NewSuccess) {
-        if let Err(error) = journal::write_metadata(&self.metadata, &new.target, &new.success) {
+        let Some(target) = &new.target else { return };
+        if let Err(error) = journal::write_metadata(&self.metadata, target, &new.success) {
             let message = format!("cannot write to `{}`: {error}", self.metadata.display());
             self.warn(Warning::new("fbuild::journal::metadata", message));
         }

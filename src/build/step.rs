@@ -2,13 +2,14 @@
 //! tree or in the store, or must be made. Has no view of other targets but what they made.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::Read as _;
 use std::sync::Arc;
 
 use super::runner::Miss;
 use super::slot::guarded;
 use super::tools::Versions;
-use super::{Parts, Policy, drift, failure, outputs, reason, warnings};
+use super::{Arguments, Parts, Policy, drift, failure, outputs, reason, warnings};
 use crate::action::environment::{Environment, inherited};
 use crate::action::index::{FileIndex, HashedFile};
 use crate::action::manifest::Manifest;
@@ -88,6 +89,7 @@ pub(super) struct Step<'a> {
     pub(super) parts: &'a Parts<'a>,
     pub(super) versions: &'a Versions,
     pub(super) policy: Policy,
+    pub(super) arguments: Option<&'a Arguments>,
 }
 
 /// Returns the targets whose results decide the result of a target: its needs. A need without
@@ -195,7 +197,11 @@ impl Step<'_> {
         if let (Some(same), None) = (same, &change) {
             return Ok(Prepared::UpToDate(same.clone()));
         }
-        let reason = change.unwrap_or_else(|| self.reason(last, &draft));
+        let reason = if self.arguments_of(job.id).is_some() {
+            Reason::Arguments
+        } else {
+            change.unwrap_or_else(|| self.reason(last, &draft))
+        };
         let known = same.cloned().or_else(|| self.stored(&draft, warnings));
         let Some(success) = known else {
             return Ok(self.miss(job, draft, reason));
@@ -294,13 +300,16 @@ impl Step<'_> {
         let target = graph.target(id);
         let environment = Environment::of(target, self.parts.host_env);
         let commands = target.commands.iter();
+        let args = self.arguments_of(id).unwrap_or(&[]);
         let mut outputs = inputs::Needs::new();
         for need in needs {
             outputs.extend(self.outputs(need)?);
         }
         let found = inputs::find(index, graph, id, &outputs).map_err(inputs_failure)?;
         let action = Action {
-            commands: commands.map(|c| environment.expand(&c.value)).collect(),
+            commands: commands
+                .map(|c| environment.expand(&c.value, args))
+                .collect(),
             dir: target.dir.clone(),
             tools: self.tools(id)?,
             inputs: found.entries,
@@ -312,6 +321,12 @@ impl Step<'_> {
             secrets: environment.secrets,
         };
         Ok(Draft::new(action, found.outside, found.behind))
+    }
+
+    /// Returns the arguments that the user gave to a target.
+    pub(super) fn arguments_of(&self, id: TargetId) -> Option<&[OsString]> {
+        let arguments = self.arguments.filter(|arguments| arguments.target == id)?;
+        Some(&arguments.values)
     }
 
     /// Reads the manifest of an earlier result back. Its loss costs only the reason.

@@ -172,6 +172,7 @@ impl Project {
             names: &names,
             wanted: &wanted,
             options: build.options,
+            arguments: None,
             snapshot: None,
             warnings: Vec::new(),
         };

@@ -100,6 +100,9 @@ codes! {
     VARIABLE "fbuild::buildfile::variable"
     "`{NAME}` in a string stands for the value of `var NAME`, and there is none. Declare it, or write `{{NAME}}` for the text `{NAME}` itself."
 
+    ARGS_PLACE "fbuild::buildfile::args_place"
+    "`{args}` stands for the arguments that `fbuild run TARGET -- …` gives to a target. It is allowed in `run`, as an argument of its own after the program: `run go test \"{args}\"`. A script of `sh` has them in `\"$@\"`. No `var` can have the name `args`."
+
     ENV_PLACE "fbuild::buildfile::env_place"
     "`{env.NAME}` is in a place where environment variables have no meaning. It is allowed in `run` and in the values of `env`: a result must not depend on them in any other way."
 

@@ -333,6 +333,18 @@ pub enum Command {
     Sh(String),
 }
 
+impl Command {
+    /// Returns true if the arguments given to a run reach it.
+    pub fn takes_args(&self) -> bool {
+        match self {
+            Self::Run(argv) => argv.iter().any(|text| text.0 == [Piece::Args]),
+            Self::Sh(script) => ["$@", "$*", "${@", "${*"]
+                .iter()
+                .any(|all| script.contains(all)),
+        }
+    }
+}
+
 /// A string with `{env.NAME}` in it; variables of the Buildfile are already expanded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Text(pub Vec<Piece>);
@@ -344,6 +356,17 @@ pub enum Piece {
     Literal(String),
     /// The value of an environment variable that the target declares; empty when unset.
     Env(String),
+    /// `{args}`, alone in its text: the arguments given to the run, each an argument.
+    Args,
+}
+
+impl Target {
+    /// Returns true if the arguments given to a run reach one of its commands.
+    pub fn takes_args(&self) -> bool {
+        self.commands
+            .iter()
+            .any(|command| command.value.takes_args())
+    }
 }
 
 /// `group NAME { needs … }`.

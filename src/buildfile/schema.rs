@@ -312,6 +312,22 @@ env VERSION="{version}"
 sh #"echo "$VERSION" > version.txt"#
 ```
 
+## Arguments
+
+`fbuild run TARGET -- ARG…` passes arguments to the commands of one target. `"{args}"`, an
+argument of its own in `run`, is replaced by all of them, or by none; a script of `sh` has them in
+`"$@"`. A target whose commands have neither refuses arguments.
+
+```kdl
+target test {
+    inputs "**/*.go" go.mod
+    run go test "./..." "{args}"
+}
+```
+
+A run with arguments has a key of its own. It does not replace the target's last success, so the
+next run without arguments is as before, and its outputs are restored if they differ.
+
 ## Templates
 
 A target with `from=NAME` starts with everything in the template, and a template

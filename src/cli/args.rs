@@ -1,6 +1,7 @@
 //! Defines the commands and their options. The help, the completions and the manual page
 //! are generated from these definitions.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -129,6 +130,9 @@ pub struct Run {
     /// The display of progress
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub progress: Progress,
+    /// Arguments for the commands of the one target that is named
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<OsString>,
 }
 
 /// The display of progress.

@@ -115,7 +115,7 @@ impl Executor for Local {
         for (number, command) in task.action.commands.iter().enumerate() {
             let script = self.write_script(command)?;
             let argv = match &script {
-                Some((_, file)) => shell::argv_of_file(file),
+                Some((_, file)) => shell::argv_of_file(file, command),
                 None => shell::argv(command),
             };
             let program = Program {

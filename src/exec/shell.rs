@@ -46,27 +46,43 @@ const MAX_SCRIPT: usize = (128 << 10) - 1;
 /// Returns the script of a command if it is too long for an argument.
 pub(super) fn long_script(command: &ResolvedCommand) -> Option<&OsStr> {
     match command {
-        ResolvedCommand::Sh(script) if script.len() > MAX_SCRIPT => Some(OsStr::new(script)),
+        ResolvedCommand::Sh(script) | ResolvedCommand::ShWith(script, _)
+            if script.len() > MAX_SCRIPT =>
+        {
+            Some(OsStr::new(script))
+        }
         _ => None,
     }
 }
 
 /// Returns the program and the arguments that run a script in a file. As with a script in an
 /// argument, `$0` is the shell and standard input is not used.
-pub(super) fn argv_of_file(script: &Path) -> Vec<OsString> {
+pub(super) fn argv_of_file(script: &Path, command: &ResolvedCommand) -> Vec<OsString> {
     let source = format!(". {}", quote(script.as_os_str().as_bytes()));
-    ["sh", "-eu", "-c", &source].map(OsString::from).into()
+    let args = match command {
+        ResolvedCommand::ShWith(_, args) => args,
+        ResolvedCommand::Sh(_) | ResolvedCommand::Run(_) => &Vec::new(),
+    };
+    argv_of_script(&source, args)
 }
 
 /// Returns the program and the arguments of a command.
 pub(super) fn argv(command: &ResolvedCommand) -> Vec<OsString> {
     match command {
         ResolvedCommand::Run(argv) => argv.clone(),
-        ResolvedCommand::Sh(script) => {
-            let words = ["sh", "-eu", "-c", script];
-            words.map(OsString::from).into()
-        }
+        ResolvedCommand::Sh(script) => argv_of_script(script, &[]),
+        ResolvedCommand::ShWith(script, args) => argv_of_script(script, args),
     }
+}
+
+fn argv_of_script(script: &str, args: &[OsString]) -> Vec<OsString> {
+    let mut argv: Vec<OsString> = ["sh", "-eu", "-c", script].map(OsString::from).into();
+    if !args.is_empty() {
+        // The first one is `$0`.
+        argv.push("sh".into());
+        argv.extend_from_slice(args);
+    }
+    argv
 }
 
 /// Returns the variables of an action, each once, sorted by name: a secret wins over a
@@ -118,6 +134,18 @@ mod tests {
         for (word, quoted) in cases {
             assert_eq!(quote(word), quoted);
         }
+    }
+
+    #[test]
+    fn arguments_of_a_script_follow_its_name() {
+        let command = ResolvedCommand::ShWith("ls \"$@\"".into(), vec!["-a".into(), "".into()]);
+        let words = |argv: Vec<OsString>| -> Vec<String> {
+            argv.iter().map(|word| quote(word.as_bytes())).collect()
+        };
+        let expected = ["sh", "-eu", "-c", "'ls \"$@\"'", "sh", "-a", "''"];
+        assert_eq!(words(argv(&command)), expected);
+        let of_file = words(argv_of_file(Path::new("/tmp/s"), &command));
+        assert_eq!(of_file[3..], ["'. /tmp/s'", "sh", "-a", "''"]);
     }
 
     #[test]

@@ -35,6 +35,10 @@ pub use resolve::UNKNOWN;
 pub const CODES: &[(&str, &str)] = &[
     (UNKNOWN, "a name that no target and no group has"),
     (
+        select::ARGUMENTS,
+        "arguments after `--` for a target whose commands have no place for them, or for more than one target. Write \"{args}\" as an argument of its `run`, or \"$@\" in the script of its `sh`",
+    ),
+    (
         resolve::TOO_LARGE,
         "groups of so many targets that the edges between targets would fill the memory",
     ),

@@ -7,6 +7,9 @@ use super::lists::number;
 use super::resolve::{self, UNKNOWN};
 use super::{Graph, Named, TargetId};
 
+/// The code of arguments that no target can take.
+pub(super) const ARGUMENTS: &str = "fbuild::graph::arguments";
+
 impl Graph {
     /// Returns the target or group with a name.
     pub fn find(&self, name: &str) -> Option<Named> {
@@ -43,6 +46,35 @@ impl Graph {
         }
         let found = self.resolve(names)?;
         Ok(self.expand(found.into_iter()))
+    }
+
+    /// Returns the one target that the given names stand for, if it takes arguments.
+    pub fn select_one_with_args<S: AsRef<str>>(
+        &self,
+        names: &[S],
+    ) -> Result<TargetId, Vec<Diagnostic>> {
+        let targets = self.select(names)?;
+        let [id] = targets[..] else {
+            let count = targets.len();
+            let message = format!("arguments after `--` are for one target, and {count} are named");
+            let help = match targets.iter().find(|id| self.target(**id).takes_args()) {
+                Some(id) => format!("name it, as in `fbuild run {} -- …`", self.name(*id)),
+                None => "name the target before `--`".to_owned(),
+            };
+            return Err(vec![Diagnostic::error(ARGUMENTS, message).help(help)]);
+        };
+        let target = self.target(id);
+        if target.takes_args() {
+            return Ok(id);
+        }
+        let message = format!("`{}` takes no arguments", target.name.value);
+        let help =
+            "write \"{args}\" as an argument of its `run`, or \"$@\" in the script of its `sh`";
+        let diagnostic = Diagnostic::error(ARGUMENTS, message).help(help);
+        Err(vec![diagnostic.label(
+            target.name.span,
+            "none of its commands has a place for them",
+        )])
     }
 
     /// Returns the targets and groups with the given names. Reports every unknown name.
@@ -188,5 +220,18 @@ mod tests {
         let graph = graph(TEXT);
         let closure = graph.closure(&graph.select(&["manager"]).unwrap());
         assert_eq!(names(&graph, &closure), "web lint manager");
+    }
+
+    #[test]
+    fn arguments_need_one_target_that_takes_them() {
+        let graph = graph(TEXT);
+        let messages = |names: &[&str]| -> Vec<String> {
+            let refused = graph.select_one_with_args(names).unwrap_err();
+            refused.into_iter().map(|d| d.message).collect()
+        };
+        assert_eq!(messages(&["doc"]), ["`doc` takes no arguments"]);
+        let several = "arguments after `--` are for one target, and 2 are named";
+        assert_eq!(messages(&["all"]), [several]);
+        assert_eq!(messages(&["nothing"]), ["unknown target `nothing`"]);
     }
 }

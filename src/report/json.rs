@@ -46,6 +46,7 @@ mod tests {
             Reason::Forced,
             Reason::Uncached,
             Reason::NotCached,
+            Reason::Arguments,
             Reason::NeedWouldRun { target: text() },
             Reason::ToolUnknown { name: text() },
             Reason::Changed,
@@ -215,6 +216,7 @@ mod tests {
             | Reason::Forced
             | Reason::Uncached
             | Reason::NotCached
+            | Reason::Arguments
             | Reason::Changed => {}
             Reason::NeedWouldRun { .. } | Reason::ToolUnknown { .. } => {}
             Reason::FormatChanged | Reason::NeedsChanged | Reason::NeedRan { .. } => {}

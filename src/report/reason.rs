@@ -15,6 +15,7 @@ impl fmt::Display for Reason {
             Self::Forced => f.write_str("`--force` was given"),
             Self::Uncached => f.write_str("`--no-cache` was given"),
             Self::NotCached => f.write_str("it always runs"),
+            Self::Arguments => f.write_str("it was given arguments"),
             Self::NeedWouldRun { target } => write!(f, "{} would run before it", quoted(target)),
             Self::ToolUnknown { name } => {
                 write!(f, "the version of {} is not known yet", quoted(name))

@@ -21,12 +21,13 @@ mod state;
 mod state_key;
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::action::environment::HostEnv;
 use crate::action::index::{FileIndex, Saved};
-use crate::build::{self, Explained, Options, Parts, Policy, Request};
+use crate::build::{self, Arguments, Explained, Options, Parts, Policy, Request};
 use crate::cancel::Cancel;
 use crate::digest::Key;
 use crate::event::{Failure, Sink, Summary, Warning};
@@ -120,6 +121,8 @@ pub struct Order<'a> {
     pub wanted: &'a [TargetId],
     /// How to do it.
     pub options: Options,
+    /// The arguments that the user gave to a target.
+    pub arguments: Option<&'a Arguments>,
     /// Raised to stop the build.
     pub cancel: &'a Cancel,
     /// The cache that machines share, if one is used.
@@ -294,6 +297,22 @@ impl<'a> Session<'a> {
         Ok(graph.closure(&chosen))
     }
 
+    /// Returns the arguments for the one target that names stand for; `None` if there are none.
+    pub fn arguments(
+        &self,
+        names: &[String],
+        values: &[OsString],
+    ) -> Result<Option<Arguments>, Error> {
+        if values.is_empty() {
+            return Ok(None);
+        }
+        let taker = self.workspace.graph.select_one_with_args(names);
+        Ok(Some(Arguments {
+            target: taker.map_err(Error::Names)?,
+            values: values.to_vec(),
+        }))
+    }
+
     /// Returns how many commands may run at once unless the user sets a number.
     pub fn jobs(&self) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -348,10 +367,11 @@ impl<'a> Session<'a> {
     pub fn build(&mut self, order: &Order<'_>, sink: &mut dyn Sink) -> Summary {
         let Order { names, wanted, .. } = *order;
         let policy = order.options.policy;
-        let is_complete = Policy {
+        let is_usual = Policy {
             replace: false,
             ..policy
         } == Policy::default();
+        let is_complete = is_usual && order.arguments.is_none();
         let snapshot = self.snapshot.take();
         let mut snapshot = snapshot.filter(|s| is_complete && s.is_for(names));
         let mut warnings = self.take_warnings();
@@ -362,6 +382,7 @@ impl<'a> Session<'a> {
             names,
             wanted,
             options: order.options,
+            arguments: order.arguments,
             snapshot: snapshot.as_ref(),
             warnings,
         };

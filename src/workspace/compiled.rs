@@ -12,7 +12,7 @@ use crate::graph::Graph;
 use crate::path::StatePath;
 use crate::source::{Diagnostic, Sources};
 
-const MAGIC: &Magic = b"fbuild-graph  2\n";
+const MAGIC: &Magic = b"fbuild-graph  3\n";
 
 /// The texts of a Buildfile and the graph made from them.
 pub(super) struct Parts {

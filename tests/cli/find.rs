@@ -153,7 +153,7 @@ fn unknown_arguments_are_refused() {
         "
         error: the argument '--verbose' cannot be used with '--quiet'
 
-        Usage: fbuild run --verbose [TARGETS]...
+        Usage: fbuild run --verbose [TARGETS]... [-- <ARGS>...]
 
         For more information, try '--help'.
         ",

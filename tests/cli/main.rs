@@ -14,6 +14,7 @@ mod processes;
 mod project;
 mod redact;
 
+mod arguments;
 mod buildfile;
 mod cache;
 mod command;

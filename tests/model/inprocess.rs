@@ -187,6 +187,7 @@ impl InProcess {
             },
             cancel: &Cancel::new(),
             shared: None,
+            arguments: None,
         };
         let mut events = Events(Report::default());
         let summary = session.build(&order, &mut events);

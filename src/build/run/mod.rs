@@ -55,6 +55,7 @@ pub fn run(
         parts,
         versions: &versions,
         policy: request.options.policy,
+        arguments: request.arguments,
     };
     let (channels, slot, recorder) = slot::channels(&step);
     std::thread::scope(|threads| {
@@ -402,7 +403,7 @@ impl<'a> Run<'a> {
                         Origin::Known
                     };
                     self.remember(id, &success, origin);
-                } else {
+                } else if self.step.arguments_of(id).is_none() {
                     // The outputs in the tree belong to no known key.
                     self.memory.forget(self.step.parts.graph().name(id));
                 }
@@ -478,10 +479,13 @@ impl<'a> Run<'a> {
     /// Remembers a success, and has it recorded unless it is the last one again.
     fn remember(&mut self, id: TargetId, success: &Arc<Success>, origin: Origin) {
         let name = self.step.parts.graph().name(id);
-        if self.memory.succeed(name, success) || origin != Origin::Known {
+        // A run with arguments leaves the last success without any as it is.
+        let is_last = self.step.arguments_of(id).is_none();
+        let is_new = is_last && self.memory.succeed(name, success);
+        if is_new || origin != Origin::Known {
             // The recorder receives as long as the loop runs.
             let _ = self.channels.successes.send(NewSuccess {
-                target: name.to_owned(),
+                target: is_last.then(|| name.to_owned()),
                 success: success.clone(),
                 origin,
             });

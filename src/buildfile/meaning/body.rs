@@ -5,17 +5,22 @@
 use std::time::Duration;
 
 use super::braces::{Part, parts};
-use super::scope::Scope;
+use super::scope::{RESERVED, Scope};
 use super::values;
 use crate::buildfile::checks::spelling;
 use crate::buildfile::codes;
 use crate::buildfile::grammar::Kind;
-use crate::buildfile::model::{Command, EnvValue, EnvVar, Inputs, Output, Outputs, Spanned, Text};
+use crate::buildfile::model::{
+    Command, EnvValue, EnvVar, Inputs, Output, Outputs, Piece, Spanned, Text,
+};
 use crate::buildfile::sink::shown;
 use crate::buildfile::syntax::node::{Node, Value};
 use crate::glob::Pattern;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Span};
+
+/// The argument of `run` that the arguments given to a run replace.
+const ARGS: &str = "{args}";
 
 /// The content of the block of a target or template.
 #[derive(Clone, Debug, Default)]
@@ -297,7 +302,11 @@ impl Reader<'_, '_> {
         }
         let mut argv = Vec::with_capacity(node.args.len());
         for value in &node.args {
-            argv.push(self.scope.text(value, &mut self.body.uses));
+            argv.push(if value.text() == ARGS && !std::ptr::eq(value, program) {
+                Text(vec![Piece::Args])
+            } else {
+                self.scope.text(value, &mut self.body.uses)
+            });
         }
         let command = Spanned::new(Command::Run(argv), whole(node));
         self.body.commands.push(command);
@@ -327,6 +336,7 @@ impl Reader<'_, '_> {
             let is_shells = before.ends_with('$');
             match part {
                 Part::Literal(text) => before = text,
+                Part::Var(RESERVED) if !is_shells => return self.args_in_script(value.span),
                 Part::Var(name) if self.scope.has_var(name) && !is_shells => {
                     let variable = name.to_uppercase().replace('-', "_");
                     let declaration = format!("env {variable}=\"{{{name}}}\"");
@@ -339,6 +349,16 @@ impl Reader<'_, '_> {
                 Part::Var(_) | Part::Env(_) => {}
             }
         }
+    }
+
+    fn args_in_script(&mut self, span: Span) {
+        let diagnostic = Diagnostic::warning(
+            codes::SH_BRACES,
+            "nothing is pasted into scripts: `{args}` stays unchanged",
+        )
+        .label(self.scope.narrow(span, ARGS), "the shell sees these braces")
+        .help("write \"$@\" for the arguments given to the run");
+        self.scope.sink.push(diagnostic);
     }
 
     /// Warns of `{inner}` in a script, in favour of a `variable` and its declaration.

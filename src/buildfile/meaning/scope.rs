@@ -19,6 +19,9 @@ const MOST_ITEMS: usize = 4_000_000;
 /// The most names that are compared with the well-known ones.
 const MOST_LINTS: usize = 20_000;
 
+/// The name in braces that stands for the arguments given to a run.
+pub(super) const RESERVED: &str = "args";
+
 /// The variables that strings can refer to, and the sink for mistakes in them.
 pub(crate) struct Scope<'a> {
     /// The values; `None` for one with a mistake in it.
@@ -50,6 +53,18 @@ impl<'a> Scope<'a> {
             reported: HashSet::new(),
         };
         Resolver::new(nodes).run(&mut scope);
+        let names = nodes.iter().filter_map(|node| node.args.first());
+        for name in names.filter(|name| name.text() == RESERVED) {
+            let message = "`args` is not a name for a variable";
+            let diagnostic = Diagnostic::error(codes::ARGS_PLACE, message)
+                .label(
+                    name.span,
+                    "`{args}` stands for the arguments given to a run",
+                )
+                .help("choose another name");
+            scope.sink.push(diagnostic);
+        }
+        scope.vars.remove(RESERVED);
         scope
     }
 
@@ -159,6 +174,10 @@ impl<'a> Scope<'a> {
     }
 
     fn unknown(&mut self, name: &str, span: Span) {
+        if name == RESERVED {
+            self.args_out_of_place(span);
+            return;
+        }
         let place = self.narrow(span, &format!("{{{name}}}"));
         let message = format!("unknown variable `{}`", shown(name));
         let diagnostic = Diagnostic::error(codes::VARIABLE, message);
@@ -179,6 +198,15 @@ impl<'a> Scope<'a> {
                 .label(place, "not declared with `var`")
                 .help(help),
         );
+    }
+
+    fn args_out_of_place(&mut self, span: Span) {
+        let place = self.narrow(span, "{args}");
+        let message = "`{args}` is allowed only in `run`, as an argument of its own";
+        let help = "for example: run go test \"{args}\"; a script of `sh` has them in \"$@\"";
+        let diagnostic = Diagnostic::error(codes::ARGS_PLACE, message);
+        let label = "arguments given to a run have no meaning here";
+        self.sink.push(diagnostic.label(place, label).help(help));
     }
 
     fn env_out_of_place(&mut self, name: &str, span: Span) {

@@ -368,8 +368,12 @@ impl<'t, 's> Checker<'t, 's> {
     fn no_block(&mut self, spec: &NodeSpec, span: Span) {
         let message = format!("`{}` has no block", spec.name);
         let diagnostic = Diagnostic::error(codes::UNEXPECTED, message);
+        let help = match spec.kind {
+            Kind::Run => "put an argument with braces in quotes: run echo \"{args}\"".to_owned(),
+            _ => spec.hint(),
+        };
         self.sink
-            .push(diagnostic.label(span, "a block follows").help(spec.hint()));
+            .push(diagnostic.label(span, "a block follows").help(help));
     }
 
     fn repeated(&mut self, message: String, span: Span, earlier: Span) {

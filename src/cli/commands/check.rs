@@ -206,6 +206,7 @@ fn check_drift(context: &Context) -> Result<(), Failure> {
         },
         cancel: &cancel,
         shared: None,
+        arguments: None,
     };
     let mut reporter = reporter(context, &session.workspace, Show::Plain, Verbosity::Normal);
     let summary = session.build(&order, &mut *reporter);

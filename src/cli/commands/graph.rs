@@ -52,6 +52,7 @@ fn states(session: &mut Session<'_>) -> Vec<Option<State>> {
         options,
         cancel: &Cancel::new(),
         shared: None,
+        arguments: None,
     };
     let mut states = States::default();
     session.build(&order, &mut states);

@@ -29,7 +29,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     let handle_signals = || {
         watch.get_or_init(|| signals::watch(&cancel));
     };
-    let start = if policy == Policy::default() {
+    let start = if policy == Policy::default() && args.args.is_empty() {
         let probing = Probing {
             begin: &handle_signals,
             cancel: &cancel,
@@ -51,6 +51,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     };
     let mut session = Session::open(&host, access, start)?;
     let wanted = session.select(&args.targets)?;
+    let arguments = session.arguments(&args.targets, &args.args)?;
     let shared = open_shared(context, args, &session.workspace)?;
     handle_signals();
     let order = Order {
@@ -62,6 +63,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
             stream: args.verbose,
             policy,
         },
+        arguments: arguments.as_ref(),
         cancel: &cancel,
         shared: shared.as_deref(),
     };

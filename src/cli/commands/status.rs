@@ -27,6 +27,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Status) -> Result<(), Failur
         },
         cancel: &Cancel::new(),
         shared: None,
+        arguments: None,
     };
     let show = if args.json { Show::Json } else { Show::Plain };
     let mut reporter = reporter(context, &session.workspace, show, Verbosity::Verbose);
