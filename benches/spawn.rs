@@ -93,6 +93,7 @@ fn run(cancel: &Cancel) -> bool {
         deadline: None,
         grace: GRACE,
         watchdog: None,
+        tracer: None,
     };
     let ended = exec::run(&program, &mut |_| {}, cancel);
     ended.is_ok_and(|ended| ended.end.is_success())
@@ -104,6 +105,7 @@ fn execute(local: &Local, action: &Action, cancel: &Cancel) -> bool {
         action,
         timeout: None,
         interactive: false,
+        tracing: exec::Tracing::Off,
     };
     let execution = local.execute(&task, &mut |_| {}, cancel);
     execution.is_ok_and(|execution| execution.end.is_success())

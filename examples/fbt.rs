@@ -31,6 +31,9 @@
 //! fbt refuse CALL=ERRNO,… PROGRAM ARG…
 //!                                   runs it with a filter that refuses these system calls,
 //!                                   in its children, too
+//! fbt call NAME PATH…               makes one system call: `openat2`, `execveat`, `relative`
+//!                                   (opens PATH relative to the folder of a descriptor) or
+//!                                   `uring` (prints the error of `io_uring_setup`)
 //! fbt drive [--terminal] ROOT -- ARGV… [++ ARGV…]…
 //!                                   runs each ARGV as fbuild runs commands in ROOT, all at
 //!                                   once, with a watchdog; INT and TERM cancel. Prints to
@@ -60,7 +63,9 @@ use std::time::Duration;
 use fbuild::action::{Action, ResolvedCommand};
 use fbuild::cancel::Cancel;
 use fbuild::digest::Digest;
-use fbuild::exec::{End, Execution, Executor as _, Local, Task, WATCHDOG_ARGUMENT};
+use fbuild::exec::{
+    End, Execution, Executor as _, Local, TRACE_ARGUMENT, Task, Tracing, WATCHDOG_ARGUMENT,
+};
 use fbuild::path::{RelPath, Root};
 use fbuild::system::user_dirs::UserDirs;
 
@@ -79,6 +84,9 @@ fn main() -> ExitCode {
     }
     if words.first().is_some_and(|word| word == WATCHDOG_ARGUMENT) {
         return fbuild::exec::watchdog_main(words.into_iter().nth(1));
+    }
+    if words.first().is_some_and(|word| word == TRACE_ARGUMENT) {
+        return fbuild::exec::trace_main(words.into_iter().skip(1));
     }
     match act(&words) {
         Ok(code) => code,
@@ -120,6 +128,7 @@ fn act(words: &[OsString]) -> Result<ExitCode> {
         "fork-setsid" => launch(&shorthand(&["session", "mute", "--", "wait"], rest))?,
         "hold-pipe" => launch(&shorthand(&["--", "wait"], rest))?,
         "write-after-exit" => launch(&shorthand(&["session", "mute", "--", "write"], rest))?,
+        "call" => call(rest)?,
         "drive" => return drive(rest),
         other => return Err(format!("no such command: {other}").into()),
     }
@@ -297,6 +306,52 @@ fn refuse(words: &[OsString]) -> Result<ExitCode> {
         return Err(io::Error::last_os_error().into());
     }
     Err(Command::new(program).args(arguments).exec().into())
+}
+
+fn call(words: &[OsString]) -> Result {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+    let path = |n: usize| words.get(n).map(Path::new).ok_or("a path is missing");
+    match first(words)?.to_str() {
+        Some("openat2") => {
+            let flags = ResolveFlags::NO_MAGICLINKS;
+            rustix::fs::openat2(CWD, path(1)?, OFlags::RDONLY, Mode::empty(), flags)?;
+        }
+        Some("relative") => {
+            let folder = rustix::fs::open(path(1)?, OFlags::PATH, Mode::empty())?;
+            rustix::fs::openat(folder, path(2)?, OFlags::RDONLY, Mode::empty())?;
+        }
+        Some("execveat") => {
+            let file = std::ffi::CString::new(path(1)?.as_os_str().as_bytes())?;
+            let arguments = [file.as_ptr(), std::ptr::null()];
+            // SAFETY: `file` and `arguments` live until the call returns, and end with NULs.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_execveat,
+                    libc::AT_FDCWD,
+                    file.as_ptr(),
+                    arguments.as_ptr(),
+                    arguments[1..].as_ptr(),
+                    0,
+                );
+            }
+            return Err(io::Error::last_os_error().into());
+        }
+        Some("uring") => {
+            let mut parameters = [0_u8; 120];
+            // SAFETY: the kernel writes its answer into `parameters`, which is as large.
+            let ring =
+                unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+            let error = io::Error::last_os_error();
+            let text = if ring < 0 {
+                format!("{error}")
+            } else {
+                "a ring".to_owned()
+            };
+            write_stdout(text.as_bytes())?;
+        }
+        _ => return Err("no such call".into()),
+    }
+    Ok(())
 }
 
 /// Returns an instruction of a filter. `skip` is the number of instructions that a comparison
@@ -534,6 +589,7 @@ fn execute(local: &Local, argv: &[OsString], interactive: bool, cancel: &Cancel)
         action: &action,
         timeout: None,
         interactive,
+        tracing: Tracing::Off,
     };
     match local.execute(&task, &mut |bytes| drop(write_stdout(bytes)), cancel) {
         Ok(Execution {

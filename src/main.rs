@@ -1,4 +1,4 @@
-//! Runs the command line, or the watchdog.
+//! Runs the command line, the watchdog, or the helper of traced commands.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ fn main() -> ExitCode {
         Some(first) if first == fbuild::exec::WATCHDOG_ARGUMENT => {
             fbuild::exec::watchdog_main(arguments.next())
         }
+        Some(first) if first == fbuild::exec::TRACE_ARGUMENT => fbuild::exec::trace_main(arguments),
         _ => fbuild::cli::run(std::env::args_os()),
     }
 }

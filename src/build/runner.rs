@@ -235,6 +235,7 @@ impl<'a> Runner<'a> {
             action: &self.miss.draft.action,
             timeout: self.target.timeout,
             interactive: self.target.interactive,
+            tracing: exec::Tracing::Off,
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use super::trace::Refusal;
 use crate::path::escape;
 
 /// The reason that a command could not run. It is never stored as an action's result.
@@ -105,6 +106,16 @@ pub enum Error {
     Stuck {
         /// The program.
         program: String,
+    },
+    /// The command must be traced and cannot be.
+    #[error("the command cannot be traced: {refusal}")]
+    #[diagnostic(
+        code(fbuild::exec::trace),
+        help("run it without tracing, or allow seccomp user notification where fbuild runs")
+    )]
+    Trace {
+        /// The reason.
+        refusal: Refusal,
     },
     /// The run was cancelled before or while the command ran.
     #[error("stopped")]

@@ -136,6 +136,7 @@ impl Executor for Fake {
             command: task.action.commands.len().saturating_sub(1),
             duration: Duration::from_millis(1),
             left_behind: 0,
+            trace: None,
         })
     }
 }
@@ -294,6 +295,7 @@ mod tests {
             action: &action,
             timeout: None,
             interactive: false,
+            tracing: crate::exec::Tracing::Off,
         };
         let mut printed = String::new();
         let mut output = |bytes: &[u8]| printed.push_str(&String::from_utf8_lossy(bytes));

@@ -12,9 +12,10 @@ use super::mask::Masker;
 use super::private::{PrivateDir, PrivateDirs};
 use super::process::{Program, Streams};
 use super::run::{Completion, GRACE, run};
+use super::trace::{Recording, Tracer};
 use super::tree::stopped_time;
 use super::watchdog::Watchdog;
-use super::{End, Error, Execution, Executor, Task, shell};
+use super::{End, Error, Execution, Executor, Refusal, Task, Trace, Tracing, process, shell};
 use crate::action::ResolvedCommand;
 use crate::cancel::Cancel;
 use crate::path::Root;
@@ -32,6 +33,8 @@ pub struct Local {
     root: Root,
     private: PrivateDirs,
     watchdog: Option<Watchdog>,
+    /// The program that traced commands are started through.
+    helper: Option<PathBuf>,
 }
 
 impl Local {
@@ -42,7 +45,16 @@ impl Local {
             root,
             private: PrivateDirs::new(tmp, user_dirs),
             watchdog: None,
+            helper: None,
         }
+    }
+
+    /// Starts traced commands through `program`. It must call
+    /// [`trace_main`](super::trace_main) if its first argument is
+    /// [`TRACE_ARGUMENT`](super::TRACE_ARGUMENT). Without one, no command can be traced.
+    pub fn with_tracing(mut self, program: PathBuf) -> Self {
+        self.helper = Some(program);
+        self
     }
 
     /// Lets `program` kill the commands if fbuild is killed. It must call
@@ -111,7 +123,9 @@ impl Executor for Local {
             command: 0,
             duration: Duration::ZERO,
             left_behind: 0,
+            trace: None,
         };
+        let mut tracing = TaskTrace::new(task.tracing, &self.root);
         for (number, command) in task.action.commands.iter().enumerate() {
             let script = self.write_script(command)?;
             let argv = match &script {
@@ -128,8 +142,11 @@ impl Executor for Local {
                     .map(|time| started + time + (stopped_time() - stopped_before)),
                 grace: GRACE,
                 watchdog: self.watchdog(),
+                tracer: None,
             };
-            let completion = run(&program, &mut |bytes| masker.push(bytes, output), cancel);
+            let completion = tracing.run(&program, self.helper.as_deref(), |program| {
+                run(program, &mut |bytes| masker.push(bytes, output), cancel)
+            });
             // Even after an error: the held bytes may be the last line of a failed command.
             masker.finish(output);
             if !execution.add(number, completion?) {
@@ -137,8 +154,87 @@ impl Executor for Local {
             }
         }
         execution.duration = started.elapsed();
+        execution.trace = tracing.finish();
         Ok(execution)
     }
+}
+
+/// The trace of a task, while its commands run.
+enum TaskTrace {
+    Off,
+    On {
+        recording: Box<Recording>,
+        is_required: bool,
+    },
+    Refused(Refusal),
+}
+
+impl TaskTrace {
+    fn new(tracing: Tracing, root: &Root) -> Self {
+        match tracing {
+            Tracing::Off => Self::Off,
+            Tracing::Preferred | Tracing::Required => Self::On {
+                recording: Box::new(Recording::new(root.clone())),
+                is_required: tracing == Tracing::Required,
+            },
+        }
+    }
+
+    /// Runs a command, traced if possible. `run` runs a program.
+    fn run(
+        &mut self,
+        program: &Program<'_>,
+        helper: Option<&Path>,
+        mut run: impl FnMut(&Program<'_>) -> Result<Completion, Error>,
+    ) -> Result<Completion, Error> {
+        let (recording, is_required) = match std::mem::replace(self, Self::Off) {
+            Self::On {
+                recording,
+                is_required,
+            } => (recording, is_required),
+            other => {
+                *self = other;
+                return run(program);
+            }
+        };
+        let tracer = Tracer::start(helper.unwrap_or(Path::new("")), *recording)
+            .map_err(Error::system("start a tracer"))?;
+        let completion = run(&Program {
+            tracer: Some(&tracer),
+            ..*program
+        });
+        let ended = tracer.finish();
+        match (completion, ended.refusal, ended.not_executed) {
+            (Ok(completion), Some(refusal), _) if is_failed_exit(completion.end) => {
+                if is_required {
+                    return Err(Error::Trace { refusal });
+                }
+                *self = Self::Refused(refusal);
+                run(program)
+            }
+            (Ok(_), None, Some(error)) => Err(process::not_executed(program, error)),
+            (completion, ..) => {
+                *self = Self::On {
+                    recording: Box::new(ended.recording),
+                    is_required,
+                };
+                completion
+            }
+        }
+    }
+
+    fn finish(self) -> Option<Result<Trace, Refusal>> {
+        match self {
+            Self::Off => None,
+            Self::On { recording, .. } => Some(Ok(recording.into_trace())),
+            Self::Refused(refusal) => Some(Err(refusal)),
+        }
+    }
+}
+
+/// Returns true if a command ended by itself, as the helper does after a refusal.
+fn is_failed_exit(end: End) -> bool {
+    matches!(end, End::Exited(status) if !status.success())
 }
 
 impl Execution {
@@ -209,6 +305,7 @@ mod tests {
             action,
             timeout,
             interactive: false,
+            tracing: Tracing::Off,
         };
         let mut printed = Vec::new();
         let mut output = |bytes: &[u8]| printed.extend_from_slice(bytes);
@@ -260,6 +357,7 @@ mod tests {
             action: &action(&["true"]),
             timeout: None,
             interactive: false,
+            tracing: Tracing::Off,
         };
         let execution = local.execute(&task, &mut |_| {}, &Cancel::new()).unwrap();
         assert!(execution.end.is_success());

@@ -7,7 +7,8 @@
 //! (no other file does), `lookup` finds them on `PATH`, `tree` tracks which processes
 //! belong to which command, `handle` holds one process, `watchdog` kills the commands if fbuild itself is killed, and
 //! `terminal` passes the terminal to interactive commands. `mask` hides secrets (`secret_forms`), `shell`
-//! formats commands for display, and `probe` reads the version of a tool.
+//! formats commands for display, `probe` reads the version of a tool, and `trace` records the
+//! files that commands use.
 
 mod error;
 mod fake;
@@ -25,6 +26,7 @@ mod shell;
 mod signals;
 mod terminal;
 mod tool;
+mod trace;
 mod tree;
 mod watchdog;
 
@@ -46,6 +48,10 @@ pub use procfs::finds_processes;
 pub use run::{Completion, GRACE, run};
 pub use shell::{command_line, quote};
 pub use tool::{find_tools, probe_tools};
+pub use trace::{
+    Access, Change, Ended, Gap, Process, Recording, Refusal, TRACE_ARGUMENT, Trace, Tracer, Uses,
+    trace_main,
+};
 pub use tree::{MARKER, run_id, suspend};
 pub use watchdog::{WATCHDOG_ARGUMENT, Watchdog, watchdog_main};
 
@@ -78,6 +84,20 @@ pub struct Task<'a> {
     pub timeout: Option<Duration>,
     /// Whether the commands get the terminal, instead of having their output captured.
     pub interactive: bool,
+    /// Whether the files that they use are recorded.
+    pub tracing: Tracing,
+}
+
+/// Whether the files that commands use are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tracing {
+    /// They are not.
+    #[default]
+    Off,
+    /// They are if the system allows it.
+    Preferred,
+    /// They are, or the commands do not run.
+    Required,
 }
 
 /// The result of running a task's commands.
@@ -91,6 +111,9 @@ pub struct Execution {
     pub duration: Duration,
     /// The number of processes that outlived their command and were killed.
     pub left_behind: usize,
+    /// The files that the commands used, or why they were not recorded; `None` if that was
+    /// not requested.
+    pub trace: Option<Result<Trace, Refusal>>,
 }
 
 /// How a command ended.

@@ -38,6 +38,7 @@ pub fn probe(
         deadline: Some(Instant::now() + time),
         grace: GRACE,
         watchdog: None,
+        tracer: None,
     };
     let mut printed = Vec::new();
     let mut keep = |bytes: &[u8]| {

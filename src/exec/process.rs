@@ -10,8 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, PipeReader};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,6 +22,7 @@ use rustix::fs::Access;
 
 use super::error::{Error, shown};
 use super::signals::with_none_blocked;
+use super::trace::{TRACE_ARGUMENT, Tracer};
 use super::watchdog::Watchdog;
 use super::{lookup, tree};
 use crate::system::access;
@@ -46,6 +48,8 @@ pub struct Program<'a> {
     pub grace: Duration,
     /// The process that kills it if fbuild is killed.
     pub watchdog: Option<&'a Watchdog>,
+    /// Records the files that it uses.
+    pub tracer: Option<&'a Tracer>,
 }
 
 /// The standard streams of a program.
@@ -66,8 +70,15 @@ pub(super) fn start(
     let name = program.argv.first().map_or(OsStr::new(""), |name| name);
     let path = program.env.get(OsStr::new("PATH"));
     let file = lookup::find(name, path.map(|path| path.as_os_str()), program.dir)?;
-    let mut command = command(&file);
-    command.arg0(name).args(program.argv.iter().skip(1));
+    let mut command = match program.tracer {
+        None => named(&file, name),
+        Some(tracer) => {
+            let mut command = command(tracer.program());
+            command.arg(TRACE_ARGUMENT).arg(&file).arg(name);
+            command
+        }
+    };
+    command.args(program.argv.iter().skip(1));
     command.env_clear();
     command.envs(program.env);
     command.env(tree::MARKER, marker);
@@ -76,6 +87,10 @@ pub(super) fn start(
         Streams::Captured => Some(capture(&mut command).map_err(Error::system("create a pipe"))?),
         Streams::Terminal => None,
     };
+    if let Some(tracer) = program.tracer {
+        let socket = connect(tracer, program.streams);
+        command.stdin(socket.map_err(Error::system("connect a tracer"))?);
+    }
     let child = spawn(&mut command).map_err(|source| start_error(program.dir, &file, source))?;
     Ok((child, pipe))
 }
@@ -94,6 +109,33 @@ pub(super) fn start_helper(
     spawn(command.process_group(0))
 }
 
+/// Sends the standard input of a command to its tracer, and returns that of the helper.
+fn connect(tracer: &Tracer, streams: Streams) -> io::Result<OwnedFd> {
+    match streams {
+        Streams::Captured => tracer.connect(File::open("/dev/null")?.as_fd()),
+        Streams::Terminal => tracer.connect(rustix::stdio::stdin()),
+    }
+}
+
+/// Becomes a program, with the name that it sees as its own. Returns why that failed.
+pub(super) fn become_program(
+    file: &Path,
+    name: &OsStr,
+    args: impl Iterator<Item = OsString>,
+) -> io::Error {
+    let mut command = named(file, name);
+    command.args(args);
+    retried(|| Err::<(), _>(command.exec()))
+        .err()
+        .unwrap_or_else(|| io::ErrorKind::Other.into())
+}
+
+fn named(file: &Path, name: &OsStr) -> Command {
+    let mut command = command(file);
+    command.arg0(name);
+    command
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that starts programs"
@@ -109,12 +151,17 @@ fn capture(command: &mut Command) -> io::Result<PipeReader> {
     Ok(reader)
 }
 
-/// Starts a command, and tries again while its file is open for writing: a process that
-/// another thread is starting may still have inherited the writer's descriptor.
+/// Starts a command, and tries again while its file is open for writing.
 fn spawn(command: &mut Command) -> io::Result<Child> {
+    retried(|| with_none_blocked(|| command.spawn()))
+}
+
+/// Tries again while a file is open for writing: a process that another thread is starting
+/// may still have inherited the writer's descriptor.
+fn retried<T>(mut start: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut pause = Duration::from_millis(1);
     for _ in 1..TRIES {
-        match with_none_blocked(|| command.spawn()) {
+        match start() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 std::thread::sleep(pause);
                 pause *= 2;
@@ -122,7 +169,13 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
             other => return other,
         }
     }
-    with_none_blocked(|| command.spawn())
+    start()
+}
+
+/// Returns the error for a program that its helper could not execute.
+pub(super) fn not_executed(program: &Program<'_>, source: io::Error) -> Error {
+    let name = program.argv.first().map_or(OsStr::new(""), |name| name);
+    start_error(program.dir, Path::new(name), source)
 }
 
 /// Returns the error for `file`, which exists and is executable, but did not start.

@@ -170,6 +170,7 @@ mod tests {
             action: &action,
             timeout: None,
             interactive: false,
+            tracing: crate::exec::Tracing::Off,
         };
         let command = ResolvedCommand::Sh("echo hunter2".to_owned());
         let line = command_line(&root, &task, &command);

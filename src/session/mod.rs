@@ -275,7 +275,9 @@ impl<'a> Session<'a> {
             ignored: IgnoreRules::new(&workspace.root),
             ledger,
             stage,
-            executor: executor.with_watchdog(Watchdog::this_program()),
+            executor: executor
+                .with_watchdog(Watchdog::this_program())
+                .with_tracing(Watchdog::this_program()),
             access,
             // A lost or refused store has to be reported: then the run is a full one.
             snapshot: snapshot

@@ -432,6 +432,7 @@ impl Executor for FakeTool<'_> {
             command: 0,
             duration: Duration::from_millis(1),
             left_behind: 0,
+            trace: None,
         })
     }
 }

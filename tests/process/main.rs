@@ -13,6 +13,7 @@ mod cancellation;
 mod orphans;
 mod starts;
 mod streams;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -72,6 +73,7 @@ impl Place {
             deadline: limits.timeout.map(|timeout| started + timeout),
             grace: limits.grace,
             watchdog: None,
+            tracer: None,
         };
         let mut keep = |bytes: &[u8]| {
             printed.extend_from_slice(bytes);

@@ -92,6 +92,7 @@ fn missing_working_directory_is_named() {
         deadline: None,
         grace: LONG,
         watchdog: None,
+        tracer: None,
     };
     let error = run(&program, &mut |_| {}, &Cancel::new()).unwrap_err();
     let gone = place.path("gone").display().to_string();
