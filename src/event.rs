@@ -93,6 +93,8 @@ pub enum EventKind {
     },
     /// A problem that does not fail the build.
     Warning(Warning),
+    /// The commands of a target used a file or a program that it does not declare.
+    Finding(Finding),
     /// The run ended.
     RunFinished(Summary),
 }
@@ -106,6 +108,22 @@ pub struct Warning {
     pub message: String,
     /// The target concerned, if it is a single one.
     pub target: Option<String>,
+}
+
+/// A difference between the declaration of a target and a trace of its commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// The target's name.
+    pub target: String,
+    /// The difference, its place in the Buildfile, and the edit that removes it.
+    pub diagnostic: Diagnostic,
+    /// The first paths concerned.
+    pub paths: Vec<String>,
+    /// The number of paths concerned.
+    pub count: usize,
+    /// The program that used the first path, if it is known.
+    pub program: Option<String>,
 }
 
 impl Warning {

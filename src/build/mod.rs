@@ -11,9 +11,11 @@
 //! | `plan`, `tally` | the state of each target, and the counts; no I/O |
 //! | `step` | one target: its key, and whether its result is known |
 //! | `runner`, `input_check` | one target: its commands, and whether inputs changed meanwhile |
+//! | `audit` | the files that commands used, compared with the declaration |
 //! | `slot`, `recorder`, `remote` | the threads |
 //! | `emitter`, `spool` | events, and the output of commands |
 
+mod audit;
 mod drift;
 mod emitter;
 mod explain;
@@ -139,6 +141,8 @@ pub struct Policy {
     pub replace: bool,
     /// Start no program, not even the probe of a tool whose version is unknown.
     pub no_probes: bool,
+    /// Trace the commands of every target, and report undeclared files and programs.
+    pub trace: bool,
 }
 
 /// A run that ended.

@@ -5,15 +5,16 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::audit::{self, Declared};
 use super::input_check::InputCheck;
 use super::spool::Spool;
 use super::step::{Draft, Step, learn};
 use super::{drift, failure, warnings};
 use crate::action::{ActionResult, Entry};
-use crate::buildfile::model::Target;
+use crate::buildfile::model::{Target, TraceMode};
 use crate::digest::Digest;
-use crate::event::{Failure, Reason, Warning};
-use crate::exec::{self, End, Execution, Task};
+use crate::event::{Failure, Finding, Reason, Warning};
+use crate::exec::{self, End, Execution, Task, Tracing};
 use crate::graph::TargetId;
 use crate::journal::Success;
 use crate::store::outputs::{Stash, trashed};
@@ -58,6 +59,8 @@ pub(super) trait Listener {
     fn on_retry(&mut self, attempt: u32, failure: Failure, spool: Spool);
     /// Receives a problem that does not fail the target.
     fn on_warning(&mut self, warning: Warning);
+    /// Receives the undeclared accesses of the commands.
+    fn on_findings(&mut self, findings: Vec<Finding>);
 }
 
 /// The old outputs of a target whose commands are about to run.
@@ -147,7 +150,11 @@ impl<'a> Runner<'a> {
         let executed = self.execute(spool);
         parts.index.begin_epoch();
         let attempt = match executed {
-            Ok(Some(execution)) => self.capture(&execution, &check, spool),
+            Ok(Some(execution)) => match self.audit(&execution) {
+                Ok(()) => self.capture(&execution, &check, spool),
+                // Another attempt would use the same files.
+                Err(failure) => Ok(Attempt::Failed(Box::new(failure))),
+            },
             Ok(None) => Ok(Attempt::Cancelled),
             Err(failure) => Err(failure),
         };
@@ -235,8 +242,60 @@ impl<'a> Runner<'a> {
             action: &self.miss.draft.action,
             timeout: self.target.timeout,
             interactive: self.target.interactive,
-            tracing: exec::Tracing::Off,
+            tracing: match self.trace_mode() {
+                TraceMode::Off => Tracing::Off,
+                TraceMode::Warn => Tracing::Preferred,
+                TraceMode::Deny => Tracing::Required,
+            },
         }
+    }
+
+    /// Returns the use of traces for this target.
+    fn trace_mode(&self) -> TraceMode {
+        let project = self.step.parts.graph().buildfile().project.as_ref();
+        let inherited = || project.and_then(|project| project.trace);
+        let declared = self.target.trace.or_else(inherited).unwrap_or_default();
+        if self.step.policy.trace {
+            declared.max(TraceMode::Warn)
+        } else {
+            declared
+        }
+    }
+
+    /// Compares the trace of the commands, if there is one, with the declaration. Returns an
+    /// error if that fails the target.
+    fn audit(&mut self, execution: &Execution) -> Result<(), Failure> {
+        let trace = match &execution.trace {
+            None => return Ok(()),
+            Some(Ok(trace)) => trace,
+            Some(Err(refusal)) => {
+                self.listener.on_warning(warnings::not_traced(*refusal));
+                return Ok(());
+            }
+        };
+        let parts = self.step.parts;
+        let declared = Declared {
+            graph: parts.graph(),
+            id: self.miss.id,
+            action: &self.miss.draft.action,
+            root: &parts.workspace.root,
+            is_hidden: &|path| parts.index.hides(path),
+        };
+        let findings = audit::findings(declared, trace);
+        let is_denied = self.trace_mode() == TraceMode::Deny;
+        if let Some(warning) = warnings::trace_gaps(&trace.gaps) {
+            if is_denied {
+                return Err(audit::incomplete(warning));
+            }
+            self.listener.on_warning(warning);
+        }
+        if is_denied && !findings.is_empty() {
+            return Err(audit::denied(findings));
+        }
+        if !findings.is_empty() {
+            self.listener.on_findings(findings);
+        }
+        Ok(())
     }
 
     /// Adds the line with which a user can repeat the command.

@@ -11,7 +11,7 @@ use super::remote::{Lookups, Uploading, Uploads};
 use super::runner::{Attempt, Listener, Miss, Runner};
 use super::spool::Spool;
 use super::step::{Preparation, Prepare, Step};
-use crate::event::{Failure, Warning};
+use crate::event::{Failure, Finding, Warning};
 use crate::graph::TargetId;
 
 /// How long results of preparing are held back, to be sent together.
@@ -37,6 +37,8 @@ pub(super) enum Message {
     Ended(TargetId, Attempt, Spool),
     /// A problem that fails nothing.
     Warned(TargetId, Warning),
+    /// Undeclared accesses that fail nothing.
+    Found(Vec<Finding>),
 }
 
 /// The loop's ends of the channels.
@@ -235,6 +237,10 @@ impl Listener for ToLoop<'_> {
 
     fn on_warning(&mut self, warning: Warning) {
         let _ = self.slot.messages.send(Message::Warned(self.id, warning));
+    }
+
+    fn on_findings(&mut self, findings: Vec<Finding>) {
+        let _ = self.slot.messages.send(Message::Found(findings));
     }
 }
 

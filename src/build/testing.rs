@@ -219,6 +219,9 @@ impl Sink for Lines<'_> {
                 let target = warning.target.as_deref().unwrap_or("run");
                 format!("warn {target}: {}", warning.code)
             }
+            EventKind::Finding(finding) => {
+                format!("find {}: {}", finding.target, finding.diagnostic.message)
+            }
             EventKind::RunStarted { .. } => return,
             EventKind::RunFinished(summary) if summary.interrupted => "interrupted".to_owned(),
             EventKind::RunFinished(_) => return,

@@ -3,6 +3,7 @@
 
 use crate::digest::Digest;
 use crate::event::{Failure, Warning};
+use crate::exec::{Gap, Refusal};
 use crate::path::RelPath;
 use crate::source::Diagnostic;
 
@@ -105,6 +106,22 @@ pub(super) fn retried(attempt: u32, failure: &Failure) -> Warning {
         failure.message
     );
     Warning::new("fbuild::build::retried", message)
+}
+
+pub(super) fn not_traced(refusal: Refusal) -> Warning {
+    let message = format!("the commands ran without a trace: {refusal}");
+    Warning::new("fbuild::audit::not_traced", message)
+}
+
+/// Returns a warning about an incomplete trace, if it is one.
+pub(super) fn trace_gaps(gaps: &[Gap]) -> Option<Warning> {
+    let reason = match gaps.first()? {
+        Gap::TooLarge => "the commands use too many files",
+        Gap::Unreadable => "the system does not let fbuild read the arguments of system calls",
+        Gap::ForeignCalls => "a program makes system calls of another processor architecture",
+    };
+    let message = format!("not every access of the commands was seen: {reason}");
+    Some(Warning::new("fbuild::audit::gap", message))
 }
 
 pub(super) fn left_behind(processes: usize) -> Warning {

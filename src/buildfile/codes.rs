@@ -85,6 +85,9 @@ codes! {
     REMOTE "fbuild::buildfile::remote"
     "The `remote` node cannot be used as it is: its URL has a scheme that fbuild does not know, its mode is none of `off`, `read`, `write` and `read-write`, or it reads results without naming a key whose signatures are trusted. `fbuild remote key` makes a pair of keys: the public one belongs into `sign trust=\"ed25519:…\"`, the private one into the environment variable that `sign key-env=` names."
 
+    TRACE "fbuild::buildfile::trace"
+    "The mode of `trace` is none of `off`, `warn` and `deny`. `warn` reports files and programs that the commands use and the target does not declare; `deny` fails the target."
+
     NAME "fbuild::buildfile::name"
     "A name has characters that names cannot have. Names of targets and the like are letters, digits and `-_.:+/@`, at most 200 of them, and start with a letter, a digit, `_` or `@`. Names of environment variables and of `var` are letters, digits and `_` (in `var` also `-`), and do not start with a digit."
 

@@ -106,6 +106,9 @@ impl Expander<'_, '_> {
             // A bad path was reported when the files were loaded.
             root: root.and_then(|v| Some(Spanned::new(RelPath::new(v.text()).ok()?, v.span))),
             default: children(Kind::Default).flat_map(body::names).collect(),
+            trace: children(Kind::Trace)
+                .find_map(|c| c.args.first())
+                .and_then(|v| values::trace_mode(v, &mut self.scope)),
         })
     }
 

@@ -168,6 +168,7 @@ pub enum Kind {
     Stored,
     Interactive,
     Locks,
+    Trace,
 }
 
 /// Makes a node without arguments or properties; the methods add them.
@@ -276,6 +277,15 @@ const NEEDS: NodeSpec = node(
 .repeatable()
 .example("needs generate-go webapp");
 
+const TRACE: NodeSpec = node(
+    Kind::Trace,
+    "trace",
+    "whether the files that commands use are compared with the declaration: `off`, `warn` or `deny`",
+)
+.args(&[arg("MODE", Type::Name)])
+.default("that of the project, or `off`")
+.example("trace warn");
+
 const EXCEPT: NodeSpec = node(
     Kind::Except,
     "except",
@@ -297,6 +307,7 @@ pub static TOP: &[NodeSpec] = &[
             node(Kind::Default, "default", "the targets of `fbuild run` without names")
                 .rest(1, "NAME", Type::Name)
                 .example("default build"),
+            TRACE,
         ])
         .example("project flamenco {\n    default build\n}"),
     node(Kind::Cache, "cache", "the place and the limits of stored results")
@@ -557,6 +568,7 @@ pub static BODY: &[NodeSpec] = &[
     .rest(1, "NAME", Type::Name)
     .repeatable()
     .example("locks database"),
+    TRACE,
 ];
 
 /// Returns the nodes allowed in the block of `parent`; `None` is the document.

@@ -53,6 +53,32 @@ pub struct Project {
     pub root: Option<Spanned<RelPath>>,
     /// The targets of `fbuild run` without names.
     pub default: Vec<Spanned<String>>,
+    /// The mode of targets without one.
+    pub trace: Option<TraceMode>,
+}
+
+/// The use of traces: the files that commands use, compared with the declaration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TraceMode {
+    /// Commands are not traced.
+    #[default]
+    Off,
+    /// Differences are reported.
+    Warn,
+    /// Differences fail the target.
+    Deny,
+}
+
+impl TraceMode {
+    /// Reads a mode as written in a Buildfile.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "off" => Self::Off,
+            "warn" => Self::Warn,
+            "deny" => Self::Deny,
+            _ => return None,
+        })
+    }
 }
 
 /// `cache …`: the place and the limits of stored results.
@@ -249,6 +275,8 @@ pub struct Target {
     pub interactive: bool,
     /// The locks that it holds while it runs.
     pub locks: Vec<Spanned<String>>,
+    /// The use of traces of its commands; `None` for that of the project.
+    pub trace: Option<TraceMode>,
 }
 
 /// One `inputs` node: patterns, the exceptions to them, and whether they may match nothing.

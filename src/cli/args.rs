@@ -112,6 +112,9 @@ pub struct Run {
     /// Run the targets without the cache
     #[arg(long)]
     pub no_cache: bool,
+    /// Run the targets, and report files and programs that they use and do not declare
+    #[arg(long)]
+    pub trace: bool,
     /// Move files that fbuild did not make and that are in the place of outputs to the trash
     #[arg(long)]
     pub replace: bool,

@@ -111,7 +111,9 @@ pub enum Error {
     #[error("the command cannot be traced: {refusal}")]
     #[diagnostic(
         code(fbuild::exec::trace),
-        help("run it without tracing, or allow seccomp user notification where fbuild runs")
+        help(
+            "allow seccomp user notification where fbuild runs; `trace \"warn\"` runs it all the same"
+        )
     )]
     Trace {
         /// The reason.

@@ -105,6 +105,7 @@ fn read_line(buildfile: &mut Buildfile, words: &[Word]) {
                 name: Spanned::new("test".to_owned(), keyword.span),
                 root: None,
                 default: names.to_vec(),
+                trace: None,
             });
         }
         ("target", [name, rest @ ..]) => {
@@ -186,5 +187,6 @@ fn empty_target(name: Word) -> Target {
         remote: true,
         interactive: false,
         locks: Vec::new(),
+        trace: None,
     }
 }

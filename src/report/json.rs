@@ -34,7 +34,9 @@ impl<W: Write> Sink for Json<W> {
 mod tests {
     use super::*;
     use crate::event::{EventKind, Failure, Outcome, Reason, Summary};
-    use crate::report::testing::{Screen, begin, end, fail, over, print, send, skip, start, warn};
+    use crate::report::testing::{
+        Screen, begin, end, fail, find, over, print, send, skip, start, warn,
+    };
     use crate::source::{Diagnostic, FileId, Span};
 
     fn reasons() -> Vec<Reason> {
@@ -120,6 +122,7 @@ mod tests {
             begin(3, 2),
             print(5, "a", b"caf\xc3\xa9 \xff\x1b[0m\n"),
             warn(6, "w"),
+            find(6, "a"),
         ];
         events.extend(
             outcomes()
@@ -180,7 +183,7 @@ mod tests {
             }
         }
         let count = |list: &serde_json::Value| list.as_array().map_or(0, Vec::len);
-        assert_eq!(count(&schema["oneOf"]), 6);
+        assert_eq!(count(&schema["oneOf"]), 7);
         assert_eq!(count(&schema["$defs"]["reason"]["oneOf"]), reasons().len());
         assert_eq!(
             count(&schema["$defs"]["outcome"]["oneOf"]),
@@ -200,6 +203,7 @@ mod tests {
             | EventKind::TargetOutput { .. } => {}
             EventKind::TargetFinished { .. }
             | EventKind::Warning(_)
+            | EventKind::Finding(_)
             | EventKind::RunFinished(_) => {}
         }
         match outcome {

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::rc::Rc;
 
 use crate::event::{
-    Event, EventKind, FORMAT, Failure, Outcome, Printed, Reason, Sink, Summary, Warning,
+    Event, EventKind, FORMAT, Failure, Finding, Outcome, Printed, Reason, Sink, Summary, Warning,
 };
+use crate::source::{Diagnostic, FileId, Span};
 
 /// A writer whose bytes can be read while a reporter holds it.
 #[derive(Clone, Default)]
@@ -123,6 +124,24 @@ pub(super) fn skip(because: &str) -> Outcome {
     Outcome::Skipped {
         because: because.to_owned(),
     }
+}
+
+/// The commands of a target read an undeclared file.
+pub(super) fn find(at_ms: u64, target: &str) -> Event {
+    let span = Span {
+        file: FileId(0),
+        start: 3,
+        len: 4,
+    };
+    let message = format!("`{target}` reads `x` and does not declare it");
+    let finding = Finding {
+        target: target.to_owned(),
+        diagnostic: Diagnostic::warning("fbuild::audit::input", message).label(span, "here"),
+        paths: vec!["x".to_owned()],
+        count: 1,
+        program: Some("cat".to_owned()),
+    };
+    at(at_ms, EventKind::Finding(finding))
 }
 
 pub(super) fn warn(at_ms: u64, message: &str) -> Event {

@@ -37,3 +37,4 @@ mod secrets;
 mod show;
 mod snapshot;
 mod together;
+mod trace;

@@ -106,6 +106,11 @@ const SHARDS: usize = 64;
 const OPEN_COST: u64 = 16 * 1024;
 
 impl FileIndex {
+    /// Returns true if a path is in a folder of fbuild, which is never an input.
+    pub fn hides(&self, path: &RelPath) -> bool {
+        self.hidden.iter().any(|hidden| path.is_within(hidden))
+    }
+
     /// Opens the index that was saved to `file`. It is empty if the file is missing, damaged,
     /// of another format or from before the last boot. Folders in `hidden` are never inputs.
     pub fn open(root: Root, file: &StateFile, hidden: Vec<RelPath>) -> Self {

@@ -317,6 +317,12 @@ impl<'a> Run<'a> {
                 self.on_ended(id, attempt);
             }
             Message::Warned(id, warning) => self.warn(id, warning),
+            Message::Found(findings) => {
+                for finding in findings {
+                    self.tally.warn();
+                    self.emitter.emit(EventKind::Finding(finding));
+                }
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::buildfile::checks::spelling;
 use crate::buildfile::codes;
 use crate::buildfile::grammar::Kind;
 use crate::buildfile::model::{
-    Command, EnvValue, EnvVar, Inputs, Output, Outputs, Piece, Spanned, Text,
+    Command, EnvValue, EnvVar, Inputs, Output, Outputs, Piece, Spanned, Text, TraceMode,
 };
 use crate::buildfile::sink::shown;
 use crate::buildfile::syntax::node::{Node, Value};
@@ -50,6 +50,7 @@ pub(crate) struct Body {
     pub(crate) remote: Option<bool>,
     pub(crate) interactive: Option<bool>,
     pub(crate) locks: Vec<Spanned<String>>,
+    pub(crate) trace: Option<TraceMode>,
 }
 
 /// Reads the block of `node`; its paths are relative to `base`.
@@ -113,6 +114,10 @@ impl Reader<'_, '_> {
             Kind::Shared => self.body.remote = node.args.first().and_then(values::flag),
             Kind::Interactive => self.body.interactive = node.args.first().and_then(values::flag),
             Kind::Locks => self.body.locks.extend(names(node)),
+            Kind::Trace => {
+                let mode = node.args.first();
+                self.body.trace = mode.and_then(|v| values::trace_mode(v, self.scope));
+            }
             // The grammar allows no other node in this block.
             _ => {}
         }

@@ -34,6 +34,7 @@ pub(crate) fn assemble(
         remote: body.remote.unwrap_or(true),
         interactive: body.interactive.unwrap_or(false),
         locks: body.locks,
+        trace: body.trace,
     }
 }
 
@@ -112,6 +113,7 @@ impl Body {
         self.cache = layer.cache.or(self.cache);
         self.remote = layer.remote.or(self.remote);
         self.interactive = layer.interactive.or(self.interactive);
+        self.trace = layer.trace.or(self.trace);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::scope::Scope;
 use crate::buildfile::checks::spelling;
 use crate::buildfile::codes;
-use crate::buildfile::model::{Requirement, Spanned};
+use crate::buildfile::model::{Requirement, Spanned, TraceMode};
 use crate::buildfile::quantity;
 use crate::buildfile::sink::shown;
 use crate::buildfile::syntax::node::{Data, Value};
@@ -29,6 +29,19 @@ pub(crate) fn count(value: &Value) -> Option<u32> {
         Data::Count(count) => Some(count),
         Data::Text(_) | Data::Flag(_) => None,
     }
+}
+
+/// Reads a mode of `trace`.
+pub(crate) fn trace_mode(value: &Value, scope: &mut Scope<'_>) -> Option<TraceMode> {
+    let mode = TraceMode::parse(value.text());
+    if mode.is_none() {
+        let message = format!("`{}` is not a mode of `trace`", shown(value.text()));
+        let diagnostic = Diagnostic::error(codes::TRACE, message)
+            .label(value.span, "not a mode")
+            .help("write `off`, `warn` or `deny`");
+        scope.sink.push(diagnostic);
+    }
+    mode
 }
 
 /// Reads a pattern that is relative to `base`.

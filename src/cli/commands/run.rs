@@ -107,12 +107,14 @@ fn open_shared(
 
 fn policy(args: &Run) -> Policy {
     Policy {
-        force: args.force,
+        // A result that is not made now was not observed.
+        force: args.force || args.trace,
         no_cache: args.no_cache,
         dry_run: args.dry_run,
         no_probes: args.dry_run,
         drift: false,
         replace: args.replace,
+        trace: args.trace,
     }
 }
 

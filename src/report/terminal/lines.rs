@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::closing::Closing;
 use super::escapes::{EscapeFilter, Origin};
-use crate::event::{Event, EventKind, Outcome, Reason, Warning};
+use crate::event::{Event, EventKind, Finding, Outcome, Reason, Warning};
 use crate::report::text::{count, duration, harmless};
 use crate::report::{Color, Style, Verbosity, problem_head};
-use crate::source::{Severity, Sources};
+use crate::source::{Diagnostic, RenderOptions, Severity, Sources, render_all};
 
 /// The longest incomplete line to hold back, in bytes.
 pub(super) const MAX_HELD: usize = 64 * 1024;
@@ -87,6 +87,7 @@ impl Lines {
             EventKind::TargetOutput { target, text } => self.output(target, &text.0),
             EventKind::TargetFinished { .. } => self.finished(event),
             EventKind::Warning(warning) => self.warning(warning),
+            EventKind::Finding(finding) => self.finding(finding),
             EventKind::RunFinished(summary) => {
                 self.end_block();
                 let shown = self.on_screen.as_deref();
@@ -238,6 +239,26 @@ impl Lines {
         self.on_screen = None;
         let line = format!("{head}: {about}{}\n", harmless(&warning.message));
         self.out.extend(line.bytes());
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        let text = match &self.closing.sources {
+            Some(sources) => {
+                let options = RenderOptions {
+                    color: self.style.color,
+                    width: self.style.width,
+                };
+                render_all(std::slice::from_ref(&finding.diagnostic), sources, options)
+            }
+            None => {
+                let Diagnostic { code, message, .. } = &finding.diagnostic;
+                let head = problem_head(Severity::Warning, code, self.style);
+                format!("{head}: {}\n", harmless(message))
+            }
+        };
+        self.end_block();
+        self.on_screen = None;
+        self.out.extend(text.bytes());
     }
 
     /// Adds a line about the target with this number.

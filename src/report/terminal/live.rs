@@ -209,7 +209,7 @@ impl ProgressState {
                 self.not_run += usize::from(before == self.running.len());
             }
             EventKind::RunFinished(_) => self.is_over = true,
-            EventKind::TargetOutput { .. } | EventKind::Warning(_) => {}
+            EventKind::TargetOutput { .. } | EventKind::Warning(_) | EventKind::Finding(_) => {}
         }
     }
 
