@@ -103,6 +103,12 @@ codes! {
     VARIABLE "fbuild::buildfile::variable"
     "`{NAME}` in a string stands for the value of `var NAME`, and there is none. Declare it, or write `{{NAME}}` for the text `{NAME}` itself."
 
+    FOR "fbuild::buildfile::for"
+    "A `for` cannot be used: it has no values, or a value twice, or no file matches; two values give two targets the same name, because the name has no `{NAME}` in it; it makes more than 100,000 targets; or an `except` in it names no value. `target \"test-{pkg}\" { for pkg api worker; run go test \"./{pkg}/...\" }` makes two targets."
+
+    PARAMETER "fbuild::buildfile::parameter"
+    "A target gives its template a parameter that the template does not have, or leaves out one without a default. A template declares them with `param NAME` or `param NAME default=\"…\"`, and a target gives them behind `from=`: `target worker from=go-binary cmd=worker`."
+
     ARGS_PLACE "fbuild::buildfile::args_place"
     "`{args}` stands for the arguments that `fbuild run TARGET -- …` gives to a target. It is allowed in `run`, as an argument of its own after the program: `run go test \"{args}\"`. A script of `sh` has them in `\"$@\"`. No `var` can have the name `args`."
 

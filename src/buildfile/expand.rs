@@ -3,30 +3,54 @@
 //! `default` are left to the graph.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use super::checks::target::{self as check, Protected};
 use super::codes;
-use super::grammar::Kind;
+use super::grammar::{Kind, Type};
+use super::listing::Listing;
 use super::meaning::body::{self, Body};
-use super::meaning::definitions::{Definitions, Placed};
+use super::meaning::definitions::{Defined, Definitions, Placed};
+use super::meaning::loops::{Files, Loops};
 use super::meaning::remote;
-use super::meaning::scope::Scope;
+use super::meaning::scope::{Local, Scope};
 use super::meaning::target;
 use super::meaning::templates::Templates;
 use super::meaning::values;
-use super::model::{Buildfile, Cache, Group, Inputs, Project, Spanned, Tool};
+use super::model::{Buildfile, Cache, Group, Inputs, Project, Spanned, Target, Tool};
 use super::sink::{Sink, shown};
 use super::syntax::node::Node;
 use crate::path::RelPath;
 use crate::source::{Diagnostic, Sources, Span};
 
+/// Everything but the nodes that decides what they expand to.
+pub(super) struct Surroundings<'s> {
+    pub(super) protected: &'s Protected,
+    pub(super) sources: &'s Sources,
+    /// The root; `None` for a text that is not a file.
+    pub(super) root: Option<&'s Path>,
+}
+
+/// A Buildfile, and what was found out while it was made.
+pub(super) struct Expanded {
+    pub(super) buildfile: Buildfile,
+    /// The names of files that `for` found.
+    pub(super) listings: Vec<Listing>,
+    /// Whether targets are missing because of mistakes.
+    pub(super) has_lost_names: bool,
+}
+
 /// Makes a Buildfile of all nodes, those of included files in the place of their `include`.
 pub(super) fn expand(
     nodes: &[Placed],
-    protected: &Protected,
-    sources: &Sources,
+    surroundings: &Surroundings<'_>,
     sink: &mut Sink,
-) -> Buildfile {
+) -> Expanded {
+    let Surroundings {
+        protected,
+        sources,
+        root,
+    } = *surroundings;
     let definitions = Definitions::of(nodes, sink);
     let vars: Vec<&Node> = definitions.of_kind(Kind::Var).map(|p| &p.node).collect();
     let mut scope = Scope::new(&vars, sources, sink);
@@ -37,8 +61,18 @@ pub(super) fn expand(
         definitions,
         scope,
         protected,
+        files: Files {
+            root,
+            listings: Vec::new(),
+        },
+        names: HashMap::new(),
+        has_lost_names: false,
     };
-    expander.buildfile(nodes)
+    Expanded {
+        buildfile: expander.buildfile(nodes),
+        listings: expander.files.listings,
+        has_lost_names: expander.has_lost_names,
+    }
 }
 
 /// Reads the named sets of patterns.
@@ -62,10 +96,14 @@ fn sets(definitions: &Definitions<'_>, scope: &mut Scope<'_>) -> HashMap<String,
 
 struct Expander<'n, 's> {
     definitions: Definitions<'n>,
-    templates: Templates,
+    templates: Templates<'n>,
     sets: HashMap<String, Inputs>,
     scope: Scope<'s>,
     protected: &'s Protected,
+    files: Files<'s>,
+    /// The places that define the targets and groups so far.
+    names: HashMap<String, Defined>,
+    has_lost_names: bool,
 }
 
 impl Expander<'_, '_> {
@@ -85,12 +123,8 @@ impl Expander<'_, '_> {
                 Kind::Tool if self.definitions.is_first(placed) => {
                     buildfile.tools.extend(self.tool(node));
                 }
-                Kind::Group if self.definitions.is_first(placed) => {
-                    buildfile.groups.extend(self.group(node));
-                }
-                Kind::Target if self.definitions.is_first(placed) => {
-                    self.target(placed, &mut buildfile)
-                }
+                Kind::Group | Kind::Target => self.each(placed, &mut buildfile),
+                Kind::Template => self.misplaced(node, Kind::For, "a target or group"),
                 _ => {}
             }
         }
@@ -105,10 +139,12 @@ impl Expander<'_, '_> {
             name: node.first()?,
             // A bad path was reported when the files were loaded.
             root: root.and_then(|v| Some(Spanned::new(RelPath::new(v.text()).ok()?, v.span))),
-            default: children(Kind::Default).flat_map(body::names).collect(),
             trace: children(Kind::Trace)
                 .find_map(|c| c.args.first())
                 .and_then(|v| values::trace_mode(v, &mut self.scope)),
+            default: children(Kind::Default)
+                .flat_map(|node| body::references(node, &mut self.scope))
+                .collect(),
         })
     }
 
@@ -155,14 +191,101 @@ impl Expander<'_, '_> {
         })
     }
 
-    fn group(&mut self, node: &Node) -> Option<Group> {
+    /// Makes the targets or groups of a node: one, or one for each combination of the values of
+    /// its `for`.
+    fn each(&mut self, placed: &Placed, buildfile: &mut Buildfile) {
+        let node = &placed.node;
+        self.misplaced(node, Kind::Param, "a template");
+        let loops = Loops::read(node, &placed.base, &mut self.files, &mut self.scope);
+        let Some(loops) = loops else {
+            self.has_lost_names = true;
+            return;
+        };
+        if loops.is_empty() {
+            self.one(placed, buildfile);
+            return;
+        }
+        for number in 0..loops.len() {
+            let Some(locals) = loops.nth(number) else {
+                continue;
+            };
+            if !self.scope.charge(1, node.span) {
+                break;
+            }
+            let labels = locals.iter().map(Local::label);
+            self.scope.sink.set_context(Some(labels.collect()));
+            self.scope.locals = locals;
+            self.one(placed, buildfile);
+        }
+        self.scope.sink.set_context(None);
+        self.scope.locals.clear();
+    }
+
+    fn one(&mut self, placed: &Placed, buildfile: &mut Buildfile) {
+        let node = &placed.node;
+        let Some(name) = node.args.first() else {
+            return;
+        };
+        let Some(name) = self.scope.name(name, Type::NewName) else {
+            self.has_lost_names = true;
+            return;
+        };
+        if !self.define(&name, node) {
+            return;
+        }
+        if node.spec.kind == Kind::Group {
+            let group = self.group(node, name);
+            buildfile.groups.push(group);
+        } else {
+            let target = self.target(placed, name);
+            buildfile.targets.push(target);
+        }
+    }
+
+    /// Notes the place of a name; returns false if there is one already.
+    fn define(&mut self, name: &Spanned<String>, node: &Node) -> bool {
+        let here = Defined {
+            kind: node.spec.name,
+            span: name.span,
+        };
+        let Some(earlier) = self.names.insert(name.value.clone(), here) else {
+            return true;
+        };
+        self.names.insert(name.value.clone(), earlier);
+        let diagnostic = if earlier.span == here.span {
+            let message = format!("`for` gives two targets the name `{}`", shown(&name.value));
+            Diagnostic::error(codes::FOR, message)
+                .label(here.span, "the same for other values")
+                .help("put something between the values, as in \"{a}-{b}\"")
+        } else {
+            here.duplicate(&name.value, earlier)
+        };
+        self.scope.sink.push(diagnostic);
+        false
+    }
+
+    fn misplaced(&mut self, node: &Node, kind: Kind, place: &str) {
+        for child in node.children.iter().filter(|c| c.spec.kind == kind) {
+            let (what, parent) = (child.spec.name, node.spec.name);
+            let message = format!("`{what}` does not belong in a `{parent}`");
+            let diagnostic = Diagnostic::error(codes::MISPLACED, message);
+            let diagnostic = diagnostic.label(child.span, "has no meaning here");
+            self.scope
+                .sink
+                .push(diagnostic.help(format!("move it into {place}")));
+        }
+    }
+
+    fn group(&mut self, node: &Node, name: Spanned<String>) -> Group {
         let children = |kind| node.children.iter().filter(move |c| c.spec.kind == kind);
         let about = children(Kind::About).find_map(|c| c.args.first());
-        Some(Group {
-            name: node.first()?,
+        Group {
+            name,
             about: about.and_then(|v| self.scope.plain(v)),
-            needs: children(Kind::Needs).flat_map(body::names).collect(),
-        })
+            needs: children(Kind::Needs)
+                .flat_map(|node| body::references(node, &mut self.scope))
+                .collect(),
+        }
     }
 
     /// Checks the names in templates, whether or not a target starts from them.
@@ -172,22 +295,19 @@ impl Expander<'_, '_> {
         }
     }
 
-    fn target(&mut self, placed: &Placed, buildfile: &mut Buildfile) {
-        let Some(name) = placed.node.first() else {
-            return;
-        };
-        let own = body::read(&placed.node, &placed.base, &mut self.scope);
+    fn target(&mut self, placed: &Placed, name: Spanned<String>) -> Target {
+        let Placed { node, base } = placed;
+        let own = body::read(node, base, &mut self.scope);
         check_names(&own, &self.definitions, &mut self.scope);
         let from = self
             .templates
-            .named_by(&placed.node, &self.definitions, self.scope.sink);
-        let mut layers = self.templates.layers(from, &mut self.scope, name.span);
-        layers.push(&own);
+            .used_by(node, &self.definitions, &mut self.scope);
+        let layers = self.templates.layers(from, &mut self.scope, name.span);
+        let layers: Vec<&Body> = layers.iter().map(AsRef::as_ref).chain([&own]).collect();
         let mut body = Body::layered(&layers);
         self.fill_sets(&mut body, name.span);
         check::check(&name, &body, self.protected, &mut self.scope);
-        let target = target::assemble(name, body, &placed.base, &mut self.scope);
-        buildfile.targets.push(target);
+        target::assemble(name, body, base, &mut self.scope)
     }
 
     /// Puts the patterns of sets into the inputs that name them with `files=`.

@@ -67,6 +67,10 @@ pub struct PropSpec {
 pub enum Type {
     /// The name of a target, group, template, set, tool or lock.
     Name,
+    /// The name of a new target or group, with `{NAME}` in it.
+    NewName,
+    /// The name of a target or group, or a pattern over names, with `{NAME}` in it.
+    Reference,
     /// The name of an environment variable.
     Variable,
     /// The name of a `var`.
@@ -103,7 +107,8 @@ impl Type {
     /// Returns its name in messages and in the reference.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Name => "a name",
+            Self::Name | Self::NewName => "a name",
+            Self::Reference => "a name or pattern",
             Self::Variable => "the name of an environment variable",
             Self::VarName => "the name of a variable",
             Self::Text | Self::Value | Self::Argument => "text",
@@ -169,6 +174,9 @@ pub enum Kind {
     Interactive,
     Locks,
     Trace,
+    For,
+    Without,
+    Param,
 }
 
 /// Makes a node without arguments or properties; the methods add them.
@@ -259,6 +267,36 @@ impl PropSpec {
 }
 
 const NAME: &[ArgSpec] = &[arg("NAME", Type::Name)];
+const NEW_NAME: &[ArgSpec] = &[arg("NAME", Type::NewName)];
+
+const FOR: NodeSpec = node(
+    Kind::For,
+    "for",
+    "makes one target for each value: `{NAME}` stands for the value, in the target's name as well. Several make one for each combination",
+)
+.args(&[arg("NAME", Type::VarName)])
+.rest(0, "VALUE", Type::Value)
+.props(&[prop(
+    "files",
+    Type::Text,
+    "a pattern with `{NAME}` for a part of a file's name; the values are these parts",
+)])
+.children(&[node(
+    Kind::Without,
+    "except",
+    "leaves out the combinations in which each NAME has this VALUE",
+)
+.any_prop(prop("NAME", Type::Value, "the value of the `for` of this name"))
+.repeatable()
+.example("except os=windows arch=arm64")])
+.repeatable()
+.example("for os linux darwin windows");
+
+const PARAM: PropSpec = prop(
+    "PARAM",
+    Type::Value,
+    "the text of a parameter of the template",
+);
 
 const ABOUT: NodeSpec = node(
     Kind::About,
@@ -273,9 +311,9 @@ const NEEDS: NodeSpec = node(
     "needs",
     "runs after them; their outputs are inputs, by content. A need without outputs counts by its key; one without commands stands for its own needs",
 )
-.rest(1, "NAME", Type::Name)
+.rest(1, "NAME", Type::Reference)
 .repeatable()
-.example("needs generate-go webapp");
+.example("needs generate-go webapp \"test-*\"");
 
 const TRACE: NodeSpec = node(
     Kind::Trace,
@@ -305,7 +343,7 @@ pub static TOP: &[NodeSpec] = &[
                 .default("this file's folder")
                 .example("root \"fixtures/flamenco\""),
             node(Kind::Default, "default", "the targets of `fbuild run` without names")
-                .rest(1, "NAME", Type::Name)
+                .rest(1, "NAME", Type::Reference)
                 .example("default build"),
             TRACE,
         ])
@@ -389,18 +427,20 @@ pub static TOP: &[NodeSpec] = &[
     node(Kind::Template, "template", "a body that targets start from with `from=`")
         .args(NAME)
         .props(&[FROM])
+        .any_prop(PARAM)
         .children(BODY)
         .repeatable()
         .example("template go-binary {\n    tools go\n    env CGO_ENABLED=\"0\"\n}"),
     node(Kind::Target, "target", "one unit of work: its inputs, its commands, its outputs")
-        .args(NAME)
+        .args(NEW_NAME)
         .props(&[FROM])
+        .any_prop(PARAM)
         .children(BODY)
         .repeatable()
         .example("target worker from=go-binary {\n    inputs \"cmd/worker/**\"\n    outputs worker\n    run go build -o worker \"./cmd/worker\"\n}"),
     node(Kind::Group, "group", "a name for several targets; it runs nothing itself")
-        .args(NAME)
-        .children(&[ABOUT, NEEDS])
+        .args(NEW_NAME)
+        .children(&[ABOUT, NEEDS, FOR])
         .repeatable()
         .example("group build {\n    needs manager worker\n}"),
     node(Kind::Include, "include", "another file's nodes; its paths are relative to its own folder")
@@ -424,9 +464,19 @@ pub static BODY: &[NodeSpec] = &[
         "after",
         "runs after them and nothing else: not part of the key",
     )
-    .rest(1, "NAME", Type::Name)
+    .rest(1, "NAME", Type::Reference)
     .repeatable()
     .example("after database-up"),
+    FOR,
+    node(
+        Kind::Param,
+        "param",
+        "in a template: a text for `{NAME}` in it, which `from=TEMPLATE NAME=\"…\"` gives",
+    )
+    .args(&[arg("NAME", Type::VarName)])
+    .props(&[prop("default", Type::Value, "the text if none is given")])
+    .repeatable()
+    .example("param cmd"),
     node(
         Kind::Inputs,
         "inputs",
@@ -630,7 +680,7 @@ mod tests {
     fn places_lists_the_parents_of_a_node() {
         assert_eq!(places("inputs"), ["template", "target"]);
         assert_eq!(places("cache"), ["", "template", "target"]);
-        assert_eq!(places("except"), ["files", "inputs", "inputs"]);
+        assert!(places("except").contains(&"for"));
         assert!(places("nothing").is_empty());
     }
 }

@@ -18,6 +18,7 @@ mod version;
 // From files to nodes, and from nodes to meaning.
 mod checks;
 mod expand;
+pub mod listing;
 mod load;
 mod meaning;
 mod read;
@@ -38,6 +39,8 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::source::{Diagnostic, Sources};
+use expand::Surroundings;
+use listing::Listing;
 use load::Files;
 use model::Buildfile;
 
@@ -66,6 +69,8 @@ pub struct Loaded {
     /// Every file that was read, with the digest of its text; the compiled form of the
     /// Buildfile depends on them.
     pub files: Vec<(PathBuf, Digest)>,
+    /// The names of files that `for` found; the compiled form depends on them, too.
+    pub listings: Vec<Listing>,
 }
 
 /// Reads the Buildfile at `path`, called `shown` in messages, and all that it includes.
@@ -101,12 +106,21 @@ fn finish(files: Files) -> Loaded {
         mut sink,
         ..
     } = files;
-    let buildfile = expand::expand(&nodes, &files.protected, &sources, &mut sink);
+    let has_file = !files.read.is_empty();
+    let surroundings = Surroundings {
+        protected: &files.protected,
+        sources: &sources,
+        root: has_file.then_some(&*files.root),
+    };
+    let expanded = expand::expand(&nodes, &surroundings, &mut sink);
+    let buildfile = expanded.buildfile;
+    let has_lost_names = files.has_lost_names || expanded.has_lost_names;
     let is_empty = buildfile.targets.is_empty() && buildfile.groups.is_empty();
-    if is_empty && sink.errors() == 0 {
+    if is_empty && sink.errors() == 0 && !has_lost_names {
         sink.push(nothing_to_build());
     }
     let mut diagnostics = sink.into_diagnostics();
+    // A target that is lost takes no name of a variable, template, set or tool with it.
     if files.has_lost_names {
         diagnostics.retain(|d| !FOLLOWING.contains(&d.code.as_str()));
     }
@@ -115,7 +129,8 @@ fn finish(files: Files) -> Loaded {
         buildfile,
         sources,
         diagnostics,
-        is_complete: !files.has_lost_names,
+        is_complete: !has_lost_names,
+        listings: expanded.listings,
         root: files.root,
         files: files.read,
     }

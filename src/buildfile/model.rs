@@ -241,6 +241,8 @@ pub struct Version(pub Vec<u64>);
 pub struct Target {
     /// Its name, unique among targets and groups.
     pub name: Spanned<String>,
+    /// The values of `for` that it was made with, by their names.
+    pub values: Vec<(String, Spanned<String>)>,
     /// A line that describes it.
     pub about: Option<String>,
     /// The targets that run before it, and whose outputs are its inputs.

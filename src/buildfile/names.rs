@@ -9,7 +9,13 @@ const LONGEST: usize = 200;
 /// another type is always good.
 pub(super) fn check(name: &str, ty: Type) -> Result<(), &'static str> {
     let (is_good, rule) = match ty {
-        Type::Name => (
+        // Checked again when variables are in place.
+        Type::NewName | Type::Reference if name.contains('{') => return Ok(()),
+        Type::Reference => (
+            is_name(&name.replace('*', "x")),
+            "letters, digits and `-_.:+/@`, at most 200, with `*` for any of them",
+        ),
+        Type::Name | Type::NewName => (
             is_name(name),
             "letters, digits and `-_.:+/@`, at most 200, beginning with a letter, a digit, `_` or `@`",
         ),

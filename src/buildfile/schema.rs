@@ -97,6 +97,12 @@ fn schema_rules(out: &mut Indented, head: &str, rules: impl IntoIterator<Item = 
 fn schema_type(ty: Type) -> Option<String> {
     let pattern = match ty {
         Type::Name => r##"#"^[\p{Alphabetic}\p{Number}_@][\p{Alphabetic}\p{Number}_.:+/@-]*$"#"##,
+        Type::NewName => {
+            r##"#"^[\p{Alphabetic}\p{Number}_@{][\p{Alphabetic}\p{Number}_.:+/@{}-]*$"#"##
+        }
+        Type::Reference => {
+            r##"#"^[\p{Alphabetic}\p{Number}_@{*][\p{Alphabetic}\p{Number}_.:+/@{}*-]*$"#"##
+        }
         Type::Variable => "\"^[A-Za-z_][A-Za-z0-9_]*$\"",
         Type::VarName => "\"^[A-Za-z_][A-Za-z0-9_-]*$\"",
         Type::Flag => return Some("type boolean".to_owned()),
@@ -229,6 +235,8 @@ fn described(ty: Type) -> String {
         Type::Count(min, max) => format!("a whole number from {min} to {max}"),
         Type::Flag => "`#true` or `#false`".to_owned(),
         Type::Text | Type::Value => "text, in which `{NAME}` has meaning".to_owned(),
+        Type::NewName => "a name, in which `{NAME}` has meaning".to_owned(),
+        Type::Reference => "a name, in which `{NAME}` and `*` have meaning".to_owned(),
         Type::Argument => "text, in which `{NAME}` and `{env.NAME}` have meaning".to_owned(),
         Type::Script => "a script, taken as it is".to_owned(),
         Type::Duration => "a duration such as `10m`, `1h30m` or `500ms`".to_owned(),
@@ -297,7 +305,7 @@ through a symbolic link matches the files behind it; see [Cache and keys](cache-
 ## Variables
 
 `{NAME}` in a string stands for the value of `var NAME`. It has a meaning everywhere but
-in names, in `root` and `include`, and in scripts. `{env.NAME}` stands for an environment
+in `root` and `include`, in scripts, and in names except those of targets and groups. `{env.NAME}` stands for an environment
 variable that the target declares with `env`; it is allowed in `run`, and in the values of
 `env`.
 
@@ -335,6 +343,52 @@ can start from another one. Lists (needs, inputs, outputs, variables, tools, com
 add up, the template's first. Single values (`about`, `dir`, `timeout`, …) and variables
 of the same name are overridden.
 
+`param NAME` declares a text that each user of the template gives behind `from=`, and that
+`{NAME}` stands for in the template. One with a default can be left out.
+
+```kdl
+template go-binary {
+    param cmd
+    param os default="linux"
+    inputs "cmd/{cmd}/**"
+    outputs "bin/{cmd}-{os}"
+    env GOOS="{os}"
+    run go build -o "bin/{cmd}-{os}" "./cmd/{cmd}"
+}
+target worker from=go-binary cmd=worker
+target manager-windows from=go-binary cmd=manager os=windows
+```
+
+## Many targets from one
+
+A target or group with `for` stands for several, one for each value. `{NAME}` is the value, in
+the name, and wherever variables have a meaning. Several `for` make one target for each
+combination, except for those that an `except` in one of them names.
+
+```kdl
+target "build-{os}-{arch}" {
+    for os linux darwin windows
+    for arch amd64 arm64 { except os=windows arch=arm64 }
+    env GOOS="{os}" GOARCH="{arch}"
+    inputs "**/*.go" go.mod
+    outputs "bin/{os}-{arch}/"
+    run go build -o "bin/{os}-{arch}/" "./..."
+}
+```
+
+The values can be parts of the names of files: `for unit files="src/{unit}.c"` makes one target for
+each C file, and `for app files="apps/{app}/package.json"` one for each application. The pattern
+is relative to the project's root (in an included file, to its folder) and has one `{NAME}` for a
+part of one name; other parts can have `*`, but not `**`. It matches files, or folders if it ends
+with a slash; names that start with a dot only if the pattern does. The files are
+those in the tree when a run begins: for files that a target makes, list the values.
+
+At most 100,000 targets come from one.
+
+`needs`, `after`, `default` and the command line accept patterns over names, in which `*` is any
+number of characters: `needs "build-*-amd64"`, `fbuild run 'test-*'`. A target that matches the
+pattern of its own `needs` is not meant.
+
 ## Limits
 
 A Buildfile has at most 8 MiB, blocks at most 64 deep, and 65,536 values in a node and
@@ -349,6 +403,7 @@ mod tests {
 
     use kdl::{KdlDocument, KdlNode};
 
+    use super::super::grammar::Kind;
     use super::super::{format, load_text};
     use super::*;
     use crate::source::golden::is_updating;
@@ -390,7 +445,12 @@ mod tests {
             assert!(codes.into_iter().all(is_expected), "{text}");
         }
         for node in BODY {
-            let text = format!("target a {{\nneeds b\nrun x\n{}\n}}", node.example);
+            let head = match node.kind {
+                Kind::For => "target \"a-{os}\" {\nneeds b",
+                Kind::Param => "target b { run x; }\ntemplate a {",
+                _ => "target a {\nneeds b",
+            };
+            let text = format!("{head}\nrun x\n{}\n}}", node.example);
             let diagnostics = load_text(&text, Path::new("Buildfile.kdl")).diagnostics;
             let codes = diagnostics.iter().map(|d| d.code.as_str());
             assert!(
@@ -509,7 +569,7 @@ mod tests {
             "jobs has 0 arguments"
         );
         assert_eq!(refused("target a { input x }"), "unknown node input");
-        assert_eq!(refused("target a form=b"), "target has form=");
+        assert_eq!(refused("group a form=b"), "group has form=");
         assert_eq!(refused("jobs 1 { x }"), "jobs has a block");
     }
 }

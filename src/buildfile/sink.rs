@@ -1,7 +1,9 @@
 //! Collects the diagnostics of a load, up to a limit, so that hostile text cannot fill the
 //! memory.
 
-use crate::source::{Diagnostic, Severity, nearest};
+use std::collections::HashSet;
+
+use crate::source::{Diagnostic, Label, Severity, Span, nearest};
 
 /// The most diagnostics of one load.
 const MOST: usize = 1_000;
@@ -15,15 +17,34 @@ const MOST_NAMES: usize = 10_000;
 pub(super) struct Sink {
     diagnostics: Vec<Diagnostic>,
     errors: usize,
+    /// While a block is read again with other values: the values, as labels.
+    context: Option<Vec<Label>>,
+    /// The code and span of each diagnostic.
+    seen: HashSet<(String, Option<Span>)>,
 }
 
 impl Sink {
     /// Adds a diagnostic, unless the limit is reached.
-    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+    pub(super) fn push(&mut self, mut diagnostic: Diagnostic) {
         self.errors += usize::from(diagnostic.severity == Severity::Error);
-        if !self.is_full() {
+        if self.is_full() {
+            return;
+        }
+        let place = diagnostic.labels.first().map(|label| label.span);
+        let is_new = self.seen.insert((diagnostic.code.clone(), place));
+        // A mistake in a block is one mistake, however many targets are made of it.
+        if is_new || self.context.is_none() {
+            diagnostic
+                .labels
+                .extend(self.context.iter().flatten().cloned());
             self.diagnostics.push(diagnostic);
         }
+    }
+
+    /// Adds labels to each diagnostic from now on, and returns those that were added before.
+    /// With labels, even none, a mistake that was reported before is not reported again.
+    pub(super) fn set_context(&mut self, context: Option<Vec<Label>>) -> Option<Vec<Label>> {
+        std::mem::replace(&mut self.context, context)
     }
 
     /// Returns true if the limit is reached, so that there is no use in further checks.

@@ -7,7 +7,7 @@ use crate::path::RelPath;
 use crate::source::Diagnostic;
 
 use super::outputs::{Budget, Index, Produced};
-use super::resolve::Names;
+use super::resolve::{Names, with_values};
 
 pub(super) const TWO_PRODUCERS: &str = "fbuild::graph::two_producers";
 
@@ -137,11 +137,15 @@ impl Shared<'_, '_> {
         let mut labels = [(self.owner, owner), (self.other, other)];
         labels.sort_by_key(|(output, _)| output.span);
         let diagnostic = Diagnostic::error(TWO_PRODUCERS, message).help(self.help(owner));
-        labels
+        let diagnostic = labels
             .iter()
             .fold(diagnostic, |diagnostic, (output, name)| {
                 diagnostic.label(output.span, format!("produced by `{name}`"))
-            })
+            });
+        labels.iter().fold(diagnostic, |diagnostic, (output, _)| {
+            let target = names.buildfile().targets.get(output.target.index());
+            with_values(diagnostic, target)
+        })
     }
 
     fn help(&self, owner: &str) -> String {

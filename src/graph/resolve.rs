@@ -2,7 +2,9 @@
 //! first), so that cycles and paths through groups need no special case; [`flatten`] then
 //! removes the groups. It does not check the edges.
 
-use crate::buildfile::model::{Buildfile, Spanned};
+use std::collections::{HashMap, HashSet};
+
+use crate::buildfile::model::{Buildfile, Spanned, Target};
 use crate::source::{Diagnostic, Span};
 
 use super::TargetId;
@@ -16,6 +18,9 @@ pub(super) const TOO_LARGE: &str = "fbuild::graph::too_large";
 const MOST_SUGGESTIONS: usize = 50;
 /// The most edges after groups are resolved: fifty for each of 100,000 targets.
 const MOST_EDGES: usize = 5_000_000;
+
+/// The most names that are compared with patterns: two hundred patterns over 100,000 targets.
+const MOST_SEARCHED: usize = 20_000_000;
 
 /// The number of a target or group, targets first.
 pub(super) type Node = u32;
@@ -65,27 +70,49 @@ impl<'b> Names<'b> {
         names.sorted = names.sort();
         names.is_vague = vec![false; names.len()];
         let mut unknown = Vec::new();
+        let mut patterns = Patterns::default();
         for node in 0..number(names.len()) {
             for (kind, name) in names.written(node) {
-                match names.find(&name.value) {
-                    Some(to) => names.edges.push(Edge {
-                        to,
-                        kind,
-                        span: name.span,
-                    }),
-                    None => {
-                        names.is_vague[node as usize] = true;
-                        unknown.push(name);
-                    }
+                let before = names.edges.len();
+                let edge = |to| Edge {
+                    to,
+                    kind,
+                    span: name.span,
+                };
+                if is_pattern(&name.value) {
+                    let found = patterns.find(&names, &name.value).iter();
+                    // A target that matches the pattern of its own needs is not meant.
+                    let others = found.filter(|found| **found != node);
+                    names.edges.extend(others.map(|to| edge(*to)));
+                } else {
+                    names.edges.extend(names.find(&name.value).map(edge));
+                }
+                if names.edges.len() == before {
+                    names.is_vague[node as usize] = true;
+                    unknown.push((Some(node), name));
                 }
             }
+            patterns.check(names.edges.len(), node);
             names.starts.push(number(names.edges.len()));
         }
         let default = buildfile.project.iter().flat_map(|p| &p.default);
-        unknown.extend(default.filter(|name| names.find(&name.value).is_none()));
-        let report = |(i, name)| names.unknown(name, i < MOST_SUGGESTIONS);
-        let diagnostics = unknown.into_iter().enumerate().map(report).collect();
+        let is_unknown = |name: &&Spanned<String>| names.matching(&name.value).is_empty();
+        unknown.extend(default.filter(is_unknown).map(|name| (None, name)));
+        let report = |(i, (node, name))| names.unknown(node, name, i < MOST_SUGGESTIONS);
+        // The targets of one `for` share their names, and one mistake in them.
+        let mut seen = HashSet::new();
+        unknown.retain(|(_, name)| seen.insert((name.span, name.value.as_str())));
+        let unknown = unknown.into_iter().enumerate().map(report);
+        let too_large = patterns
+            .too_large
+            .map(|node| report_too_large(&names, node));
+        let diagnostics = unknown.chain(too_large).collect();
         (names, diagnostics)
+    }
+
+    /// Returns the nodes that a name or pattern stands for.
+    fn matching(&self, name: &str) -> Vec<Node> {
+        matching(self.buildfile, &self.sorted, name)
     }
 
     /// Returns the Buildfile with these names.
@@ -151,10 +178,19 @@ impl<'b> Names<'b> {
         needs.chain(after.iter().map(|name| (Kind::After, name)))
     }
 
-    fn unknown(&self, name: &Spanned<String>, suggest: bool) -> Diagnostic {
+    fn unknown(&self, node: Option<Node>, name: &Spanned<String>, suggest: bool) -> Diagnostic {
+        let target = node.and_then(|node| self.buildfile.targets.get(node as usize));
+        if is_pattern(&name.value) {
+            let message = format!("no target matches `{}`", name.value);
+            let diagnostic = Diagnostic::error(UNKNOWN, message)
+                .label(name.span, "matches no target and no group")
+                .help("`*` stands for any characters of a name; `fbuild list` shows all names");
+            return with_values(diagnostic, target);
+        }
         let message = format!("unknown target `{}`", name.value);
         let diagnostic =
             Diagnostic::error(UNKNOWN, message).label(name.span, "not a target or group");
+        let diagnostic = with_values(diagnostic, target);
         if suggest {
             diagnostic.did_you_mean(&name.value, self.all())
         } else {
@@ -180,6 +216,84 @@ pub(super) fn name(buildfile: &Buildfile, node: Node) -> &str {
 pub(super) fn find(buildfile: &Buildfile, sorted: &[Node], wanted: &str) -> Option<Node> {
     let at = sorted.binary_search_by(|node| name(buildfile, *node).cmp(wanted));
     at.ok().map(|at| sorted[at])
+}
+
+/// Returns true if a name stands for all names that match it.
+pub(super) fn is_pattern(name: &str) -> bool {
+    name.contains('*')
+}
+
+/// Returns the nodes with names that match a name or pattern, sorted by name.
+pub(super) fn matching(buildfile: &Buildfile, sorted: &[Node], wanted: &str) -> Vec<Node> {
+    if !is_pattern(wanted) {
+        return find(buildfile, sorted, wanted).into_iter().collect();
+    }
+    let near = with_prefix(buildfile, sorted, wanted).iter().copied();
+    near.filter(|node| matches(wanted, name(buildfile, *node)))
+        .collect()
+}
+
+/// Returns the nodes with names that start like a pattern.
+fn with_prefix<'s>(buildfile: &Buildfile, sorted: &'s [Node], pattern: &str) -> &'s [Node] {
+    let prefix = pattern.split('*').next().unwrap_or("");
+    let start = sorted.partition_point(|node| name(buildfile, *node) < prefix);
+    let from = &sorted[start..];
+    let len = from.partition_point(|node| name(buildfile, *node).starts_with(prefix));
+    &from[..len]
+}
+
+/// Returns true if a name matches a pattern in which `*` is any number of characters. The first
+/// place of each part is enough, because a later part can only gain from it.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or("");
+    let (Some(last), Some(mut rest)) = (parts.next_back(), name.strip_prefix(first)) else {
+        return pattern == name;
+    };
+    for part in parts {
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// The nodes that patterns stand for, each found once.
+#[derive(Default)]
+struct Patterns<'b> {
+    found: HashMap<&'b str, Vec<Node>>,
+    /// The number of names among which patterns were searched.
+    searched: usize,
+    /// The node at which the limit was reached.
+    too_large: Option<Node>,
+}
+
+impl<'b> Patterns<'b> {
+    /// Returns the nodes that match; none once the limit is reached.
+    fn find(&mut self, names: &Names<'b>, pattern: &'b str) -> &[Node] {
+        if self.too_large.is_some() {
+            return &[];
+        }
+        self.found.entry(pattern).or_insert_with(|| {
+            self.searched += with_prefix(names.buildfile, &names.sorted, pattern).len();
+            names.matching(pattern)
+        })
+    }
+
+    fn check(&mut self, edges: usize, node: Node) {
+        if edges > MOST_EDGES || self.searched > MOST_SEARCHED {
+            self.too_large.get_or_insert(node);
+        }
+    }
+}
+
+/// Adds the values of `for` that a target was made with.
+pub(super) fn with_values(diagnostic: Diagnostic, target: Option<&Target>) -> Diagnostic {
+    let values = target.into_iter().flat_map(|target| &target.values);
+    values.fold(diagnostic, |diagnostic, (name, value)| {
+        diagnostic.label(value.span, format!("with `{name}` = `{}`", value.value))
+    })
 }
 
 /// Edges between targets only.
@@ -271,7 +385,7 @@ impl<'n, 'b> Walk<'n, 'b> {
 
 fn report_too_large(names: &Names<'_>, node: Node) -> Diagnostic {
     let message = format!(
-        "groups make more than {} million edges between targets",
+        "groups and patterns make more than {} million edges between targets",
         MOST_EDGES / 1_000_000
     );
     let diagnostic = Diagnostic::error(TOO_LARGE, message)
@@ -284,7 +398,9 @@ fn report_too_large(names: &Names<'_>, node: Node) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{check, shown};
+    use super::super::Named;
+    use super::super::testing::{check, graph, names, shown};
+    use super::matches;
 
     #[test]
     fn unknown_names_are_reported_with_suggestions() {
@@ -323,5 +439,63 @@ mod tests {
         let report = shown(&text.join("\n"));
         assert_eq!(report.lines().count(), 3, "{report}");
         assert!(report.contains("more than 5 million edges"), "{report}");
+    }
+
+    #[test]
+    fn pattern_stands_for_all_names_that_match() {
+        let graph = graph(
+            "default *x
+             target test-all needs test-* *-gen
+             target test-b
+             target test-a after te*b
+             target c-gen
+             group test-x needs test-b*",
+        );
+        let id = |name| match graph.find(name) {
+            Some(Named::Target(id)) => id,
+            other => panic!("{name} is {other:?}"),
+        };
+        assert_eq!(
+            names(&graph, graph.needs(id("test-all"))),
+            "test-a test-b c-gen"
+        );
+    }
+
+    #[test]
+    fn star_is_any_number_of_characters() {
+        for (pattern, name) in [
+            ("*", ""),
+            ("*", "a"),
+            ("a*", "a"),
+            ("*a", "ba"),
+            ("a*c", "abc"),
+            ("a*b*c", "axbxbxc"),
+            ("**", "a"),
+            ("*-*", "a-b"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("a*", "ba"),
+            ("*a", "ab"),
+            ("ab*ba", "aba"),
+            ("a*b*c", "acb"),
+            ("*-*", "ab"),
+            ("a?*", "ab"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn patterns_over_many_names_are_limited() {
+        let target = |i| format!("target t{i} needs *x{i}");
+        let text: Vec<String> = (0..5_000).map(target).collect();
+        let report = shown(&text.join("\n"));
+        assert!(
+            report.contains("groups and patterns make more than 5 million"),
+            "{}",
+            report.len()
+        );
     }
 }

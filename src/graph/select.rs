@@ -14,10 +14,20 @@ impl Graph {
     /// Returns the target or group with a name.
     pub fn find(&self, name: &str) -> Option<Named> {
         let node = resolve::find(&self.buildfile, &self.by_name, name)? as usize;
-        Some(match node.checked_sub(self.len()) {
+        Some(self.named(node))
+    }
+
+    /// Returns the targets and groups that a name or pattern stands for, sorted by name.
+    pub fn matching(&self, name: &str) -> Vec<Named> {
+        let found = resolve::matching(&self.buildfile, &self.by_name, name).into_iter();
+        found.map(|node| self.named(node as usize)).collect()
+    }
+
+    fn named(&self, node: usize) -> Named {
+        match node.checked_sub(self.len()) {
             Some(group) => Named::Group(group),
             None => Named::Target(TargetId(number(node))),
-        })
+        }
     }
 
     /// Returns the names of all targets and groups, sorted.
@@ -29,7 +39,7 @@ impl Graph {
     /// Returns the targets of the project's `default`, if there is one.
     pub fn default_targets(&self) -> Vec<TargetId> {
         let names = self.buildfile.project.iter().flat_map(|p| &p.default);
-        let found = names.filter_map(|name| self.find(&name.value));
+        let found = names.flat_map(|name| self.matching(&name.value));
         self.expand(found)
     }
 
@@ -77,16 +87,19 @@ impl Graph {
         )])
     }
 
-    /// Returns the targets and groups with the given names. Reports every unknown name.
+    /// Returns the targets and groups with names that match the given ones, in which `*` is any
+    /// number of characters. Reports every unknown name.
     pub fn resolve<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<Named>, Vec<Diagnostic>> {
-        let is_unknown = |name: &&S| self.find(name.as_ref()).is_none();
-        let unknown = names.iter().filter(is_unknown);
-        let unknown: Vec<_> = unknown.map(|name| self.unknown(name.as_ref())).collect();
+        let (mut named, mut unknown) = (Vec::new(), Vec::new());
+        for name in names {
+            let found = self.matching(name.as_ref());
+            if found.is_empty() {
+                unknown.push(self.unknown(name.as_ref()));
+            }
+            named.extend(found);
+        }
         if unknown.is_empty() {
-            Ok(names
-                .iter()
-                .filter_map(|name| self.find(name.as_ref()))
-                .collect())
+            Ok(named)
         } else {
             Err(unknown)
         }
@@ -130,6 +143,10 @@ impl Graph {
 
     fn unknown(&self, name: &str) -> Diagnostic {
         let shown = crate::path::escape(name.as_bytes());
+        if resolve::is_pattern(name) {
+            return Diagnostic::error(UNKNOWN, format!("no target matches `{shown}`"))
+                .help("`*` stands for any characters of a name; `fbuild list` shows all names");
+        }
         let diagnostic = Diagnostic::error(UNKNOWN, format!("unknown target `{shown}`"))
             .help("`fbuild list` shows all of them");
         diagnostic.did_you_mean(name, self.names())

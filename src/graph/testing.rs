@@ -170,6 +170,7 @@ fn output(text: &str) -> Output {
 fn empty_target(name: Word) -> Target {
     Target {
         name,
+        values: Vec::new(),
         about: None,
         needs: Vec::new(),
         after: Vec::new(),

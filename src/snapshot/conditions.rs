@@ -14,6 +14,7 @@ use super::CleanRun;
 use crate::action::environment::HostEnv;
 use crate::action::index::boot_id;
 use crate::action::tools::{ProbedTool, ToolFile, ToolSite, ToolSites};
+use crate::buildfile::listing::Listing;
 use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::exec;
@@ -44,6 +45,8 @@ pub(super) struct Facts {
     pub(super) names: Vec<String>,
     /// The texts of the Buildfile, the main one first.
     pub(super) texts: Vec<(StatePath, Digest)>,
+    /// The names of files that targets are made of.
+    pub(super) listings: Vec<Listing>,
     /// The root as the Buildfile names it, and without links.
     pub(super) root_as_named: StatePath,
     pub(super) root: StatePath,
@@ -66,6 +69,7 @@ struct FoundTool {
 struct Subjects<'a> {
     names: &'a [String],
     texts: Vec<&'a Path>,
+    listings: Vec<Listing>,
     root_as_named: &'a Path,
     store: Option<&'a Path>,
     variables: Vec<&'a str>,
@@ -86,7 +90,9 @@ impl Conditions {
     pub(super) fn still_hold(&self, host_env: &HostEnv, root: &Root, probing: Probing<'_>) -> bool {
         let facts = Facts::observe(&self.facts.subjects(), host_env, root, read_digest);
         // Tools come last: another text of the Buildfile may probe them in another way.
-        facts.as_ref() == Some(&self.facts) && self.tools_are_same(host_env, root, probing)
+        facts.as_ref() == Some(&self.facts)
+            && self.facts.listings.iter().all(Listing::is_current)
+            && self.tools_are_same(host_env, root, probing)
     }
 
     /// Compares the tools. Probes only shims: any other program has the same version while its
@@ -150,6 +156,7 @@ impl Facts {
             variables: subjects.variables.iter().map(variable).collect(),
             secrets: subjects.secrets.iter().map(secret).collect(),
             texts: subjects.texts.iter().map(text).collect::<Option<_>>()?,
+            listings: subjects.listings.clone(),
         })
     }
 
@@ -158,6 +165,7 @@ impl Facts {
         Subjects {
             names: &self.names,
             texts: self.texts.iter().map(|(path, _)| &**path).collect(),
+            listings: self.listings.clone(),
             root_as_named: &self.root_as_named,
             store: self.store.as_deref(),
             variables: self.variables.iter().map(|(name, _)| &**name).collect(),
@@ -178,6 +186,7 @@ impl CleanRun<'_> {
         let subjects = Subjects {
             names: self.names,
             texts: workspace.texts().iter().map(|(path, _)| &**path).collect(),
+            listings: workspace.listings().to_vec(),
             root_as_named: &workspace.root_as_named(),
             store: self.store.as_deref(),
             variables: each_once(variables.map(|var| &*var.name.value)),

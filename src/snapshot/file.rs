@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::stamp::Stamp;
 use crate::workspace::Layout;
 
-const MAGIC: &Magic = b"fbuild-snap   4\n";
+const MAGIC: &Magic = b"fbuild-snap   5\n";
 
 /// Everything in a snapshot except its observations.
 #[derive(Serialize, Deserialize)]

@@ -159,7 +159,9 @@ impl Snapshot {
             .texts()
             .iter()
             .map(|(path, digest)| (&**path, digest));
-        texts.eq(read) && *facts.root == *workspace.root.path()
+        texts.eq(read)
+            && facts.listings == workspace.listings()
+            && *facts.root == *workspace.root.path()
     }
 
     /// Returns the version of the tool at a site, which was checked with the snapshot.

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::buildfile::listing::Listing;
 use crate::checked_file::{self, Magic, StateFile};
 use crate::digest::Digest;
 use crate::graph::Graph;
 use crate::path::StatePath;
 use crate::source::{Diagnostic, Sources};
 
-const MAGIC: &Magic = b"fbuild-graph  3\n";
+const MAGIC: &Magic = b"fbuild-graph  4\n";
 
 /// The texts of a Buildfile and the graph made from them.
 pub(super) struct Parts {
@@ -21,6 +22,8 @@ pub(super) struct Parts {
     pub(super) diagnostics: Vec<Diagnostic>,
     /// The path and digest of every text, in order.
     pub(super) files: Vec<(PathBuf, Digest)>,
+    /// The names of files that `for` found.
+    pub(super) listings: Vec<Listing>,
 }
 
 /// The first part of the file, checked before the rest is decoded.
@@ -30,6 +33,7 @@ struct Head {
     fbuild: String,
     /// Path, path as shown, and digest of each text.
     files: Vec<(StatePath, StatePath, Digest)>,
+    listings: Vec<Listing>,
 }
 
 /// Returns the compiled form in `file` if it was made from the Buildfile at `path`, and
@@ -53,6 +57,9 @@ pub(super) fn read(file: &StateFile, path: &Path) -> Option<Parts> {
         }
         sources.add(&**shown, String::from_utf8(text).ok()?);
     }
+    if !head.listings.iter().all(Listing::is_current) {
+        return None;
+    }
     let (diagnostics, graph) = postcard::from_bytes(rest).ok()?;
     let files = head.files.into_iter();
     Some(Parts {
@@ -62,13 +69,14 @@ pub(super) fn read(file: &StateFile, path: &Path) -> Option<Parts> {
         files: files
             .map(|(path, _, digest)| (path.to_path_buf(), digest))
             .collect(),
+        listings: head.listings,
     })
 }
 
 /// Writes the compiled form to `file`.
 pub(super) fn write(
     file: &StateFile,
-    (files, sources): (&[(PathBuf, Digest)], &Sources),
+    (files, sources, listings): (&[(PathBuf, Digest)], &Sources, &[Listing]),
     content: (&[Diagnostic], &Graph),
 ) -> io::Result<()> {
     let shown = sources.files().iter().map(|f| f.path.clone());
@@ -78,6 +86,7 @@ pub(super) fn write(
         files: files
             .map(|((path, digest), shown)| (path.clone().into(), shown.into(), *digest))
             .collect(),
+        listings: listings.to_vec(),
     };
     let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;
     let content = postcard::to_stdvec(&content).map_err(io::Error::other)?;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::AtFlags;
 
+use crate::buildfile::listing::Listing;
 use crate::buildfile::{self, NodeCache};
 use crate::digest::{Digest, Key};
 use crate::graph::{self, Graph};
@@ -39,6 +40,7 @@ pub struct Workspace {
     /// Every diagnostic about the texts.
     pub diagnostics: Vec<Diagnostic>,
     files: Vec<(PathBuf, Digest)>,
+    listings: Vec<Listing>,
     /// The nodes of this load, if the texts were parsed.
     cache: NodeCache,
     is_compiled: bool,
@@ -96,13 +98,18 @@ impl Workspace {
             return Ok(());
         }
         self.cache.save(&layout.nodes())?;
-        let texts = (self.files.as_slice(), &self.sources);
-        compiled::write(&layout.graph(), texts, (&self.diagnostics, &self.graph))
+        let facts = (self.files.as_slice(), &self.sources, &*self.listings);
+        compiled::write(&layout.graph(), facts, (&self.diagnostics, &self.graph))
     }
 
     /// Returns every text that was read, in order, with its digest.
     pub fn texts(&self) -> &[(PathBuf, Digest)] {
         &self.files
+    }
+
+    /// Returns the names of files that the targets depend on.
+    pub fn listings(&self) -> &[Listing] {
+        &self.listings
     }
 
     /// Returns the path of the root as the Buildfile names it, with unresolved links.
@@ -175,6 +182,7 @@ pub fn open(path: &Path, shown: &Path, key: &Key) -> Result<Workspace, Error> {
         sources: parts.sources,
         diagnostics: parts.diagnostics,
         files: parts.files,
+        listings: parts.listings,
         cache,
         is_compiled,
     })
@@ -194,6 +202,7 @@ fn compile(path: &Path, shown: &Path, cache: &mut NodeCache) -> Result<compiled:
         sources: loaded.sources,
         diagnostics,
         files: loaded.files,
+        listings: loaded.listings,
     })
 }
 

@@ -205,7 +205,7 @@ fn add_refuses_targets_with_mistakes() {
             "add two --env A-B -- true",
             "`A-B` cannot be the name of an environment variable",
         ),
-        ("add {two} -- true", "`{two}` cannot be a name"),
+        ("add {two} -- true", "unknown variable `two`"),
         ("add two --from none -- true", "unknown template `none`"),
     ];
     for (words, why) in wrong {

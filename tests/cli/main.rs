@@ -20,6 +20,7 @@ mod cache;
 mod command;
 mod edit;
 mod env;
+mod expand;
 mod find;
 mod folder;
 mod forge;

@@ -9,7 +9,7 @@ use super::scope::{RESERVED, Scope};
 use super::values;
 use crate::buildfile::checks::spelling;
 use crate::buildfile::codes;
-use crate::buildfile::grammar::Kind;
+use crate::buildfile::grammar::{Kind, Type};
 use crate::buildfile::model::{
     Command, EnvValue, EnvVar, Inputs, Output, Outputs, Piece, Spanned, Text, TraceMode,
 };
@@ -87,6 +87,16 @@ pub(crate) fn names(node: &Node) -> impl Iterator<Item = Spanned<String>> {
     node.args.iter().map(name)
 }
 
+/// Returns the arguments of a node as names of targets, or patterns over them.
+pub(crate) fn references<'n>(
+    node: &'n Node,
+    scope: &mut Scope<'_>,
+) -> impl Iterator<Item = Spanned<String>> + use<'n> {
+    let name = |value| scope.name(value, Type::Reference);
+    let names: Vec<_> = node.args.iter().filter_map(name).collect();
+    names.into_iter()
+}
+
 struct Reader<'r, 's> {
     base: &'r RelPath,
     scope: &'r mut Scope<'s>,
@@ -97,8 +107,8 @@ impl Reader<'_, '_> {
     fn node(&mut self, node: &Node) {
         match node.spec.kind {
             Kind::About => self.body.about = node.args.first().and_then(|v| self.scope.plain(v)),
-            Kind::Needs => self.body.needs.extend(names(node)),
-            Kind::After => self.body.after.extend(names(node)),
+            Kind::Needs => self.body.needs.extend(references(node, self.scope)),
+            Kind::After => self.body.after.extend(references(node, self.scope)),
             Kind::Inputs => self.inputs(node),
             Kind::Outputs => self.outputs(node),
             Kind::Env => self.env(node),

@@ -1,5 +1,5 @@
-//! Finds definitions by name: targets, groups, templates, sets, tools and variables. It
-//! does not know their meaning.
+//! Finds definitions by name: templates, sets, tools and variables. It does not know their
+//! meaning.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::buildfile::model::Spanned;
 use crate::buildfile::sink::{Sink, shown};
 use crate::buildfile::syntax::node::Node;
 use crate::path::RelPath;
-use crate::source::Diagnostic;
+use crate::source::{Diagnostic, Span};
 
 /// A top-level node, and the folder that its paths are relative to.
 #[derive(Debug)]
@@ -84,43 +84,56 @@ impl<'n> Definitions<'n> {
     }
 }
 
-/// Returns the kind whose names a node shares; groups share those of targets.
+/// Returns the kind whose names a node shares. Those of targets and groups are known only when
+/// they are expanded.
 fn space(placed: &Placed) -> Option<Kind> {
     match placed.node.spec.kind {
-        Kind::Group => Some(Kind::Target),
-        kind @ (Kind::Target | Kind::Template | Kind::Files | Kind::Tool | Kind::Var) => Some(kind),
+        kind @ (Kind::Template | Kind::Files | Kind::Tool | Kind::Var) => Some(kind),
         _ => None,
     }
 }
 
 fn duplicate(placed: &Placed, earlier: &Placed) -> Diagnostic {
-    let of = |placed: &Placed| {
-        placed
+    let of = |placed: &Placed| Defined {
+        kind: placed.node.spec.name,
+        span: placed
             .node
             .args
             .first()
-            .map_or(placed.node.span, |v| v.span)
+            .map_or(placed.node.span, |v| v.span),
     };
     let name = placed
         .node
         .first()
         .map_or_else(String::new, |name| name.value);
-    let (this, other) = (placed.node.spec.name, earlier.node.spec.name);
-    let what = match this {
-        "files" => "set of files",
-        "var" => "variable",
-        this => this,
-    };
-    let message = if this == other {
-        format!("the {what} `{}` is defined twice", shown(&name))
-    } else {
-        format!(
-            "`{}` is the name of a {other} and of a {this}",
-            shown(&name)
-        )
-    };
-    Diagnostic::error(codes::DUPLICATE, message)
-        .label(of(placed), "again here")
-        .label(of(earlier), "first defined here")
-        .help("rename one of them")
+    of(placed).duplicate(&name, of(earlier))
+}
+
+/// The place that defines a name.
+#[derive(Clone, Copy)]
+pub(crate) struct Defined {
+    /// The name of the node.
+    pub(crate) kind: &'static str,
+    pub(crate) span: Span,
+}
+
+impl Defined {
+    /// Returns the report of a name that is defined here, and earlier.
+    pub(crate) fn duplicate(self, name: &str, earlier: Self) -> Diagnostic {
+        let (this, other) = (self.kind, earlier.kind);
+        let what = match this {
+            "files" => "set of files",
+            "var" => "variable",
+            this => this,
+        };
+        let message = if this == other {
+            format!("the {what} `{}` is defined twice", shown(name))
+        } else {
+            format!("`{}` is the name of a {other} and of a {this}", shown(name))
+        };
+        Diagnostic::error(codes::DUPLICATE, message)
+            .label(self.span, "again here")
+            .label(earlier.span, "first defined here")
+            .help("rename one of them")
+    }
 }

@@ -4,6 +4,7 @@
 pub(super) mod body;
 mod braces;
 pub(super) mod definitions;
+pub(super) mod loops;
 pub(super) mod remote;
 pub(super) mod scope;
 pub(super) mod target;

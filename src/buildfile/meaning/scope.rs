@@ -5,10 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::braces::{Part, parts};
 use crate::buildfile::codes;
+use crate::buildfile::grammar::Type;
 use crate::buildfile::model::{Piece, Spanned, Text};
+use crate::buildfile::names;
 use crate::buildfile::sink::{Sink, shown};
 use crate::buildfile::syntax::node::{Node, Value};
-use crate::source::{Diagnostic, Sources, Span};
+use crate::source::{Diagnostic, Label, Sources, Span};
 
 /// The most bytes in the value of one `var`.
 const LONGEST_VALUE: usize = 64 << 10;
@@ -22,10 +24,33 @@ const MOST_LINTS: usize = 20_000;
 /// The name in braces that stands for the arguments given to a run.
 pub(super) const RESERVED: &str = "args";
 
+/// A value of `for`, or of a template's parameter.
+#[derive(Clone, Debug)]
+pub(crate) struct Local {
+    pub(crate) name: String,
+    /// `None` if it is not known what it will be.
+    pub(crate) value: Option<String>,
+    /// The span of the value.
+    pub(crate) span: Span,
+}
+
+impl Local {
+    /// Returns a label that names the value.
+    pub(crate) fn label(&self) -> Label {
+        let value = shown(self.value.as_deref().unwrap_or(""));
+        Label {
+            span: self.span,
+            text: format!("with `{}` = `{value}`", self.name),
+        }
+    }
+}
+
 /// The variables that strings can refer to, and the sink for mistakes in them.
 pub(crate) struct Scope<'a> {
     /// The values; `None` for one with a mistake in it.
     vars: HashMap<String, Option<String>>,
+    /// The values that hold only in what is read now.
+    pub(crate) locals: Vec<Local>,
     /// The variables that the current target declares, for hints.
     pub(super) local: HashSet<String>,
     sources: &'a Sources,
@@ -43,6 +68,7 @@ impl<'a> Scope<'a> {
     pub(crate) fn new(nodes: &[&Node], sources: &'a Sources, sink: &'a mut Sink) -> Self {
         let mut scope = Self {
             vars: HashMap::new(),
+            locals: Vec::new(),
             local: HashSet::new(),
             sources,
             sink,
@@ -70,7 +96,56 @@ impl<'a> Scope<'a> {
 
     /// Returns true if `name` is a variable.
     pub(super) fn has_var(&self, name: &str) -> bool {
-        self.vars.contains_key(name)
+        self.vars.contains_key(name) || self.locals.iter().any(|local| local.name == name)
+    }
+
+    /// Reports a name of a `for` or a parameter that has another meaning in braces already.
+    pub(super) fn check_local_name(&mut self, name: &Spanned<String>) -> Option<()> {
+        let shown = shown(&name.value);
+        let diagnostic = if name.value == RESERVED {
+            Diagnostic::error(codes::ARGS_PLACE, "`args` is not a name for values").label(
+                name.span,
+                "`{args}` stands for the arguments given to a run",
+            )
+        } else if self.vars.contains_key(&name.value) {
+            let message = format!("`{shown}` is the name of a `var`, too");
+            Diagnostic::error(codes::DUPLICATE, message).label(name.span, "again here")
+        } else {
+            return Some(());
+        };
+        self.sink.push(diagnostic.help("choose another name"));
+        None
+    }
+
+    /// Returns the values that hold now.
+    pub(super) fn values(&self) -> Vec<(String, Spanned<String>)> {
+        let locals = self.locals.iter();
+        let value = |local: &Local| {
+            let value = Spanned::new(local.value.clone()?, local.span);
+            Some((local.name.clone(), value))
+        };
+        locals.filter_map(value).collect()
+    }
+
+    /// Returns true if a text has `{name}` in it.
+    pub(super) fn refers(&self, value: &Value, name: &str) -> bool {
+        parts(value.text()).any(|part| part == Part::Var(name))
+    }
+
+    /// Returns a name with variables in place; `None` if it has a mistake, or is none then.
+    pub(crate) fn name(&mut self, value: &Value, ty: Type) -> Option<Spanned<String>> {
+        let text = self.plain(value)?;
+        if value.text().contains('{')
+            && let Err(rule) = names::check(&text.replace('{', "\n"), ty)
+        {
+            let message = format!("`{}` cannot be {}", shown(&text), ty.name());
+            let diagnostic =
+                Diagnostic::error(codes::NAME, message).label(value.span, "not a name");
+            self.sink
+                .push(diagnostic.help(format!("such a name is {rule}")));
+            return None;
+        }
+        Some(Spanned::new(text, value.span))
     }
 
     /// Returns the text of `value` with variables in place; `None` if it has a mistake. A
@@ -122,7 +197,9 @@ impl<'a> Scope<'a> {
     }
 
     fn value(&mut self, name: &str, span: Span) -> Option<String> {
-        let Some(value) = self.vars.get(name) else {
+        let local = self.locals.iter().find(|local| local.name == name);
+        let local = local.map(|local| &local.value);
+        let Some(value) = local.or_else(|| self.vars.get(name)) else {
             self.unknown(name, span);
             return None;
         };
@@ -181,9 +258,10 @@ impl<'a> Scope<'a> {
         let place = self.narrow(span, &format!("{{{name}}}"));
         let message = format!("unknown variable `{}`", shown(name));
         let diagnostic = Diagnostic::error(codes::VARIABLE, message);
+        let locals = self.locals.iter().map(|local| local.name.as_str());
         let near = self
             .sink
-            .nearest(name, self.vars.keys().map(String::as_str));
+            .nearest(name, locals.chain(self.vars.keys().map(String::as_str)));
         let help = match near {
             _ if self.local.contains(name) => {
                 format!("the variable that the target declares is `{{env.{name}}}`")

@@ -16,6 +16,7 @@ pub(crate) fn assemble(
     scope: &mut Scope<'_>,
 ) -> Target {
     Target {
+        values: scope.values(),
         name,
         env: in_order(&body, scope),
         about: body.about,

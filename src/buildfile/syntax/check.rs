@@ -163,7 +163,11 @@ impl<'t, 's> Checker<'t, 's> {
         }
         let is_any = known.is_none();
         if is_any {
-            self.check_name(name.value(), span, Type::Variable);
+            let ty = match spec.kind {
+                Kind::Env => Type::Variable,
+                _ => Type::VarName,
+            };
+            self.check_name(name.value(), span, ty);
         }
         let Some(value) = self.value(entry, prop.ty, spec) else {
             return;

@@ -10,7 +10,7 @@ use crate::graph::{Graph, Named, TargetId};
 use crate::report::fold::{Line, fold};
 use crate::report::text::{count, duration, harmless, list};
 use crate::report::{Color, Style, Verbosity};
-use crate::session::{Access, Session, Start};
+use crate::session::{self, Access, Session, Start};
 use crate::source::render_all;
 
 pub(in crate::cli) fn run(context: &Context, args: &Explain) -> Result<(), Failure> {
@@ -52,7 +52,19 @@ fn target(session: &Session<'_>, name: &str) -> Result<TargetId, Failure> {
                 help,
             ))
         }
-        None => Ok(session.select(&[name.to_owned()]).map(|_| TargetId(0))?),
+        None => {
+            let names = [name.to_owned()];
+            let found = graph.select(&names).map_err(session::Error::Names)?;
+            match found[..] {
+                [id] => Ok(id),
+                _ => {
+                    let names: Vec<&str> = found.iter().map(|id| graph.name(*id)).collect();
+                    let message = format!("`{}` matches several targets", harmless(name));
+                    let help = format!("explain one of them: {}", list(&names, 8));
+                    Err(Failure::usage_with_help(message, help))
+                }
+            }
+        }
     }
 }
 

@@ -81,13 +81,14 @@ fn children(graph: &Graph, named: Named) -> Vec<Child> {
         Named::Target(id) => (&graph.target(id).needs, &graph.target(id).after),
         Named::Group(group) => (&graph.groups()[group].needs, &[]),
     };
-    let child = |name: &Spanned<String>, is_after| {
-        let named = graph.find(&name.value)?;
-        Some(Child { named, is_after })
+    let children = |name: &Spanned<String>, is_after| {
+        let found = graph.matching(&name.value).into_iter();
+        let others = found.filter(move |found| *found != named);
+        others.map(move |named| Child { named, is_after })
     };
-    let needs = needs.iter().filter_map(|name| child(name, false));
+    let needs = needs.iter().flat_map(|name| children(name, false));
     needs
-        .chain(after.iter().filter_map(|name| child(name, true)))
+        .chain(after.iter().flat_map(|name| children(name, true)))
         .collect()
 }
 
