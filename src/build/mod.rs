@@ -10,6 +10,7 @@
 //! | `run` | the loop, and the transitions of a target |
 //! | `plan`, `tally` | the state of each target, and the counts; no I/O |
 //! | `step` | one target: its key, and whether its result is known |
+//! | `locked` | committed outputs that are used as they are |
 //! | `runner`, `input_check` | one target: its commands, and whether inputs changed meanwhile |
 //! | `audit` | the files that commands used, compared with the declaration |
 //! | `slot`, `recorder`, `remote` | the threads |
@@ -21,6 +22,7 @@ mod emitter;
 mod explain;
 mod failure;
 mod input_check;
+mod locked;
 mod outputs;
 mod plan;
 mod reason;
@@ -150,6 +152,8 @@ pub struct Policy {
 pub struct Finished {
     /// Its numbers, as in its last event.
     pub summary: Summary,
+    /// The targets that took part, except those whose committed outputs were used as they are.
+    pub built: Vec<TargetId>,
     /// The error that kept its index, memory or compiled Buildfile from being saved.
     pub unsaved: Option<io::Error>,
 }

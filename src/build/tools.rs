@@ -76,6 +76,30 @@ impl Versions {
         let versions = tools.filter_map(|tool| self.get(id, &tool.value)?.as_ref().err());
         versions.flat_map(|failure| &failure.diagnostics).collect()
     }
+
+    /// Returns true if a tool of a target cannot be used.
+    pub(super) fn is_lacking(&self, id: TargetId, target: &Target) -> bool {
+        let mut versions = target
+            .tools
+            .iter()
+            .filter_map(|tool| self.get(id, &tool.value));
+        versions.any(Result::is_err)
+    }
+
+    /// Adds to the errors about a target's tools why they are needed.
+    pub(super) fn explain(&mut self, id: TargetId, why: &str) {
+        let Some(class) = self.classes.get(&id) else {
+            return;
+        };
+        let versions = self.versions.iter_mut().filter(|((of, _), _)| of == class);
+        let failures = versions.filter_map(|(_, version)| version.as_mut().err());
+        for diagnostic in failures.flat_map(|failure| &mut failure.diagnostics) {
+            diagnostic.help = Some(match diagnostic.help.take() {
+                Some(help) => format!("{help}; {why}"),
+                None => why.to_owned(),
+            });
+        }
+    }
 }
 
 /// Returns a warning for each tool whose program some targets cannot find. Starts no program,

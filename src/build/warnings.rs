@@ -1,6 +1,9 @@
 //! The warnings that a build gives about its targets. When each is given is decided
 //! elsewhere.
 
+use std::path::Path;
+
+use crate::buildfile::model::Target;
 use crate::digest::Digest;
 use crate::event::{Failure, Warning};
 use crate::exec::{Gap, Refusal};
@@ -55,6 +58,17 @@ pub(super) fn links_out(links: &[RelPath]) -> Option<Warning> {
         "{message}; a file behind it counts by its content, a folder behind it does not count"
     );
     Some(Warning::new("fbuild::build::link_out", message))
+}
+
+/// Words why a target with committed outputs must run.
+pub(super) fn lock_disagrees(target: &Target, changed: &str) -> String {
+    let name = &target.name.value;
+    format!("`{name}` must run because {changed} changed since `Buildfile.lock` was written")
+}
+
+pub(super) fn lock_unwritable(path: &Path, error: &std::io::Error) -> Warning {
+    let message = format!("cannot write `{}`: {error}", path.display());
+    Warning::new("fbuild::build::lock_unwritable", message)
 }
 
 pub(super) fn evicted(path: &RelPath, digest: Digest) -> Warning {

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use crate::action::environment::HostEnv;
 use crate::action::index::{FileIndex, Saved};
-use crate::build::{self, Arguments, Explained, Options, Parts, Policy, Request};
+use crate::build::{self, Arguments, Explained, Finished, Options, Parts, Policy, Request};
 use crate::cancel::Cancel;
 use crate::digest::Key;
 use crate::event::{Failure, Sink, Summary, Warning};
@@ -240,6 +240,7 @@ impl<'a> Session<'a> {
         let hidden: Vec<RelPath> = kept
             .filter_map(|path| below(&workspace, path))
             .chain(entry_below(&workspace, workspace.layout.state()))
+            .chain(entry_below(&workspace, &workspace.lockfile()))
             .collect();
         let root = workspace.root.clone();
         let stage = Stage::new(&root, state.layout.state(), &trash, hidden.clone());
@@ -394,13 +395,13 @@ impl<'a> Session<'a> {
         }
         let (mut parts, memory) = self.parts(policy, order.cancel);
         parts.shared = order.shared;
-        let finished = build::run(&parts, request, memory, &mut fanout);
+        let mut finished = build::run(&parts, request, memory, &mut fanout);
         let log_error = fanout.log_error;
         self.is_saved = self.access == Access::Write;
         self.has_stored |= finished.summary.built > 0 && !policy.no_cache;
-        self.warn_unsaved(finished.unsaved);
+        self.warn_unsaved(finished.unsaved.take());
         if is_complete && finished.summary.went_well() {
-            let recorded = self.record_snapshot(order, snapshot.as_mut());
+            let recorded = self.record_snapshot(order, &finished, snapshot.as_mut());
             self.warn_unsaved(recorded.err());
         }
         self.warn_unsaved(log_error);
@@ -484,7 +485,12 @@ impl<'a> Session<'a> {
 
     /// Records the snapshot of a clean build. Without a lasting store there is none: the next
     /// run would have to report its loss.
-    fn record_snapshot(&self, order: &Order<'_>, earlier: Option<&mut Snapshot>) -> io::Result<()> {
+    fn record_snapshot(
+        &self,
+        order: &Order<'_>,
+        finished: &Finished,
+        earlier: Option<&mut Snapshot>,
+    ) -> io::Result<()> {
         let folder = store_folder(&self.workspace);
         let store = match (self.host.store, &self.disk) {
             (Some(_), _) => None,
@@ -500,6 +506,8 @@ impl<'a> Session<'a> {
             earlier,
             names: order.names,
             wanted: order.wanted,
+            built: &finished.built,
+            count: finished.summary.targets,
         })
     }
 

@@ -202,7 +202,7 @@ impl CleanRun<'_> {
     /// Returns the tools that the run used; `None` if the file of one changed since.
     fn tools(&self) -> Option<Vec<FoundTool>> {
         let workspace = self.workspace;
-        let uses = ToolSites::of(&workspace.graph, self.wanted, self.host_env).uses;
+        let uses = ToolSites::of(&workspace.graph, self.built, self.host_env).uses;
         let sites: BTreeSet<ToolSite> = uses.into_iter().map(|used| used.site).collect();
         let sites: Vec<&ToolSite> = sites.iter().collect();
         let files = exec::find_tools(&sites, self.host_env, &workspace.root);

@@ -81,6 +81,10 @@ pub struct CleanRun<'a> {
     pub names: &'a [String],
     /// The targets that this stands for.
     pub wanted: &'a [TargetId],
+    /// Those among them that were not replaced by committed outputs: their tools count.
+    pub built: &'a [TargetId],
+    /// How many targets took part.
+    pub count: usize,
     /// The snapshot that it began with.
     pub earlier: Option<&'a mut Snapshot>,
 }
@@ -241,7 +245,7 @@ pub fn record(mut run: CleanRun<'_>) -> io::Result<()> {
         return Ok(());
     }
     let is_final = run.targets().all(|target| target.cache);
-    let Some(header) = Header::new(layout, conditions, run.wanted.len(), is_final) else {
+    let Some(header) = Header::new(layout, conditions, run.count, is_final) else {
         return Ok(());
     };
     let mut fresh = Builder::default();

@@ -118,6 +118,13 @@ impl Workspace {
         root_path(folder, &self.graph)
     }
 
+    /// Returns the path of the file that describes committed outputs, beside the Buildfile.
+    pub fn lockfile(&self) -> PathBuf {
+        let buildfile = self.files.first().map(|(path, _)| path.as_path());
+        let buildfile = buildfile.unwrap_or(Path::new(FILE_NAME));
+        buildfile.with_extension("lock")
+    }
+
     /// Returns true if there are errors, so that nothing can be built.
     pub fn has_errors(&self) -> bool {
         has_errors(&self.diagnostics)

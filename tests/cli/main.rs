@@ -29,6 +29,7 @@ mod hostile;
 mod inputs;
 mod json;
 mod links;
+mod lock;
 mod names;
 mod outputs;
 mod ownership;

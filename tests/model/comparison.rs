@@ -12,7 +12,7 @@ use crate::model::builder::{Builder, How, Intrusion, Report};
 use crate::model::expected::{Fate, World, clear, counts};
 use crate::model::project::{Output, Project};
 use crate::model::step::{Edit, Forgotten, How as Writing, Preview, Step};
-use crate::model::store_model::{StoreModel, Trust};
+use crate::model::store_model::{StoreModel, Trust, is_settled};
 use crate::support::tree::{self, Node, Tree};
 
 /// A description of a difference.
@@ -312,6 +312,9 @@ impl Comparison {
             let Fate::Made { fingerprint, .. } = fate else {
                 continue;
             };
+            if is_settled(&self.world.project, &report, name) {
+                continue;
+            }
             let (how, key) = (report.how(name), report.key(name));
             let may_not = matches!(how, Some(How::UpToDate | How::WouldRestore));
             let uncached = self

@@ -16,6 +16,7 @@ use fbuild::cancel::Cancel;
 use fbuild::digest::Digest;
 use fbuild::event::{Event, Sink, Warning};
 use fbuild::exec::{End, Error, Execution, Executor, Task};
+use fbuild::graph::TargetId;
 use fbuild::session::{self, Access, Host, Observer, Order, Session, Start, StateKey};
 use fbuild::snapshot::Probing;
 use fbuild::store::disk::Durability;
@@ -172,9 +173,12 @@ impl InProcess {
         };
         let root = session.workspace.root.path().to_owned();
         fake_tool.root.set(root).unwrap();
+        let graph = &session.workspace.graph;
+        let wanted: Vec<TargetId> = graph.ids().collect();
+        let names: Vec<String> = wanted.iter().map(|id| graph.name(*id).to_owned()).collect();
         let order = Order {
-            names: &[],
-            wanted: &session.workspace.graph.ids().collect::<Vec<_>>(),
+            names: &names,
+            wanted: &wanted,
             options: Options {
                 jobs: self.jobs,
                 keep_going: true,

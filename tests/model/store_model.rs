@@ -8,7 +8,7 @@ use fbuild::digest::Digest;
 use crate::model::builder::{Harmed, How, Report, digest};
 use crate::model::comparison::Fault;
 use crate::model::expected::Fate;
-use crate::model::project::Project;
+use crate::model::project::{Project, Target};
 use crate::support::tree::Node;
 
 /// The known results, by the fingerprints of their inputs.
@@ -79,6 +79,9 @@ impl StoreModel {
             else {
                 continue;
             };
+            if is_settled(project, report, name) {
+                continue;
+            }
             let key = report.key(name).cloned();
             self.check_key(name, *fingerprint, key.as_ref())?;
             if times(report, name) == 1 {
@@ -104,6 +107,9 @@ impl StoreModel {
         };
         if is_uncached(project, name) {
             return (1, 1);
+        }
+        if is_settled(project, report, name) {
+            return (0, 0);
         }
         let is_shared = fates.iter().any(|(other, fate)| {
             let is_same =
@@ -220,6 +226,17 @@ impl StoreModel {
 /// Returns the number of executions of a target in a run.
 fn times(report: &Report, name: &str) -> usize {
     report.executed.iter().filter(|n| *n == name).count()
+}
+
+/// Returns true if the committed outputs of a target were used, as `Buildfile.lock` describes
+/// them: it has no key.
+pub(crate) fn is_settled(project: &Project, report: &Report, name: &str) -> bool {
+    let is_committed = |target: &Target| {
+        !target.outputs.is_empty() && target.outputs.iter().all(|output| output.committed)
+    };
+    report.how(name) == Some(How::UpToDate)
+        && report.key(name).is_none()
+        && project.target(name).is_some_and(is_committed)
 }
 
 fn is_uncached(project: &Project, name: &str) -> bool {

@@ -497,7 +497,9 @@ impl View for Disk<'_> {
             String::from_utf8_lossy(name.as_bytes()).into_owned()
         });
         names
-            .filter(|name| ![".build-cache", ".build-trash", ".git"].contains(&&**name))
+            .filter(|name| {
+                ![".build-cache", ".build-trash", ".git", "Buildfile.lock"].contains(&&**name)
+            })
             .collect()
     }
 

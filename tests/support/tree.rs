@@ -30,8 +30,8 @@ pub(crate) enum Node {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tree(BTreeMap<String, Node>);
 
-/// Folders that are never part of a project.
-const HIDDEN: [&str; 3] = [".build-cache", ".build-trash", ".git"];
+/// Entries that are never part of a project.
+const HIDDEN: [&str; 4] = [".build-cache", ".build-trash", ".git", "Buildfile.lock"];
 
 impl Node {
     /// Returns a plain file.
@@ -42,7 +42,7 @@ impl Node {
 }
 
 impl Tree {
-    /// Reads the tree below `root` from the disk, without the folders of fbuild and Git.
+    /// Reads the tree below `root` from the disk, without the entries of fbuild and Git.
     pub(crate) fn read(root: &Path) -> Self {
         let mut tree = Self::default();
         let mut pending = vec![String::new()];

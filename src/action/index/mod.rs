@@ -86,7 +86,7 @@ pub enum Error {
 /// A cache of file contents below a root. All methods can be called by many threads at once.
 pub struct FileIndex {
     root: Root,
-    /// Folders that are never inputs: the cache and the state.
+    /// Folders and files that are never inputs: the cache, the state, `Buildfile.lock`.
     hidden: Vec<RelPath>,
     /// Files that are never inputs: those that fbuild itself prints to.
     printed: Vec<FileId>,

@@ -273,6 +273,7 @@ impl<'a> Walk<'a> {
                 }
                 FileKind::File | FileKind::Link => {
                     if matches
+                        && !self.index.hidden.contains(child.real())
                         && let Some(lookup) = self.index.lookup_in(&mut folder, child.real())?
                     {
                         self.push_at(&child, lookup);

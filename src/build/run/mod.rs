@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::select;
 
 use super::emitter::Emitter;
+use super::locked::Locked;
 use super::plan::Plan;
 use super::recorder::{NewSuccess, Origin};
 use super::runner::{Attempt, Miss, millis};
@@ -50,7 +51,15 @@ pub fn run(
     let emitter = Emitter::new(sink, Instant::now());
     let early_warnings = std::mem::take(&mut request.warnings);
     let (snapshot, probing) = (request.snapshot, request.options.policy.probing());
-    let versions = tools::versions(parts, request.wanted, memory, snapshot, probing);
+    let mut versions = tools::versions(parts, request.wanted, memory, snapshot, probing);
+    let mut locked = Locked::read(parts);
+    let wanted = locked
+        .as_mut()
+        .map(|locked| locked.settle(&request, memory, &mut versions));
+    let request = Request {
+        wanted: wanted.as_deref().unwrap_or(request.wanted),
+        ..request
+    };
     let step = Step {
         parts,
         versions: &versions,
@@ -61,6 +70,7 @@ pub fn run(
     std::thread::scope(|threads| {
         let mut workers = Workers::new(threads, slot, recorder);
         let mut run = Run::new(&step, &request, memory, emitter, channels);
+        run.locked = locked;
         run.emit_started();
         run.fail_without_tools();
         // Most runs prepare so little that starting a pool would take longer.
@@ -87,6 +97,8 @@ struct Run<'a> {
     #[expect(clippy::vec_box, reason = "they arrive boxed and are passed on boxed")]
     to_look_up: Vec<Box<Miss>>,
     first_failed: Option<TargetId>,
+    /// The committed outputs, if there are any.
+    locked: Option<Locked<'a>>,
 }
 
 /// The progress of one target, as far as it is not in the plan.
@@ -143,6 +155,7 @@ impl<'a> Run<'a> {
             postponed: Vec::new(),
             to_look_up: Vec::new(),
             first_failed: None,
+            locked: None,
         }
     }
 
@@ -192,9 +205,12 @@ impl<'a> Run<'a> {
     {
         let mut ready = std::mem::take(&mut self.postponed);
         while let Some(id) = self.plan.next_to_prepare() {
-            match self.unchanged_success(id) {
-                Some(success) => self.on_up_to_date(id, success),
-                None => ready.push(self.prepare(id)),
+            if let Some(success) = self.settled(id) {
+                self.on_settled(id, success);
+            } else if let Some(success) = self.unchanged_success(id) {
+                self.on_up_to_date(id, success);
+            } else {
+                ready.push(self.prepare(id));
             }
         }
         // While this thread prepares, it emits nothing: that is fine if nothing else happens.
@@ -512,6 +528,8 @@ impl<'a> Run<'a> {
             mut tally,
             mut emitter,
             channels,
+            targets,
+            locked,
             ..
         } = self;
         let parts = step.parts;
@@ -525,7 +543,17 @@ impl<'a> Run<'a> {
         };
         let recorded = workers.finish().into_iter();
         parts.ledger.end();
-        let warnings = recorded.chain(early_warnings);
+        let is_settled = |id: &TargetId| {
+            let locked = locked.as_ref();
+            locked.is_some_and(|locked| locked.settled().contains_key(id))
+        };
+        let wanted = request.wanted.iter().copied();
+        let built: Vec<TargetId> = wanted.filter(|id| !is_settled(id)).collect();
+        let succeeded = built.iter().copied();
+        let succeeded = succeeded.filter(|id| targets[id.index()].made.is_some());
+        // Manifests are read back: the recorder has ended.
+        let unwritable = locked.and_then(|locked| locked.record(succeeded, memory, step));
+        let warnings = recorded.chain(early_warnings).chain(unwritable);
         for warning in warnings.chain(parts.store.take_warnings()) {
             tally.warn();
             emitter.warning(warning);
@@ -540,7 +568,11 @@ impl<'a> Run<'a> {
         }
         let summary = tally.finish(emitter.elapsed_ms(), parts.cancel.is_raised());
         emitter.emit(EventKind::RunFinished(summary.clone()));
-        Finished { summary, unsaved }
+        Finished {
+            summary,
+            built,
+            unsaved,
+        }
     }
 
     fn graph(&self) -> &'a Graph {
