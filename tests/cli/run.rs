@@ -409,3 +409,19 @@ fn commands_run_in_order_in_their_folder() {
         "a failed target leaves nothing"
     );
 }
+
+#[test]
+fn known_key_of_a_need_without_outputs_counts() {
+    let project = Project::new(
+        r#"
+        target a { inputs in; sh "true" }
+        target b { needs a; outputs out; sh "cat in > out" }
+        "#,
+    )
+    .file("in", "1\n");
+    for text in ["1\n", "2\n", "1\n"] {
+        project.write("in", text);
+        project.run("run -q b").ok("");
+        assert_eq!(project.read("out"), text);
+    }
+}
