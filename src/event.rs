@@ -6,6 +6,7 @@ use std::error::Error;
 use serde::{Deserialize, Serialize};
 
 use crate::source::Diagnostic;
+use crate::test_report::Case;
 
 /// Receives the events of a run, in the order they happen.
 pub trait Sink {
@@ -86,7 +87,7 @@ pub enum EventKind {
         outcome: Outcome,
         /// The reason to run or restore it; `None` if it was up to date or skipped.
         reason: Option<Reason>,
-        /// The digest of its manifest, in hexadecimal.
+        /// The digest of its manifest, in hexadecimal; `None` if it was not computed.
         key: Option<String>,
         /// The time its commands took; 0 if none ran.
         duration_ms: u64,
@@ -241,6 +242,9 @@ pub struct Failure {
     /// The mistakes in the Buildfile that caused it, with their places.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<Diagnostic>,
+    /// The cases in the reports of a test. The journal does not keep them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cases: Vec<Case>,
 }
 
 impl Failure {
@@ -267,6 +271,8 @@ pub enum Reason {
     NeverBuilt,
     /// `--force`.
     Forced,
+    /// `fbuild test --rerun`.
+    Rerun,
     /// `--no-cache`.
     Uncached,
     /// `cache #false`.

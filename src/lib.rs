@@ -20,6 +20,7 @@ pub mod user_key;
 
 pub mod glob;
 pub mod source;
+pub mod test_report;
 
 // The language.
 pub mod buildfile;

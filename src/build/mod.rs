@@ -13,6 +13,7 @@
 //! | `locked` | committed outputs that are used as they are |
 //! | `runner`, `input_check` | one target: its commands, and whether inputs changed meanwhile |
 //! | `audit` | the files that commands used, compared with the declaration |
+//! | `test_cases` | the cases in the reports of a test |
 //! | `slot`, `recorder`, `remote` | the threads |
 //! | `emitter`, `spool` | events, and the output of commands |
 
@@ -34,6 +35,7 @@ mod slot;
 mod spool;
 mod step;
 mod tally;
+mod test_cases;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -60,6 +62,7 @@ use crate::workspace::{Layout, Workspace};
 
 pub use explain::{Explained, explain};
 pub use run::run;
+pub use test_cases::reported_cases;
 pub use tools::missing_tools;
 
 /// Everything that a build works with.
@@ -95,6 +98,8 @@ pub struct Request<'a> {
     pub names: &'a [String],
     /// The targets, with everything that they need.
     pub wanted: &'a [TargetId],
+    /// Those of them that run before all others, with those that they wait for.
+    pub first: &'a [TargetId],
     /// How to do it.
     pub options: Options,
     /// The arguments that the user gave to a target.
@@ -133,6 +138,8 @@ pub struct Options {
 pub struct Policy {
     /// Run the commands of every target even if its result is known.
     pub force: bool,
+    /// Run the commands of every test even if its result is known.
+    pub rerun_tests: bool,
     /// Look nothing up in the store and keep nothing in it.
     pub no_cache: bool,
     /// Change nothing; only report what a run would do.

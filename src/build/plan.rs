@@ -18,8 +18,11 @@ pub(super) struct Plan<'g> {
     states: Vec<State>,
     /// For each target, the duration of the longest chain that it begins, in milliseconds.
     urgency: Vec<u64>,
+    /// For each target, whether it or one that waits for it is to run before all others.
+    is_preferred: Vec<bool>,
+    has_preferred: bool,
     ready: VecDeque<TargetId>,
-    queue: BinaryHeap<(u64, std::cmp::Reverse<TargetId>)>,
+    queue: BinaryHeap<(bool, u64, std::cmp::Reverse<TargetId>)>,
     held: BTreeSet<&'g str>,
     jobs: usize,
     preparing: usize,
@@ -60,6 +63,8 @@ impl<'g> Plan<'g> {
             graph,
             states: vec![State::Absent; graph.len()],
             urgency: vec![0; graph.len()],
+            is_preferred: vec![false; graph.len()],
+            has_preferred: false,
             ready: VecDeque::new(),
             queue: BinaryHeap::new(),
             held: BTreeSet::new(),
@@ -85,6 +90,24 @@ impl<'g> Plan<'g> {
             plan.states[id.index()] = State::Ready;
         }
         plan
+    }
+
+    /// Has targets run before all others, with those that they wait for.
+    pub(super) fn prefer(&mut self, targets: &[TargetId]) {
+        self.has_preferred = true;
+        for id in targets {
+            self.is_preferred[id.index()] = true;
+        }
+        for &id in self.graph.order().iter().rev() {
+            let mut dependants = self.graph.dependants(id).iter();
+            self.is_preferred[id.index()] |= dependants.any(|d| self.is_preferred[d.index()]);
+        }
+        let (first, rest) = self
+            .ready
+            .iter()
+            .partition(|id| self.is_preferred[id.index()]);
+        self.ready = first;
+        self.ready.extend::<VecDeque<_>>(rest);
     }
 
     /// Returns a target to prepare.
@@ -113,8 +136,9 @@ impl<'g> Plan<'g> {
     pub(super) fn queue(&mut self, id: TargetId) {
         self.move_to(id, State::Preparing, State::Queued);
         self.preparing -= 1;
+        let (is_preferred, urgency) = (self.is_preferred[id.index()], self.urgency[id.index()]);
         self.queue
-            .push((self.urgency[id.index()], std::cmp::Reverse(id)));
+            .push((is_preferred, urgency, std::cmp::Reverse(id)));
     }
 
     /// Returns the most urgent target that may run now: there is a free job, its locks are
@@ -123,13 +147,19 @@ impl<'g> Plan<'g> {
         if self.closed || self.running >= self.jobs {
             return None;
         }
+        // A preferred target that is about to be queued would come too late.
+        let must_wait = self.is_preparing_preferred();
         let mut passed = Vec::new();
         let found = loop {
             let Some(next) = self.queue.pop() else {
                 break None;
             };
-            if self.may_run(next.1.0) {
-                break Some(next.1.0);
+            if must_wait && !next.0 {
+                passed.push(next);
+                break None;
+            }
+            if self.may_run(next.2.0) {
+                break Some(next.2.0);
             }
             passed.push(next);
         };
@@ -139,6 +169,14 @@ impl<'g> Plan<'g> {
         self.running += 1;
         self.held.extend(locks(self.graph, id));
         Some(id)
+    }
+
+    /// Returns true if a preferred target is being prepared.
+    fn is_preparing_preferred(&self) -> bool {
+        let mut states = self.states.iter().zip(&self.is_preferred);
+        self.has_preferred
+            && self.preparing > 0
+            && states.any(|(state, is_preferred)| *is_preferred && *state == State::Preparing)
     }
 
     /// Finishes a target that succeeded. Those that waited only for it become ready.
@@ -379,6 +417,38 @@ mod tests {
         plan.succeed(id(&graph, "a"));
         assert_eq!(queue_all(&mut plan), ["b"]);
         assert!(!plan.is_finished());
+    }
+
+    #[test]
+    fn preferred_target_runs_before_longer_chains() {
+        let graph = graph(CHAIN);
+        let mut plan = plan(&graph, 1);
+        plan.prefer(&[id(&graph, "d")]);
+        assert_eq!(queue_all(&mut plan), ["d", "a"]);
+        assert_eq!(next(&mut plan).as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn needs_of_a_preferred_target_are_preferred() {
+        let graph =
+            graph("target a { run one }; target b { run one }; target c { needs b; run one }");
+        let mut plan = plan(&graph, 1);
+        plan.prefer(&[id(&graph, "c")]);
+        queue_all(&mut plan);
+        assert_eq!(next(&mut plan).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn preferred_target_in_preparation_is_waited_for() {
+        let graph = graph(CHAIN);
+        let mut plan = plan(&graph, 9);
+        plan.prefer(&[id(&graph, "d")]);
+        while plan.next_to_prepare().is_some() {}
+        plan.queue(id(&graph, "a"));
+        assert_eq!(next(&mut plan), None);
+        plan.queue(id(&graph, "d"));
+        assert_eq!(next(&mut plan).as_deref(), Some("d"));
+        assert_eq!(next(&mut plan).as_deref(), Some("a"));
     }
 
     #[test]

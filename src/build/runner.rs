@@ -9,7 +9,7 @@ use super::audit::{self, Declared};
 use super::input_check::InputCheck;
 use super::spool::Spool;
 use super::step::{Draft, Step, learn};
-use super::{drift, failure, warnings};
+use super::{drift, failure, test_cases, warnings};
 use crate::action::{ActionResult, Entry};
 use crate::buildfile::model::{Target, TraceMode};
 use crate::digest::Digest;
@@ -149,6 +149,11 @@ impl<'a> Runner<'a> {
         let check = InputCheck::begin(parts, self.miss.id, &self.miss.draft.action)?;
         let executed = self.execute(spool);
         parts.index.begin_epoch();
+        // The reports of a failed test disappear with its other outputs.
+        let executed = match self.target.test {
+            Some(_) => test_cases::check(parts, self.target, executed),
+            None => executed,
+        };
         let attempt = match executed {
             Ok(Some(execution)) => match self.audit(&execution) {
                 Ok(()) => self.capture(&execution, &check, spool),

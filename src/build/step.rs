@@ -370,6 +370,8 @@ impl Step<'_> {
             Some(Reason::Uncached)
         } else if self.policy.force {
             Some(Reason::Forced)
+        } else if self.policy.rerun_tests && target.test.is_some() {
+            Some(Reason::Rerun)
         } else if !target.cache {
             Some(Reason::NotCached)
         } else {

@@ -171,6 +171,7 @@ impl Project {
         let request = Request {
             names: &names,
             wanted: &wanted,
+            first: &[],
             options: build.options,
             arguments: None,
             snapshot: None,

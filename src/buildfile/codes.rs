@@ -76,6 +76,9 @@ codes! {
     DURATION "fbuild::buildfile::duration"
     "A duration cannot be read. Write numbers with units: `timeout \"10m\"`, `\"1h30m\"`, `\"500ms\"`, `\"30d\"`."
 
+    DATE "fbuild::buildfile::date"
+    "A day cannot be read, or the calendar does not have it. Write year, month and day: `quarantine until=\"2026-12-31\"`."
+
     SIZE "fbuild::buildfile::size"
     "A size cannot be read. Write a number with its unit: `cache max-size=\"2 GiB\"`, `\"500 MB\"`, `\"1.5 GiB\"`."
 

@@ -123,7 +123,7 @@ impl Expander<'_, '_> {
                 Kind::Tool if self.definitions.is_first(placed) => {
                     buildfile.tools.extend(self.tool(node));
                 }
-                Kind::Group | Kind::Target => self.each(placed, &mut buildfile),
+                Kind::Group | Kind::Target | Kind::Test => self.each(placed, &mut buildfile),
                 Kind::Template => self.misplaced(node, Kind::For, "a target or group"),
                 _ => {}
             }
@@ -307,7 +307,12 @@ impl Expander<'_, '_> {
         let mut body = Body::layered(&layers);
         self.fill_sets(&mut body, name.span);
         check::check(&name, &body, self.protected, &mut self.scope);
-        target::assemble(name, body, base, &mut self.scope)
+        let assemble = if node.spec.kind == Kind::Test {
+            target::assemble_test
+        } else {
+            target::assemble
+        };
+        assemble(name, body, base, &mut self.scope)
     }
 
     /// Puts the patterns of sets into the inputs that name them with `files=`.

@@ -3,7 +3,7 @@
 //! a Buildfile, not its meaning.
 
 /// A node of the language.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct NodeSpec {
     /// The kind of node.
     pub kind: Kind,
@@ -32,7 +32,7 @@ pub struct NodeSpec {
 }
 
 /// An argument.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ArgSpec {
     /// Its name in the reference.
     pub what: &'static str,
@@ -41,7 +41,7 @@ pub struct ArgSpec {
 }
 
 /// The arguments after the first ones.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct RestSpec {
     /// The form of each.
     pub arg: ArgSpec,
@@ -50,7 +50,7 @@ pub struct RestSpec {
 }
 
 /// A property.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct PropSpec {
     /// Its name in the text.
     pub name: &'static str,
@@ -97,6 +97,8 @@ pub enum Type {
     Size,
     /// A version requirement such as `>=1.21`.
     Requirement,
+    /// A day such as `2026-12-31`.
+    Date,
     /// `#true` or `#false`.
     Flag,
     /// A whole number between these two.
@@ -119,6 +121,7 @@ impl Type {
             Self::Duration => "a duration",
             Self::Size => "a size",
             Self::Requirement => "a version requirement",
+            Self::Date => "a date",
             Self::Flag => "#true or #false",
             Self::Count(..) => "a whole number",
         }
@@ -153,6 +156,7 @@ pub enum Kind {
     Except,
     Template,
     Target,
+    Test,
     Group,
     Include,
     About,
@@ -177,6 +181,8 @@ pub enum Kind {
     For,
     Without,
     Param,
+    Report,
+    Quarantine,
 }
 
 /// Makes a node without arguments or properties; the methods add them.
@@ -438,6 +444,13 @@ pub static TOP: &[NodeSpec] = &[
         .children(BODY)
         .repeatable()
         .example("target worker from=go-binary {\n    inputs \"cmd/worker/**\"\n    outputs worker\n    run go build -o worker \"./cmd/worker\"\n}"),
+    node(Kind::Test, "test", "a target whose success is its result; `fbuild test` runs all of them")
+        .args(NEW_NAME)
+        .props(&[FROM])
+        .any_prop(PARAM)
+        .children(&TEST_BODY)
+        .repeatable()
+        .example("test unit from=go {\n    inputs \"internal/**\"\n    report \"out/unit.json\"\n    sh \"go test -json ./... > out/unit.json\"\n}"),
     node(Kind::Group, "group", "a name for several targets; it runs nothing itself")
         .args(NEW_NAME)
         .children(&[ABOUT, NEEDS, FOR])
@@ -454,6 +467,43 @@ const FROM: PropSpec = prop(
     Type::Name,
     "the template to start from: lists add up, single values are overridden",
 );
+
+/// The nodes of a test that a target does not have.
+pub static TEST_ONLY: &[NodeSpec] = &[
+    node(
+        Kind::Report,
+        "report",
+        "outputs with the results of its cases: JUnit XML, the lines of `go test -json`, or TAP",
+    )
+    .rest(1, "PATH", Type::Output)
+    .repeatable()
+    .example("report \"out/unit.xml\""),
+    node(
+        Kind::Quarantine,
+        "quarantine",
+        "until this day, its failure does not fail `fbuild test`",
+    )
+    .props(&[prop("until", Type::Date, "the last day, in UTC")])
+    .example("quarantine until=\"2026-12-31\""),
+];
+
+/// The nodes of a test.
+pub static TEST_BODY: [NodeSpec; BODY.len() + TEST_ONLY.len()] = joined(BODY, TEST_ONLY);
+
+/// Joins two lists of nodes into one.
+const fn joined<const N: usize>(first: &[NodeSpec], second: &[NodeSpec]) -> [NodeSpec; N] {
+    let mut all = [ABOUT; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() {
+            first[at]
+        } else {
+            second[at - first.len()]
+        };
+        at += 1;
+    }
+    all
+}
 
 /// The nodes of a target or template.
 pub static BODY: &[NodeSpec] = &[
@@ -668,7 +718,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_in_each_place() {
-        for nodes in [TOP, BODY] {
+        for nodes in [TOP, &TEST_BODY] {
             let mut names: Vec<_> = nodes.iter().map(|node| node.name).collect();
             names.sort_unstable();
             names.dedup();
@@ -678,8 +728,8 @@ mod tests {
 
     #[test]
     fn places_lists_the_parents_of_a_node() {
-        assert_eq!(places("inputs"), ["template", "target"]);
-        assert_eq!(places("cache"), ["", "template", "target"]);
+        assert_eq!(places("inputs"), ["template", "target", "test"]);
+        assert_eq!(places("cache"), ["", "template", "target", "test"]);
         assert!(places("except").contains(&"for"));
         assert!(places("nothing").is_empty());
     }

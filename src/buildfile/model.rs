@@ -279,6 +279,59 @@ pub struct Target {
     pub locks: Vec<Spanned<String>>,
     /// The use of traces of its commands; `None` for that of the project.
     pub trace: Option<TraceMode>,
+    /// The part that only a `test` has; `None` for a `target`.
+    pub test: Option<Test>,
+}
+
+/// The part of `test NAME { … }` that a target does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Test {
+    /// The outputs with the results of its cases; also among its outputs.
+    pub reports: Vec<Spanned<Output>>,
+    /// The last day on which its failure does not fail `fbuild test`.
+    pub quarantine: Option<Date>,
+}
+
+/// A day of the calendar; the order is that of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Date {
+    /// The year, from 1 to 9999.
+    pub year: u16,
+    /// The month, from 1 to 12.
+    pub month: u8,
+    /// The day of the month, from 1.
+    pub day: u8,
+}
+
+impl Date {
+    /// Returns the day in UTC that contains a time, in seconds since 1970.
+    pub fn at(seconds: i64) -> Self {
+        // Counted from the first of March of the year 0, so that a leap day ends a year.
+        let days = seconds.div_euclid(86_400) + 719_468;
+        let era = days.div_euclid(146_097);
+        let day_of_era = days.rem_euclid(146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted = (5 * day_of_year + 2) / 153;
+        let month = if shifted < 10 {
+            shifted + 3
+        } else {
+            shifted - 9
+        };
+        let year = era * 400 + year_of_era + i64::from(month <= 2);
+        Self {
+            year: u16::try_from(year).unwrap_or(u16::MAX),
+            month: u8::try_from(month).unwrap_or(12),
+            day: u8::try_from(day_of_year - (153 * shifted + 2) / 5 + 1).unwrap_or(31),
+        }
+    }
+}
+
+impl std::fmt::Display for Date {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
 }
 
 /// One `inputs` node: patterns, the exceptions to them, and whether they may match nothing.

@@ -1,7 +1,9 @@
-//! Reads durations (`1h30m`) and sizes (`1.5 GiB`). They are exact: no floating point
+//! Reads durations (`1h30m`), sizes (`1.5 GiB`) and dates (`2026-12-31`). They are exact: no floating point
 //! numbers are involved.
 
 use std::time::Duration;
+
+use super::model::Date;
 
 /// The error of reading a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +91,35 @@ pub fn size(text: &str) -> Result<u64, Error> {
     u64::try_from(bytes).map_err(|_| Error::TooLarge)
 }
 
+/// Reads a date as ISO 8601 writes it; `None` if the calendar has no such day.
+pub fn date(text: &str) -> Option<Date> {
+    let parts: Vec<&str> = text.trim().split('-').collect();
+    let [year, month, day] = parts[..] else {
+        return None;
+    };
+    let number = |text: &str, digits: usize| {
+        let is_number = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+        is_number.then(|| text.parse::<u16>().ok()).flatten()
+    };
+    let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days = match month {
+        2 if is_leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if year == 0 || !(1..=days).contains(&day) {
+        return None;
+    }
+    Some(Date {
+        year,
+        month: u8::try_from(month).ok()?,
+        day: u8::try_from(day).ok()?,
+    })
+}
+
 /// Reads one number with its unit, and returns the rest of the text.
 fn amount<'t>(text: &'t str, units: &[(&str, u128)]) -> Result<(u128, &'t str), Error> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
@@ -125,6 +156,39 @@ fn scaled(number: &str, factor: u128) -> Result<u128, Error> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn date_is_a_day_of_the_calendar() {
+        let shown = |text: &str| super::date(text).map(|date| date.to_string());
+        for good in ["2026-12-31", "2024-02-29", "2000-02-29", "0001-01-01"] {
+            assert_eq!(shown(good).as_deref(), Some(good));
+        }
+        for bad in [
+            "2026-02-29",
+            "1900-02-29",
+            "2026-13-01",
+            "2026-00-10",
+            "2026-04-31",
+            "2026-4-3",
+            "0000-01-01",
+            "2026-12-00",
+            "+026-12-01",
+            "tomorrow",
+            "",
+        ] {
+            assert_eq!(shown(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn day_of_a_time_is_the_one_in_utc() {
+        let shown = |seconds| super::Date::at(seconds).to_string();
+        assert_eq!(shown(0), "1970-01-01");
+        assert_eq!(shown(-1), "1969-12-31");
+        assert_eq!(shown(951_782_400), "2000-02-29");
+        assert_eq!(shown(1_798_761_599), "2026-12-31");
+        assert_eq!(shown(1_798_761_600), "2027-01-01");
+    }
+
     use super::*;
 
     #[test]

@@ -2,7 +2,7 @@
 //! reference for users. It writes no file.
 
 use super::editing::quote::in_quotes;
-use super::grammar::{ArgSpec, BODY, NodeSpec, PropSpec, TOP, Type};
+use super::grammar::{ArgSpec, BODY, NodeSpec, PropSpec, TEST_ONLY, TOP, Type};
 
 /// Returns every generated file with its path in this repository.
 ///
@@ -149,8 +149,12 @@ fn reference() -> String {
     for node in TOP {
         reference_node(&mut out, node, "");
     }
-    out.push_str("\n## Nodes of a target or template\n");
+    out.push_str("\n## Nodes of a target, test or template\n");
     for node in BODY {
+        reference_node(&mut out, node, "");
+    }
+    out.push_str("\n## Nodes of a test only\n");
+    for node in TEST_ONLY {
         reference_node(&mut out, node, "");
     }
     out
@@ -185,11 +189,12 @@ fn reference_node(out: &mut String, node: &'static NodeSpec, place: &str) {
         out.push_str(&format!("- {fact}\n"));
     }
     out.push_str(&format!("\n```kdl\n{}\n```\n", node.example));
-    if !std::ptr::eq(node.children, BODY) {
-        let own = node
-            .children
-            .iter()
-            .filter(|child| !BODY.iter().any(|n| n.kind == child.kind));
+    if !node.children.is_empty() {
+        let is_listed = |child: &&NodeSpec| {
+            let mut listed = BODY.iter().chain(TEST_ONLY);
+            listed.any(|n| n.kind == child.kind)
+        };
+        let own = node.children.iter().filter(|child| !is_listed(child));
         own.for_each(|child| reference_node(out, child, node.name));
     }
 }
@@ -221,13 +226,19 @@ fn synopsis(node: &NodeSpec) -> String {
             .as_ref()
             .map(|prop| format!("[{}=…]", prop.name)),
     );
-    if std::ptr::eq(node.children, BODY) {
+    if is_body(node.children) {
         parts.push("{ … }".to_owned());
     } else if !node.children.is_empty() {
         let names: Vec<_> = node.children.iter().map(|child| child.name).collect();
         parts.push(format!("{{ {} }}", names.join("; ")));
     }
     parts.join(" ")
+}
+
+/// Returns true if these are the nodes of a target, perhaps with others.
+fn is_body(nodes: &[NodeSpec]) -> bool {
+    BODY.iter()
+        .all(|node| nodes.iter().any(|n| n.kind == node.kind))
 }
 
 fn described(ty: Type) -> String {
@@ -241,6 +252,7 @@ fn described(ty: Type) -> String {
         Type::Script => "a script, taken as it is".to_owned(),
         Type::Duration => "a duration such as `10m`, `1h30m` or `500ms`".to_owned(),
         Type::Size => "a size such as `2 GiB` or `500 MB`".to_owned(),
+        Type::Date => "a date such as `2026-12-31`".to_owned(),
         Type::Requirement => "a version requirement such as `>=1.21` or `>=1.21, <2`".to_owned(),
         ty => ty.name().to_owned(),
     }
@@ -403,7 +415,7 @@ mod tests {
 
     use kdl::{KdlDocument, KdlNode};
 
-    use super::super::grammar::Kind;
+    use super::super::grammar::{Kind, TEST_BODY};
     use super::super::{format, load_text};
     use super::*;
     use crate::source::golden::is_updating;
@@ -444,11 +456,11 @@ mod tests {
             let is_expected = |c: &str| c.ends_with("unknown_name") || c.ends_with("include");
             assert!(codes.into_iter().all(is_expected), "{text}");
         }
-        for node in BODY {
+        for node in &TEST_BODY {
             let head = match node.kind {
                 Kind::For => "target \"a-{os}\" {\nneeds b",
                 Kind::Param => "target b { run x; }\ntemplate a {",
-                _ => "target a {\nneeds b",
+                _ => "test a {\nneeds b",
             };
             let text = format!("{head}\nrun x\n{}\n}}", node.example);
             let diagnostics = load_text(&text, Path::new("Buildfile.kdl")).diagnostics;

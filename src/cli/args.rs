@@ -56,6 +56,8 @@ pub enum When {
 pub enum Command {
     /// Bring targets up to date
     Run(Run),
+    /// Run tests, and report their results
+    Test(Test),
     /// Show the targets and their dependencies
     Graph(Graph),
     /// List targets and groups
@@ -147,6 +149,82 @@ pub enum Progress {
     Live,
     /// One line for each start and end
     Plain,
+}
+
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Tests and groups [default: all tests]
+    pub targets: Vec<String>,
+    /// Run only tests that failed or did not finish last time
+    #[arg(long)]
+    pub failed: bool,
+    /// Run the tests even if their results are known; their needs are built only if they changed
+    #[arg(long)]
+    pub rerun: bool,
+    /// Run one of N parts of the tests, which are dealt out by name
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    pub shard: Option<Shard>,
+    /// Write the results of all tests to one JUnit file
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// The most commands at once
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
+    pub jobs: Option<usize>,
+    /// Use this remote cache instead of the Buildfile's, or `off`
+    #[arg(long, value_name = "URL")]
+    pub remote: Option<String>,
+    /// Stream the output of commands, and show targets that are up to date
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Show only failures
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print events as JSON, one on each line, instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// The display of progress
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub progress: Progress,
+}
+
+impl Test {
+    /// Returns the options that `fbuild run` has as well.
+    pub fn as_run(&self) -> Run {
+        Run {
+            targets: self.targets.clone(),
+            jobs: self.jobs,
+            keep_going: true,
+            dry_run: false,
+            force: false,
+            no_cache: false,
+            replace: false,
+            remote: self.remote.clone(),
+            verbose: self.verbose,
+            quiet: self.quiet,
+            json: self.json,
+            progress: self.progress,
+            args: Vec::new(),
+            trace: false,
+        }
+    }
+}
+
+/// A part of the tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Shard {
+    /// Its number, from 1.
+    pub number: usize,
+    /// The number of parts.
+    pub of: usize,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let parts = text.split_once('/');
+    let parts = parts.and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((number, of)) if 1 <= number && number <= of => Ok(Shard { number, of }),
+        _ => Err("expected a part and the number of parts, such as 2/5".to_owned()),
+    }
 }
 
 fn jobs(text: &str) -> Result<usize, String> {

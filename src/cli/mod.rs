@@ -57,6 +57,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => commands::run::run(context, &args),
+        Command::Test(args) => commands::test::run(context, &args),
         Command::Graph(args) => commands::graph::run(context, &args),
         Command::List(args) => commands::list::run(context, &args),
         Command::Check(args) => commands::check::run(context, &args),

@@ -189,5 +189,6 @@ fn empty_target(name: Word) -> Target {
         interactive: false,
         locks: Vec::new(),
         trace: None,
+        test: None,
     }
 }

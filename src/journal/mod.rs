@@ -1,6 +1,7 @@
 //! Records of runs: the last success of each target, and the events of each run in which
 //! something happened. If they are lost, the next run takes longer, and is still correct.
 
+mod history;
 mod lockfile;
 mod metadata;
 pub mod ownership;
@@ -16,6 +17,7 @@ use crate::action::tools::ProbedTool;
 use crate::action::{ActionKey, ActionResult};
 use crate::checked_file::{self, Magic, StateFile};
 
+pub use history::{LastRun, TestHistory, test_history};
 pub use lockfile::{Line, Lockfile};
 pub use metadata::write as write_metadata;
 pub use runs::RunLog;

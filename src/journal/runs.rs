@@ -42,6 +42,10 @@ impl RunLog {
             EventKind::TargetFinished { outcome, .. } if is_quiet(outcome) => Ok(()),
             EventKind::RunFinished(_) if self.file.is_none() => Ok(()),
             EventKind::RunFinished(_) => self.write(event).and_then(|()| self.close()),
+            EventKind::TargetFinished {
+                outcome: Outcome::Failed { failure },
+                ..
+            } if !failure.cases.is_empty() => self.write(&without_cases(event)),
             _ => self.write(event),
         }
     }
@@ -74,6 +78,19 @@ impl RunLog {
         }
         Ok(())
     }
+}
+
+/// Returns the event of a failed test without its cases, of which there may be thousands.
+fn without_cases(event: &Event) -> Event {
+    let mut event = event.clone();
+    if let EventKind::TargetFinished {
+        outcome: Outcome::Failed { failure },
+        ..
+    } = &mut event.kind
+    {
+        failure.cases.clear();
+    }
+    event
 }
 
 fn is_quiet(outcome: &Outcome) -> bool {

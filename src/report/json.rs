@@ -38,6 +38,7 @@ mod tests {
         Screen, begin, end, fail, find, over, print, send, skip, start, warn,
     };
     use crate::source::{Diagnostic, FileId, Span};
+    use crate::test_report::{Case, Status};
 
     fn reasons() -> Vec<Reason> {
         let text = || "x".to_owned();
@@ -46,6 +47,7 @@ mod tests {
         vec![
             Reason::NeverBuilt,
             Reason::Forced,
+            Reason::Rerun,
             Reason::Uncached,
             Reason::NotCached,
             Reason::Arguments,
@@ -98,8 +100,18 @@ mod tests {
             start: 3,
             len: 4,
         };
+        let case = |status| Case {
+            suite: "s".to_owned(),
+            name: "n".to_owned(),
+            status,
+            duration_ms: 3,
+            message: (status == Status::Failed).then(|| "no".to_owned()),
+        };
         let places = Failure {
             diagnostics: vec![Diagnostic::error("fbuild::x", "m").label(span, "here")],
+            cases: [Status::Passed, Status::Failed, Status::Skipped]
+                .map(case)
+                .to_vec(),
             ..Failure::default()
         };
         vec![
@@ -218,6 +230,7 @@ mod tests {
         match reason {
             Reason::NeverBuilt
             | Reason::Forced
+            | Reason::Rerun
             | Reason::Uncached
             | Reason::NotCached
             | Reason::Arguments

@@ -6,6 +6,7 @@ pub mod graph;
 pub mod json;
 mod reason;
 pub mod terminal;
+pub mod test_table;
 #[cfg(test)]
 mod testing;
 pub mod text;

@@ -13,6 +13,7 @@ impl fmt::Display for Reason {
         match self {
             Self::NeverBuilt => f.write_str("never built here"),
             Self::Forced => f.write_str("`--force` was given"),
+            Self::Rerun => f.write_str("`--rerun` was given"),
             Self::Uncached => f.write_str("`--no-cache` was given"),
             Self::NotCached => f.write_str("it always runs"),
             Self::Arguments => f.write_str("it was given arguments"),

@@ -116,6 +116,7 @@ pub(super) fn fail(message: &str) -> Outcome {
             tail: "main.go:3: undefined: x\nmain.go:4: also".to_owned(),
             exit_code: Some(1),
             diagnostics: Vec::new(),
+            cases: Vec::new(),
         },
     }
 }

@@ -119,6 +119,8 @@ pub struct Order<'a> {
     pub names: &'a [String],
     /// The targets, with everything that they need.
     pub wanted: &'a [TargetId],
+    /// Those of them that run before all others.
+    pub first: &'a [TargetId],
     /// How to do it.
     pub options: Options,
     /// The arguments that the user gave to a target.
@@ -384,6 +386,7 @@ impl<'a> Session<'a> {
         let request = Request {
             names,
             wanted,
+            first: order.first,
             options: order.options,
             arguments: order.arguments,
             snapshot: snapshot.as_ref(),

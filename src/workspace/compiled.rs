@@ -13,7 +13,7 @@ use crate::graph::Graph;
 use crate::path::StatePath;
 use crate::source::{Diagnostic, Sources};
 
-const MAGIC: &Magic = b"fbuild-graph  4\n";
+const MAGIC: &Magic = b"fbuild-graph  5\n";
 
 /// The texts of a Buildfile and the graph made from them.
 pub(super) struct Parts {

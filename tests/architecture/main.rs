@@ -36,6 +36,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("polyval", &["digest/key.rs"]),
     ("sha2", &["digest/"]),
     ("strsim", &["source/mod.rs"]),
+    ("xmlparser", &["test_report/junit.rs"]),
     (
         "bazel_remote_apis",
         &["remote/grpc.rs", "remote/http.rs", "remote/wire.rs"],
@@ -67,6 +68,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "exec/",
             "build/",
             "cli/",
+            "test_report/",
         ],
     ),
     (
@@ -115,12 +117,19 @@ const CRATES: &[(&str, &[&str])] = &[
             "snapshot/",
             "source/",
             "stamp.rs",
+            "test_report/",
             "workspace/",
         ],
     ),
     (
         "serde_json",
-        &["cli/context.rs", "cli/init/npm.rs", "journal/", "report/"],
+        &[
+            "cli/context.rs",
+            "cli/init/npm.rs",
+            "journal/",
+            "report/",
+            "test_report/go.rs",
+        ],
     ),
     (
         "tempfile",
@@ -150,6 +159,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "journal/ownership/ledger.rs",
             "session/",
             "store/",
+            "test_report/",
             "user_key.rs",
             "workspace/",
         ],

@@ -104,7 +104,7 @@ fn inaccessible_folder_is_an_error() {
 
 #[test]
 fn target_typed_as_a_command_is_suggested() {
-    let project = Project::empty().file("sub/Buildfile.kdl", "target test { sh \"true\" }\n");
+    let project = Project::empty().file("sub/Buildfile.kdl", "target quux { sh \"true\" }\n");
     let tip = |words: &str| {
         let stderr = project.run(words).code(2).stderr;
         let line = stderr
@@ -113,13 +113,13 @@ fn target_typed_as_a_command_is_suggested() {
         line.unwrap_or_default().trim().to_owned()
     };
     assert_eq!(
-        tip("-C sub test -v"),
-        "tip: to run the target `test`, type `fbuild run test -v`"
+        tip("-C sub quux -v"),
+        "tip: to run the target `quux`, type `fbuild run quux -v`"
     );
     assert_eq!(tip("build x"), "tip: to build, type `fbuild run x`");
     assert_eq!(tip("build"), "tip: to build, type `fbuild run`");
     assert_eq!(tip("rum"), "tip: a similar subcommand exists: 'run'");
-    assert_eq!(tip("test"), "");
+    assert_eq!(tip("quux"), "");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 
 use super::project::{Project, skip};
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "run",
+    "test",
     "graph",
     "list",
     "check",

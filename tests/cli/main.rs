@@ -38,5 +38,6 @@ mod run;
 mod secrets;
 mod show;
 mod snapshot;
+mod test;
 mod together;
 mod trace;

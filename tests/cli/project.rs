@@ -450,6 +450,7 @@ impl Running<'_> {
 }
 
 /// The result of a run.
+#[derive(Debug)]
 pub(crate) struct FinishedRun {
     /// The exit code, or the signal as a negative number.
     code: i32,

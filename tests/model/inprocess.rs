@@ -179,6 +179,7 @@ impl InProcess {
         let order = Order {
             names: &names,
             wanted: &wanted,
+            first: &[],
             options: Options {
                 jobs: self.jobs,
                 keep_going: true,

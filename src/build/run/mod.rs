@@ -13,6 +13,7 @@
 
 mod early;
 mod events;
+mod finish;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use super::slot::{self, Channels, Job, Message, Workers};
 use super::step::{self, Need, Preparation, Prepare, Prepared, Step};
 use super::tally::Tally;
 use super::{Finished, Options, Parts, Request, failure, tools, warnings};
+use crate::action::ActionKey;
 use crate::event::{EventKind, Failure, Outcome, Reason, Sink, Warning};
 use crate::graph::{Graph, TargetId};
 use crate::journal::{Memory, Success};
@@ -106,13 +108,21 @@ struct Run<'a> {
 struct Target {
     /// Its commands, while they wait for a slot.
     miss: Option<Box<Miss>>,
-    /// The reason why its commands run, and when they started.
-    started: Option<(Reason, Instant)>,
+    /// The commands that run.
+    started: Option<Started>,
     /// Its result, once it succeeded.
     made: Option<Need>,
     /// Whether it was up to date, its result is the one of the last run, and the same holds
     /// for all targets before it.
     is_unchanged: bool,
+}
+
+/// Commands that run.
+struct Started {
+    /// The reason why they run.
+    reason: Reason,
+    key: ActionKey,
+    since: Instant,
 }
 
 /// The reason why [`Run::advance`] returns.
@@ -143,8 +153,12 @@ impl<'a> Run<'a> {
             target.is_unchanged = is_other;
         }
         let cost = |id| cost(graph, memory, id);
+        let mut plan = Plan::new(graph, request.wanted, cost, request.options.jobs);
+        if !request.first.is_empty() {
+            plan.prefer(request.first);
+        }
         Self {
-            plan: Plan::new(graph, request.wanted, cost, request.options.jobs),
+            plan,
             tally: Tally::new(graph, request.wanted.len(), request.options.jobs),
             step,
             request,
@@ -283,7 +297,11 @@ impl<'a> Run<'a> {
             unreachable!("bug: a target runs that was not prepared");
         };
         self.emit_target_started(id, miss.reason.clone(), 1);
-        self.targets[id.index()].started = Some((miss.reason.clone(), Instant::now()));
+        self.targets[id.index()].started = Some(Started {
+            reason: miss.reason.clone(),
+            key: miss.draft.key,
+            since: Instant::now(),
+        });
         let stream = self.request.options.stream || self.plan.is_alone();
         // Slots receive as long as the loop runs.
         let _ = self.channels.jobs.send(Job { miss, stream });
@@ -324,8 +342,8 @@ impl<'a> Run<'a> {
             } => {
                 self.emit_output(id, &spool);
                 self.warn(id, warnings::retried(attempt, &failure));
-                if let Some((reason, _)) = self.targets[id.index()].started.clone() {
-                    self.emit_target_started(id, reason, attempt + 1);
+                if let Some(started) = &self.targets[id.index()].started {
+                    self.emit_target_started(id, started.reason.clone(), attempt + 1);
                 }
             }
             Message::Ended(id, attempt, spool) => {
@@ -411,7 +429,7 @@ impl<'a> Run<'a> {
 
     fn on_ended(&mut self, id: TargetId, attempt: Attempt) {
         let started = self.targets[id.index()].started.as_ref();
-        let reason = started.map(|(reason, _)| reason.clone());
+        let reason = started.map(|started| started.reason.clone());
         match attempt {
             Attempt::Built {
                 success,
@@ -485,15 +503,19 @@ impl<'a> Run<'a> {
         let started = self.targets[id.index()].started.take();
         let duration_ms = match (&outcome, success) {
             (Outcome::Built, Some(success)) => success.result.duration_ms,
-            _ => started.map_or(0, |(_, since)| millis(since.elapsed())),
+            _ => started
+                .as_ref()
+                .map_or(0, |started| millis(started.since.elapsed())),
         };
+        let key = success.map(|success| success.key);
+        let key = key.or(started.map(|started| started.key));
         let number = self.tally.count(id, &outcome, duration_ms);
         self.emitter.emit(EventKind::TargetFinished {
             target: self.name(id).to_owned(),
             number,
             outcome,
             reason,
-            key: success.map(|success| success.key.0.hex()),
+            key: key.map(|key| key.0.hex()),
             duration_ms,
         });
     }
@@ -517,62 +539,6 @@ impl<'a> Run<'a> {
     fn warn(&mut self, id: TargetId, warning: Warning) {
         self.tally.warn();
         self.emitter.warning(warning.about(self.name(id)));
-    }
-
-    /// Ends the run once all successes are recorded.
-    fn finish(self, workers: Workers<'_, 'a>, early_warnings: Vec<Warning>) -> Finished {
-        let Self {
-            step,
-            request,
-            memory,
-            mut tally,
-            mut emitter,
-            channels,
-            targets,
-            locked,
-            ..
-        } = self;
-        let parts = step.parts;
-        // Slots and recorder end when nothing can be sent to them any more.
-        drop(channels);
-        // Saved meanwhile, because the recorder waits for the disk.
-        let unsaved = if request.options.policy.dry_run {
-            None
-        } else {
-            parts.save(memory).err()
-        };
-        let recorded = workers.finish().into_iter();
-        parts.ledger.end();
-        let is_settled = |id: &TargetId| {
-            let locked = locked.as_ref();
-            locked.is_some_and(|locked| locked.settled().contains_key(id))
-        };
-        let wanted = request.wanted.iter().copied();
-        let built: Vec<TargetId> = wanted.filter(|id| !is_settled(id)).collect();
-        let succeeded = built.iter().copied();
-        let succeeded = succeeded.filter(|id| targets[id.index()].made.is_some());
-        // Manifests are read back: the recorder has ended.
-        let unwritable = locked.and_then(|locked| locked.record(succeeded, memory, step));
-        let warnings = recorded.chain(early_warnings).chain(unwritable);
-        for warning in warnings.chain(parts.store.take_warnings()) {
-            tally.warn();
-            emitter.warning(warning);
-        }
-        if let Some(cache) = parts.shared {
-            let usage = cache.usage();
-            if let Some(reason) = &usage.off {
-                tally.warn();
-                emitter.warning(warnings::remote_off(reason));
-            }
-            tally.note_remote(usage);
-        }
-        let summary = tally.finish(emitter.elapsed_ms(), parts.cancel.is_raised());
-        emitter.emit(EventKind::RunFinished(summary.clone()));
-        Finished {
-            summary,
-            built,
-            unsaved,
-        }
     }
 
     fn graph(&self) -> &'a Graph {

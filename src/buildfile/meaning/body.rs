@@ -11,7 +11,7 @@ use crate::buildfile::checks::spelling;
 use crate::buildfile::codes;
 use crate::buildfile::grammar::{Kind, Type};
 use crate::buildfile::model::{
-    Command, EnvValue, EnvVar, Inputs, Output, Outputs, Piece, Spanned, Text, TraceMode,
+    Command, Date, EnvValue, EnvVar, Inputs, Output, Outputs, Piece, Spanned, Text, TraceMode,
 };
 use crate::buildfile::sink::shown;
 use crate::buildfile::syntax::node::{Node, Value};
@@ -51,6 +51,10 @@ pub(crate) struct Body {
     pub(crate) interactive: Option<bool>,
     pub(crate) locks: Vec<Spanned<String>>,
     pub(crate) trace: Option<TraceMode>,
+    /// The outputs that are reports of a test.
+    pub(crate) reports: Vec<Spanned<Output>>,
+    /// The last day of a test's quarantine.
+    pub(crate) quarantine: Option<Date>,
 }
 
 /// Reads the block of `node`; its paths are relative to `base`.
@@ -128,6 +132,8 @@ impl Reader<'_, '_> {
                 let mode = node.args.first();
                 self.body.trace = mode.and_then(|v| values::trace_mode(v, self.scope));
             }
+            Kind::Report => self.report(node),
+            Kind::Quarantine => self.quarantine(node),
             // The grammar allows no other node in this block.
             _ => {}
         }
@@ -215,6 +221,31 @@ impl Reader<'_, '_> {
                 .unwrap_or(false),
             keep,
         });
+    }
+
+    /// Reads a `report`: its files are outputs, so that they are stored and restored.
+    fn report(&mut self, node: &Node) {
+        let paths: Vec<_> = node.args.iter().filter_map(|v| self.output(v)).collect();
+        self.body.reports.extend_from_slice(&paths);
+        self.body.outputs.push(Outputs {
+            paths,
+            committed: false,
+            keep: Vec::new(),
+        });
+    }
+
+    fn quarantine(&mut self, node: &Node) {
+        match node.prop("until") {
+            Some(until) => self.body.quarantine = values::date(until, self.scope),
+            None if node.is_damaged => {}
+            None => {
+                let diagnostic =
+                    Diagnostic::error(codes::MISSING, "`quarantine` needs its last day")
+                        .label(node.span, "until= is missing")
+                        .help(node.spec.hint());
+                self.scope.sink.push(diagnostic);
+            }
+        }
     }
 
     fn keep_nothing(&mut self, keep: &Node, first: &Spanned<Output>) {

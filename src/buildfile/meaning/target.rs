@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::body::Body;
 use super::scope::{Scope, cycle};
-use crate::buildfile::model::{EnvVar, Spanned, Target};
+use crate::buildfile::model::{EnvVar, Spanned, Target, Test};
 use crate::path::RelPath;
 
 /// Makes a target of a complete body; `base` is its default folder.
@@ -36,6 +36,24 @@ pub(crate) fn assemble(
         interactive: body.interactive.unwrap_or(false),
         locks: body.locks,
         trace: body.trace,
+        test: None,
+    }
+}
+
+/// Makes a test of a complete body; `base` is its default folder.
+pub(crate) fn assemble_test(
+    name: Spanned<String>,
+    mut body: Body,
+    base: &RelPath,
+    scope: &mut Scope<'_>,
+) -> Target {
+    let test = Test {
+        reports: std::mem::take(&mut body.reports),
+        quarantine: body.quarantine,
+    };
+    Target {
+        test: Some(test),
+        ..assemble(name, body, base, scope)
     }
 }
 
@@ -103,6 +121,7 @@ impl Body {
         self.commands.extend_from_slice(&layer.commands);
         self.uses.extend_from_slice(&layer.uses);
         self.locks.extend_from_slice(&layer.locks);
+        self.reports.extend_from_slice(&layer.reports);
         self.add_single(layer);
     }
 
@@ -115,6 +134,7 @@ impl Body {
         self.remote = layer.remote.or(self.remote);
         self.interactive = layer.interactive.or(self.interactive);
         self.trace = layer.trace.or(self.trace);
+        self.quarantine = layer.quarantine.or(self.quarantine);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::scope::Scope;
 use crate::buildfile::checks::spelling;
 use crate::buildfile::codes;
-use crate::buildfile::model::{Requirement, Spanned, TraceMode};
+use crate::buildfile::model::{Date, Requirement, Spanned, TraceMode};
 use crate::buildfile::quantity;
 use crate::buildfile::sink::shown;
 use crate::buildfile::syntax::node::{Data, Value};
@@ -123,6 +123,20 @@ pub(crate) fn duration(value: &Value, scope: &mut Scope<'_>) -> Option<Duration>
     let read = quantity::duration(&text);
     read.map_err(|error| scope.sink.push(bad_quantity(&error, &DURATION, value.span)))
         .ok()
+}
+
+/// Reads a date.
+pub(crate) fn date(value: &Value, scope: &mut Scope<'_>) -> Option<Date> {
+    let text = scope.plain(value)?;
+    let date = quantity::date(&text);
+    if date.is_none() {
+        let message = format!("`{}` is not a day", shown(&text));
+        let diagnostic = Diagnostic::error(codes::DATE, message)
+            .label(value.span, "not a date")
+            .help("write year, month and day, as in \"2026-12-31\"");
+        scope.sink.push(diagnostic);
+    }
+    date
 }
 
 /// Reads a size.

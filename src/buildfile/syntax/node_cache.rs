@@ -18,7 +18,7 @@ use crate::checked_file::{self, CheckedFile, Magic, StateFile};
 use crate::digest::Digest;
 use crate::source::{FileId, Span};
 
-const MAGIC: &Magic = b"fbuild-nodes  1\n";
+const MAGIC: &Magic = b"fbuild-nodes  2\n";
 
 /// Parsed nodes of an earlier load, and those of this load.
 #[derive(Default)]

@@ -195,6 +195,7 @@ fn check_drift(context: &Context) -> Result<(), Failure> {
     let order = Order {
         names: &names.collect::<Vec<_>>(),
         wanted: &graph.closure(&committed),
+        first: &[],
         options: Options {
             jobs: session.jobs(),
             keep_going: true,

@@ -49,6 +49,7 @@ fn states(session: &mut Session<'_>) -> Vec<Option<State>> {
     let order = Order {
         names: &[],
         wanted: &all,
+        first: &[],
         options,
         cancel: &Cancel::new(),
         shared: None,

@@ -32,7 +32,10 @@ pub(in crate::cli) fn run(context: &Context, args: &List) -> Result<(), Failure>
     let mut text = String::new();
     for item in &items {
         let pad = " ".repeat(width - columns(item.name));
-        let kind = if item.kind == "group" { "(group) " } else { "" };
+        let kind = match item.kind {
+            "target" => String::new(),
+            kind => format!("({kind}) "),
+        };
         let about = harmless(item.about.unwrap_or(""));
         let line = format!(
             "{}{pad}  {kind}{about}",
@@ -47,7 +50,11 @@ pub(in crate::cli) fn run(context: &Context, args: &List) -> Result<(), Failure>
 fn items(graph: &Graph) -> Vec<Item<'_>> {
     let targets = graph.ids().map(|id| graph.target(id)).map(|target| Item {
         name: &target.name.value,
-        kind: "target",
+        kind: if target.test.is_some() {
+            "test"
+        } else {
+            "target"
+        },
         about: target.about.as_deref(),
     });
     let groups = graph.groups().iter().map(|group| Item {

@@ -14,4 +14,5 @@ pub(super) mod list;
 pub(super) mod remote;
 pub(super) mod run;
 pub(super) mod status;
+pub(super) mod test;
 pub(super) mod trash;

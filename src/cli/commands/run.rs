@@ -57,6 +57,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     let order = Order {
         names: &args.targets,
         wanted: &wanted,
+        first: &[],
         options: Options {
             jobs: args.jobs.unwrap_or_else(|| session.jobs()),
             keep_going: args.keep_going,
@@ -76,7 +77,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
 
 /// Opens the remote cache, if one is used.
 #[cfg(feature = "remote")]
-fn open_shared(
+pub(super) fn open_shared(
     context: &Context,
     args: &Run,
     workspace: &Workspace,
@@ -91,7 +92,7 @@ fn open_shared(
 
 /// Reports that this program cannot use a remote cache.
 #[cfg(not(feature = "remote"))]
-fn open_shared(
+pub(super) fn open_shared(
     context: &Context,
     args: &Run,
     workspace: &Workspace,
@@ -109,6 +110,7 @@ fn policy(args: &Run) -> Policy {
     Policy {
         // A result that is not made now was not observed.
         force: args.force || args.trace,
+        rerun_tests: false,
         no_cache: args.no_cache,
         dry_run: args.dry_run,
         no_probes: args.dry_run,
@@ -133,7 +135,7 @@ fn report_up_to_date(context: &Context, args: &Run, targets: usize, began: Insta
     });
 }
 
-fn show(context: &Context, args: &Run) -> Show {
+pub(super) fn show(context: &Context, args: &Run) -> Show {
     match args.progress {
         _ if args.json => Show::Json,
         Progress::Live => Show::Live,
@@ -142,7 +144,7 @@ fn show(context: &Context, args: &Run) -> Show {
     }
 }
 
-fn verbosity(args: &Run) -> Verbosity {
+pub(super) fn verbosity(args: &Run) -> Verbosity {
     match (args.quiet, args.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,

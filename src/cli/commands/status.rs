@@ -16,6 +16,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Status) -> Result<(), Failur
     let order = Order {
         names: &args.targets,
         wanted: &session.select(&args.targets)?,
+        first: &[],
         options: Options {
             jobs: session.jobs(),
             keep_going: true,
