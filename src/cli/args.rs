@@ -123,6 +123,16 @@ pub struct Run {
     /// Use this remote cache instead of the Buildfile's, or `off`
     #[arg(long, value_name = "URL")]
     pub remote: Option<String>,
+    #[command(flatten)]
+    pub display: Display,
+    /// Arguments for the commands of the one target that is named
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<OsString>,
+}
+
+/// The display of a run.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Display {
     /// Stream the output of commands, and show targets that are up to date
     #[arg(short, long, conflicts_with = "quiet")]
     pub verbose: bool,
@@ -135,9 +145,6 @@ pub struct Run {
     /// The display of progress
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub progress: Progress,
-    /// Arguments for the commands of the one target that is named
-    #[arg(last = true, value_name = "ARGS")]
-    pub args: Vec<OsString>,
 }
 
 /// The display of progress.
@@ -173,40 +180,8 @@ pub struct Test {
     /// Use this remote cache instead of the Buildfile's, or `off`
     #[arg(long, value_name = "URL")]
     pub remote: Option<String>,
-    /// Stream the output of commands, and show targets that are up to date
-    #[arg(short, long, conflicts_with = "quiet")]
-    pub verbose: bool,
-    /// Show only failures
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print events as JSON, one on each line, instead of text
-    #[arg(long)]
-    pub json: bool,
-    /// The display of progress
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub progress: Progress,
-}
-
-impl Test {
-    /// Returns the options that `fbuild run` has as well.
-    pub fn as_run(&self) -> Run {
-        Run {
-            targets: self.targets.clone(),
-            jobs: self.jobs,
-            keep_going: true,
-            dry_run: false,
-            force: false,
-            no_cache: false,
-            replace: false,
-            remote: self.remote.clone(),
-            verbose: self.verbose,
-            quiet: self.quiet,
-            json: self.json,
-            progress: self.progress,
-            args: Vec::new(),
-            trace: false,
-        }
-    }
+    #[command(flatten)]
+    pub display: Display,
 }
 
 /// A part of the tests.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::args::{Display, Progress};
 use super::context::Context;
 use crate::event::Sink;
 use crate::report::Verbosity;
@@ -37,5 +38,24 @@ pub(super) fn reporter(
             let size = || size_of(std::io::stdout());
             Box::new(Live::new(out, style, size).with_sources(sources))
         }
+    }
+}
+
+/// Returns how a run is shown.
+pub(super) fn show(context: &Context, display: Display) -> Show {
+    match display.progress {
+        _ if display.json => Show::Json,
+        Progress::Live => Show::Live,
+        Progress::Auto if context.is_live() => Show::Live,
+        Progress::Auto | Progress::Plain => Show::Plain,
+    }
+}
+
+/// Returns how much of a run is shown.
+pub(super) fn verbosity(display: Display) -> Verbosity {
+    match (display.quiet, display.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
     }
 }

@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use crate::build::{Options, Policy};
 use crate::cancel::Cancel;
-use crate::cli::args::{Progress, Run};
+use crate::cli::args::{Display, Progress, Run};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, of_summary};
-use crate::cli::reporter::{Show, reporter};
+use crate::cli::reporter::{reporter, show, verbosity};
 use crate::cli::signals;
 use crate::event::{Event, EventKind, Sink as _, Summary};
-use crate::report::Verbosity;
 use crate::report::terminal::Plain;
 use crate::session::{Access, Order, Session, Start};
 use crate::snapshot::Probing;
@@ -39,7 +38,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
         Start::default()
     };
     if let Some(targets) = start.up_to_date()
-        && !(args.json || args.verbose)
+        && !(args.display.json || args.display.verbose)
     {
         report_up_to_date(context, args, targets, began);
         return Ok(());
@@ -52,7 +51,13 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
     let mut session = Session::open(&host, access, start)?;
     let wanted = session.select(&args.targets)?;
     let arguments = session.arguments(&args.targets, &args.args)?;
-    let shared = open_shared(context, args, &session.workspace)?;
+    // Without the feature, the call only warns.
+    let is_unused = cfg!(feature = "remote") && (args.dry_run || args.no_cache);
+    let shared = if is_unused {
+        None
+    } else {
+        open_shared(context, args.remote.as_deref(), &session.workspace)?
+    };
     handle_signals();
     let order = Order {
         names: &args.targets,
@@ -61,32 +66,30 @@ pub(in crate::cli) fn run(context: &Context, args: &Run) -> Result<(), Failure> 
         options: Options {
             jobs: args.jobs.unwrap_or_else(|| session.jobs()),
             keep_going: args.keep_going,
-            stream: args.verbose,
+            stream: args.display.verbose,
             policy,
         },
         arguments: arguments.as_ref(),
         cancel: &cancel,
         shared: shared.as_deref(),
     };
-    let (show, verbosity) = (show(context, args), verbosity(args));
+    let display = display(args);
+    let (show, verbosity) = (show(context, display), verbosity(display));
     let mut reporter = reporter(context, &session.workspace, show, verbosity);
     let summary = session.build(&order, &mut *reporter);
     session.close_at_exit();
     of_summary(&summary)
 }
 
-/// Opens the remote cache, if one is used.
+/// Opens the remote cache, if one is used: the one that the user typed, or the Buildfile's.
 #[cfg(feature = "remote")]
 pub(super) fn open_shared(
     context: &Context,
-    args: &Run,
+    typed: Option<&str>,
     workspace: &Workspace,
 ) -> Result<Option<Box<dyn SharedCache>>, Failure> {
-    if args.dry_run || args.no_cache {
-        return Ok(None);
-    }
     let written = workspace.graph.buildfile().remote.as_ref();
-    let remote = crate::cli::remote::open(context, written, args.remote.as_deref())?;
+    let remote = crate::cli::remote::open(context, written, typed)?;
     Ok(remote.map(|remote| Box::new(remote) as _))
 }
 
@@ -94,16 +97,27 @@ pub(super) fn open_shared(
 #[cfg(not(feature = "remote"))]
 pub(super) fn open_shared(
     context: &Context,
-    args: &Run,
+    typed: Option<&str>,
     workspace: &Workspace,
 ) -> Result<Option<Box<dyn SharedCache>>, Failure> {
-    let is_wanted = workspace.graph.buildfile().remote.is_some() || args.remote.is_some();
-    if is_wanted && args.remote.as_deref() != Some("off") {
+    let is_wanted = workspace.graph.buildfile().remote.is_some() || typed.is_some();
+    if is_wanted && typed != Some("off") {
         let message =
             "this fbuild was built without the feature `remote`; the remote cache is not used";
         context.warn(&crate::event::Warning::new("fbuild::remote::off", message));
     }
     Ok(None)
+}
+
+/// Returns the display of a run; a dry run has nothing to redraw.
+fn display(args: &Run) -> Display {
+    match args.display.progress {
+        Progress::Auto if args.dry_run => Display {
+            progress: Progress::Plain,
+            ..args.display
+        },
+        _ => args.display,
+    }
 }
 
 fn policy(args: &Run) -> Policy {
@@ -128,26 +142,12 @@ fn report_up_to_date(context: &Context, args: &Run, targets: usize, began: Insta
         wall_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         ..Summary::default()
     };
-    let mut reporter = Plain::new(std::io::stdout(), context.out_style(verbosity(args)));
+    let mut reporter = Plain::new(
+        std::io::stdout(),
+        context.out_style(verbosity(args.display)),
+    );
     reporter.on_event(&Event {
         at_ms: summary.wall_ms,
         kind: EventKind::RunFinished(summary),
     });
-}
-
-pub(super) fn show(context: &Context, args: &Run) -> Show {
-    match args.progress {
-        _ if args.json => Show::Json,
-        Progress::Live => Show::Live,
-        Progress::Auto if context.is_live() && !args.dry_run => Show::Live,
-        Progress::Auto | Progress::Plain => Show::Plain,
-    }
-}
-
-pub(super) fn verbosity(args: &Run) -> Verbosity {
-    match (args.quiet, args.verbose) {
-        (true, _) => Verbosity::Quiet,
-        (_, true) => Verbosity::Verbose,
-        _ => Verbosity::Normal,
-    }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::run::{open_shared, show, verbosity};
+use super::run::open_shared;
 use crate::build::{self, Options, Policy};
 use crate::buildfile::model::{Date, Target};
 use crate::cancel::Cancel;
 use crate::cli::args::{Shard, Test};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::reporter::{Show, reporter};
+use crate::cli::reporter::{Show, reporter, show, verbosity};
 use crate::cli::signals;
 use crate::event::{Outcome, Summary, Warning};
 use crate::graph::{Graph, TargetId};
@@ -38,8 +38,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Test) -> Result<(), Failure>
         graph.target(*id).test.is_some() && history.is_some_and(|h| h.last == LastRun::Failed)
     };
     let first: Vec<TargetId> = wanted.iter().copied().filter(has_failed).collect();
-    let run_args = args.as_run();
-    let shared = open_shared(context, &run_args, &session.workspace)?;
+    let shared = open_shared(context, args.remote.as_deref(), &session.workspace)?;
     let cancel = Cancel::new();
     let _signals = signals::watch(&cancel);
     let order = Order {
@@ -49,7 +48,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Test) -> Result<(), Failure>
         options: Options {
             jobs: args.jobs.unwrap_or_else(|| session.jobs()),
             keep_going: true,
-            stream: args.verbose,
+            stream: args.display.verbose,
             policy: Policy {
                 rerun_tests: args.rerun,
                 ..Policy::default()
@@ -59,7 +58,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Test) -> Result<(), Failure>
         cancel: &cancel,
         shared: shared.as_deref(),
     };
-    let (show, verbosity) = (show(context, &run_args), verbosity(&run_args));
+    let (show, verbosity) = (show(context, args.display), verbosity(args.display));
     let mut reporter = reporter(context, &session.workspace, show, verbosity);
     let mut ends = Ends::new(&mut *reporter);
     let summary = session.build(&order, &mut ends);
