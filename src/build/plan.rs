@@ -18,7 +18,7 @@ pub(super) struct Plan<'g> {
     states: Vec<State>,
     /// For each target, the duration of the longest chain that it begins, in milliseconds.
     urgency: Vec<u64>,
-    /// For each target, whether it or one that waits for it is to run before all others.
+    /// For each target, true if it or one that waits for it is to run before all others.
     is_preferred: Vec<bool>,
     has_preferred: bool,
     ready: VecDeque<TargetId>,

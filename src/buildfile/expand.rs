@@ -36,7 +36,7 @@ pub(super) struct Expanded {
     pub(super) buildfile: Buildfile,
     /// The names of files that `for` found.
     pub(super) listings: Vec<Listing>,
-    /// Whether targets are missing because of mistakes.
+    /// True if targets are missing because of mistakes.
     pub(super) has_lost_names: bool,
 }
 

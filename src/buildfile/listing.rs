@@ -114,7 +114,7 @@ fn digest(values: &BTreeSet<String>) -> Digest {
 /// A pattern that is cut at its slashes.
 struct Query<'p> {
     parts: Vec<Part<'p>>,
-    /// Whether it matches folders instead of files.
+    /// True if it matches folders instead of files.
     is_of_folders: bool,
 }
 

@@ -84,11 +84,11 @@ pub struct Task<'a> {
     pub timeout: Option<Duration>,
     /// Whether the commands get the terminal, instead of having their output captured.
     pub interactive: bool,
-    /// Whether the files that they use are recorded.
+    /// The recording of the files that they use.
     pub tracing: Tracing,
 }
 
-/// Whether the files that commands use are recorded.
+/// The recording of the files that commands use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tracing {
     /// They are not.

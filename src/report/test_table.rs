@@ -21,7 +21,7 @@ pub struct TestResult {
     pub name: String,
     /// Its verdict.
     pub verdict: Verdict,
-    /// Whether its commands did not run, because its result is known.
+    /// True if its commands did not run, because its result is known.
     pub is_cached: bool,
     /// The time that its commands took.
     pub duration_ms: u64,

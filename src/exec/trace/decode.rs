@@ -39,7 +39,7 @@ pub(super) struct Place {
     pub(super) folder: Option<c_int>,
     /// The path; empty for the folder itself.
     pub(super) path: Vec<u8>,
-    /// Whether a link at its end is followed.
+    /// True if a link at its end is followed.
     pub(super) follows: bool,
 }
 

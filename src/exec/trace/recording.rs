@@ -51,11 +51,11 @@ enum Before {
 pub(super) struct Use<'a> {
     /// The absolute path, with dots and links.
     pub(super) path: &'a [u8],
-    /// Whether a link at its end is followed.
+    /// True if a link at its end is followed.
     pub(super) follows: bool,
     /// The uses of it.
     pub(super) uses: Uses,
-    /// Whether it is created if it does not exist.
+    /// True if it is created where it does not exist.
     pub(super) creates: bool,
     /// The thread that does it.
     pub(super) thread: u32,
